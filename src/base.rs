@@ -1,0 +1,11 @@
+//! Words that every other module speaks: identifiers, time, weights, counts, faults, secrets.
+//!
+//! Imports nothing from the crate, does no I/O and reads no clock.
+
+pub mod fault;
+pub mod histogram;
+pub mod ids;
+pub mod secret;
+pub mod tally;
+pub mod time;
+pub mod weight;

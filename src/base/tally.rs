@@ -1,0 +1,70 @@
+//! Counts that the data plane keeps and the judge reads: cumulative since the proxy started, so that a lost or
+//! repeated report changes nothing.
+
+use super::histogram::Histogram;
+use super::ids::{NodeName, RouteRef};
+use serde::{Deserialize, Serialize};
+
+/// What one series of counts is about. `version` is the route's metadata version: the weights that placed a request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SeriesKey {
+    /// The route that placed the requests.
+    pub route: RouteRef,
+    /// Version of that route whose weights placed them.
+    pub version: u64,
+    /// The virtual node that was drawn.
+    pub target: NodeName,
+    /// `ip:port` of the endpoint, empty when none could be chosen.
+    pub endpoint: String,
+}
+
+/// Final outcomes of requests by class, as interface.md "One judged request" defines an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// All judged requests: good ones and every class of error below. A client's abort is in neither.
+    pub requests: u64,
+    /// Status 5xx that the upstream sent.
+    pub status_5xx: u64,
+    /// No connection, no healthy endpoint, reset, malformed or broken-off answer.
+    pub reset: u64,
+    /// Past the deadline, counted at the deadline.
+    pub timeout: u64,
+}
+
+impl Outcomes {
+    /// Requests that failed.
+    #[must_use]
+    pub const fn errors(&self) -> u64 {
+        self.status_5xx + self.reset + self.timeout
+    }
+
+    /// Adds another count to this one.
+    pub const fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.status_5xx += other.status_5xx;
+        self.reset += other.reset;
+        self.timeout += other.timeout;
+    }
+}
+
+/// One series: its counts, its latencies, and the weights of the version that placed its requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// What is counted.
+    pub key: SeriesKey,
+    /// The target's share of the route's total weight in that version, 0.0 to 1.0: the router's coin.
+    pub share: f64,
+    /// Outcomes so far.
+    pub outcomes: Outcomes,
+    /// Time to the answer's head in microseconds, of requests that did not fail.
+    pub latency: Histogram,
+}
+
+/// Everything one proxy counted up to now.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Names the proxy process; a new one after each restart, since counts begin again at zero.
+    pub proxy: String,
+    /// All series, in key order.
+    pub series: Vec<Series>,
+}

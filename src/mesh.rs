@@ -1,0 +1,3 @@
+//! The App-Mesh-compatible control plane.
+
+pub mod snapshot;

@@ -1,0 +1,173 @@
+//! What a proxy needs to know, compiled: the immutable, versioned intermediate form between the mesh and a data plane.
+//!
+//! The native proxy routes by it directly; the xDS translator turns the same value into Envoy's resources, so the two
+//! data planes cannot drift apart. Everything is resolved: routes are in match order, targets point into `clusters`.
+//! It deliberately holds no endpoints: those come from discovery and change on another clock.
+
+use crate::base::ids::{NodeName, RouteRef};
+use crate::base::time::Millis;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Configuration of one proxy: what a virtual node sees of its mesh.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NodeConfig {
+    /// Rises with every change that this node can see.
+    pub version: u64,
+    /// Virtual services by name, which is the Host (without port, lower case) that chooses them.
+    pub services: BTreeMap<String, Arc<VirtualService>>,
+    /// Virtual nodes that a route of a visible service may choose, by [`ClusterKey`].
+    pub clusters: BTreeMap<ClusterKey, Arc<Cluster>>,
+}
+
+/// Names a cluster: a virtual node of a mesh.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterKey {
+    /// Name of the mesh.
+    pub mesh: String,
+    /// Name of the virtual node.
+    pub node: NodeName,
+}
+
+/// A virtual service: its routes in the order in which they are tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtualService {
+    /// Name of the mesh.
+    pub mesh: String,
+    /// Name of the service.
+    pub name: String,
+    /// First match wins; none matching is a 404.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// A route: what it matches and where its requests go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Names the route. For a service whose provider is a node, the router is empty and the route is the service's name.
+    pub id: RouteRef,
+    /// The route's metadata version: every request is counted under it.
+    pub version: u64,
+    /// What it matches; all must hold.
+    pub matches: RouteMatch,
+    /// Where requests go, by independent draw in proportion to the weights. Total weight is above zero.
+    pub targets: Vec<Target>,
+    /// Time allowed for the whole request, retries included; `None` for no limit. App Mesh's default is 15 s.
+    pub request_timeout: Option<Millis>,
+    /// Retries allowed after the first try, by App Mesh's default policy or the route's own.
+    pub retry: RetryPolicy,
+}
+
+/// Conditions on a request.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RouteMatch {
+    /// On the path without its query.
+    pub path: PathMatch,
+    /// Method, upper case; `None` for any.
+    pub method: Option<String>,
+}
+
+/// Condition on the path without its query, case-sensitive.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PathMatch {
+    /// Any path.
+    #[default]
+    Any,
+    /// Plain string prefix: `/foo` matches `/foobar` too, as App Mesh has it.
+    Prefix(String),
+    /// The whole path.
+    Exact(String),
+}
+
+/// One weighted target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// The virtual node.
+    pub cluster: ClusterKey,
+    /// Port on its endpoints.
+    pub port: u16,
+    /// Relative weight; 0 gets nothing.
+    pub weight: u32,
+}
+
+/// Which failures are tried again, on another endpoint where there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Retries after the first try.
+    pub max_retries: u32,
+    /// Time allowed for each try.
+    pub per_try_timeout: Option<Millis>,
+    /// Connection refused or failed before any byte was sent.
+    pub on_connect_failure: bool,
+    /// Connection reset before an answer's head.
+    pub on_reset: bool,
+    /// Statuses that are tried again.
+    pub statuses: Vec<u16>,
+}
+
+/// A virtual node as a target: how its endpoints are found and watched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Names it.
+    pub key: ClusterKey,
+    /// Where its endpoints come from.
+    pub discovery: Discovery,
+    /// Port of its (first) listener.
+    pub port: u16,
+    /// Protocol spoken to it.
+    pub protocol: Protocol,
+    /// Active health check; `None` takes every endpoint as healthy.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// Where a virtual node's endpoints come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Discovery {
+    /// None: the node cannot be a target that answers.
+    None,
+    /// A name to resolve (or an address).
+    Dns {
+        /// The name.
+        hostname: String,
+    },
+    /// AWS Cloud Map, or the discovery file that stands in for it.
+    CloudMap {
+        /// Namespace name.
+        namespace: String,
+        /// Service name.
+        service: String,
+        /// Attributes that an instance must carry.
+        attributes: BTreeMap<String, String>,
+    },
+}
+
+/// Protocol of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2.
+    Http2,
+    /// gRPC over HTTP/2.
+    Grpc,
+    /// Bytes.
+    Tcp,
+}
+
+/// Active health check of a node's endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Path asked for over HTTP.
+    pub path: String,
+    /// Protocol of the check.
+    pub protocol: Protocol,
+    /// Port, when it differs from the listener's.
+    pub port: Option<u16>,
+    /// Time between checks.
+    pub interval: Millis,
+    /// Time allowed for one check.
+    pub timeout: Millis,
+    /// Consecutive good checks that make an endpoint healthy.
+    pub healthy_threshold: u32,
+    /// Consecutive bad checks that make it unhealthy.
+    pub unhealthy_threshold: u32,
+}

@@ -1,0 +1,3 @@
+//! Policies: the file that people write, and the plan that a rollout runs by. Pure: text in, plan or errors out.
+
+pub mod plan;

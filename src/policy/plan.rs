@@ -1,0 +1,161 @@
+//! A policy that is valid by construction: what a rollout runs by. Stored with the rollout and never re-read.
+
+use crate::base::ids::{NodeName, RouteRef};
+use crate::base::time::Millis;
+use crate::base::weight::{Percent, Slot};
+use serde::{Deserialize, Serialize};
+
+/// Format of the stored plan; raised with an up-converter in `store::record` when a field changes its meaning.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// A checked policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// See [`PLAN_FORMAT`].
+    pub format: u32,
+    /// The policy's name: unique among policies, and an alias for its live rollout.
+    pub name: String,
+    /// The route that is stepped.
+    pub route: RouteRef,
+    /// The two slots, different from each other.
+    pub versions: [NodeName; 2],
+    /// At least one; weights rise strictly; the last is 100.
+    pub steps: Vec<Step>,
+    /// Rolled back (or paused, see `on_failure`) when the rollout has not ended by then.
+    pub max_total: Millis,
+    /// What to judge by. May be empty only when no step below 100 exists.
+    pub gates: Vec<Gate>,
+    /// Bound on the chance of rolling back a release that is no worse, over the whole rollout: alpha, in (0, 0.5].
+    pub max_false_rollback: f64,
+    /// Confidence needed to advance: 1 - beta, in [0.5, 1).
+    pub confidence_to_advance: f64,
+    /// Exposure control.
+    pub blast_radius: BlastRadius,
+    /// What silence of the live telemetry does.
+    pub no_data: NoData,
+    /// Bound on the wait for a step to be in force.
+    pub verify: Verify,
+    /// What a failing verdict does.
+    pub on_failure: OnFailure,
+}
+
+impl Plan {
+    /// Node name of a slot.
+    #[must_use]
+    pub fn node(&self, slot: Slot) -> &str {
+        &self.versions[slot.index()]
+    }
+
+    /// Slot of a node name; `None` when it is neither version.
+    #[must_use]
+    pub fn slot(&self, node: &str) -> Option<Slot> {
+        [Slot::First, Slot::Second].into_iter().find(|slot| self.node(*slot) == node)
+    }
+}
+
+/// One step: a weight, or a person's approval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Give the canary this share and judge it.
+    Weight(WeightStep),
+}
+
+/// A step of weight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WeightStep {
+    /// The canary's share, 1 to 100.
+    pub weight: Percent,
+    /// Shortest stay (the bake).
+    pub min: Millis,
+    /// Longest stay; then `on_inconclusive`. Not below `min`.
+    pub max: Millis,
+    /// Margin D that the safe gate must exclude before advancing, as a share in (0, 1): 0.01 is one percentage point.
+    pub prove_no_worse_than: f64,
+    /// What happens at `max` without a proof.
+    pub on_inconclusive: OnInconclusive,
+}
+
+/// At the end of a step without enough evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInconclusive {
+    /// Stay at this weight and go on judging until it is proven, someone decides, or `max_total`.
+    Hold,
+    /// Take the next step all the same.
+    Advance,
+    /// Give up.
+    Rollback,
+}
+
+/// When a gate fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Weight to 0.
+    Rollback,
+    /// Keep the weight and page a person.
+    Pause,
+}
+
+/// One thing to judge by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Unique within the policy.
+    pub name: String,
+    /// What is judged, and how.
+    pub rule: GateRule,
+    /// Reports and never decides.
+    pub dry_run: bool,
+}
+
+/// How a gate judges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateRule {
+    /// Canary's error rate against stable's over the same requests: fails when p_canary <= ratio * p_stable + add is
+    /// refuted.
+    ErrorRateAgainstStable {
+        /// rho, at least 1.
+        ratio: f64,
+        /// d, a share in [0, 1).
+        add: f64,
+    },
+}
+
+/// Exposure control: neither is a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlastRadius {
+    /// Failures that may be charged to the release, beyond stable's rate, before the weight goes to 0.
+    pub failed_requests: u64,
+    /// Canary failures that one proxy may pass on between two acknowledgements.
+    pub per_proxy_between_acks: u64,
+}
+
+/// What silence of the live telemetry does while the canary has weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoData {
+    /// Nothing advances after so long without a report.
+    pub hold_after: Millis,
+    /// Weight 0 and paused after so long; resumes by itself.
+    pub withdraw_after: Millis,
+}
+
+/// Bound on the wait for a step to be in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verify {
+    /// Longest wait.
+    pub timeout: Millis,
+    /// What happens then.
+    pub on_timeout: OnVerifyTimeout,
+}
+
+/// When a step's weights were not seen in force in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnVerifyTimeout {
+    /// Weight to 0.
+    Rollback,
+    /// Keep the weight and page a person.
+    Pause,
+}
