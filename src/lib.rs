@@ -11,6 +11,8 @@
 pub mod base;
 /// The only place that reads clocks and draws chance.
 pub mod clock;
+/// The judge: evidence against a release and for it, from counts alone.
+pub mod judge;
 /// The App-Mesh-compatible control plane.
 pub mod mesh;
 /// Policy files and the plans compiled from them.

@@ -1,0 +1,173 @@
+//! What the evidence amounts to, and one sentence that says so to a person.
+//!
+//! "Not known yet" and "nothing seen" are verdicts of their own, so that neither can be taken for good or for bad.
+
+use super::Counts;
+use serde::{Deserialize, Serialize};
+
+/// What a comparative gate says now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verdict")]
+pub enum Verdict {
+    /// Proven to be no worse than the step's margin, at the confidence asked for.
+    Pass,
+    /// Worse than tolerated, at the level of false rollbacks asked for.
+    Fail,
+    /// Neither yet.
+    Inconclusive {
+        /// Canary requests without an error that would prove it; `None` when nothing can be compared at this share.
+        missing_requests: Option<u64>,
+    },
+    /// The canary has had no judged request yet.
+    NoData,
+}
+
+/// What is known about one gate at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Finding {
+    /// Counts of the whole rollout, for people: the evidence was computed share by share.
+    pub counts: Counts,
+    /// Evidence of being worse than tolerated in nats; the largest so far when it may be acted on late.
+    pub worse_log_e: f64,
+    /// Evidence of being no worse than `margin`, in nats.
+    pub safe_log_e: f64,
+    /// The step's margin D as a share: 0.02 is 2 pp.
+    pub margin: f64,
+    /// See [`Verdict::Inconclusive`].
+    pub missing_requests: Option<u64>,
+}
+
+/// Evidence needed to act, in nats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// [`super::rollback_threshold`].
+    pub rollback: f64,
+    /// [`super::advance_threshold`].
+    pub advance: f64,
+}
+
+impl Finding {
+    /// The verdict. Evidence of harm comes first: a release can be proven within a generous margin and worse than
+    /// tolerated at once.
+    #[must_use]
+    pub fn verdict(&self, thresholds: &Thresholds) -> Verdict {
+        if self.worse_log_e >= thresholds.rollback {
+            Verdict::Fail
+        } else if self.counts.canary_requests == 0 {
+            Verdict::NoData
+        } else if self.safe_log_e >= thresholds.advance {
+            Verdict::Pass
+        } else {
+            Verdict::Inconclusive { missing_requests: self.missing_requests }
+        }
+    }
+
+    /// One sentence without a full stop that says what was seen and what follows from it.
+    #[must_use]
+    pub fn explain(&self, verdict: Verdict) -> String {
+        let margin = points(self.margin);
+        match verdict {
+            Verdict::NoData => "no judged request has reached the canary yet".to_owned(),
+            Verdict::Fail => format!("{}: {} chance if no worse", self.rates(), odds(self.worse_log_e)),
+            Verdict::Pass => {
+                format!("{}: proven no worse than +{margin} ({} chance if worse)", self.rates(), odds(self.safe_log_e))
+            }
+            Verdict::Inconclusive { missing_requests: Some(missing) } => format!(
+                "{}: no worse than +{margin} not proven yet: about {} more canary requests without an error",
+                self.rates(),
+                thousands(round_up(missing))
+            ),
+            Verdict::Inconclusive { missing_requests: None } => {
+                format!("{}: nothing to compare at this weight", self.rates())
+            }
+        }
+    }
+
+    /// `canary 41/1,930 failed (2.1 %), stable 12/17,400 (0.07 %)`.
+    fn rates(&self) -> String {
+        let arm = |errors: u64, requests: u64| format!("{}/{}", thousands(errors), thousands(requests));
+        let rate = |errors: u64, requests: u64| match requests {
+            0 => String::new(),
+            _ => format!(" ({})", percent(errors as f64 / requests as f64)),
+        };
+        let Counts { canary_requests, canary_errors, stable_requests, stable_errors } = self.counts;
+        format!(
+            "canary {} failed{}, stable {}{}",
+            arm(canary_errors, canary_requests),
+            rate(canary_errors, canary_requests),
+            arm(stable_errors, stable_requests),
+            rate(stable_errors, stable_requests)
+        )
+    }
+}
+
+/// Chance of evidence this strong at any time if there were nothing to find: min(1, exp(-log_e)), by Ville's
+/// inequality. To be given the largest evidence so far.
+#[must_use]
+pub fn anytime_p_value(log_e: f64) -> f64 {
+    (-log_e).exp().min(1.0)
+}
+
+/// `1 in 130`, rounded so that the chance is never made smaller; `1 in 10^6` from a million on.
+#[must_use]
+pub fn odds(log_e: f64) -> String {
+    // A hair is added, so that evidence of exactly ln(10^k) is not cut down to what lies below it.
+    let decades = log_e / std::f64::consts::LN_10 + 1e-9;
+    if decades >= 6.0 {
+        return format!("1 in 10^{}", decades.floor());
+    }
+    let one_in = (anytime_p_value(log_e).recip() + 1e-9).floor().max(1.0) as u64;
+    let unit = 10_u64.pow(one_in.ilog10().saturating_sub(1));
+    format!("1 in {}", thousands(one_in / unit * unit))
+}
+
+/// A whole number with thousands separated by commas: `17,400`.
+#[must_use]
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A share (0.0 to 1.0) in percent, as exact as it is useful: `12 %`, `2.1 %`, `0.07 %`, `0.004 %`.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    let value = share * 100.0;
+    let decimals = match value {
+        v if v <= 0.0 || v >= 99.95 => 0,
+        v if v >= 99.0 => 1,
+        v if v >= 9.95 => 0,
+        v if v >= 0.995 => 1,
+        v if v >= 0.01 => 2,
+        // One digit that counts.
+        v => (-v.log10().floor()).clamp(0.0, 20.0) as usize,
+    };
+    // Nearly all is not all.
+    let shown = if (99.95..100.0).contains(&value) { "over 99.9".to_owned() } else { format!("{value:.decimals$}") };
+    format!("{shown} %")
+}
+
+/// A difference of shares in percentage points, as a policy writes it: `2pp`, `0.5pp`.
+#[must_use]
+pub fn points(share: f64) -> String {
+    let text = format!("{:.4}", share * 100.0);
+    format!("{}pp", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// Rounded up to two digits that count: an estimate should not look like a promise.
+const fn round_up(number: u64) -> u64 {
+    let mut unit = 1;
+    while number / unit >= 100 {
+        unit *= 10;
+    }
+    number.div_ceil(unit).saturating_mul(unit)
+}
+
+#[cfg(test)]
+mod tests;
