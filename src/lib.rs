@@ -19,3 +19,13 @@ pub mod mesh;
 pub mod policy;
 /// What the core needs from the world.
 pub mod ports;
+/// The rollout engine: a state and an input give a new state and effects.
+pub mod rollout;
+/// Drives rollouts: commits inputs, carries out effects, keeps time.
+pub mod runner;
+/// Reads what the data plane and others measured.
+pub mod signals;
+/// Keeps rollouts, the mesh and policies on disk.
+pub mod store;
+/// Writes weights through the App Mesh API.
+pub mod traffic;

@@ -1,8 +1,14 @@
 //! The seams: what the core needs from the world, as traits. Each adapter implements one; fakes implement them in tests.
 
 use crate::base::fault::Fault;
+use crate::base::ids::{RolloutId, RouteRef};
 use crate::base::tally::Report;
+use crate::base::time::Timestamp;
 use crate::mesh::snapshot::Discovery;
+use crate::policy::plan::Plan;
+use crate::rollout::effect::{Effect, EffectId};
+use crate::rollout::event::{Input, LiveReading, RouteReading};
+use crate::rollout::state::State;
 use async_trait::async_trait;
 use std::net::SocketAddr;
 
@@ -28,4 +34,132 @@ pub trait EndpointSource: Send + Sync + 'static {
     /// Addresses now, in a stable order. An empty list means that the node has none; an error means that nobody knows,
     /// and the last known ones stay in use.
     async fn resolve(&self, discovery: &Discovery, default_port: u16) -> Result<Vec<SocketAddr>, Fault>;
+}
+
+/// Reads and writes a route's weights. Both may be called twice for one purpose.
+#[async_trait]
+pub trait Traffic: Send + Sync + 'static {
+    /// The route's targets now, and the highest write generation that the endpoint remembers (0 when it does not).
+    async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault>;
+    /// Sets the weights of the two slots and nothing else; answers the route's version from then on.
+    async fn set_weights(&self, write: &Effect) -> Result<u64, Fault>;
+}
+
+/// What the data plane counted on one route, arm by arm.
+#[async_trait]
+pub trait LiveCounts: Send + Sync + 'static {
+    /// Cumulative counts of every proxy that answers; none is silence.
+    async fn read(&self, route: &RouteRef, canary: &str, stable: &str) -> Result<LiveReading, Fault>;
+}
+
+/// Where policies come from.
+#[async_trait]
+pub trait Policies: Send + Sync + 'static {
+    /// The plan of a policy as it is now, freshly checked.
+    async fn plan(&self, name: &str) -> Result<Plan, PolicyFault>;
+    /// Every policy by name, each with its plan or what is wrong with it.
+    async fn all(&self) -> Result<Vec<(String, Result<Plan, String>)>, Fault>;
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyFault {
+    /// No policy of that name.
+    #[error("there is no policy `{name}`{known}")]
+    NotFound {
+        /// The name that was asked for.
+        name: String,
+        /// ` (there are: …)`, or nothing.
+        known: String,
+    },
+    /// The file is wrong; the text holds every problem with its place.
+    #[error("policy `{name}` is not valid:\n{problems}")]
+    Invalid {
+        /// The name that was asked for.
+        name: String,
+        /// The problems, one after the other.
+        problems: String,
+    },
+    /// It could not be read.
+    #[error(transparent)]
+    Unavailable(#[from] Fault),
+}
+
+/// A rollout as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The plan that it runs by.
+    pub plan: Plan,
+    /// Where it stands.
+    pub state: State,
+}
+
+/// What one input writes, all or nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    /// The state after the input; its `seq` is the input's.
+    pub state: State,
+    /// The input.
+    pub input: Input,
+    /// What it wants done.
+    pub effects: Vec<(EffectId, Effect)>,
+    /// The effect that it settles.
+    pub settles: Option<EffectId>,
+    /// When the rollout next needs attention by itself.
+    pub next_deadline: Option<Timestamp>,
+}
+
+/// Why something was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another rollout of the same route is live.
+    #[error("rollout {id} of {route} is live since {since}, started by {by}")]
+    AlreadyLive {
+        /// The live one.
+        id: RolloutId,
+        /// Its route.
+        route: RouteRef,
+        /// When it was started, RFC 3339.
+        since: String,
+        /// Who started it.
+        by: String,
+    },
+    /// Another process has taken over; this one must stop driving.
+    #[error("rollout {0} is driven by another process now")]
+    Fenced(RolloutId),
+    /// The store did not do it.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// One journaled input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalRow {
+    /// Version of the engine that took it in.
+    pub engine_version: u32,
+    /// The input.
+    pub input: Input,
+}
+
+/// Keeps rollouts: state, journal and intents, in one transaction for each input.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// Writes a new rollout with its first input.
+    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<(), JournalError>;
+    /// Writes one input of a rollout that exists.
+    async fn commit(&self, commit: &Commit) -> Result<(), JournalError>;
+    /// Notes, before the call, that an effect is being carried out (again).
+    async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError>;
+    /// Every rollout that is not finished.
+    async fn live(&self) -> Result<Vec<Stored>, Fault>;
+    /// Committed effects of a rollout that nobody settled, oldest first.
+    async fn unsettled(&self, id: &RolloutId) -> Result<Vec<(EffectId, Effect)>, Fault>;
+    /// One rollout.
+    async fn get(&self, id: &RolloutId) -> Result<Option<Stored>, Fault>;
+    /// The newest rollouts, newest first.
+    async fn list(&self, limit: u32) -> Result<Vec<Stored>, Fault>;
+    /// The highest write generation that any rollout of the route has used; 0 for none.
+    async fn last_generation(&self, route: &RouteRef) -> Result<u64, Fault>;
+    /// Every input of a rollout, in order.
+    async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault>;
 }

@@ -1,0 +1,24 @@
+//! The rollout engine: a pure, total function from a state and an input to a new state and the effects to carry out.
+//!
+//! It does no I/O, reads no clock and draws no chance: time arrives with each input, and whatever must happen in the
+//! world leaves as an [`effect::Effect`] that the runner commits before it acts on it. Replaying a journal therefore
+//! gives the same states and the same effect identifiers again.
+
+pub mod deadline;
+pub mod effect;
+pub mod event;
+pub mod evidence;
+pub mod gate;
+mod moves;
+mod observe;
+pub mod start;
+pub mod state;
+pub mod step;
+pub mod view;
+
+pub use deadline::{next_deadline, next_reading};
+pub use start::begin;
+pub use step::step;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+//! When a rollout needs attention by itself. Derived from the state, never stored as an effect.
+
+use super::state::{Phase, State};
+use super::step::due_at;
+use crate::base::time::{Millis, Timestamp};
+use crate::base::weight::Percent;
+use crate::policy::plan::Plan;
+
+/// Time between readings of the data plane and the route while the canary has weight: gate.md's tick.
+const READING: Millis = Millis::from_seconds(1);
+/// While nothing but drift can happen.
+const SLOW_READING: Millis = Millis::from_seconds(5);
+
+/// The next instant at which a `Tick` may change something; `None` once finished.
+#[must_use]
+pub fn next_deadline(plan: &Plan, state: &State) -> Option<Timestamp> {
+    let phase = due_at(&state.phase)?;
+    let total = state.step_index().map(|_| state.started_at.plus(plan.max_total));
+    let silence = state.step_index().filter(|_| state.wanted > Percent::ZERO && state.wanted < Percent::FULL);
+    let silence = silence.map(|_| state.last_live_at.plus(plan.no_data.withdraw_after));
+    [Some(phase), total, silence].into_iter().flatten().min()
+}
+
+/// Time between readings in this state; `None` once finished.
+#[must_use]
+pub const fn next_reading(state: &State) -> Option<Millis> {
+    match state.phase {
+        Phase::Shifting { .. }
+        | Phase::Verifying { .. }
+        | Phase::Baking { .. }
+        | Phase::Judging { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Holding { .. } => Some(READING),
+        Phase::Stuck { .. } => Some(SLOW_READING),
+        Phase::Succeeded | Phase::RolledBack | Phase::Aborted => None,
+    }
+}

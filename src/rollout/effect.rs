@@ -1,0 +1,85 @@
+//! What a rollout wants done in the world. Committed before it is carried out, and safe to carry out twice.
+
+use crate::base::ids::{RolloutId, RouteRef, Seq};
+use crate::base::weight::Weights;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// Names an effect: derived from the input that caused it, so a replay mints the same one. It is also the idempotency
+/// key that is sent out. In JSON it is the text `ROLLOUT/SEQ/N`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectId {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The input that caused it.
+    pub seq: Seq,
+    /// Its number among that input's effects.
+    pub n: u8,
+}
+
+impl fmt::Display for EffectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.rollout, self.seq.0, self.n)
+    }
+}
+
+impl std::str::FromStr for EffectId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.rsplitn(3, '/');
+        let (n, seq, rollout) = (parts.next(), parts.next(), parts.next());
+        match (rollout, seq.and_then(|s| s.parse().ok()), n.and_then(|n| n.parse().ok())) {
+            (Some(rollout), Some(seq), Some(n)) => {
+                Ok(Self { rollout: RolloutId(rollout.to_owned()), seq: Seq(seq), n })
+            }
+            _ => Err(format!("`{text}` is not an effect id: ROLLOUT/SEQ/N")),
+        }
+    }
+}
+
+impl Serialize for EffectId {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EffectId {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        String::deserialize(source)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Effect {
+    /// Write the weights of the two slots, and nothing else, to the route.
+    SetWeights {
+        /// The route.
+        route: RouteRef,
+        /// Node that takes the release, and its whole percents.
+        canary: (String, u8),
+        /// The other node and the rest.
+        stable: (String, u8),
+        /// Rises with every write to the route; a stale one is refused by endpoints that know it.
+        generation: u64,
+        /// Whether it takes traffic off the canary: it jumps every queue.
+        urgent: bool,
+    },
+}
+
+impl Effect {
+    /// A write of `weights` to the plan's route.
+    #[must_use]
+    pub fn set_weights(plan: &crate::policy::plan::Plan, weights: Weights, generation: u64, urgent: bool) -> Self {
+        let stable = weights.canary.other();
+        Self::SetWeights {
+            route: plan.route.clone(),
+            canary: (plan.node(weights.canary).to_owned(), weights.of(weights.canary).get()),
+            stable: (plan.node(stable).to_owned(), weights.of(stable).get()),
+            generation,
+            urgent,
+        }
+    }
+}

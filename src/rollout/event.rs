@@ -1,0 +1,196 @@
+//! What can happen to a rollout. Inputs are journaled, so their JSON form is fixed by golden files.
+
+use super::effect::EffectId;
+use crate::base::fault::Fault;
+use crate::base::ids::{NodeName, Seq};
+use crate::base::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One thing that happened, numbered and timed by the runner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// Its number: the state's last one plus one.
+    pub seq: Seq,
+    /// When, by the daemon's wall clock. The engine never lets time go back within a rollout.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// Someone wants something.
+    Command {
+        /// What they want.
+        command: Command,
+        /// Who.
+        actor: Actor,
+    },
+    /// An effect came to an end.
+    Settled {
+        /// Which.
+        effect: EffectId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// One round of readings.
+    Observed(Observation),
+    /// A deadline passed.
+    Tick,
+}
+
+/// What people and triggers can ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Command {
+    /// Begin. Always the first input and never a later one.
+    Start(Start),
+    /// Stay at this weight until `resume`; the gates go on judging.
+    Pause {
+        /// Why, for the audit trail.
+        reason: String,
+    },
+    /// Go on after a pause; the step's clock starts anew.
+    Resume,
+    /// Take the next step now, or all the traffic with `full`.
+    Promote {
+        /// Straight to 100.
+        full: bool,
+        /// Why, for the audit trail.
+        reason: String,
+    },
+    /// Weight to 0 and end.
+    Abort {
+        /// Why, for the audit trail.
+        reason: String,
+    },
+}
+
+impl Command {
+    /// The verb, as commands and addresses spell it.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Pause { .. } => "pause",
+            Self::Resume => "resume",
+            Self::Promote { .. } => "promote",
+            Self::Abort { .. } => "abort",
+        }
+    }
+}
+
+/// What was asked, and what the route looked like when it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The slot that takes the release; the one without weight when absent.
+    pub to: Option<NodeName>,
+    /// What is released, for people: a commit, a tag.
+    pub revision: Option<String>,
+    /// The route as read just before.
+    pub route: RouteReading,
+    /// The highest generation that any rollout of this route has used so far.
+    pub last_generation: u64,
+}
+
+/// Who did something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Actor {
+    /// A login, or the name of a part of the system.
+    pub name: String,
+    /// How we know: `os_user`, `token`, `demo`…
+    pub via: String,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.via)
+    }
+}
+
+/// How an effect ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The weights were accepted.
+    Applied {
+        /// The route's version from then on.
+        version: u64,
+    },
+    /// It did not work, retries included.
+    Failed(Fault),
+}
+
+/// One round of readings: each part is absent when it was not read, an error when it could not be.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Observation {
+    /// The route as the mesh has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Result<RouteReading, Fault>>,
+    /// What the data plane counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Result<LiveReading, Fault>>,
+}
+
+/// A route's weights as the mesh answers them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteReading {
+    /// Version of the route.
+    pub version: u64,
+    /// Every target and its weight.
+    pub targets: Vec<(NodeName, u32)>,
+}
+
+impl RouteReading {
+    /// A node's weight; 0 when it is no target.
+    #[must_use]
+    pub fn weight_of(&self, node: &str) -> u32 {
+        self.targets.iter().filter(|(name, _)| name == node).map(|(_, weight)| weight).sum()
+    }
+
+    /// The sum of all weights.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        self.targets.iter().map(|(_, weight)| weight).sum()
+    }
+
+    /// A node's share of the total, rounded to whole percents, which is what a rollout writes. 0 when nothing has weight.
+    #[must_use]
+    pub fn percent_of(&self, node: &str) -> u8 {
+        let total = u64::from(self.total());
+        if total == 0 {
+            return 0;
+        }
+        u8::try_from((u64::from(self.weight_of(node)) * 100 + total / 2) / total).unwrap_or(100)
+    }
+}
+
+/// What each proxy counted on the route since it started, by weights version.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LiveReading {
+    /// One entry for each proxy that answered. None is silence.
+    pub proxies: Vec<ProxyCounts>,
+}
+
+/// The counts of one proxy process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyCounts {
+    /// Names the process.
+    pub proxy: String,
+    /// Its counts, by the weights version that placed the requests; cumulative.
+    pub versions: Vec<VersionCounts>,
+}
+
+/// Requests that one weights version placed on the two slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionCounts {
+    /// The route's version.
+    pub version: u64,
+    /// The canary's share in it, in millionths: the coin that placed each request.
+    pub share_ppm: u32,
+    /// Requests and errors.
+    pub counts: crate::judge::Counts,
+}

@@ -1,0 +1,131 @@
+//! What the judge has to go on: integer counts in blocks. The evidence itself (a float) is derived and never stored.
+//!
+//! A block opens at every weight change and every minute of exposure, which is when gate.md's e-process reserves new
+//! capital for a fault that starts late. Within a block only the sum for each share matters, so a block is small
+//! however many rounds of readings it took.
+
+use super::event::{LiveReading, VersionCounts};
+use crate::base::time::{Millis, Timestamp};
+use crate::judge::Counts;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Exposure after which a new block opens (gate.md section 7, "epoch 60 s").
+const BLOCK: Millis = Millis::from_seconds(60);
+/// Blocks of a minute; later ones last [`LONG_BLOCK`], which bounds a 24 h rollout to about 200 blocks. Any schedule
+/// that is fixed in advance keeps the bound on false rollbacks.
+const SHORT_BLOCKS: usize = 60;
+/// Length of the later blocks.
+const LONG_BLOCK: Millis = Millis::from_seconds(600);
+/// Weights versions remembered for each proxy: enough for every step there and back, and a bound on the state.
+const VERSIONS_KEPT: usize = 32;
+/// Proxy processes judged in one rollout, restarts included: a bound on the state. Later ones are not counted, which
+/// costs evidence and never validity.
+const PROXIES_KEPT: usize = 4096;
+
+/// What came on top of `earlier`, a count of the same series: no part below zero.
+const fn beyond(now: &Counts, earlier: &Counts) -> Counts {
+    Counts {
+        canary_requests: now.canary_requests.saturating_sub(earlier.canary_requests),
+        canary_errors: now.canary_errors.saturating_sub(earlier.canary_errors),
+        stable_requests: now.stable_requests.saturating_sub(earlier.stable_requests),
+        stable_errors: now.stable_errors.saturating_sub(earlier.stable_errors),
+    }
+}
+
+/// Counts between two re-starts of the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Block {
+    /// When it opened.
+    pub opened_at: Timestamp,
+    /// Counts by the canary's share in millionths.
+    pub by_share: BTreeMap<u32, Counts>,
+}
+
+/// All counts of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Route version before the first step: only later ones are judged.
+    pub after_version: u64,
+    /// In order; the last one is open.
+    pub blocks: Vec<Block>,
+    /// What each proxy had counted when it was last read, by weights version.
+    pub seen: BTreeMap<String, BTreeMap<u64, Counts>>,
+}
+
+impl Evidence {
+    /// Nothing counted yet; versions up to `after_version` are not this rollout's.
+    #[must_use]
+    pub fn new(after_version: u64, at: Timestamp) -> Self {
+        let first = Block { opened_at: at, by_share: BTreeMap::new() };
+        Self { after_version, blocks: vec![first], seen: BTreeMap::new() }
+    }
+
+    /// Opens a block, for a weight change.
+    pub fn open_block(&mut self, at: Timestamp) {
+        match self.blocks.last_mut() {
+            // A block in which nothing happened yet serves as the new one.
+            Some(last) if last.by_share.is_empty() => last.opened_at = at,
+            _ => self.blocks.push(Block { opened_at: at, by_share: BTreeMap::new() }),
+        }
+    }
+
+    /// Takes a reading in; answers whether anything new was counted.
+    pub fn absorb(&mut self, reading: &LiveReading, at: Timestamp) -> bool {
+        let mut fresh: BTreeMap<u32, Counts> = BTreeMap::new();
+        for proxy in &reading.proxies {
+            if self.seen.len() >= PROXIES_KEPT && !self.seen.contains_key(&proxy.proxy) {
+                continue;
+            }
+            let seen = self.seen.entry(proxy.proxy.clone()).or_default();
+            for version in proxy.versions.iter().filter(|version| version.version > self.after_version) {
+                let VersionCounts { version, share_ppm, counts } = *version;
+                let news = beyond(&counts, seen.get(&version).unwrap_or(&Counts::default()));
+                if news.is_empty() {
+                    continue;
+                }
+                seen.insert(version, counts);
+                fresh.entry(share_ppm).or_default().add(&news);
+            }
+            while seen.len() > VERSIONS_KEPT {
+                // Forgetting what was seen of a version must not count it anew: it is out of the rollout from here on.
+                if let Some((forgotten, _)) = seen.pop_first() {
+                    self.after_version = self.after_version.max(forgotten);
+                }
+            }
+        }
+        if fresh.is_empty() {
+            return false;
+        }
+        self.open_block_when_due(at);
+        if let Some(block) = self.blocks.last_mut() {
+            for (share_ppm, counts) in fresh {
+                block.by_share.entry(share_ppm).or_default().add(&counts);
+            }
+        }
+        true
+    }
+
+    fn open_block_when_due(&mut self, at: Timestamp) {
+        let length = if self.blocks.len() <= SHORT_BLOCKS { BLOCK } else { LONG_BLOCK };
+        if self.blocks.last().is_none_or(|last| at.since(last.opened_at) >= length) {
+            self.open_block(at);
+        }
+    }
+
+    /// Sum over everything that was judged: shares strictly between 0 and 1.
+    #[must_use]
+    pub fn totals(&self) -> Counts {
+        let mut sum = Counts::default();
+        for counts in self.judged().map(|(_, counts)| counts) {
+            sum.add(counts);
+        }
+        sum
+    }
+
+    /// Every (share in millionths, counts) for which there was a comparison to make.
+    pub fn judged(&self) -> impl Iterator<Item = (u32, &Counts)> {
+        let all = self.blocks.iter().flat_map(|block| &block.by_share);
+        all.filter(|(share, _)| (1..1_000_000).contains(*share)).map(|(share, counts)| (*share, counts))
+    }
+}

@@ -1,0 +1,164 @@
+//! A state in the making: the few moves that the step function is composed of, so that each is written once.
+
+use super::effect::{Effect, EffectId};
+use super::event::Input;
+use super::gate::weight_step;
+use super::state::{Ending, EndingKind, Next, Pause, PauseCause, Phase, State};
+use crate::base::fault::Fault;
+use crate::base::time::{Millis, Timestamp};
+use crate::base::weight::Percent;
+use crate::policy::plan::Plan;
+
+/// A write that has not settled by then is written anew. Longer than the request timeout of `traffic` with its retries,
+/// so that the answer of a healthy but slow mesh still counts.
+const REWRITE_AFTER: Millis = Millis::from_seconds(20);
+/// How long the end's weights must have been read back unchanged. Longer than the request timeout of `traffic`
+/// (5 s), so that a write that timed out on its way cannot land after the end.
+const SETTLE: Millis = Millis::from_seconds(6);
+/// Pause between tries of a write that was refused for good: a person has to act first, and may be watching.
+const RETRY_WHEN_STUCK: Millis = Millis::from_seconds(10);
+
+/// A copy of the state that is being moved on by one input.
+pub(super) struct Moves<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) state: State,
+    pub(super) effects: Vec<(EffectId, Effect)>,
+}
+
+impl<'a> Moves<'a> {
+    pub(super) fn new(plan: &'a Plan, state: &State, input: &Input) -> Self {
+        let mut state = state.clone();
+        state.seq = input.seq;
+        state.at = state.at.max(input.at);
+        Self { plan, state, effects: Vec::new() }
+    }
+
+    pub(super) const fn at(&self) -> Timestamp {
+        self.state.at
+    }
+
+    pub(super) fn phase(&mut self, phase: Phase) {
+        if std::mem::discriminant(&self.state.phase) != std::mem::discriminant(&phase) {
+            self.state.phase_since = self.state.at;
+        }
+        self.state.phase = phase;
+    }
+
+    /// Writes a share for the canary. An older write that is still under way is no longer waited for.
+    fn write(&mut self, share: Percent) {
+        let urgent = share < self.state.wanted || share == Percent::ZERO;
+        if share != self.state.wanted {
+            self.state.evidence.open_block(self.state.at);
+        }
+        self.state.wanted = share;
+        self.state.generation += 1;
+        let number = u8::try_from(self.effects.len()).unwrap_or(u8::MAX);
+        let id = EffectId { rollout: self.state.id.clone(), seq: self.state.seq, n: number };
+        self.state.pending.clear();
+        self.state.pending.insert(id.clone(), share);
+        let effect = Effect::set_weights(self.plan, self.state.weights(), self.state.generation, urgent);
+        self.effects.push((id, effect));
+    }
+
+    /// Writes the share that is wanted once more; the phase goes on.
+    pub(super) fn put_back(&mut self) {
+        self.write(self.state.wanted);
+    }
+
+    /// Takes up a step: writes its weights. A step beyond the last ends the rollout well.
+    pub(super) fn shift_to(&mut self, step: usize) {
+        let Some(wanted) = weight_step(self.plan, step).map(|step| step.weight) else {
+            return self.finish_well();
+        };
+        self.state.paused = None;
+        self.write(wanted);
+        // The silence clock starts with the exposure, not with whatever came before it.
+        self.state.last_live_at = self.at();
+        let until = self.at().plus(self.plan.verify.timeout);
+        self.phase(Phase::Shifting { step, until });
+    }
+
+    /// All the traffic is where it should stay: watch that it does, then end.
+    pub(super) fn finish_well(&mut self) {
+        self.state.paused = None;
+        let reason = "every step passed".to_owned();
+        self.state.ending = Some(Ending { kind: EndingKind::Succeeded, reason, decided_at: self.at() });
+        self.hold();
+    }
+
+    /// Weight 0 in this very input: needs no gate, approval, metric or notifier.
+    pub(super) fn roll_back(&mut self, kind: EndingKind, reason: String) {
+        self.state.paused = None;
+        self.state.ending = Some(Ending { kind, reason, decided_at: self.at() });
+        self.write_zero();
+    }
+
+    /// Writes weight 0 (again, under a new generation).
+    pub(super) fn write_zero(&mut self) {
+        self.write(Percent::ZERO);
+        let until = self.at().plus(REWRITE_AFTER);
+        self.phase(Phase::RollingBack { until });
+    }
+
+    /// Writes the weights of the end that was decided once more.
+    pub(super) fn write_end_again(&mut self) {
+        match self.state.ending.as_ref().map(|ending| ending.kind) {
+            Some(EndingKind::Succeeded) => {
+                self.write(Percent::FULL);
+                self.hold();
+            }
+            Some(EndingKind::RolledBack | EndingKind::Aborted) | None => self.write_zero(),
+        }
+    }
+
+    /// Begins (again) to watch that the end's weights stay.
+    pub(super) fn hold(&mut self) {
+        let until = self.at().plus(SETTLE);
+        self.phase(Phase::Holding { until, confirmed: false });
+    }
+
+    /// The end.
+    pub(super) fn end(&mut self) {
+        let phase = match self.state.ending.as_ref().map(|ending| ending.kind) {
+            Some(EndingKind::Succeeded) => Phase::Succeeded,
+            Some(EndingKind::Aborted) => Phase::Aborted,
+            Some(EndingKind::RolledBack) | None => Phase::RolledBack,
+        };
+        self.state.pending.clear();
+        self.phase(phase);
+    }
+
+    pub(super) fn stuck(&mut self, fault: Fault) {
+        self.state.trouble = Some(format!("taking the traffic off the release was refused: {}", fault.message));
+        let until = self.at().plus(RETRY_WHEN_STUCK);
+        self.phase(Phase::Stuck { fault, until });
+    }
+
+    /// Stays where it is until someone (or the data) says otherwise.
+    pub(super) fn pause(&mut self, step: usize, cause: PauseCause, reason: String) {
+        self.state.paused = Some(Pause { cause, reason, at: self.at(), step });
+    }
+
+    /// Pauses and takes the traffic off the canary; the step is taken up again later. Silence does not replace another
+    /// pause: it ends by itself, and a pause that waits for a person must not.
+    pub(super) fn withdraw(&mut self, step: usize, cause: PauseCause, reason: String) {
+        match &mut self.state.paused {
+            Some(pause) if cause == PauseCause::NoData && pause.cause != PauseCause::NoData => {
+                pause.reason = format!("{}; then {reason}", pause.reason);
+            }
+            _ => self.pause(step, cause, reason),
+        }
+        self.write(Percent::ZERO);
+        let until = self.at().plus(self.plan.verify.timeout);
+        self.phase(Phase::Shifting { step, until });
+    }
+
+    /// The result, when it differs from what was there before in more than its number and time.
+    pub(super) fn done(self, before: &State) -> Next {
+        let unchanged = State { seq: before.seq, at: before.at, ..self.state.clone() } == *before;
+        if unchanged && self.effects.is_empty() {
+            return Next::Ignored("nothing new");
+        }
+        Next::Step { state: Box::new(self.state), effects: self.effects }
+    }
+}

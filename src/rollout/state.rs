@@ -1,0 +1,225 @@
+//! Where a rollout stands. Stored after every input as the truth to resume from; only `rollout::step` makes new ones.
+
+use super::effect::EffectId;
+use super::event::Actor;
+use super::evidence::Evidence;
+use crate::base::fault::Fault;
+use crate::base::ids::{RolloutId, Seq};
+use crate::base::time::Timestamp;
+use crate::base::weight::{Percent, Slot, Weights};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the engine's decisions: `journal verify` compares states only where it matches.
+pub const ENGINE_VERSION: u32 = 1;
+
+/// Everything that a rollout is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Identifier.
+    pub id: RolloutId,
+    /// Number of the last input taken in.
+    pub seq: Seq,
+    /// Its time; never goes back.
+    pub at: Timestamp,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it came there.
+    pub phase_since: Timestamp,
+    /// Set while nobody advances it.
+    pub paused: Option<Pause>,
+    /// The slot that takes the release.
+    pub canary: Slot,
+    /// What is released, for people.
+    pub revision: Option<String>,
+    /// Who started it.
+    pub started_by: Actor,
+    /// When.
+    pub started_at: Timestamp,
+    /// The canary's share as last asked for.
+    pub wanted: Percent,
+    /// Number of the last write to the route.
+    pub generation: u64,
+    /// Effects that were committed and not settled yet.
+    pub pending: BTreeMap<EffectId, Percent>,
+    /// Counts to judge by.
+    pub evidence: Evidence,
+    /// When the data plane was last heard.
+    pub last_live_at: Timestamp,
+    /// Set once its end is decided.
+    pub ending: Option<Ending>,
+    /// How often a person resumed after the blast-radius budget was spent: each time grants it once more.
+    pub budget_grants: u64,
+    /// The last thing worth telling a person that went wrong without ending it.
+    pub trouble: Option<String>,
+}
+
+impl State {
+    /// The weights last asked for.
+    #[must_use]
+    pub const fn weights(&self) -> Weights {
+        Weights { canary: self.canary, share: self.wanted }
+    }
+
+    /// The step that it is in; `None` once its end is decided.
+    #[must_use]
+    pub const fn step_index(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Shifting { step, .. }
+            | Phase::Verifying { step, .. }
+            | Phase::Baking { step, .. }
+            | Phase::Judging { step, .. } => Some(step),
+            Phase::RollingBack { .. }
+            | Phase::Holding { .. }
+            | Phase::Succeeded
+            | Phase::RolledBack
+            | Phase::Aborted
+            | Phase::Stuck { .. } => None,
+        }
+    }
+
+    /// Whether nothing will happen to it any more. A stuck one is not finished: it is retried until it works.
+    #[must_use]
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Succeeded | Phase::RolledBack | Phase::Aborted)
+    }
+}
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// The step's weights are being written.
+    Shifting {
+        /// Index into the plan's steps.
+        step: usize,
+        /// Rolled back when not written by then.
+        until: Timestamp,
+    },
+    /// Written; waiting to see them in force.
+    Verifying {
+        /// Index into the plan's steps.
+        step: usize,
+        /// `verify.on_timeout` when not seen by then.
+        until: Timestamp,
+    },
+    /// In force; the step's shortest stay.
+    Baking {
+        /// Index into the plan's steps.
+        step: usize,
+        /// End of `min`.
+        until: Timestamp,
+    },
+    /// Waiting for the proof that lets it advance.
+    Judging {
+        /// Index into the plan's steps.
+        step: usize,
+        /// End of `max`; then `on_inconclusive`.
+        until: Timestamp,
+    },
+    /// Weight 0 is being written.
+    RollingBack {
+        /// Written anew, under a new generation, when not settled by then.
+        until: Timestamp,
+    },
+    /// The end's weights are written; read back until no late write can undo them.
+    Holding {
+        /// Finished when they matched until then.
+        until: Timestamp,
+        /// Whether a reading has matched since the hold began.
+        confirmed: bool,
+    },
+    /// The release has all the traffic.
+    Succeeded,
+    /// The release has none, by a verdict.
+    RolledBack,
+    /// The release has none, by a person.
+    Aborted,
+    /// Weight 0 was refused. Tried again for ever; a person is needed.
+    Stuck {
+        /// What the mesh says.
+        fault: Fault,
+        /// Next try.
+        until: Timestamp,
+    },
+}
+
+/// Why nobody advances it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// What caused it.
+    pub cause: PauseCause,
+    /// For people.
+    pub reason: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// The step to take up again.
+    pub step: usize,
+}
+
+/// What caused a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseCause {
+    /// A person said so.
+    Person,
+    /// Someone else changed the route.
+    Drift,
+    /// The data plane fell silent; resumes by itself.
+    NoData,
+    /// `blast_radius.failed_requests` is spent.
+    Budget,
+    /// A gate failed, and the policy says `on_failure: pause`.
+    GateFailed,
+    /// The weights were not seen in force, and the policy says `on_timeout: pause`.
+    VerifyTimeout,
+}
+
+/// How it ends, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// Which end.
+    pub kind: EndingKind,
+    /// In a sentence.
+    pub reason: String,
+    /// When that was decided.
+    pub decided_at: Timestamp,
+}
+
+/// Which end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndingKind {
+    /// All the traffic.
+    Succeeded,
+    /// None, by a verdict.
+    RolledBack,
+    /// None, by a person.
+    Aborted,
+}
+
+/// What comes of an input.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// A new state, and what to do.
+    Step {
+        /// The new state.
+        state: Box<State>,
+        /// To be committed with it, then carried out.
+        effects: Vec<(EffectId, super::effect::Effect)>,
+    },
+    /// Nothing changes; nothing is written.
+    Ignored(&'static str),
+    /// A command that cannot be followed now.
+    Refused(Refusal),
+}
+
+/// Why a command is not followed, and what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What stands in the way.
+    pub message: String,
+    /// What to do about it; for a command line where there is one.
+    pub hint: String,
+}

@@ -1,0 +1,175 @@
+//! What people and programs are shown of a rollout. Derived from plan and state; names are those of interface.md.
+
+use super::event::Actor;
+use super::gate::{Judgement, judge, weight_step};
+use super::state::{PauseCause, Phase, State};
+use crate::base::time::{Millis, Timestamp};
+use crate::base::weight::Percent;
+use crate::policy::plan::Plan;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A rollout as the API answers it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutView {
+    /// Identifier.
+    pub id: String,
+    /// Name of the policy.
+    pub policy: String,
+    /// `mesh/router/route`.
+    pub route: String,
+    /// Phase, in the words of the interface: `paused` stands over the step's own phase.
+    pub phase: String,
+    /// Whether nothing will happen any more.
+    pub finished: bool,
+    /// Number of the step, from 1; absent once the end is decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// Weights of all weight steps.
+    pub steps: Vec<u8>,
+    /// Node that takes the release.
+    pub canary: String,
+    /// Node that it replaces.
+    pub stable: String,
+    /// Weights as last asked for, by node, in percent.
+    pub weights: BTreeMap<String, u8>,
+    /// What is released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Who started it.
+    pub started_by: Actor,
+    /// When, RFC 3339.
+    pub started_at: String,
+    /// Since when it is in this phase, RFC 3339.
+    pub phase_since: String,
+    /// When this phase comes to its end at the latest (RFC 3339), where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// The verdict in a sentence.
+    pub verdict: String,
+    /// The numbers behind it.
+    pub evidence: EvidenceView,
+    /// Why it is paused, or how it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When the end was decided, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<String>,
+    /// The last thing that went wrong without ending it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Number of the last input: rises with every change.
+    pub seq: u64,
+}
+
+/// Numbers behind a verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceView {
+    /// Requests that the canary answered or failed while there was a comparison to make.
+    pub canary_requests: u64,
+    /// Of these, failed.
+    pub canary_errors: u64,
+    /// The same of stable.
+    pub stable_requests: u64,
+    /// Of these, failed.
+    pub stable_errors: u64,
+    /// Evidence against the release: 0 none, 1 rolls it back. ln(e-value) over ln(1/alpha), held within 0 and 1.
+    pub against: f64,
+    /// Proof that it is no worse than the step's margin: 1 lets it advance.
+    pub proof: f64,
+}
+
+impl RolloutView {
+    /// The view of a state.
+    #[must_use]
+    pub fn of(plan: &Plan, state: &State) -> Self {
+        let judgement = judge(plan, state);
+        let (canary, stable) = (plan.node(state.canary), plan.node(state.canary.other()));
+        Self {
+            id: state.id.0.clone(),
+            policy: plan.name.clone(),
+            route: plan.route.to_string(),
+            phase: phase_name(state).to_owned(),
+            finished: state.is_finished(),
+            step: state.step_index().map(|index| index + 1),
+            steps: (0..plan.steps.len()).filter_map(|i| weight_step(plan, i)).map(|step| step.weight.get()).collect(),
+            canary: canary.to_owned(),
+            stable: stable.to_owned(),
+            weights: BTreeMap::from([
+                (canary.to_owned(), state.wanted.get()),
+                (stable.to_owned(), state.wanted.rest().get()),
+            ]),
+            revision: state.revision.clone(),
+            started_by: state.started_by.clone(),
+            started_at: state.started_at.rfc3339(),
+            phase_since: state.phase_since.rfc3339(),
+            until: super::step::due_at(&state.phase).filter(|_| state.paused.is_none()).map(Timestamp::rfc3339),
+            verdict: verdict_sentence(state, &judgement),
+            evidence: EvidenceView::of(&judgement),
+            reason: reason(state),
+            decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
+            trouble: state.trouble.clone(),
+            seq: state.seq.0,
+        }
+    }
+}
+
+impl EvidenceView {
+    fn of(judgement: &Judgement) -> Self {
+        let Judgement { finding, thresholds, .. } = judgement;
+        Self {
+            canary_requests: finding.counts.canary_requests,
+            canary_errors: finding.counts.canary_errors,
+            stable_requests: finding.counts.stable_requests,
+            stable_errors: finding.counts.stable_errors,
+            against: (finding.worse_log_e / thresholds.rollback).clamp(0.0, 1.0),
+            proof: (finding.safe_log_e / thresholds.advance).clamp(0.0, 1.0),
+        }
+    }
+}
+
+/// The phase in the words of the interface.
+#[must_use]
+pub const fn phase_name(state: &State) -> &'static str {
+    match &state.phase {
+        Phase::Shifting { .. } | Phase::Verifying { .. } | Phase::Baking { .. } | Phase::Judging { .. }
+            if state.paused.is_some() =>
+        {
+            "paused"
+        }
+        Phase::Shifting { .. } => "shifting",
+        Phase::Verifying { .. } => "verifying",
+        Phase::Baking { .. } => "baking",
+        Phase::Judging { .. } => "judging",
+        Phase::RollingBack { .. } => "rolling_back",
+        Phase::Holding { .. } => "holding",
+        Phase::Succeeded => "succeeded",
+        Phase::RolledBack => "rolled_back",
+        Phase::Aborted => "aborted",
+        Phase::Stuck { .. } => "stuck",
+    }
+}
+
+fn reason(state: &State) -> Option<String> {
+    let paused = state.paused.as_ref().map(|pause| pause.reason.clone());
+    paused.or_else(|| state.ending.as_ref().map(|ending| ending.reason.clone()))
+}
+
+fn verdict_sentence(state: &State, judgement: &Judgement) -> String {
+    if let Some(ending) = &state.ending {
+        return ending.reason.clone();
+    }
+    if state.paused.as_ref().is_some_and(|pause| pause.cause == PauseCause::NoData) {
+        return "no data: the data plane is silent".to_owned();
+    }
+    if state.wanted == Percent::FULL && !judgement.fails() {
+        return "all traffic is on the canary: nothing is left to compare it with".to_owned();
+    }
+    judgement.sentence()
+}
+
+/// Time until the phase's end at `now`, for countdowns.
+#[must_use]
+pub fn remaining(state: &State, now: Timestamp) -> Option<Millis> {
+    super::step::due_at(&state.phase).map(|until| until.since(now))
+}

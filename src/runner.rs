@@ -1,0 +1,13 @@
+//! Drives rollouts: numbers and times what happens, asks the engine, commits, and only then acts.
+//!
+//! One task drives one rollout, so its inputs are in order and one at a time; commands, settled effects and readings
+//! reach it through one bounded queue. A restart is no second path: the driver of a stored rollout begins with its
+//! state and its unsettled effects, exactly where a running one stands between two inputs.
+
+pub mod driver;
+mod executor;
+pub mod handle;
+mod reading;
+pub mod verify;
+
+pub use handle::{CommandError, Runner, RunnerParts, StartError, StartRequest};

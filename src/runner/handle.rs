@@ -1,0 +1,246 @@
+//! What the API and triggers hold: starts rollouts, passes commands on, shows where things stand.
+
+use super::driver::{CommandFailure, Driver, INBOX, Message};
+use super::reading::Reader;
+use crate::base::fault::Fault;
+use crate::base::ids::{RolloutId, Seq};
+use crate::clock::{Clock, new_rollout_id};
+use crate::ports::{Commit, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic};
+use crate::rollout::effect::{Effect, EffectId};
+use crate::rollout::event::{Actor, Command, Event, Input, Start};
+use crate::rollout::state::Refusal;
+use crate::rollout::view::RolloutView;
+use crate::rollout::{begin, next_deadline};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Changes kept for a slow listener; one that falls further behind is told that it missed some and reads anew.
+const CHANGES: usize = 1024;
+/// A command's answer takes one commit; a store that needs longer than this is as good as down.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// The route is read so long before a start.
+const START_READ_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// What a runner works with.
+#[derive(Clone)]
+pub struct RunnerParts {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Keeps rollouts.
+    pub journal: Arc<dyn Journal>,
+    /// Writes weights.
+    pub traffic: Arc<dyn Traffic>,
+    /// Reads counts.
+    pub live: Arc<dyn LiveCounts>,
+    /// Knows policies.
+    pub policies: Arc<dyn Policies>,
+}
+
+/// Drives all rollouts of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Runner {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) parts: RunnerParts,
+    drivers: Mutex<BTreeMap<RolloutId, mpsc::Sender<Message>>>,
+    changes: broadcast::Sender<Arc<RolloutView>>,
+}
+
+impl Shared {
+    pub(super) fn reader(&self) -> Reader {
+        Reader { traffic: Arc::clone(&self.parts.traffic), live: Arc::clone(&self.parts.live) }
+    }
+
+    pub(super) fn publish(&self, view: RolloutView) {
+        // Nobody listening is fine: the store has it.
+        let _ = self.changes.send(Arc::new(view));
+    }
+
+    pub(super) fn forget(&self, id: &RolloutId) {
+        self.drivers().remove(id);
+    }
+
+    fn drivers(&self) -> std::sync::MutexGuard<'_, BTreeMap<RolloutId, mpsc::Sender<Message>>> {
+        // The map is valid after any panic: every change to it is one insert or remove.
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is asked for with a start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StartRequest {
+    /// Name of the policy.
+    pub policy: String,
+    /// Slot that takes the release.
+    pub to: Option<String>,
+    /// What is released, for people.
+    pub revision: Option<String>,
+}
+
+/// Why a rollout was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No such policy, or not a valid one.
+    #[error(transparent)]
+    Policy(#[from] PolicyFault),
+    /// The route could not be read.
+    #[error("the route could not be read: {0}")]
+    Route(Fault),
+    /// The route cannot take a rollout now.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// Another one is live, or the store did not take it.
+    #[error(transparent)]
+    Journal(JournalError),
+}
+
+/// Why a command was not followed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No such rollout.
+    #[error("there is no rollout `{0}`")]
+    NotFound(String),
+    /// Not in this phase.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// It could not be written down, so nothing was done.
+    #[error("not done, since it could not be written down: {0}")]
+    NotWritten(String),
+}
+
+impl Runner {
+    /// A runner without rollouts; see [`Runner::resume`].
+    #[must_use]
+    pub fn new(parts: RunnerParts) -> Self {
+        let (changes, _) = broadcast::channel(CHANGES);
+        Self { shared: Arc::new(Shared { parts, drivers: Mutex::default(), changes }) }
+    }
+
+    /// Takes up every stored rollout that is not finished; answers how many.
+    ///
+    /// # Errors
+    /// The store's fault; nothing is driven then.
+    pub async fn resume(&self) -> Result<usize, Fault> {
+        let live = self.shared.parts.journal.live().await?;
+        let count = live.len();
+        for stored in live {
+            let effects = self.shared.parts.journal.unsettled(&stored.state.id).await?;
+            tracing::info!(rollout = %stored.state.id, policy = %stored.plan.name, "rollout resumed");
+            self.drive(stored, effects);
+        }
+        Ok(count)
+    }
+
+    fn drive(&self, stored: Stored, effects: Vec<(EffectId, Effect)>) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        self.shared.drivers().insert(stored.state.id.clone(), sender.clone());
+        let driver = Driver::new(Arc::clone(&self.shared), stored, inbox, sender);
+        tokio::spawn(driver.run(effects));
+    }
+
+    /// Starts a rollout.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was changed then.
+    pub async fn start(&self, request: &StartRequest, actor: Actor) -> Result<RolloutView, StartError> {
+        let parts = &self.shared.parts;
+        let plan = parts.policies.plan(&request.policy).await?;
+        let read = tokio::time::timeout(START_READ_TIMEOUT, parts.traffic.read(&plan.route)).await;
+        let (route, remembered) = read
+            .unwrap_or_else(|_| Err(Fault::transient("app mesh", "no answer in time")))
+            .map_err(StartError::Route)?;
+        let written = parts.journal.last_generation(&plan.route).await;
+        let written = written.map_err(|fault| StartError::Journal(JournalError::Fault(fault)))?;
+        let start = Start {
+            to: request.to.clone(),
+            revision: request.revision.clone(),
+            route,
+            last_generation: written.max(remembered),
+        };
+        let event = Event::Command { command: Command::Start(start), actor };
+        let input = Input { seq: Seq(1), at: parts.clock.now(), event };
+        let (state, effects) = begin(&plan, new_rollout_id(), &input).map_err(StartError::Refused)?;
+        let next_deadline = next_deadline(&plan, &state);
+        let commit = Commit { state, input, effects, settles: None, next_deadline };
+        parts.journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
+        let stored = Stored { plan, state: commit.state };
+        let view = RolloutView::of(&stored.plan, &stored.state);
+        tracing::info!(rollout = %view.id, policy = %view.policy, canary = %view.canary, by = %view.started_by, "rollout started");
+        self.shared.publish(view.clone());
+        self.drive(stored, commit.effects);
+        Ok(view)
+    }
+
+    /// Passes a command to a rollout, named by its identifier or by the policy whose live rollout it is.
+    ///
+    /// # Errors
+    /// [`CommandError`]; nothing was changed then.
+    pub async fn command(&self, name: &str, command: Command, actor: Actor) -> Result<RolloutView, CommandError> {
+        let view = self.get(name).await.map_err(|fault| CommandError::NotWritten(fault.to_string()))?;
+        let view = view.ok_or_else(|| CommandError::NotFound(name.to_owned()))?;
+        let driver = self.shared.drivers().get(&RolloutId(view.id.clone())).cloned();
+        let Some(driver) = driver else {
+            return Err(CommandError::Refused(Refusal {
+                message: format!(
+                    "cannot {} rollout {} of {}: it has ended ({})",
+                    command.verb(),
+                    view.id,
+                    view.policy,
+                    view.phase
+                ),
+                hint: format!("`tidegate rollout start {}` starts another", view.policy),
+            }));
+        };
+        let (answer, answered) = oneshot::channel();
+        let busy = |_| CommandError::NotWritten("too many commands are waiting; try again".to_owned());
+        driver.try_send(Message::Command(command, actor, answer)).map_err(busy)?;
+        match tokio::time::timeout(COMMAND_TIMEOUT, answered).await {
+            Ok(Ok(Ok(view))) => Ok(view),
+            Ok(Ok(Err(CommandFailure::Refused(refusal)))) => Err(CommandError::Refused(refusal)),
+            Ok(Ok(Err(CommandFailure::NotWritten(error)))) => Err(CommandError::NotWritten(error.to_string())),
+            Ok(Err(_)) => Err(CommandError::NotWritten("the rollout came to its end meanwhile".to_owned())),
+            Err(_) => Err(CommandError::NotWritten("no answer in time; look before trying again".to_owned())),
+        }
+    }
+
+    /// A rollout by its identifier, or the live one (else the newest) of a policy.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn get(&self, name: &str) -> Result<Option<RolloutView>, Fault> {
+        let journal = &self.shared.parts.journal;
+        if let Some(stored) = journal.get(&RolloutId(name.to_owned())).await? {
+            return Ok(Some(RolloutView::of(&stored.plan, &stored.state)));
+        }
+        // Live ones come first, then the newest.
+        let all = self.list().await?;
+        Ok(all.into_iter().find(|view| view.policy == name))
+    }
+
+    /// Live rollouts, then the newest finished ones, a hundred at most.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn list(&self) -> Result<Vec<RolloutView>, Fault> {
+        let stored = self.shared.parts.journal.list(100).await?;
+        Ok(stored.iter().map(|stored| RolloutView::of(&stored.plan, &stored.state)).collect())
+    }
+
+    /// Every policy by name, with its problems where it has any.
+    ///
+    /// # Errors
+    /// The directory's fault.
+    pub async fn policies(&self) -> Result<Vec<(String, Result<crate::policy::plan::Plan, String>)>, Fault> {
+        self.shared.parts.policies.all().await
+    }
+
+    /// Every change from now on.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Arc<RolloutView>> {
+        self.shared.changes.subscribe()
+    }
+}

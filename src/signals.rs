@@ -1,0 +1,3 @@
+//! Readings for the judge, one source to a file.
+
+pub mod comparison;

@@ -1,0 +1,4 @@
+//! The only part of the controller that changes weights, and only for a committed effect.
+
+pub mod appmesh;
+pub mod edit;

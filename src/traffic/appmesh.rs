@@ -1,0 +1,165 @@
+//! Weights through the App Mesh API: AWS-compatible endpoints and our own alike, by the same SDK over HTTP.
+//!
+//! A write is describe, edit, update. What our own endpoint offers beyond AWS travels as headers, so that a plain
+//! endpoint never notices: `x-tidegate-generation` on UpdateRoute (a stale one is refused), and on the way back from
+//! DescribeRoute.
+
+use super::edit;
+use crate::base::fault::Fault;
+use crate::base::ids::RouteRef;
+use crate::ports::Traffic;
+use crate::rollout::effect::Effect;
+use crate::rollout::event::RouteReading;
+use async_trait::async_trait;
+use aws_sdk_appmesh::Client;
+use aws_sdk_appmesh::config::retry::RetryConfig;
+use aws_sdk_appmesh::config::timeout::TimeoutConfig;
+use aws_sdk_appmesh::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_appmesh::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_appmesh::operation::describe_route::DescribeRouteOutput;
+use aws_sdk_appmesh::types::RouteData;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// One call may take so long. The engine's holding phase is longer, so that a call that timed out cannot land after it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Name under which faults are reported.
+const SOURCE: &str = "app mesh";
+
+/// The App Mesh API.
+#[derive(Debug, Clone)]
+pub struct AppMesh {
+    client: Client,
+}
+
+impl AppMesh {
+    /// An endpoint that takes any signature: local mode's. Calls are signed with fixed dummy keys, never with those of
+    /// whoever runs the daemon.
+    #[must_use]
+    pub fn local(endpoint_url: &str, region: &str) -> Self {
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let config = aws_sdk_appmesh::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .endpoint_url(endpoint_url)
+            .region(Region::new(region.to_owned()))
+            .credentials_provider(Credentials::new("tidegate", "local-mode", None, None, "tidegate-local"))
+            // Retries are the executor's, which knows what is still wanted.
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build())
+            .build();
+        Self { client: Client::from_conf(config) }
+    }
+
+    async fn describe(&self, route: &RouteRef) -> Result<(RouteData, u64), Fault> {
+        let call = self.client.describe_route();
+        let call = call.mesh_name(&route.mesh).virtual_router_name(&route.router).route_name(&route.route);
+        let generation = Arc::new(Mutex::new(0));
+        let seen = HeaderReader { generation: Arc::clone(&generation) };
+        let output: DescribeRouteOutput =
+            call.customize().interceptor(seen).send().await.map_err(|error| fault(&error, "DescribeRoute", route))?;
+        let data = output
+            .route
+            .ok_or_else(|| Fault::unknown(SOURCE, format!("DescribeRoute of {route} answered no route")))?;
+        let generation = generation.lock().map(|number| *number).unwrap_or(0);
+        Ok((data, generation))
+    }
+}
+
+/// Reads the generation that our own endpoint remembers out of an answer's headers.
+#[derive(Debug)]
+struct HeaderReader {
+    generation: Arc<Mutex<u64>>,
+}
+
+impl aws_smithy_runtime_api::client::interceptors::Intercept for HeaderReader {
+    fn name(&self) -> &'static str {
+        "tidegate generation"
+    }
+
+    fn read_after_transmit(
+        &self,
+        context: &aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef<'_>,
+        _: &aws_smithy_runtime_api::client::runtime_components::RuntimeComponents,
+        _: &mut aws_smithy_types::config_bag::ConfigBag,
+    ) -> Result<(), aws_smithy_runtime_api::box_error::BoxError> {
+        let header = context.response().headers().get("x-tidegate-generation");
+        if let (Some(number), Ok(mut slot)) = (header.and_then(|text| text.parse().ok()), self.generation.lock()) {
+            *slot = number;
+        }
+        Ok(())
+    }
+}
+
+fn version_of(data: &RouteData) -> u64 {
+    data.metadata.as_ref().and_then(|metadata| u64::try_from(metadata.version).ok()).unwrap_or(0)
+}
+
+fn reading(data: &RouteData) -> RouteReading {
+    let targets = data.spec.as_ref().map(edit::targets).unwrap_or_default();
+    RouteReading { version: version_of(data), targets }
+}
+
+/// Whose fault, and whether to try again. A timeout leaves the effect unknown; throttling and 5xx pass.
+fn fault<E>(error: &SdkError<E, HttpResponse>, operation: &str, route: &RouteRef) -> Fault
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let place = format!("{operation} of {route}");
+    match error {
+        SdkError::ConstructionFailure(_) => Fault::permanent(SOURCE, format!("{place}: {}", chain(error))),
+        SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_user() => {
+            Fault::transient(SOURCE, format!("{place}: no connection: {}", chain(error)))
+        }
+        SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) | SdkError::ResponseError(_) => {
+            Fault::unknown(SOURCE, format!("{place}: no answer: {}", chain(error)))
+        }
+        SdkError::ServiceError(service) => {
+            let (status, code) = (service.raw().status().as_u16(), service.err().code().unwrap_or("unknown error"));
+            let text = format!("{place}: {code}: {}", service.err().message().unwrap_or("no message"));
+            if status == 429 || status >= 500 { Fault::transient(SOURCE, text) } else { Fault::permanent(SOURCE, text) }
+        }
+        _ => Fault::unknown(SOURCE, format!("{place}: {}", chain(error))),
+    }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+#[async_trait]
+impl Traffic for AppMesh {
+    async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault> {
+        let (data, generation) = self.describe(route).await?;
+        Ok((reading(&data), generation))
+    }
+
+    async fn set_weights(&self, write: &Effect) -> Result<u64, Fault> {
+        let Effect::SetWeights { route, canary, stable, generation, .. } = write;
+        let (data, _) = self.describe(route).await?;
+        let spec = data.spec.as_ref().ok_or_else(|| Fault::permanent(SOURCE, format!("{route} has no spec")))?;
+        let weights = [(canary.0.as_str(), canary.1), (stable.0.as_str(), stable.1)];
+        let edited =
+            edit::set_weights(spec, weights).map_err(|error| Fault::permanent(SOURCE, format!("{route}: {error}")))?;
+        let generation = generation.to_string();
+        let call = self.client.update_route();
+        let call = call.mesh_name(&route.mesh).virtual_router_name(&route.router).route_name(&route.route).spec(edited);
+        let output = call
+            .customize()
+            .mutate_request(move |request| {
+                request.headers_mut().insert("x-tidegate-generation", generation.clone());
+            })
+            .send()
+            .await
+            .map_err(|error| fault(&error, "UpdateRoute", route))?;
+        Ok(output.route.as_ref().map(version_of).unwrap_or(0))
+    }
+}
