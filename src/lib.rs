@@ -7,6 +7,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+/// The HTTP API.
+pub mod api;
 /// Identifiers, time, weights, counts, faults, secrets.
 pub mod base;
 /// The only place that reads clocks and draws chance.

@@ -1,0 +1,38 @@
+//! The daemon's HTTP API: JSON in and out, errors as RFC 9457 problem details.
+
+pub mod auth;
+pub mod error;
+pub mod policies;
+pub mod rollouts;
+pub mod status;
+pub mod wire;
+
+use crate::runner::Runner;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+
+/// Bodies of this API are a few names and a reason; 64 KiB is far beyond any of them.
+const BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Drives rollouts.
+    pub runner: Runner,
+    /// What `/readyz` and `/metrics` say about this process.
+    pub status: std::sync::Arc<status::Status>,
+}
+
+/// Every address of the API, guarded for loopback use.
+pub fn router(state: ApiState) -> Router {
+    Router::new()
+        .merge(rollouts::router())
+        .merge(policies::router())
+        .merge(status::router())
+        .fallback(error::no_such_address)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(middleware::from_fn(auth::loopback_only))
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .with_state(state)
+}

@@ -1,0 +1,126 @@
+//! Errors at the edge: what went wrong below, as a status and a problem document.
+
+use super::wire::Problem;
+use crate::base::fault::{Fault, FaultKind};
+use crate::ports::{JournalError, PolicyFault};
+use crate::rollout::state::Refusal;
+use crate::runner::{CommandError, StartError};
+use axum::Json;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// An error answer.
+#[derive(Debug)]
+pub struct ApiError(pub Problem);
+
+impl ApiError {
+    /// Kind, status and what is wrong.
+    pub fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+        Self(Problem {
+            kind: format!("tidegate:{kind}"),
+            title: kind.replace('-', " "),
+            status: status.as_u16(),
+            detail: detail.into(),
+            hint: None,
+            retryable: status.is_server_error(),
+        })
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// A refusal, which is a conflict with how things stand.
+    #[must_use]
+    pub fn refused(refusal: Refusal) -> Self {
+        Self::new(StatusCode::CONFLICT, "refused", refusal.message).hint(refusal.hint)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self.0)).into_response()
+    }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> Self {
+        match fault.kind {
+            FaultKind::Transient | FaultKind::Unknown => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", fault.to_string())
+            }
+            FaultKind::Permanent => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", fault.to_string()),
+        }
+    }
+}
+
+impl From<PolicyFault> for ApiError {
+    fn from(error: PolicyFault) -> Self {
+        match error {
+            PolicyFault::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "no-such-policy", error.to_string())
+                .hint("`tidegate local --policies DIR` names the directory that policies are read from"),
+            PolicyFault::Invalid { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-policy", error.to_string())
+                    .hint("correct the file and start again; `tidegate policy lint FILE` checks it without starting")
+            }
+            PolicyFault::Unavailable(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<StartError> for ApiError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Policy(error) => error.into(),
+            StartError::Refused(refusal) => Self::refused(refusal),
+            StartError::Route(fault) if fault.kind == FaultKind::Permanent => {
+                Self::new(StatusCode::CONFLICT, "route-not-readable", fault.to_string())
+                    .hint("create the route first (--mesh FILE), or correct `route` in the policy")
+            }
+            StartError::Route(fault) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "route-not-readable", fault.to_string())
+            }
+            StartError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<JournalError> for ApiError {
+    fn from(error: JournalError) -> Self {
+        let text = error.to_string();
+        match error {
+            JournalError::AlreadyLive { id, .. } => Self::new(StatusCode::CONFLICT, "already-live", text)
+                .hint(format!("`tidegate rollout watch {id}` shows it; `tidegate rollout abort {id}` ends it")),
+            JournalError::Fenced(_) => Self::new(StatusCode::CONFLICT, "driven-elsewhere", text),
+            JournalError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "no-such-rollout", error.to_string())
+                .hint("`tidegate rollout list` shows them"),
+            CommandError::Refused(refusal) => Self::refused(refusal),
+            CommandError::NotWritten(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-written", error.to_string()),
+        }
+    }
+}
+
+/// Answers addresses that do not exist.
+pub async fn no_such_address(request: Request) -> ApiError {
+    let detail = format!("there is nothing at {}", request.uri().path());
+    ApiError::new(StatusCode::NOT_FOUND, "no-such-address", detail).hint("see docs/API.md")
+}
+
+/// Answers methods that an address does not have.
+pub async fn no_such_method(request: Request) -> ApiError {
+    let detail = format!("{} is not answered at {}", request.method(), request.uri().path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", detail).hint("see docs/API.md")
+}

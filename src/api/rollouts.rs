@@ -1,0 +1,98 @@
+//! `/v1/rollouts`: start, look, and the verbs.
+
+use super::ApiState;
+use super::auth::actor;
+use super::error::ApiError;
+use super::wire::{RolloutList, StartBody, VerbBody};
+use crate::rollout::event::Command;
+use crate::rollout::view::RolloutView;
+use crate::runner::StartRequest;
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
+use serde::de::DeserializeOwned;
+
+/// Reasons are kept in the journal for ever; one that does not fit here belongs into a ticket.
+const REASON_MAX_CHARS: usize = 1000;
+
+pub(super) fn router() -> Router<ApiState> {
+    Router::new()
+        .route("/v1/rollouts", get(list).post(start))
+        .route("/v1/rollouts/{id}", get(one))
+        .route("/v1/rollouts/{id}/{verb}", post(verb))
+}
+
+/// A JSON body, with an error that says what is wrong with it. An empty body is an empty object.
+fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(text).map_err(|error| {
+        ApiError::new(StatusCode::BAD_REQUEST, "bad-body", format!("the body is not what this address takes: {error}"))
+            .hint("send a JSON object with the fields of docs/API.md")
+    })
+}
+
+async fn list(State(state): State<ApiState>) -> Result<Json<RolloutList>, ApiError> {
+    Ok(Json(RolloutList { rollouts: state.runner.list().await? }))
+}
+
+async fn one(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<RolloutView>, ApiError> {
+    let view = state.runner.get(&id).await?;
+    view.map(Json).ok_or_else(|| {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            "no-such-rollout",
+            format!("there is no rollout `{id}`, and no policy of that name has had one"),
+        )
+        .hint("`tidegate rollout list` shows them")
+    })
+}
+
+async fn start(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
+    let StartBody { policy, to, image, revision } = body(&bytes)?;
+    if image.is_some() {
+        let detail = "`image` needs a workload that Tidegate deploys, which is not in this version";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "not-in-this-version", detail)
+            .hint("start the new version in the slot without weight yourself, then start the rollout"));
+    }
+    let request = StartRequest { policy, to, revision };
+    let view = state.runner.start(&request, actor(&headers)).await?;
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+async fn verb(
+    State(state): State<ApiState>,
+    Path((id, verb)): Path<(String, String)>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Json<RolloutView>, ApiError> {
+    let VerbBody { reason, full } = body(&bytes)?;
+    let reason: String = reason.trim().chars().take(REASON_MAX_CHARS).collect();
+    let needs_reason = || {
+        ApiError::new(StatusCode::BAD_REQUEST, "reason-missing", format!("`{verb}` needs a reason"))
+            .hint("send {\"reason\": \"…\"}; it goes into the audit trail")
+    };
+    let command = match verb.as_str() {
+        "pause" => Command::Pause { reason },
+        "resume" => Command::Resume,
+        "promote" if reason.is_empty() => return Err(needs_reason()),
+        "promote" => Command::Promote { full, reason },
+        // The safe direction is never refused for a missing text.
+        "abort" => Command::Abort { reason: if reason.is_empty() { "no reason given".into() } else { reason } },
+        _ => {
+            return Err(ApiError::new(
+                StatusCode::NOT_FOUND,
+                "no-such-verb",
+                format!("`{verb}` is nothing a rollout can do"),
+            )
+            .hint("pause, resume, promote or abort"));
+        }
+    };
+    Ok(Json(state.runner.command(&id, command, actor(&headers)).await?))
+}

@@ -1,0 +1,84 @@
+//! Requests and answers of the API. The command line and the demo speak these same types.
+
+use crate::rollout::view::RolloutView;
+use serde::{Deserialize, Serialize};
+
+/// Header in which a local client says who its user is; believed on loopback only.
+pub const USER_HEADER: &str = "x-tidegate-user";
+
+/// Body of `POST /v1/rollouts`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartBody {
+    /// Name of the policy.
+    pub policy: String,
+    /// Slot that takes the release; the one without weight when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Image to deploy; needs a workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What is released, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// Body of the verbs that need a reason.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerbBody {
+    /// Why, for the audit trail.
+    #[serde(default)]
+    pub reason: String,
+    /// `promote` only: straight to 100.
+    #[serde(default)]
+    pub full: bool,
+}
+
+/// Answer of `GET /v1/rollouts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutList {
+    /// Live ones first, then the newest.
+    pub rollouts: Vec<RolloutView>,
+}
+
+/// One policy in the answer of `GET /v1/policies`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyEntry {
+    /// Its name.
+    pub name: String,
+    /// Whether a rollout can be started by it.
+    pub valid: bool,
+    /// All that is wrong with it, each with its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problems: Option<String>,
+    /// The checked plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<crate::policy::plan::Plan>,
+}
+
+/// Answer of `GET /v1/policies`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyList {
+    /// By name.
+    pub policies: Vec<PolicyEntry>,
+}
+
+/// An error, as RFC 9457 has it, with what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Kind of problem: a name that does not change.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What is wrong this time.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Whether the same request may work later.
+    pub retryable: bool,
+}

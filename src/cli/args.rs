@@ -1,0 +1,243 @@
+//! Arguments as typed.
+
+use crate::config::{ADMIN_PORT, API_PORT, APPMESH_PORT, EGRESS_PORT, loopback};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Raises a new version's traffic step by step, judges every step, and rolls back by itself.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, propagate_version = true, after_help = "New here? `tidegate demo` shows everything on this machine, without an account anywhere.")]
+pub struct Arguments {
+    /// How to print: for people, or JSON on stdout for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    pub output: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show a good release and a bad one on this machine: real services, load, mesh, proxy
+    Demo(DemoArguments),
+    /// Run the controller, the mesh and the proxy on this machine, for services of your own
+    Local(LocalArguments),
+    /// Start, watch and end rollouts
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
+    /// Check policy files
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Check the record of what was decided
+    #[command(subcommand)]
+    Journal(JournalCommand),
+    /// Ask a running daemon whether it is ready (exit code 0)
+    Health(Server),
+    /// One of the demo's services
+    #[command(hide = true)]
+    DemoService(ServiceArguments),
+}
+
+/// Addresses to listen on; port 0 picks a free one.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ListenArguments {
+    /// The daemon's HTTP API
+    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(API_PORT))]
+    pub api: SocketAddr,
+    /// The App Mesh API, for `aws appmesh --endpoint-url`
+    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(APPMESH_PORT))]
+    pub appmesh: SocketAddr,
+    /// The proxy: requests go here, the Host header names the virtual service
+    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(EGRESS_PORT))]
+    pub egress: SocketAddr,
+    /// The proxy's admin pages (/stats/prometheus, /clusters, …)
+    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(ADMIN_PORT))]
+    pub admin: SocketAddr,
+}
+
+/// `tidegate demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArguments {
+    /// Exit when the scenarios have ended; exit code 0 only if each ended as it must
+    #[arg(long)]
+    pub once: bool,
+    /// Which release to show
+    #[arg(long, value_enum, default_value_t = Scenario::All)]
+    pub scenario: Scenario,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArguments,
+}
+
+/// Which release the demo shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// A healthy one, which walks to 100 %.
+    Good,
+    /// One that fails 5 % of its requests, which is rolled back.
+    Bad,
+    /// First the good one, then the bad one.
+    All,
+}
+
+/// `tidegate local`.
+#[derive(Debug, Clone, Args)]
+pub struct LocalArguments {
+    /// Mesh resources to load: YAML or JSON in the form of `aws appmesh create-* --cli-input-json` (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub mesh: Vec<PathBuf>,
+    /// Let --mesh overwrite the weights of routes that exist
+    #[arg(long)]
+    pub weights: bool,
+    /// Directory of policy files
+    #[arg(long, value_name = "DIRECTORY", default_value = "policies")]
+    pub policies: PathBuf,
+    /// Where the database lives
+    #[arg(long, value_name = "DIRECTORY", default_value = ".tidegate")]
+    pub data_dir: PathBuf,
+    /// File that stands in for Cloud Map and DNS
+    #[arg(long, value_name = "FILE")]
+    pub discovery: Option<PathBuf>,
+    /// See the mesh as this virtual node does (only its backends): MESH/NODE
+    #[arg(long = "as", value_name = "MESH/NODE")]
+    pub as_node: Option<String>,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArguments,
+}
+
+/// Where the daemon is.
+#[derive(Debug, Clone, Args)]
+pub struct Server {
+    /// The daemon's address [default: $TIDEGATE_SERVER, else http://127.0.0.1:7070]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+}
+
+/// A rollout by its identifier, or by the policy whose live rollout it is.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// Rollout id, or the name of a policy for its live rollout
+    pub id: String,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// `tidegate rollout …`.
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Start a rollout of a policy
+    Start {
+        /// Name of the policy
+        policy: String,
+        /// Version that takes the release [default: the one without weight]
+        #[arg(long, value_name = "NODE")]
+        to: Option<String>,
+        /// What is released, for people: a commit, a tag
+        #[arg(long, value_name = "TEXT")]
+        revision: Option<String>,
+        /// Wait for the end: exit code 0 succeeded, 3 rolled back, 4 aborted, 5 timed out
+        #[arg(long)]
+        wait: bool,
+        /// Longest wait in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 86_400, requires = "wait")]
+        wait_timeout_s: u64,
+        /// Where the daemon is.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Show live rollouts and the newest finished ones
+    List(Server),
+    /// Show one rollout
+    Get(Which),
+    /// Follow one rollout to its end
+    Watch(Which),
+    /// Stay at this weight until `resume`; the gates go on judging
+    Pause {
+        /// Which rollout.
+        #[command(flatten)]
+        which: Which,
+        /// Why, for the audit trail
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Go on after a pause
+    Resume(Which),
+    /// Take the next step now, without waiting for the proof
+    Promote {
+        /// Which rollout.
+        #[command(flatten)]
+        which: Which,
+        /// Straight to 100 %
+        #[arg(long)]
+        full: bool,
+        /// Why, for the audit trail
+        #[arg(long)]
+        reason: String,
+    },
+    /// Give the new version no traffic at once and end
+    Abort {
+        /// Which rollout.
+        #[command(flatten)]
+        which: Which,
+        /// Why, for the audit trail
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+/// `tidegate policy …`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Check files: every problem with its line and column (exit code 2 when there is one)
+    Lint {
+        /// Policy files, or directories of them
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of policy files, for editors
+    Schema,
+}
+
+/// `tidegate journal …`.
+#[derive(Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Replay every rollout's journal and compare with what is stored (exit code 1 when they differ)
+    Verify {
+        /// Where the database lives; a daemon may be running on it
+        #[arg(long, value_name = "DIRECTORY", default_value = ".tidegate")]
+        data_dir: PathBuf,
+    },
+    /// Print every journaled input as one JSON line
+    Export {
+        /// Where the database lives; a daemon may be running on it
+        #[arg(long, value_name = "DIRECTORY", default_value = ".tidegate")]
+        data_dir: PathBuf,
+    },
+}
+
+/// One of the demo's services. It ends when its standard input does, so that no parent can leave it behind.
+#[derive(Debug, Clone, Args)]
+pub struct ServiceArguments {
+    /// Where to listen
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// What it calls itself
+    #[arg(long)]
+    pub version_name: String,
+    /// Share of requests that it fails, 0.0 to 1.0
+    #[arg(long, default_value_t = 0.0)]
+    pub fail_share: f64,
+}

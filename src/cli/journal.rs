@@ -1,0 +1,56 @@
+//! `tidegate journal verify|export`: reads the database, whether a daemon runs on it or not.
+
+use super::args::JournalCommand;
+use super::{Ended, FAILED, Failure, Output};
+use crate::base::fault::Fault;
+use crate::ports::Journal;
+use crate::runner::verify::{Verified, verify};
+use crate::store::sqlite::SqliteStore;
+use serde_json::json;
+
+/// Rollouts looked at: all that a daemon of one team makes in years.
+const ROLLOUTS_MAX: u32 = 1_000_000;
+
+pub(super) async fn run(command: JournalCommand, output: Output) -> Ended {
+    let (JournalCommand::Verify { data_dir } | JournalCommand::Export { data_dir }) = &command;
+    let store = SqliteStore::open_read_only(data_dir).await;
+    let store = store.map_err(|error| Failure::new(error.to_string()).hint("say where it is with --data-dir"))?;
+    let ended = match command {
+        JournalCommand::Verify { .. } => verify_all(&store, output).await,
+        JournalCommand::Export { .. } => export(&store, output).await,
+    };
+    store.close().await;
+    ended.map_err(|fault| Failure::new(fault.to_string()))
+}
+
+async fn verify_all(store: &SqliteStore, output: Output) -> Result<u8, Fault> {
+    let rollouts = store.list(ROLLOUTS_MAX).await?;
+    let mut differ = 0;
+    for stored in &rollouts {
+        let id = &stored.state.id;
+        let (matches, text) = match verify(store, id).await? {
+            Verified::Matches { inputs } => (true, format!("{inputs} inputs lead to the stored state")),
+            Verified::OtherEngine { version } => (true, format!("written by engine version {version}: not compared")),
+            Verified::Differs { problem } => (false, problem),
+        };
+        differ += u32::from(!matches);
+        if output.is_json() {
+            output.json(&json!({"rollout": id.0, "policy": stored.plan.name, "verified": matches, "detail": text}));
+        } else {
+            output.line(&format!("{} {} {}: {text}", if matches { "ok  " } else { "BAD " }, id, stored.plan.name));
+        }
+    }
+    if !output.is_json() {
+        output.line(&format!("{} rollouts, {differ} differ", rollouts.len()));
+    }
+    Ok(if differ == 0 { 0 } else { FAILED })
+}
+
+async fn export(store: &SqliteStore, output: Output) -> Result<u8, Fault> {
+    for stored in store.list(ROLLOUTS_MAX).await? {
+        for row in store.inputs(&stored.state.id).await? {
+            output.json(&json!({"rollout": stored.state.id.0, "engine_version": row.engine_version, "input": row.input}));
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,76 @@
+//! `tidegate policy lint|schema`.
+
+use super::args::PolicyCommand;
+use super::{Ended, Failure, Output, WRONG_USAGE};
+use crate::policy;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+pub(super) fn run(command: &PolicyCommand, output: Output) -> Ended {
+    match command {
+        PolicyCommand::Lint { files } => lint(files, output),
+        PolicyCommand::Schema => {
+            let schema = policy::schema();
+            let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::new(error.to_string()))?;
+            output.line(&text);
+            Ok(0)
+        }
+    }
+}
+
+/// Files as given; a directory stands for its `*.yaml` files.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
+        let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        found.retain(|path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"));
+        if found.is_empty() {
+            return Err(Failure::new(format!("{}: no policy files (*.yaml) here", path.display())).usage());
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("{}: cannot be read: {error}", path.display())).usage()
+}
+
+fn lint(paths: &[PathBuf], output: Output) -> Ended {
+    let mut code = 0;
+    for path in expand(paths)? {
+        let name = path.display().to_string();
+        let text = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+        let (problems, warnings, steps) = match policy::compile(&name, &String::from_utf8_lossy(&text)) {
+            Ok(compiled) => (Vec::new(), compiled.warnings, compiled.plan.steps.len()),
+            Err(problems) => (problems, Vec::new(), 0),
+        };
+        if !problems.is_empty() {
+            code = WRONG_USAGE;
+        }
+        if output.is_json() {
+            let texts = |list: &[policy::Problem]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+            output.json(&json!({"file": name, "valid": problems.is_empty(), "problems": texts(&problems), "warnings": texts(&warnings)}));
+            continue;
+        }
+        for problem in &problems {
+            output.remark(&format!("error: {problem}"));
+        }
+        for warning in &warnings {
+            output.remark(&format!("warning: {warning}"));
+        }
+        if problems.is_empty() {
+            output.line(&format!("{name}: valid, {steps} steps"));
+        } else {
+            let count = problems.len();
+            output.line(&format!("{name}: not valid, {count} problem{}", if count == 1 { "" } else { "s" }));
+        }
+    }
+    Ok(code)
+}

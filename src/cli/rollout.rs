@@ -1,0 +1,153 @@
+//! `tidegate rollout …` and `tidegate health`: calls of the API, printed.
+
+use super::args::{RolloutCommand, Server, Which};
+use super::client::{Client, segment};
+use super::screen::{Redrawn, block, line};
+use super::{Ended, FAILED, Failure, Output, server_address};
+use crate::api::wire::{RolloutList, StartBody, VerbBody};
+use crate::clock::{Clock, Monotonic, SystemClock};
+use crate::config::{Environment, user};
+use crate::rollout::view::RolloutView;
+use std::time::Duration;
+
+/// Time between looks while watching: quick enough to feel live, and one small query each.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A daemon that restarts is back within this time; a watcher waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn client(server: &Server, environment: &dyn Environment) -> Result<Client, Failure> {
+    Client::new(&server_address(server.server.as_deref(), environment), &user(environment))
+}
+
+pub(super) async fn run(command: RolloutCommand, output: Output, environment: &dyn Environment) -> Ended {
+    match command {
+        RolloutCommand::Start { policy, to, revision, wait, wait_timeout_s, server } => {
+            let client = client(&server, environment)?;
+            let body = StartBody { policy, to, image: None, revision };
+            let view: RolloutView = client.post("/v1/rollouts", &body).await?;
+            if wait {
+                output.remark(&format!("started {}", view.id));
+                return watch(&client, &view.id, output, Some(Duration::from_secs(wait_timeout_s))).await;
+            }
+            show(&view, output);
+            if !output.is_json() {
+                output.remark(&format!("follow it: tidegate rollout watch {}", view.id));
+            }
+            Ok(0)
+        }
+        RolloutCommand::List(server) => list(&client(&server, environment)?, output).await,
+        RolloutCommand::Get(which) => {
+            let view = get(&client(&which.server, environment)?, &which.id).await?;
+            show(&view, output);
+            Ok(0)
+        }
+        RolloutCommand::Watch(which) => watch(&client(&which.server, environment)?, &which.id, output, None).await,
+        RolloutCommand::Pause { which, reason } => verb(&which, "pause", reason, false, output, environment).await,
+        RolloutCommand::Resume(which) => verb(&which, "resume", String::new(), false, output, environment).await,
+        RolloutCommand::Promote { which, full, reason } => verb(&which, "promote", reason, full, output, environment).await,
+        RolloutCommand::Abort { which, reason } => verb(&which, "abort", reason, false, output, environment).await,
+    }
+}
+
+async fn verb(which: &Which, verb: &str, reason: String, full: bool, output: Output, environment: &dyn Environment) -> Ended {
+    let client = client(&which.server, environment)?;
+    let path = format!("/v1/rollouts/{}/{verb}", segment(&which.id));
+    let view: RolloutView = client.post(&path, &VerbBody { reason, full }).await?;
+    show(&view, output);
+    Ok(0)
+}
+
+pub(super) async fn health(server: Server, output: Output, environment: &dyn Environment) -> Ended {
+    let text = client(&server, environment)?.text("/readyz").await?;
+    if output.is_json() {
+        output.json(&serde_json::json!({"ready": true}));
+    } else {
+        output.line(text.trim_end());
+    }
+    Ok(0)
+}
+
+async fn get(client: &Client, id: &str) -> Result<RolloutView, Failure> {
+    client.get(&format!("/v1/rollouts/{}", segment(id))).await
+}
+
+fn show(view: &RolloutView, output: Output) {
+    if output.is_json() {
+        output.json(view);
+    } else if output.is_terminal() {
+        output.raw(&block(view, SystemClock.now().0));
+    } else {
+        output.line(&line(view));
+    }
+}
+
+async fn list(client: &Client, output: Output) -> Ended {
+    let list: RolloutList = client.get("/v1/rollouts").await?;
+    if output.is_json() {
+        output.json(&list);
+        return Ok(0);
+    }
+    if list.rollouts.is_empty() {
+        output.remark("no rollouts yet; `tidegate rollout start POLICY` starts one");
+    } else {
+        output.line(&format!("{:<19} {:<20} {:<13} {:>7}  {}", "ID", "POLICY", "PHASE", "CANARY", "STARTED"));
+    }
+    for view in &list.rollouts {
+        let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
+        output.line(&format!("{:<19} {:<20} {:<13} {weight:>5} %  {}", view.id, view.policy, view.phase, view.started_at));
+    }
+    Ok(0)
+}
+
+/// Follows a rollout to its end; the exit code says which.
+async fn watch(client: &Client, id: &str, output: Output, most: Option<Duration>) -> Ended {
+    let mut screen = Redrawn::default();
+    let began = Monotonic::now();
+    let mut shown: Option<RolloutView> = None;
+    let mut last_answer = Monotonic::now();
+    // The first look fixes which rollout it is: a policy's name may mean another one later.
+    let id = get(client, id).await?.id;
+    loop {
+        match get(client, &id).await {
+            Ok(view) => {
+                last_answer = Monotonic::now();
+                redraw(&view, shown.as_ref(), &mut screen, output);
+                if view.finished || view.phase == "stuck" && most.is_some() {
+                    return Ok(exit_code(&view.phase));
+                }
+                shown = Some(view);
+            }
+            Err(failure) if last_answer.elapsed() > PATIENCE => return Err(failure),
+            Err(_) => {}
+        }
+        if most.is_some_and(|most| began.elapsed() >= most) {
+            output.remark("timed out waiting; the rollout goes on");
+            return Ok(5);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// In a terminal the block is redrawn (its countdown runs); elsewhere a line is printed when phase or weight changed.
+fn redraw(view: &RolloutView, shown: Option<&RolloutView>, screen: &mut Redrawn, output: Output) {
+    if output.is_terminal() {
+        return output.raw(&screen.draw(&block(view, SystemClock.now().0)));
+    }
+    if shown.is_some_and(|shown| same_place(shown, view)) {
+        return;
+    }
+    if output.is_json() { output.json(view) } else { output.line(&line(view)) }
+}
+
+pub(crate) fn same_place(a: &RolloutView, b: &RolloutView) -> bool {
+    a.phase == b.phase && a.weights == b.weights && a.step == b.step && a.trouble == b.trouble
+}
+
+fn exit_code(phase: &str) -> u8 {
+    match phase {
+        "succeeded" => 0,
+        "rolled_back" => 3,
+        "aborted" => 4,
+        _ => FAILED,
+    }
+}

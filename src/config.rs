@@ -1,0 +1,53 @@
+//! The only reader of the process environment, and the defaults of the interface.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+/// Where clients look for the daemon when `--server` does not say.
+pub const SERVER_VARIABLE: &str = "TIDEGATE_SERVER";
+/// What is logged, in the notation of `tracing`'s filters.
+pub const LOG_VARIABLE: &str = "TIDEGATE_LOG";
+/// Port of the daemon's API.
+pub const API_PORT: u16 = 7070;
+/// Port of the App Mesh API.
+pub const APPMESH_PORT: u16 = 7071;
+/// Port of the proxy's egress listener.
+pub const EGRESS_PORT: u16 = 15001;
+/// Port of the proxy's admin listener.
+pub const ADMIN_PORT: u16 = 9901;
+
+/// Reads variables; tests give their own.
+pub trait Environment {
+    /// A variable's value; `None` when it is unset or not valid text.
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// The process's environment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+/// A port on 127.0.0.1.
+#[must_use]
+pub const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
+
+/// The region in which local mode's resources live: `AWS_REGION`, else us-east-1.
+#[must_use]
+pub fn region(environment: &dyn Environment) -> String {
+    let set = environment.get("AWS_REGION").filter(|region| !region.is_empty());
+    set.unwrap_or_else(|| "us-east-1".to_owned())
+}
+
+/// The login name of whoever runs this, for the audit trail.
+#[must_use]
+pub fn user(environment: &dyn Environment) -> String {
+    let names = ["USER", "LOGNAME", "USERNAME"].into_iter().filter_map(|name| environment.get(name));
+    names.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}
