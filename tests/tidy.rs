@@ -204,6 +204,7 @@ fn a_forbidden_import_is_found_in_every_form() {
         ("src/rollout/gate.rs", "use crate::policy::{plan::Plan, compile};"),
         ("src/rollout/gate.rs", "use crate::policy;"),
         ("src/traffic/appmesh.rs", "use crate::store::*;"),
+        ("src/traffic/appmesh.rs", "use crate::rollout::state::State;"),
         ("src/proxy/serve.rs", "use crate::{\n    base::ids,\n    rollout::{self},\n};"),
         ("src/proxy/split.rs", "use crate::proxy::upstream::Pool;"),
         ("src/api/wire.rs", "use crate::app::App;"),
