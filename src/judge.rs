@@ -3,10 +3,11 @@
 //! Everything here is arithmetic on counts and shares: no clock, no I/O, no randomness, no async. The same counts in
 //! the same order give the same answer, so a restarted controller replays its epochs and decides as before.
 //!
-//! Two questions are kept apart. *Is the canary worse than tolerated?* is answered by [`evidence::ErrorEvidence`] and
-//! leads to a rollback. *Is it proven not to be worse than a margin?* is answered by [`evidence::SafetyEvidence`] and
-//! lets a step advance. Between the two lies "not known yet", which is neither. How much harm is acceptable while it is
-//! not known is the business of [`budget`], which is exposure control and not a test.
+//! Two questions are kept apart. *Is the canary worse than tolerated?* is answered by
+//! [`ErrorEvidence`](crate::judge::evidence::ErrorEvidence) and leads to a rollback. *Is it proven not to be worse than a
+//! margin?* is answered by [`SafetyEvidence`](crate::judge::evidence::SafetyEvidence) and lets a step advance. Between the
+//! two lies "not known yet", which is neither. How much harm is acceptable while it is not known is the business of
+//! [`budget`](crate::judge::budget), which is exposure control and not a test.
 //!
 //! It deliberately does not know about steps, deadlines or silence: those belong to `rollout`.
 

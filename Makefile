@@ -1,0 +1,48 @@
+# Tidegate: `make` lists the targets. A fresh machine needs the Rust toolchain, python3, make and curl.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Recipes share one target directory and its lock: side by side they would only wait.
+.NOTPARALLEL:
+
+# Exact, so that lint means the same everywhere.
+CARGO_DENY_VERSION := 0.20.2
+# The machine's own cargo-deny when there is one, else one that is kept in the tree.
+CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
+
+.PHONY: help lint test docs audit peers
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lint: ## formatting, clippy, documentation, licences and banned crates; warnings are errors
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+	@.ci/peers deny $(CARGO_DENY_VERSION)
+	@if [[ -x "$$(command -v $(CARGO_DENY))" ]]; then \
+	    echo "$(CARGO_DENY) check licenses bans sources"; \
+	    $(CARGO_DENY) --locked check --hide-inclusion-graph licenses bans sources; \
+	fi
+	@if [[ -d deploy/terraform ]]; then .ci/peers terraform; fi
+
+test: peers ## all tests, with the peers they talk to
+	@export PATH="$(CURDIR)/.venv/bin:$$PATH"; \
+	if cargo nextest --version >/dev/null 2>&1; then \
+	    cargo nextest run --locked; \
+	else \
+	    cargo test --locked --lib --bins --tests; \
+	fi
+	cargo test --locked --doc
+
+peers: ## install what the tests talk to: Python packages into .venv
+	@.ci/peers python
+
+docs: ## API documentation into target/doc
+	cargo doc --locked --no-deps --document-private-items
+
+audit: ## known vulnerabilities in dependencies; fetches the advisory database from github.com
+	@.ci/peers deny $(CARGO_DENY_VERSION)
+	$(CARGO_DENY) --locked check advisories

@@ -1,0 +1,188 @@
+//! Which module may import which: arrows only downward. `docs/ARCHITECTURE.md` shows the same table.
+
+/// One row: these modules may import those, and each of them its own insides.
+pub(crate) struct Row {
+    /// Paths of modules. The longest that matches a file counts.
+    pub(crate) modules: &'static [&'static str],
+    /// Paths that they may import, with everything below.
+    pub(crate) may_import: &'static [&'static str],
+    /// What a reader should know about the row.
+    pub(crate) note: &'static str,
+}
+
+/// Stands for every module.
+pub(crate) const ANYTHING: &str = "all";
+
+const fn row(modules: &'static [&'static str], may_import: &'static [&'static str], note: &'static str) -> Row {
+    Row { modules, may_import, note }
+}
+
+/// Everything unlisted is forbidden.
+pub(crate) const MATRIX: &[Row] = &[
+    row(&["base"], &[], ""),
+    row(&["config", "telemetry", "drain"], &["base"], ""),
+    row(&["clock", "policy"], &["base"], ""),
+    row(
+        &["mesh::model", "mesh::validate", "mesh::ops", "mesh::snapshot"],
+        &["base", "mesh::model", "mesh::validate", "mesh::ops", "mesh::snapshot"],
+        "pure",
+    ),
+    row(&["judge"], &["base"], ""),
+    row(&["rollout"], &["base", "judge", "policy::plan"], ""),
+    row(&["simulate"], &["base", "judge", "policy", "rollout"], ""),
+    row(&["xds::translate", "xds::session"], &["base", "mesh::snapshot"], "pure"),
+    row(&["proxy::route", "proxy::split", "proxy::retry", "proxy::outlier"], &["base", "mesh::snapshot"], "pure"),
+    row(
+        &["ports"],
+        &[
+            "base",
+            "policy::plan",
+            "rollout::event",
+            "rollout::effect",
+            "rollout::state",
+            "mesh::model",
+            "mesh::snapshot",
+        ],
+        "",
+    ),
+    row(&["runner"], &["base", "clock", "policy", "rollout", "ports", "telemetry", "drain"], "no adapter"),
+    row(
+        &["traffic", "workload", "notify"],
+        &["base", "clock", "policy::plan", "ports", "rollout::event", "rollout::effect", "telemetry"],
+        "never each other, never runner or api; events and effects are the words of their ports",
+    ),
+    row(
+        &["signals"],
+        &["base", "clock", "policy::plan", "ports", "rollout::event", "judge::Counts", "telemetry"],
+        "as above; readings are made of counts",
+    ),
+    row(
+        &["discovery"],
+        &["base", "clock", "ports", "telemetry", "mesh::snapshot"],
+        "as above; its port speaks of a cluster's discovery",
+    ),
+    row(
+        &["store"],
+        &["base", "clock", "policy", "ports", "rollout", "telemetry"],
+        "as above; it keeps a rollout's records and reads policies from a directory",
+    ),
+    row(&["trigger"], &["base", "clock", "policy", "runner::handle"], ""),
+    row(&["mesh::wire", "mesh::error", "mesh::document"], &["base", "mesh::model"], ""),
+    row(&["mesh::compile"], &["base", "mesh::model", "mesh::snapshot"], ""),
+    row(&["mesh", "xds"], &["mesh", "xds", "base", "clock", "ports", "telemetry", "drain"], "the rest of both"),
+    row(
+        &["proxy"],
+        &[
+            "base",
+            "clock",
+            "judge::evidence",
+            "judge::Counts",
+            "judge::Tolerance",
+            "mesh::snapshot",
+            "xds::client",
+            "ports",
+            "telemetry",
+            "drain",
+        ],
+        "the rest; never rollout, runner or store",
+    ),
+    row(
+        &["api", "dashboard"],
+        &[
+            "base",
+            "clock",
+            "policy",
+            "ports",
+            "rollout::view",
+            "runner::handle",
+            "notify::signature",
+            "telemetry",
+            "drain",
+        ],
+        "",
+    ),
+    row(
+        &["cli"],
+        &[
+            "base",
+            "config",
+            "policy",
+            "simulate",
+            "mesh::model",
+            "mesh::validate",
+            "mesh::document",
+            "api::wire",
+            "app",
+            "demo",
+        ],
+        "",
+    ),
+    row(&["demo"], &["base", "app", "api::wire"], ""),
+    row(&["app"], &[ANYTHING], "only main, cli, demo and tests import it"),
+    row(&["testing"], &[ANYTHING], "only tests import it"),
+    row(&["main"], &["cli"], ""),
+];
+
+/// Modules whose decisions are functions of values alone.
+pub(crate) const PURE: &[&str] = &[
+    "base",
+    "policy",
+    "judge",
+    "rollout",
+    "simulate",
+    "mesh::model",
+    "mesh::validate",
+    "mesh::ops",
+    "mesh::compile",
+    "mesh::snapshot",
+    "mesh::document",
+    "xds::translate",
+    "xds::session",
+    "traffic::edit",
+    "proxy::route",
+    "proxy::split",
+    "proxy::retry",
+    "proxy::outlier",
+];
+
+/// What has no place in them. Maps and sets that hash are out because their order differs from run to run.
+pub(crate) const BANNED_IN_PURE: &[&str] = &[
+    "async fn",
+    "async move",
+    "async {",
+    ".await",
+    "tokio::",
+    "sqlx::",
+    "hyper::",
+    "tracing::",
+    "rand::",
+    "HashMap",
+    "HashSet",
+    "Instant",
+    "SystemTime",
+];
+
+/// Whether `path` is `module` or lies inside it.
+pub(crate) fn lies_in(path: &[String], module: &str) -> bool {
+    let mut path = path.iter();
+    module.split("::").all(|segment| path.next().is_some_and(|other| other == segment))
+}
+
+/// The row for a module and the entry of it that matched: the longest.
+pub(crate) fn row_of(module: &[String]) -> Option<(&'static Row, &'static str)> {
+    let entries = MATRIX.iter().flat_map(|row| row.modules.iter().map(move |entry| (row, *entry)));
+    entries.filter(|(_, entry)| lies_in(module, entry)).max_by_key(|(_, entry)| entry.len())
+}
+
+/// The table as Markdown, for the document.
+pub(crate) fn markdown() -> String {
+    let list = |names: &[&str]| match names {
+        [] => "–".to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    };
+    let mut table = "| module | may import from the crate | note |\n|---|---|---|\n".to_owned();
+    for row in MATRIX {
+        table += &format!("| {} | {} | {} |\n", list(row.modules), list(row.may_import), row.note);
+    }
+    table
+}
