@@ -11,6 +11,7 @@ mod keys_outside;
 pub mod plan;
 /// Errors with positions, excerpts and hints.
 mod problem;
+pub mod schema;
 /// The file's shape, checked against the table of keys.
 mod source;
 /// The language in which `keys` is written.
