@@ -1,3 +1,28 @@
 //! Policies: the file that people write, and the plan that a rollout runs by. Pure: text in, plan or errors out.
+//!
+//! `text -> tree (positions) -> source (shape, by the table of keys) -> compile (meaning) -> plan`
 
+/// Source to plan: the rules between keys, and the defaults.
+mod compile;
+/// Every key of the file: the one description that `source` and `schema` share.
+mod keys;
+/// The part of `keys` that reaches outside the mesh.
+mod keys_outside;
 pub mod plan;
+/// Errors with positions, excerpts and hints.
+mod problem;
+pub mod schema;
+/// The file's shape, checked against the table of keys.
+mod source;
+/// The language in which `keys` is written.
+mod table;
+/// YAML with positions, bounded.
+mod tree;
+pub mod units;
+
+#[cfg(test)]
+mod tests;
+
+pub use compile::{Compiled, compile};
+pub use problem::Problem;
+pub use source::MAX_BYTES;

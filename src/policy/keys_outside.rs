@@ -1,0 +1,244 @@
+//! Keys of a policy file whose work is done outside the mesh: starting versions and rollouts, asking people, foreign
+//! signals, notices. The other half of `keys`, apart only for length.
+
+use super::keys::{ROLLBACK_OR_PAUSE, word};
+use super::table::{Field, Record, Shape, TextRule};
+
+/// Anything on one line: what it means is for the system it is handed to.
+static LINE: TextRule = TextRule {
+    says: "text of up to 1024 characters on one line",
+    pattern: r"^[^\r\n]{1,1024}$",
+    holds: |text| (1..=1024).contains(&text.chars().count()) && !text.contains(['\r', '\n']),
+};
+
+/// A path of an HTTP request.
+static PATH: TextRule = TextRule {
+    says: "a path that begins with `/`, such as `/health`",
+    pattern: r"^/[^\r\n ]{0,1023}$",
+    holds: |text| text.starts_with('/') && text.chars().count() <= 1024 && !text.contains(['\r', '\n', ' ']),
+};
+
+/// An address of an HTTP service.
+static ADDRESS: TextRule = TextRule {
+    says: "an address that begins with `http://` or `https://`",
+    pattern: r"^https?://[^\r\n ]{1,1024}$",
+    holds: |text| {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        rest.is_some_and(|rest| (1..=1024).contains(&rest.chars().count()) && !rest.contains(['\r', '\n', ' ']))
+    },
+};
+
+static ONE_LINE: Shape = Shape::Text(&LINE);
+static ONE_PORT: Shape = Shape::Whole { min: 1, max: 65_535 };
+
+/// Most entries of the lists that are handed on.
+pub(super) const MAX_ENTRIES: usize = 64;
+
+// --- starting and asking ---
+
+pub(super) static WORKLOAD: Record = Record {
+    fields: &[
+        Field::optional(
+            "ecs",
+            Shape::Record(&ECS),
+            "{ cluster: prod, services: { checkout-v1: checkout-a, checkout-v2: checkout-b } }",
+            "Services of Amazon ECS.",
+        ),
+        Field::optional(
+            "process",
+            Shape::Record(&PROCESS),
+            "{ command: [./server] }",
+            "Processes on this machine (local mode).",
+        ),
+    ],
+    one_of: &["ecs", "process"],
+    refused_once: false,
+};
+
+static ECS: Record = Record::of(&[
+    Field::required("cluster", Shape::Text(&LINE), "prod", "Name of the cluster."),
+    Field::required(
+        "services",
+        Shape::Dictionary(&ONE_LINE),
+        "{ checkout-v1: checkout-a, checkout-v2: checkout-b }",
+        "Service of each version.",
+    ),
+    Field::optional("container", Shape::Text(&LINE), "app", "Container whose image is released."),
+    Field::defaulted(
+        "scale",
+        Shape::Word(&[word("same_as_stable"), word("keep")]),
+        "same_as_stable",
+        "How many tasks the canary's service gets.",
+    ),
+    Field::defaulted("keep_for", Shape::Duration, "30m", "How long the old version stays up after success."),
+]);
+
+static PROCESS: Record = Record::of(&[
+    Field::required(
+        "command",
+        Shape::List { of: &ONE_LINE, min: 1, max: MAX_ENTRIES },
+        "[./server]",
+        "Program and arguments.",
+    ),
+    Field::optional(
+        "env",
+        Shape::Dictionary(&ONE_LINE),
+        "{ PORT: \"{port}\" }",
+        "Environment; placeholders are filled in.",
+    ),
+    Field::optional(
+        "ports",
+        Shape::Dictionary(&ONE_PORT),
+        "{ checkout-v1: 9001, checkout-v2: 9002 }",
+        "Port of each version.",
+    ),
+]);
+
+pub(super) static START: Record = Record::of(&[
+    Field::optional(
+        "on",
+        Shape::Record(&START_ON),
+        "{ image: { repository: shop/checkout, tag: \"v*\" } }",
+        "Events that start a rollout.",
+    ),
+    Field::optional(
+        "windows",
+        Shape::List { of: &ONE_LINE, min: 1, max: MAX_ENTRIES },
+        "[\"Mon-Thu 09:00-16:00 Europe/Berlin\"]",
+        "When it may start.",
+    ),
+    Field::optional(
+        "while_live",
+        Shape::Word(&[word("newest_wins"), word("refuse")]),
+        "newest_wins",
+        "What a start does while a rollout is live.",
+    ),
+]);
+
+static START_ON: Record = Record::of(&[Field::optional(
+    "image",
+    Shape::Record(&START_IMAGE),
+    "{ repository: shop/checkout }",
+    "A pushed image.",
+)]);
+
+static START_IMAGE: Record = Record::of(&[
+    Field::required("repository", Shape::Text(&LINE), "shop/checkout", "Repository of the image."),
+    Field::optional("tag", Shape::Text(&LINE), "\"v*\"", "Tags that count; `*` stands for any text."),
+]);
+
+pub(super) static PREVIEW: Record = Record::of(&[
+    Field::required(
+        "header",
+        Shape::Record(&PREVIEW_HEADER),
+        "{ name: x-preview, value: \"1\" }",
+        "The header that reaches the canary.",
+    ),
+    Field::required("for", Shape::Duration, "2m", "How long, before the first step."),
+]);
+
+static PREVIEW_HEADER: Record = Record::of(&[
+    Field::required("name", Shape::Text(&LINE), "x-preview", "Name of the header."),
+    Field::required("value", Shape::Text(&LINE), "\"1\"", "Its value."),
+]);
+
+pub(super) static NOTICE_SHAPE: Shape = Shape::Record(&NOTICE);
+
+static NOTICE: Record = Record {
+    fields: &[
+        Field::optional("slack", Shape::Text(&LINE), "\"#deploys\"", "Channel of Slack."),
+        Field::optional(
+            "webhook",
+            Shape::Text(&ADDRESS),
+            "https://127.0.0.1:9000/events",
+            "Service that gets each event.",
+        ),
+    ],
+    one_of: &["slack", "webhook"],
+    refused_once: false,
+};
+
+pub(super) static APPROVAL: Record = Record::of(&[
+    Field::optional("slack", Shape::Text(&LINE), "\"#deploys\"", "Channel in which to ask."),
+    Field::required(
+        "from",
+        Shape::List { of: &ONE_LINE, min: 1, max: MAX_ENTRIES },
+        "[payments-oncall]",
+        "Who may approve: names of `[people.NAME]` in the configuration.",
+    ),
+    Field::defaulted("need", Shape::Whole { min: 1, max: 64 }, "1", "How many of them must."),
+    Field::defaulted("timeout", Shape::Duration, "1h", "Longest wait."),
+    Field::defaulted("on_timeout", Shape::Word(ROLLBACK_OR_PAUSE), "rollback", "What happens then."),
+]);
+
+// --- signals ---
+
+pub(super) static CLOUDWATCH: Record = Record::of(&[
+    Field::required("namespace", Shape::Text(&LINE), "Shop", "Namespace of the metric."),
+    Field::required("metric", Shape::Text(&LINE), "QueueDepth", "Name of the metric."),
+    Field::required(
+        "stat",
+        Shape::Text(&LINE),
+        "Average",
+        "Statistic: Average, Sum, Minimum, Maximum, SampleCount or a percentile such as p99.",
+    ),
+    Field::optional(
+        "dimensions",
+        Shape::Dictionary(&ONE_LINE),
+        "{ Service: checkout }",
+        "Dimensions of the metric; placeholders such as `{node}` are filled in.",
+    ),
+    Field::optional("period", Shape::Duration, "1m", "Length of one point."),
+]);
+
+pub(super) static XRAY: Record = Record::of(&[
+    Field::required(
+        "filter",
+        Shape::Text(&LINE),
+        "'annotation.version = \"{version}\"'",
+        "Filter expression; placeholders are filled in for each version.",
+    ),
+    Field::required(
+        "measure",
+        Shape::Word(&[word("fault_rate"), word("error_rate"), word("response_time")]),
+        "fault_rate",
+        "What to take of the traces.",
+    ),
+]);
+
+pub(super) static PROMETHEUS: Record = Record::of(&[
+    Field::required(
+        "query",
+        Shape::Text(&LINE),
+        "'up{node=\"{node}\"}'",
+        "Query that yields one number; placeholders are filled in for each version.",
+    ),
+    Field::optional(
+        "url",
+        Shape::Text(&ADDRESS),
+        "http://127.0.0.1:9090",
+        "Which Prometheus, when not the configured one.",
+    ),
+]);
+
+pub(super) static HTTP: Record = Record::of(&[
+    Field::required(
+        "url",
+        Shape::Text(&ADDRESS),
+        "http://127.0.0.1:9000/value",
+        "Where to ask; placeholders are filled in for each version.",
+    ),
+    Field::optional("value", Shape::Text(&LINE), "/queue/depth", "JSON pointer to the number in the answer."),
+    Field::optional("interval", Shape::Duration, "10s", "How often to ask."),
+]);
+
+pub(super) static WEBHOOK: Record = Record::of(&[
+    Field::required("url", Shape::Text(&ADDRESS), "http://127.0.0.1:9000/judge", "Whom to ask."),
+    Field::optional("timeout", Shape::Duration, "10s", "Longest wait for the answer."),
+    Field::optional("interval", Shape::Duration, "10s", "How often to ask."),
+]);
+
+pub(super) static HEALTH: Record = Record::of(&[
+    Field::required("http", Shape::Text(&PATH), "/health", "Path that must answer with a success status."),
+    Field::optional("interval", Shape::Duration, "5s", "How often to ask."),
+]);
