@@ -11,9 +11,15 @@
 pub mod base;
 /// The only place that reads clocks and draws chance.
 pub mod clock;
+/// Finds the endpoints of virtual nodes.
+pub mod discovery;
 /// The App-Mesh-compatible control plane.
 pub mod mesh;
 /// Policy files and the plans compiled from them.
 pub mod policy;
 /// What the core needs from the world.
 pub mod ports;
+/// The data plane: a native HTTP proxy.
+pub mod proxy;
+/// Measurements that gates judge.
+pub mod signals;

@@ -1,0 +1,3 @@
+//! Measurements that gates judge: adapters of the measuring ports.
+
+pub mod live;
