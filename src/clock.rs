@@ -60,3 +60,10 @@ pub fn new_rollout_id() -> RolloutId {
 pub fn new_uuid() -> String {
     uuid::Uuid::new_v4().to_string()
 }
+
+/// 64 random bits from the system, to seed a generator with.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the system for chance")]
+pub fn seed() -> u64 {
+    rand::random()
+}

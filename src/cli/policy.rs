@@ -10,7 +10,7 @@ pub(super) fn run(command: &PolicyCommand, output: Output) -> Ended {
     match command {
         PolicyCommand::Lint { files } => lint(files, output),
         PolicyCommand::Schema => {
-            let schema = policy::schema();
+            let schema = policy::schema::json_schema();
             let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::new(error.to_string()))?;
             output.line(&text);
             Ok(0)

@@ -1,0 +1,269 @@
+//! The data plane: a native HTTP/1.1 proxy that routes by a [`NodeConfig`] and counts what the judge reads.
+//!
+//! Thread per core: each worker is one OS thread with its own runtime, listening socket, connection pools, generator
+//! and counts; a request never leaves its worker and takes no lock. The control side (discovery, health checks, admin)
+//! runs on the caller's runtime and publishes immutable snapshots. When the control plane goes away, the last snapshot
+//! goes on serving. `docs/PROXY.md` tells the request's path and every limit with its reason.
+
+/// The admin interface.
+mod admin;
+/// Bodies on their way through.
+mod body;
+/// The compiled snapshot.
+mod config;
+/// Discovery, health and publication.
+mod control;
+/// What workers count.
+mod counters;
+/// Hop-by-hop headers (pure).
+pub mod headers;
+/// Active health checks.
+mod health;
+/// When an endpoint is healthy (pure).
+pub mod health_state;
+/// Client connections.
+mod listener;
+/// When a try is made again (pure).
+pub mod retry;
+/// Which route a request meets (pure).
+pub mod route;
+/// One request.
+mod serve;
+/// State shared by the workers and the control side.
+mod shared;
+/// Which target and endpoint a request goes to (pure).
+pub mod split;
+/// Connections to endpoints.
+mod upstream;
+/// One worker's state.
+mod worker;
+
+use crate::base::tally::Report;
+use crate::mesh::snapshot::NodeConfig;
+use crate::ports::EndpointSource;
+use config::Compiled;
+use shared::{Phase, Shared};
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, LocalSet};
+use worker::Worker;
+
+/// How a proxy is set up.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// Names the proxy process in its reports; a new name after each restart, since counts begin again at zero.
+    pub name: String,
+    /// Where applications send their requests. Port 0 takes a free one.
+    pub egress: SocketAddr,
+    /// Where the admin interface listens; `None` for none.
+    pub admin: Option<SocketAddr>,
+    /// Worker threads; 0 for one to each core.
+    pub workers: usize,
+    /// Client connections in all; those beyond are answered 503 and closed. Each needs a file descriptor here and one
+    /// upstream, and common limits are 65,536 descriptors to a process.
+    pub max_connections: usize,
+    /// Versions of each route whose counts stay readable. A rollout makes one for each step and the judge looks at the
+    /// present one and the last; 32 leave room for reports that come late, at about 1.4 KB a series and worker.
+    pub kept_versions: usize,
+}
+
+impl ProxySettings {
+    /// Settings with the default limits, without an admin interface.
+    #[must_use]
+    pub fn new(name: impl Into<String>, egress: SocketAddr) -> Self {
+        Self { name: name.into(), egress, admin: None, workers: 0, max_connections: 30_000, kept_versions: 32 }
+    }
+}
+
+/// Why a proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} for {what}: {source}; {flag} ADDR moves it (port 0 takes a free one)")]
+    Bind {
+        /// What would have listened there.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The option that sets it.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A worker thread could not be made.
+    #[error("cannot start worker {index} of the proxy: {source}")]
+    Worker {
+        /// Which one.
+        index: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What became of a drained proxy's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Client connections that were still open at the deadline and were cut.
+    pub cut: usize,
+}
+
+/// A running proxy. Dropping it stops it at once; [`ProxyHandle::drain`] stops it in good order.
+pub struct ProxyHandle {
+    egress: SocketAddr,
+    admin: Option<SocketAddr>,
+    shared: Arc<Shared>,
+    workers: Vec<oneshot::Receiver<usize>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Reads a proxy's counts; cheap to clone, and outlives the handle.
+#[derive(Clone)]
+pub struct Reporter(Arc<Shared>);
+
+/// Starts a proxy. Must be called within a tokio runtime, which then runs its control side.
+///
+/// Returns once the endpoints of every weighted target are known or could not be found out within a second or two, and
+/// all workers listen.
+pub async fn start(
+    settings: ProxySettings,
+    config: watch::Receiver<Arc<NodeConfig>>,
+    endpoints: Arc<dyn EndpointSource>,
+) -> Result<ProxyHandle, ProxyError> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let count = if settings.workers == 0 { cores } else { settings.workers };
+    let (what, flag) = ("the proxy's egress", "--egress");
+    let egress_error = |source| ProxyError::Bind { what, address: settings.egress, flag, source };
+    let listeners = listener::bind(settings.egress, count).map_err(egress_error)?;
+    let egress = listeners.first().map_or(Ok(settings.egress), |first| first.local_addr()).map_err(egress_error)?;
+    let admin_listener = match settings.admin {
+        Some(address) => Some(admin::bind(address).await?),
+        None => None,
+    };
+    let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+
+    let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new());
+    let (connections, versions) = (settings.max_connections, settings.kept_versions.max(1));
+    let shared = Arc::new(Shared::new(settings.name, connections, versions, count, first));
+    let (ready, published) = oneshot::channel();
+    let mut handle = ProxyHandle { egress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
+    handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, ready)));
+    // The control side always publishes; were it to end first, the empty snapshot would answer 404.
+    let _ = published.await;
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let ended = spawn_worker(&shared, index, listener).map_err(|source| ProxyError::Worker { index, source })?;
+        handle.workers.push(ended);
+    }
+    if let Some(listener) = admin_listener {
+        handle.tasks.push(tokio::spawn(admin::serve(listener, Arc::clone(&shared))));
+    }
+    Ok(handle)
+}
+
+/// Starts a worker's thread; the receiver tells how many connections it had to cut when it ended.
+fn spawn_worker(
+    shared: &Arc<Shared>,
+    index: usize,
+    listener: std::net::TcpListener,
+) -> io::Result<oneshot::Receiver<usize>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (shared, view) = (Arc::clone(shared), Arc::clone(&shared.workers[index]));
+    let (tell, ended) = oneshot::channel();
+    std::thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
+        let tasks = LocalSet::new();
+        let cut = tasks.block_on(&runtime, async {
+            let worker = Rc::new(Worker::new(shared, view));
+            listener::run(worker, listener).await
+        });
+        // Connections end with their tasks, before the end is told.
+        drop((tasks, runtime));
+        let _ = tell.send(cut);
+    })?;
+    Ok(ended)
+}
+
+impl ProxyHandle {
+    /// Where it listens for requests.
+    #[must_use]
+    pub const fn egress_address(&self) -> SocketAddr {
+        self.egress
+    }
+
+    /// Where its admin interface listens.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Everything counted up to now, by all workers together.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.reporter().report()
+    }
+
+    /// What reads the counts without the handle.
+    #[must_use]
+    pub fn reporter(&self) -> Reporter {
+        Reporter(Arc::clone(&self.shared))
+    }
+
+    /// The configuration version that every worker routes by now: no request begins under an older one any more.
+    #[must_use]
+    pub fn applied_version(&self) -> u64 {
+        self.shared.applied_version()
+    }
+
+    /// Resolves when somebody asked the proxy to quit over its admin interface. The caller then drains it.
+    pub fn quit_requested(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut quit = self.shared.quit.subscribe();
+        async move {
+            // An error would mean that the proxy is gone, which is quit enough.
+            let _ = quit.wait_for(|asked| *asked).await;
+        }
+    }
+
+    /// Stops in good order: accepts nothing more, lets requests under way finish, tells clients on their next answer
+    /// to close, closes idle connections after a grace period, and cuts what is left at the deadline.
+    pub async fn drain(mut self, deadline: Duration) -> Drained {
+        // Long enough for a client that keeps its connection busy to be told on an answer; short enough to be no wait.
+        let grace = (deadline / 4).min(Duration::from_millis(500));
+        self.shared.phase.send_replace(Phase::Ending { grace, deadline });
+        let mut cut = 0;
+        for ended in std::mem::take(&mut self.workers) {
+            cut += ended.await.unwrap_or(0);
+        }
+        Drained { cut }
+    }
+}
+
+impl Drop for ProxyHandle {
+    fn drop(&mut self) {
+        let now = Phase::Ending { grace: Duration::ZERO, deadline: Duration::ZERO };
+        self.shared.phase.send_if_modified(|phase| {
+            let running = !matches!(phase, Phase::Ending { .. });
+            if running {
+                *phase = now;
+            }
+            running
+        });
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Reporter {
+    /// Everything counted up to now, by all workers together.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table))
+    }
+
+    /// The configuration version that every worker routes by now.
+    #[must_use]
+    pub fn applied_version(&self) -> u64 {
+        self.0.applied_version()
+    }
+}

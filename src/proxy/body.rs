@@ -1,0 +1,302 @@
+//! Bodies on their way through: streamed, never buffered.
+//!
+//! The request body remembers how far it got, so that a slow or vanished client is not held against the upstream. The
+//! response body is where a request's outcome becomes known: it counts at the end, at a failure, or at the deadline.
+
+use super::counters::Outcome;
+use super::listener::InFlight;
+use super::upstream::Lease;
+use super::worker::{Placement, Worker};
+use crate::clock::Monotonic;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep};
+
+/// Where the sending of a request body stands.
+pub(super) struct Upload {
+    stage: Cell<Stage>,
+    /// When the client last delivered something.
+    last: Cell<Monotonic>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// More to come, and it is not the client that is waited for.
+    Sending,
+    /// Asked for, and the client has not sent it yet.
+    WaitingForClient,
+    /// The client went away or sent nonsense.
+    ClientFailed,
+    /// All of it was handed over.
+    Finished,
+}
+
+impl Upload {
+    fn new() -> Rc<Self> {
+        Rc::new(Self { stage: Cell::new(Stage::Sending), last: Cell::new(Monotonic::now()) })
+    }
+
+    /// Whether all of the body was handed over.
+    pub(super) fn is_finished(&self) -> bool {
+        self.stage.get() == Stage::Finished
+    }
+
+    /// Whether it was the client that broke the upload off.
+    pub(super) fn client_failed(&self) -> bool {
+        self.stage.get() == Stage::ClientFailed
+    }
+}
+
+/// Body of a request to an endpoint.
+pub(super) enum RequestBody {
+    /// None.
+    Empty,
+    /// The client's, as it comes.
+    Streamed(Incoming, Rc<Upload>),
+}
+
+impl RequestBody {
+    /// The client's body, with the place to watch it.
+    pub(super) fn streamed(body: Incoming) -> (Self, Rc<Upload>) {
+        let upload = Upload::new();
+        (Self::Streamed(body, Rc::clone(&upload)), upload)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self::Streamed(body, upload) = self.get_mut() else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => upload.stage.set(Stage::WaitingForClient),
+            Poll::Ready(frame) => {
+                upload.last.set(Monotonic::now());
+                upload.stage.set(match frame {
+                    Some(Ok(_)) if !body.is_end_stream() => Stage::Sending,
+                    Some(Ok(_)) | None => Stage::Finished,
+                    Some(Err(_)) => Stage::ClientFailed,
+                });
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streamed(body, _) => body.size_hint(),
+        }
+    }
+}
+
+/// A request's deadline: `timeout` after the client has delivered all of the request.
+///
+/// While a body is still coming in, the time since the client last delivered something counts, and only while it is not
+/// the client that is waited for: a slow upload is not the upstream's fault.
+#[derive(Clone)]
+pub(super) struct Deadline {
+    timeout: Duration,
+    started: Monotonic,
+    upload: Option<Rc<Upload>>,
+}
+
+/// Whose fault it is that time ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    /// The upstream's: the request counts as timed out.
+    Upstream,
+    /// The client's, which stopped sending: the request counts nowhere.
+    Client,
+}
+
+impl Deadline {
+    pub(super) const fn new(timeout: Duration, started: Monotonic) -> Self {
+        Self { timeout, started, upload: None }
+    }
+
+    /// From now on the body that is being sent moves the deadline.
+    pub(super) fn watch(&mut self, upload: Rc<Upload>) {
+        self.upload = Some(upload);
+    }
+
+    /// Time left, or whose fault it is that there is none.
+    pub(super) fn left(&self) -> Result<Duration, Late> {
+        let from = self.upload.as_ref().map_or(self.started, |upload| upload.last.get().max(self.started));
+        match self.timeout.checked_sub(from.elapsed()) {
+            Some(left) if !left.is_zero() => Ok(left),
+            _ if self.upload.as_ref().is_some_and(|upload| upload.stage.get() == Stage::WaitingForClient) => {
+                Err(Late::Client)
+            }
+            _ => Err(Late::Upstream),
+        }
+    }
+}
+
+/// Why an answer was broken off. The client sees its connection close in the middle of the body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrokenOff {
+    /// The upstream's connection failed.
+    #[error("the upstream broke its answer off: {0}")]
+    Upstream(#[from] hyper::Error),
+    /// The deadline passed.
+    #[error("the answer was not complete at the request's deadline")]
+    Deadline,
+}
+
+/// Body of an answer to a client.
+pub(super) enum ResponseBody {
+    /// The proxy's own words.
+    Own(Option<Bytes>),
+    /// The upstream's, as it comes.
+    Relayed(Box<Relay>),
+}
+
+/// An upstream's answer on its way to the client.
+pub(super) struct Relay {
+    body: Incoming,
+    /// What to count at the end; `None` once counted.
+    pending: Option<Pending>,
+    /// The connection, to be used again once the answer is complete.
+    lease: Option<Lease>,
+    deadline: Option<Deadline>,
+    /// Made only when the upstream lets the answer wait; most answers never need one.
+    timer: Option<Pin<Box<Sleep>>>,
+    _in_flight: InFlight,
+}
+
+/// A request whose outcome is not known yet.
+pub(super) struct Pending {
+    pub(super) worker: Rc<Worker>,
+    pub(super) placement: Placement,
+    /// Microseconds to the head of the answer.
+    pub(super) latency_us: u64,
+}
+
+impl Relay {
+    /// Passes an answer on. `pending` is what still has to be counted.
+    pub(super) fn new(
+        body: Incoming,
+        pending: Option<Pending>,
+        lease: Lease,
+        deadline: Option<Deadline>,
+        in_flight: InFlight,
+    ) -> Self {
+        let mut relay = Self { body, pending, lease: Some(lease), deadline, timer: None, _in_flight: in_flight };
+        // Answers without a body are never polled.
+        if relay.body.is_end_stream() {
+            relay.finish();
+        }
+        relay
+    }
+
+    fn finish(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            pending.placement.count(&pending.worker.view, Outcome::Good { latency_us: pending.latency_us });
+        }
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        (self.timer, self.deadline) = (None, None);
+    }
+
+    fn fail(&mut self, outcome: Outcome) {
+        if let Some(pending) = self.pending.take() {
+            pending.placement.count(&pending.worker.view, outcome);
+        }
+        (self.lease, self.timer, self.deadline) = (None, None, None);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                // With a known length the reader stops after the last byte and never asks for the end.
+                if self.body.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.fail(Outcome::Reset);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Pending => self.poll_deadline(cx),
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        while let Some(deadline) = &self.deadline {
+            if let Some(timer) = &mut self.timer
+                && timer.as_mut().poll(cx).is_pending()
+            {
+                return Poll::Pending;
+            }
+            match deadline.left() {
+                Ok(left) => self.timer = Some(Box::pin(sleep(left))),
+                Err(Late::Upstream) => {
+                    self.fail(Outcome::Timeout);
+                    return Poll::Ready(Some(Err(BrokenOff::Deadline)));
+                }
+                Err(Late::Client) => {
+                    self.pending = None;
+                    return Poll::Ready(Some(Err(BrokenOff::Deadline)));
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            // Nobody reads on: the client went away, which says nothing about the upstream.
+            super::counters::Totals::count(&pending.worker.view.totals.aborted);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.get_mut() {
+            Self::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Relayed(relay) => relay.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(text) => text.is_none(),
+            Self::Relayed(relay) => relay.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Relayed(relay) => relay.body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The snapshot that requests are routed by: a [`NodeConfig`] together with the endpoints known now, compiled so that a
+//! request looks up its host and nothing else.
+//!
+//! Immutable. Routes, endpoint sets, connection pools and count cells refer to each other by index, and a worker keeps
+//! its own part of each in plain arrays (`worker.rs`). It holds no state of requests: a request keeps the snapshot that
+//! routed it to its end.
+
+use super::health_state::{Health, usable};
+use super::route::matches;
+use crate::base::ids::NodeName;
+use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Protocol, Route};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A cluster as reached over one port: targets of different routes may use different ports of one node.
+pub(super) type SetKey = (ClusterKey, u16);
+
+/// The endpoints known for each set, with their health.
+pub(super) type Endpoints = BTreeMap<SetKey, Vec<(SocketAddr, Health)>>;
+
+/// The compiled snapshot.
+pub(super) struct Compiled {
+    /// Rises with every publication, also those for endpoints or health alone.
+    pub(super) generation: u64,
+    /// What it was compiled from.
+    pub(super) config: Arc<NodeConfig>,
+    services: HashMap<String, Range<usize>>,
+    /// The routes of all services, those of one service together and in match order.
+    pub(super) routes: Vec<CompiledRoute>,
+    /// All sets that some route may use.
+    pub(super) sets: Vec<EndpointSet>,
+    /// Number of series: one cell each.
+    pub(super) series: usize,
+    /// Number of endpoints over all sets: one pool each.
+    pub(super) endpoints: usize,
+}
+
+/// A route with its targets resolved.
+pub(super) struct CompiledRoute {
+    /// The route.
+    pub(super) route: Arc<Route>,
+    /// Weights in target order.
+    pub(super) weights: Vec<u32>,
+    /// Targets in the same order.
+    pub(super) targets: Vec<CompiledTarget>,
+}
+
+/// A target of a route.
+pub(super) struct CompiledTarget {
+    /// The virtual node's name.
+    pub(super) node: NodeName,
+    /// Its share of the route's total weight.
+    pub(super) share: f64,
+    /// Index of its endpoint set.
+    pub(super) set: usize,
+    /// Index of its first series, which is for requests that found no endpoint; endpoint i has the i-th after it.
+    pub(super) first_series: usize,
+}
+
+/// The endpoints of a virtual node on one port.
+pub(super) struct EndpointSet {
+    /// What it is.
+    pub(super) key: SetKey,
+    /// The node; `None` when the configuration names one that it does not hold.
+    pub(super) cluster: Option<Arc<Cluster>>,
+    /// All addresses: those in use first, then the other address family's, tried when a connect is refused.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// Health in the same order.
+    pub(super) healthy: Vec<bool>,
+    /// Indexes to take turns over.
+    pub(super) usable: Vec<u32>,
+    /// Where the other family's addresses begin.
+    pub(super) fallback_from: usize,
+    /// Index of its first endpoint among all.
+    pub(super) first_endpoint: usize,
+}
+
+impl EndpointSet {
+    fn new(key: SetKey, cluster: Option<Arc<Cluster>>, known: &[(SocketAddr, Health)], first_endpoint: usize) -> Self {
+        // A name with addresses of both families is one server twice, so only its IPv4 addresses take turns.
+        let by_name = cluster.as_ref().is_some_and(|cluster| matches!(cluster.discovery, Discovery::Dns { .. }));
+        let mut known = known.to_vec();
+        known.sort_by_key(|(address, _)| by_name && address.is_ipv6());
+        let first_is_v4 = known.first().is_some_and(|(address, _)| address.is_ipv4());
+        let fallback_from =
+            known.iter().position(|(address, _)| by_name && first_is_v4 && address.is_ipv6()).unwrap_or(known.len());
+        let healthy: Vec<bool> = known.iter().map(|(_, health)| health.is_healthy()).collect();
+        Self {
+            key,
+            cluster,
+            addresses: known.iter().map(|(address, _)| *address).collect(),
+            usable: usable(&healthy[..fallback_from]),
+            healthy,
+            fallback_from,
+            first_endpoint,
+        }
+    }
+
+    /// Why this version cannot send requests to the node, when it cannot.
+    pub(super) fn unsupported(&self) -> Option<&'static str> {
+        match self.cluster.as_ref().map(|cluster| cluster.protocol) {
+            Some(Protocol::Http) | None => None,
+            Some(Protocol::Http2 | Protocol::Grpc) => Some("HTTP/2 and gRPC upstreams are not in this version"),
+            Some(Protocol::Tcp) => Some("TCP upstreams are not in this version"),
+        }
+    }
+}
+
+impl Compiled {
+    /// Compiles. Cost is linear in the configuration; nothing here waits.
+    pub(super) fn new(generation: u64, config: Arc<NodeConfig>, endpoints: &Endpoints) -> Self {
+        let mut building =
+            Building { config: &config, endpoints, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0 };
+        let mut services = HashMap::with_capacity(config.services.len());
+        let mut routes = Vec::new();
+        for (name, service) in &config.services {
+            let from = routes.len();
+            routes.extend(service.routes.iter().map(|route| building.route(route)));
+            services.insert(name.to_ascii_lowercase(), from..routes.len());
+        }
+        let Building { sets, series, slots, .. } = building;
+        Self { generation, services, routes, sets, series, endpoints: slots, config }
+    }
+
+    /// The routes of the service with this name.
+    pub(super) fn service(&self, host: &str) -> Option<Range<usize>> {
+        self.services.get(host).cloned()
+    }
+
+    /// Index of the first of a service's routes that a request meets.
+    pub(super) fn first_match(&self, mut service: Range<usize>, method: &str, path: &str) -> Option<usize> {
+        service.find(|index| matches(&self.routes[*index].route.matches, method, path))
+    }
+}
+
+/// A snapshot while it is compiled.
+struct Building<'a> {
+    config: &'a NodeConfig,
+    endpoints: &'a Endpoints,
+    sets: Vec<EndpointSet>,
+    index: BTreeMap<SetKey, usize>,
+    series: usize,
+    slots: usize,
+}
+
+impl Building<'_> {
+    fn route(&mut self, route: &Arc<Route>) -> CompiledRoute {
+        let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
+        let targets = route
+            .targets
+            .iter()
+            .map(|target| {
+                let set = self.set((target.cluster.clone(), target.port));
+                let first_series = self.series;
+                self.series += 1 + self.sets[set].addresses.len();
+                let share = if total == 0 { 0.0 } else { f64::from(target.weight) / total as f64 };
+                CompiledTarget { node: target.cluster.node.clone(), share, set, first_series }
+            })
+            .collect();
+        let weights = route.targets.iter().map(|target| target.weight).collect();
+        CompiledRoute { route: Arc::clone(route), weights, targets }
+    }
+
+    fn set(&mut self, key: SetKey) -> usize {
+        if let Some(index) = self.index.get(&key) {
+            return *index;
+        }
+        let known = self.endpoints.get(&key).map_or(&[][..], Vec::as_slice);
+        let cluster = self.config.clusters.get(&key.0).cloned();
+        self.sets.push(EndpointSet::new(key.clone(), cluster, known, self.slots));
+        self.slots += known.len();
+        self.index.insert(key, self.sets.len() - 1);
+        self.sets.len() - 1
+    }
+}
+
+/// Every set that a configuration refers to.
+pub(super) fn sets_of(config: &NodeConfig) -> BTreeSet<SetKey> {
+    targets_of(config).map(|(key, _)| key).collect()
+}
+
+/// The sets that requests are sent to: those with weight in some route.
+pub(super) fn weighted_sets_of(config: &NodeConfig) -> BTreeSet<SetKey> {
+    targets_of(config).filter(|(_, weight)| *weight > 0).map(|(key, _)| key).collect()
+}
+
+fn targets_of(config: &NodeConfig) -> impl Iterator<Item = (SetKey, u32)> + '_ {
+    let routes = config.services.values().flat_map(|service| &service.routes);
+    routes.flat_map(|route| &route.targets).map(|target| ((target.cluster.clone(), target.port), target.weight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::RouteRef;
+    use crate::mesh::snapshot::{RetryPolicy, RouteMatch, Target, VirtualService};
+
+    fn cluster(node: &str, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
+        let key = ClusterKey { mesh: "m".into(), node: node.into() };
+        let cluster = Cluster { key: key.clone(), discovery, port: 80, protocol: Protocol::Http, health_check: None };
+        (key, Arc::new(cluster))
+    }
+
+    fn two_targets() -> NodeConfig {
+        let a = cluster("a", Discovery::Dns { hostname: "localhost".into() });
+        let b = cluster("b", Discovery::None);
+        let target = |key: &ClusterKey, weight| Target { cluster: key.clone(), port: 80, weight };
+        let retry = RetryPolicy {
+            max_retries: 0,
+            per_try_timeout: None,
+            on_connect_failure: false,
+            on_reset: false,
+            statuses: vec![],
+        };
+        let route = Arc::new(Route {
+            id: RouteRef { mesh: "m".into(), router: "r".into(), route: "x".into() },
+            version: 3,
+            matches: RouteMatch::default(),
+            targets: vec![target(&a.0, 3), target(&b.0, 1), target(&a.0, 0)],
+            request_timeout: None,
+            retry,
+        });
+        let service = VirtualService { mesh: "m".into(), name: "Shop.local".into(), routes: vec![route] };
+        NodeConfig {
+            version: 1,
+            services: BTreeMap::from([("Shop.local".into(), Arc::new(service))]),
+            clusters: BTreeMap::from([a, b]),
+        }
+    }
+
+    #[test]
+    fn indexes_do_not_overlap_and_cover_every_endpoint() {
+        let config = Arc::new(two_targets());
+        let key = |node: &str| (ClusterKey { mesh: "m".into(), node: node.into() }, 80);
+        let known = ["[::1]:80", "127.0.0.1:80"].map(|text| (text.parse().unwrap(), Health::default())).to_vec();
+        let compiled = Compiled::new(1, Arc::clone(&config), &BTreeMap::from([(key("a"), known)]));
+
+        let service = compiled.service("shop.local").unwrap();
+        assert_eq!(compiled.first_match(service, "GET", "/"), Some(0));
+        let route = &compiled.routes[0];
+        assert!(compiled.service("other").is_none());
+        assert_eq!(route.targets.iter().map(|t| t.first_series).collect::<Vec<_>>(), [0, 3, 4]);
+        assert_eq!(route.targets.iter().map(|t| t.share).collect::<Vec<_>>(), [0.75, 0.25, 0.0]);
+        assert_eq!((compiled.series, compiled.endpoints, compiled.sets.len()), (7, 2, 2));
+        let set = &compiled.sets[0];
+        assert_eq!((set.usable.as_slice(), set.fallback_from), (&[0][..], 1), "one name is one endpoint");
+        assert_eq!(set.addresses[0], "127.0.0.1:80".parse().unwrap());
+        assert_eq!(sets_of(&config).len(), 2);
+        assert_eq!(weighted_sets_of(&config).len(), 2);
+    }
+}

@@ -1,0 +1,288 @@
+//! The control side of a proxy: keeps endpoints and health current and publishes a snapshot whenever one of them or the
+//! configuration changes.
+//!
+//! A weight change is published at once. Only a configuration that gives weight to a node whose endpoints nobody has
+//! looked up yet waits for them, for a second at most: published sooner, it would answer 503. A node that cannot be
+//! looked up keeps its last endpoints.
+
+use super::config::{Compiled, Endpoints, SetKey, sets_of, weighted_sets_of};
+use super::health::{self, Checked};
+use super::health_state::{Health, Thresholds};
+use super::shared::Shared;
+use crate::base::fault::Fault;
+use crate::clock::Monotonic;
+use crate::mesh::snapshot::{Discovery, HealthCheck, NodeConfig};
+use crate::ports::EndpointSource;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// Time between look-ups of the same endpoints: App Mesh's Envoys looked names up every 5 s or so.
+const RESOLVE_EVERY: Duration = Duration::from_secs(5);
+/// How long a new configuration waits for endpoints that were never looked up.
+const WAIT_FOR_ENDPOINTS: Duration = Duration::from_secs(1);
+/// Look-ups at a time. Each takes a thread of the runtime's blocking pool while it lasts.
+const LOOKUPS: usize = 16;
+/// Results that may wait to be taken in; senders then wait, which only delays the next look-up or check.
+const QUEUE: usize = 1024;
+
+/// What happens to the control side.
+pub(super) enum Event {
+    /// A look-up ended.
+    Resolved(SetKey, Result<Vec<SocketAddr>, Fault>),
+    /// A health check ended.
+    Checked(Checked),
+}
+
+struct Control {
+    shared: Arc<Shared>,
+    source: Arc<dyn EndpointSource>,
+    events: mpsc::Sender<Event>,
+    lookups: Arc<Semaphore>,
+    /// The newest configuration.
+    wanted: Arc<NodeConfig>,
+    wanted_since: Monotonic,
+    /// The one that is published; the newest may still wait for endpoints.
+    published: Option<Arc<NodeConfig>>,
+    generation: u64,
+    endpoints: Endpoints,
+    /// Sets whose look-up has ended at least once.
+    looked_up: BTreeSet<SetKey>,
+    looking_up: BTreeSet<SetKey>,
+    checks: BTreeMap<(SetKey, SocketAddr), Check>,
+}
+
+struct Check {
+    wanted: HealthCheck,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Runs until its configuration's sender is gone and for ever after: the last snapshot goes on being kept current.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut config: watch::Receiver<Arc<NodeConfig>>,
+    source: Arc<dyn EndpointSource>,
+    ready: oneshot::Sender<()>,
+) {
+    let (events, mut inbox) = mpsc::channel(QUEUE);
+    let wanted = Arc::clone(&config.borrow_and_update());
+    let mut control = Control::new(shared, source, events, wanted);
+    let mut ready = Some(ready);
+    let mut resolve = interval(RESOLVE_EVERY);
+    resolve.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut connected = true;
+    loop {
+        tokio::select! {
+            changed = config.changed(), if connected => match changed {
+                Ok(()) => {
+                    let wanted = Arc::clone(&config.borrow_and_update());
+                    control.want(wanted);
+                }
+                Err(_) => connected = false,
+            },
+            Some(event) = inbox.recv() => control.take(event),
+            _ = resolve.tick() => control.look_up_all(),
+            () = sleep(control.patience()), if control.is_waiting() => control.publish_if_ready(),
+        }
+        if control.published.is_some()
+            && let Some(ready) = ready.take()
+        {
+            let _ = ready.send(());
+        }
+    }
+}
+
+impl Control {
+    fn new(
+        shared: Arc<Shared>,
+        source: Arc<dyn EndpointSource>,
+        events: mpsc::Sender<Event>,
+        wanted: Arc<NodeConfig>,
+    ) -> Self {
+        let mut control = Self {
+            shared,
+            source,
+            events,
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            wanted: Arc::default(),
+            wanted_since: Monotonic::now(),
+            published: None,
+            generation: 0,
+            endpoints: Endpoints::new(),
+            looked_up: BTreeSet::new(),
+            looking_up: BTreeSet::new(),
+            checks: BTreeMap::new(),
+        };
+        control.want(wanted);
+        control
+    }
+
+    /// Takes a new configuration in.
+    fn want(&mut self, wanted: Arc<NodeConfig>) {
+        if !self.is_waiting() {
+            self.wanted_since = Monotonic::now();
+        }
+        self.wanted = wanted;
+        for key in sets_of(&self.wanted) {
+            if !self.looked_up.contains(&key) {
+                self.look_up(key);
+            }
+        }
+        self.publish_if_ready();
+    }
+
+    fn take(&mut self, event: Event) {
+        let changed = match event {
+            Event::Resolved(key, result) => self.resolved(key, result),
+            Event::Checked(checked) => self.checked(&checked),
+        };
+        if changed {
+            self.publish_if_ready();
+        }
+    }
+
+    /// Whether the newest configuration is not published yet.
+    fn is_waiting(&self) -> bool {
+        !self.published.as_ref().is_some_and(|published| Arc::ptr_eq(published, &self.wanted))
+    }
+
+    /// How much longer it waits for endpoints.
+    fn patience(&self) -> Duration {
+        WAIT_FOR_ENDPOINTS.saturating_sub(self.wanted_since.elapsed())
+    }
+
+    fn publish_if_ready(&mut self) {
+        let known = || weighted_sets_of(&self.wanted).iter().all(|key| self.looked_up.contains(key));
+        if self.is_waiting() && (known() || self.patience().is_zero()) {
+            self.published = Some(Arc::clone(&self.wanted));
+            self.forget_unused();
+        }
+        let Some(config) = self.published.clone() else { return };
+        self.generation += 1;
+        self.shared.publish(Compiled::new(self.generation, config, &self.endpoints));
+    }
+
+    /// Drops endpoints and checks of nodes that the published configuration no longer names.
+    fn forget_unused(&mut self) {
+        let used = sets_of(&self.wanted);
+        self.endpoints.retain(|key, _| used.contains(key));
+        self.looked_up.retain(|key| used.contains(key));
+        for key in &used {
+            self.watch_health(key);
+        }
+        self.checks.retain(|(key, _), _| used.contains(key));
+    }
+
+    fn look_up_all(&mut self) {
+        for key in sets_of(&self.wanted) {
+            self.look_up(key);
+        }
+    }
+
+    fn look_up(&mut self, key: SetKey) {
+        let Some(cluster) = self.wanted.clusters.get(&key.0) else {
+            self.looked_up.insert(key);
+            return;
+        };
+        if !self.looking_up.insert(key.clone()) {
+            return;
+        }
+        let discovery = cluster.discovery.clone();
+        let (source, events, lookups) = (Arc::clone(&self.source), self.events.clone(), Arc::clone(&self.lookups));
+        tokio::spawn(async move {
+            // The semaphore is never closed.
+            let _turn = lookups.acquire().await;
+            let result = match discovery {
+                Discovery::None => Ok(Vec::new()),
+                discovery => source.resolve(&discovery, key.1).await,
+            };
+            let _ = events.send(Event::Resolved(key, result)).await;
+        });
+    }
+
+    /// Whether anything changed.
+    fn resolved(&mut self, key: SetKey, result: Result<Vec<SocketAddr>, Fault>) -> bool {
+        self.looking_up.remove(&key);
+        let first = self.looked_up.insert(key.clone());
+        let addresses = match result {
+            Ok(addresses) => addresses,
+            Err(fault) => {
+                tracing::warn!(node = %key.0.node, mesh = %key.0.mesh, %fault, "endpoints not found out; the last known stay");
+                return first;
+            }
+        };
+        let known = self.endpoints.entry(key.clone()).or_default();
+        if known.iter().map(|(address, _)| address).eq(&addresses) {
+            return first;
+        }
+        let health = |address: &SocketAddr| known.iter().find(|(known, _)| known == address).map(|(_, health)| *health);
+        *known = addresses.iter().map(|address| (*address, health(address).unwrap_or_default())).collect();
+        self.watch_health(&key);
+        true
+    }
+
+    /// Whether the endpoint turned healthy or unhealthy.
+    fn checked(&mut self, checked: &Checked) -> bool {
+        let Some(wanted) = self.checks.get(&(checked.set.clone(), checked.address)).map(|check| &check.wanted) else {
+            return false;
+        };
+        let thresholds = Thresholds { healthy: wanted.healthy_threshold, unhealthy: wanted.unhealthy_threshold };
+        let known = self.endpoints.get_mut(&checked.set).into_iter().flatten();
+        let Some((_, health)) = known.into_iter().find(|(address, _)| *address == checked.address) else {
+            return false;
+        };
+        let before = health.is_healthy();
+        *health = health.after(checked.passed, thresholds);
+        if health.is_healthy() != before {
+            let (node, address, healthy) = (&checked.set.0.node, checked.address, health.is_healthy());
+            tracing::info!(%node, %address, healthy, "endpoint's health changed");
+        }
+        health.is_healthy() != before
+    }
+
+    /// Makes the set of running checks what the configuration and the known endpoints ask for.
+    fn watch_health(&mut self, key: &SetKey) {
+        let cluster = self.wanted.clusters.get(&key.0);
+        let wanted = cluster.and_then(|cluster| cluster.health_check.clone());
+        let addresses: Vec<SocketAddr> =
+            self.endpoints.get(key).into_iter().flatten().map(|(address, _)| *address).collect();
+        self.checks.retain(|(set, address), check| {
+            set != key || (addresses.contains(address) && wanted.as_ref() == Some(&check.wanted))
+        });
+        let (Some(wanted), Some(cluster)) = (wanted, cluster) else {
+            // Without a check nothing could ever make an endpoint healthy again.
+            self.endpoints
+                .entry(key.clone())
+                .or_default()
+                .iter_mut()
+                .for_each(|(_, health)| *health = Health::default());
+            return;
+        };
+        let host = match &cluster.discovery {
+            Discovery::Dns { hostname } => hostname.clone(),
+            Discovery::None | Discovery::CloudMap { .. } => key.0.node.clone(),
+        };
+        for address in addresses {
+            self.checks.entry((key.clone(), address)).or_insert_with(|| Check {
+                wanted: wanted.clone(),
+                task: tokio::spawn(health::watch(
+                    wanted.clone(),
+                    host.clone(),
+                    key.clone(),
+                    address,
+                    self.events.clone(),
+                )),
+            });
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Headers that concern one connection only and must not pass through. Pure.
+//!
+//! `Trailer` stays: it announces fields of the message, not of the connection.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+
+/// Whether a header is about the connection (RFC 9110 section 7.6.1 and the older names still seen).
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Removes hop-by-hop headers and those that `Connection` lists.
+///
+/// One pass over the headers when there are none, which is what most messages look like.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        strip_listed(headers);
+    }
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
+        // A length beside chunked framing is a smuggling attempt; the framing wins (RFC 9112 section 6.3).
+        if name == TRANSFER_ENCODING {
+            headers.remove(CONTENT_LENGTH);
+        }
+        headers.remove(name);
+    }
+}
+
+/// Removes what `Connection` lists. Framing and the host are not a client's to remove from the next hop's request.
+fn strip_listed(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING)
+        .collect();
+    for name in listed {
+        headers.remove(name);
+    }
+}
+
+/// Whether the client asks for another protocol than HTTP/1.1 over this connection. `h2c` may be ignored, and is.
+#[must_use]
+pub fn asks_for_upgrade(headers: &HeaderMap) -> bool {
+    headers.get(http::header::UPGRADE).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"h2c"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn stripped(lines: &[(&str, &str)]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        strip_hop_by_hop(&mut headers);
+        headers.keys().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn only_end_to_end_headers_pass() {
+        for (lines, left) in [
+            (&[("host", "a"), ("accept", "*/*")][..], &["host", "accept"][..]),
+            (&[("host", "a"), ("connection", "keep-alive"), ("keep-alive", "timeout=5")], &["host"]),
+            (
+                &[
+                    ("connection", "x-one, X-Two"),
+                    ("connection", "x-three"),
+                    ("x-one", "1"),
+                    ("x-two", "2"),
+                    ("x-three", "3"),
+                ],
+                &[],
+            ),
+            (
+                &[("connection", "host, content-length"), ("host", "a"), ("content-length", "3")],
+                &["host", "content-length"],
+            ),
+            (&[("transfer-encoding", "chunked"), ("content-length", "3"), ("x", "y")], &["x"]),
+            (
+                &[("te", "trailers"), ("trailer", "x-sum"), ("upgrade", "websocket"), ("proxy-connection", "close")],
+                &["trailer"],
+            ),
+            (&[("proxy-authorization", "Basic x"), ("authorization", "Basic y")], &["authorization"]),
+            (&[("connection", "close, ,;@,"), ("x", "y")], &["x"]),
+        ] {
+            let mut got = stripped(lines);
+            let mut want: Vec<String> = left.iter().map(|name| (*name).to_owned()).collect();
+            (got.sort(), want.sort());
+            assert_eq!(got, want, "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! One request from its head to the head of its answer: route, draw, try, retry, answer.
+//!
+//! The outcome belongs to the target that was drawn, whatever is tried for it. Requests that no draw placed (no such
+//! service, no such route, refused by this version) are answered by the proxy and not judged.
+
+use super::body::{Deadline, Late, Pending, Relay, RequestBody, ResponseBody, Upload};
+use super::counters::{Outcome, Totals};
+use super::headers::{asks_for_upgrade, strip_hop_by_hop};
+use super::listener::{Connection, InFlight};
+use super::retry::{self, Failure};
+use super::route::host_name;
+use super::split::pick;
+use super::upstream::{Lease, NoConnection, Pool};
+use super::worker::{Placement, Worker};
+use crate::clock::Monotonic;
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Tells people why the proxy itself answered.
+const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
+const NO_UPSTREAM: &str = "no healthy upstream";
+const CONNECT_FAILED: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: connection failure";
+const WAS_RESET: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
+const TIMED_OUT: &str = "upstream request timeout";
+
+/// The client is gone; its connection is closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the client went away")]
+pub(super) struct ClientGone;
+
+/// Why a request was refused before any draw.
+struct Refusal {
+    status: StatusCode,
+    reason: String,
+}
+
+/// Answers one request.
+pub(super) async fn handle(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, ClientGone> {
+    let (in_flight, started) = (InFlight::new(connection), Monotonic::now());
+    let (mut head, body) = request.into_parts();
+    let mut response = match place(&worker, &head) {
+        Ok(placement) => {
+            prepare(&mut head, &body);
+            let exchange = Exchange::new(Rc::clone(&worker), placement, head, body, started);
+            exchange.answer(in_flight, started).await?
+        }
+        Err(refusal) => {
+            Totals::count(&worker.view.totals.unrouted);
+            let reason = HeaderValue::from_str(&refusal.reason);
+            own(refusal.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
+        }
+    };
+    if worker.draining.get() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// The proxy's own answer.
+fn own(status: StatusCode, text: &'static str, reason: HeaderValue) -> Response<ResponseBody> {
+    let body = (!text.is_empty()).then_some(Bytes::from_static(text.as_bytes()));
+    let has_text = body.is_some();
+    let mut response = Response::new(ResponseBody::Own(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(REASON, reason);
+    if has_text {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    response
+}
+
+/// Finds the route and draws the target.
+fn place(worker: &Rc<Worker>, head: &request::Parts) -> Result<Placement, Refusal> {
+    let refuse = |status, reason: String| Err(Refusal { status, reason });
+    if head.method == Method::CONNECT {
+        return refuse(StatusCode::NOT_IMPLEMENTED, "CONNECT is not in this version".into());
+    }
+    if asks_for_upgrade(&head.headers) {
+        return refuse(StatusCode::NOT_IMPLEMENTED, "protocol upgrades are not in this version".into());
+    }
+    let authority = authority(head)?;
+    let host = host_name(authority);
+    let local = worker.local();
+    let Some(service) = local.compiled.service(&host) else {
+        return refuse(StatusCode::NOT_FOUND, format!("no virtual service is called {host}"));
+    };
+    let Some(route) = local.compiled.first_match(service, head.method.as_str(), head.uri.path()) else {
+        return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this path and method"));
+    };
+    let Some(target) = pick(worker.draw(), &local.compiled.routes[route].weights) else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0"));
+    };
+    Ok(Placement { local, route, target, endpoint: Cell::new(None) })
+}
+
+/// The host that the request names: in an absolute request target, else in the one Host header.
+fn authority(head: &request::Parts) -> Result<&str, Refusal> {
+    let refuse = |reason: &str| Err(Refusal { status: StatusCode::BAD_REQUEST, reason: reason.into() });
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return refuse("more than one Host header");
+    }
+    if let Some(authority) = head.uri.authority() {
+        return Ok(without_user(authority.as_str()));
+    }
+    match host.map(HeaderValue::to_str) {
+        Some(Ok(host)) => Ok(host),
+        Some(Err(_)) => refuse("the Host header is not plain text"),
+        None if head.version == Version::HTTP_11 => refuse("no Host header"),
+        None => Ok(""),
+    }
+}
+
+fn without_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+/// Makes the client's request one for the next hop.
+fn prepare(head: &mut request::Parts, body: &Incoming) {
+    if let Some(authority) = head.uri.authority() {
+        // RFC 9112 section 3.2.2: the request target wins over the Host header.
+        if let Ok(host) = HeaderValue::from_str(without_user(authority.as_str())) {
+            head.headers.insert(HOST, host);
+        }
+        let path = head.uri.path_and_query().cloned();
+        head.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
+    }
+    strip_hop_by_hop(&mut head.headers);
+    // Answered here: the server side sends 100 once the body is asked for.
+    head.headers.remove(EXPECT);
+    // Said outright, since the client side takes a GET without a length for one without a body.
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        head.headers.remove(CONTENT_LENGTH);
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// A request on its way to one of the drawn target's endpoints.
+struct Exchange {
+    worker: Rc<Worker>,
+    placement: Placement,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    /// The client's body until it is sent; `None` also when there is none.
+    body: Cell<Option<Incoming>>,
+    has_body: bool,
+    deadline: RefCell<Option<Deadline>>,
+}
+
+/// The head of an upstream's answer, with its body and connection behind it.
+struct Answer {
+    response: Response<Incoming>,
+    lease: Lease,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The target has no endpoint.
+    NoEndpoint,
+    /// This version cannot talk to the target.
+    Unsupported(&'static str),
+    /// The last try failed.
+    Failed(Failure),
+    /// Time ran out.
+    Late(Late),
+    /// The client stopped in the middle of its body.
+    ClientGone,
+}
+
+/// Why one sending of the request brought no answer.
+enum Unsuccessful {
+    /// Nothing was written; the body is still here.
+    Unsent,
+    /// The connection broke before an answer.
+    Broken,
+    /// What came back was not HTTP.
+    Malformed,
+    /// The client broke its body off.
+    ClientGone,
+}
+
+/// Why a try on one endpoint failed.
+enum TryError {
+    NoConnection(NoConnection),
+    Reset,
+    ClientGone,
+}
+
+impl Exchange {
+    fn new(worker: Rc<Worker>, placement: Placement, head: request::Parts, body: Incoming, started: Monotonic) -> Self {
+        let has_body = !body.is_end_stream();
+        let timeout = placement.route().route.request_timeout;
+        let deadline = timeout.map(|timeout| Deadline::new(timeout.duration(), started));
+        Self {
+            worker,
+            placement,
+            method: head.method,
+            uri: head.uri,
+            headers: head.headers,
+            body: Cell::new(has_body.then_some(body)),
+            has_body,
+            deadline: RefCell::new(deadline),
+        }
+    }
+
+    /// Gets the answer and passes it on, or answers for an upstream that did not.
+    async fn answer(self, in_flight: InFlight, started: Monotonic) -> Result<Response<ResponseBody>, ClientGone> {
+        let guard = AbortGuard(&self.worker);
+        let ended = tokio::select! {
+            biased;
+            ended = self.run() => ended,
+            late = self.time_out() => Err(Ended::Late(late)),
+        };
+        std::mem::forget(guard);
+        match ended {
+            Ok(answer) => Ok(self.relay(answer, in_flight, started)),
+            Err(ended) => self.fail(ended),
+        }
+    }
+
+    /// Resolves when the deadline has passed; never when there is none.
+    async fn time_out(&self) -> Late {
+        loop {
+            let left = self.deadline.borrow().as_ref().map(Deadline::left);
+            match left {
+                Some(Ok(left)) => sleep(left).await,
+                Some(Err(late)) => return late,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn relay(self, answer: Answer, in_flight: InFlight, started: Monotonic) -> Response<ResponseBody> {
+        let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (mut head, body) = answer.response.into_parts();
+        strip_hop_by_hop(&mut head.headers);
+        let pending = if head.status.is_server_error() {
+            // Nothing that follows can make it better.
+            self.placement.count(&self.worker.view, Outcome::Status5xx);
+            None
+        } else {
+            Some(Pending { worker: self.worker, placement: self.placement, latency_us })
+        };
+        let relay = Relay::new(body, pending, answer.lease, self.deadline.into_inner(), in_flight);
+        head.version = Version::HTTP_11;
+        Response::from_parts(head, ResponseBody::Relayed(Box::new(relay)))
+    }
+
+    fn fail(&self, ended: Ended) -> Result<Response<ResponseBody>, ClientGone> {
+        let (outcome, status, text) = match ended {
+            Ended::ClientGone => {
+                Totals::count(&self.worker.view.totals.aborted);
+                return Err(ClientGone);
+            }
+            Ended::Late(Late::Client) => {
+                Totals::count(&self.worker.view.totals.aborted);
+                let reason = HeaderValue::from_static("the request body did not arrive in time");
+                return Ok(own(StatusCode::REQUEST_TIMEOUT, "", reason));
+            }
+            Ended::Unsupported(why) => (Outcome::Reset, StatusCode::NOT_IMPLEMENTED, why),
+            Ended::NoEndpoint => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, NO_UPSTREAM),
+            Ended::Failed(Failure::Connect) => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, CONNECT_FAILED),
+            Ended::Late(Late::Upstream) | Ended::Failed(Failure::TryTimeout) => {
+                (Outcome::Timeout, StatusCode::GATEWAY_TIMEOUT, TIMED_OUT)
+            }
+            Ended::Failed(Failure::Reset | Failure::Status(_)) => {
+                (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, WAS_RESET)
+            }
+        };
+        self.placement.count(&self.worker.view, outcome);
+        Ok(own(status, text, HeaderValue::from_static(text)))
+    }
+
+    /// Tries endpoints of the drawn target until one answers or the policy allows no more.
+    async fn run(&self) -> Result<Answer, Ended> {
+        if let Some(why) = self.placement.set().unsupported() {
+            return Err(Ended::Unsupported(why));
+        }
+        let policy = &self.placement.route().route.retry;
+        let (mut retries, mut tried) = (0, 0_u64);
+        loop {
+            let endpoint = self.placement.local.turn(self.placement.set_index(), tried).ok_or(Ended::NoEndpoint)?;
+            tried |= 1_u64.checked_shl(u32::try_from(endpoint).unwrap_or(u32::MAX)).unwrap_or(0);
+            let result = self.try_endpoint(endpoint).await;
+            let failure = match &result {
+                Ok(answer) => Failure::Status(answer.response.status().as_u16()),
+                Err(Ended::Failed(failure)) => *failure,
+                Err(_) => return result,
+            };
+            let pause = retry::backoff(retries, self.worker.draw());
+            if !retry::allowed(policy, retries, failure) || !self.can_send_again() || !self.has_time_for(pause) {
+                return result;
+            }
+            // The answer that is not wanted gives its connection back when it has nothing more to read.
+            if let Ok(Answer { response, lease }) = result
+                && response.body().is_end_stream()
+            {
+                lease.give_back();
+            }
+            retries += 1;
+            Totals::count(&self.worker.view.totals.retries);
+            sleep(pause).await;
+        }
+    }
+
+    /// Bodies are not kept, so one that was handed over cannot be sent again.
+    fn can_send_again(&self) -> bool {
+        let body = self.body.take();
+        let here = body.is_some();
+        self.body.set(body);
+        !self.has_body || here
+    }
+
+    fn has_time_for(&self, pause: Duration) -> bool {
+        self.deadline.borrow().as_ref().is_none_or(|deadline| deadline.left().is_ok_and(|left| left > pause))
+    }
+
+    /// One try, within the time that the policy gives it.
+    async fn try_endpoint(&self, endpoint: usize) -> Result<Answer, Ended> {
+        let limit = self.placement.route().route.retry.per_try_timeout;
+        let result = match limit {
+            Some(limit) => match timeout(limit.duration(), self.try_addresses(endpoint)).await {
+                Ok(result) => result,
+                Err(_) => return Err(Ended::Failed(Failure::TryTimeout)),
+            },
+            None => self.try_addresses(endpoint).await,
+        };
+        result.map_err(|error| match error {
+            TryError::NoConnection(_) => Ended::Failed(Failure::Connect),
+            TryError::Reset => Ended::Failed(Failure::Reset),
+            TryError::ClientGone => Ended::ClientGone,
+        })
+    }
+
+    /// An endpoint, and where its name has addresses of the other family too, those when it refuses.
+    async fn try_addresses(&self, endpoint: usize) -> Result<Answer, TryError> {
+        let set = self.placement.set();
+        let others = set.fallback_from..set.addresses.len();
+        if others.is_empty() {
+            return self.try_address(endpoint).await;
+        }
+        let refused_lately = self.placement.local.pool(&self.worker, set, endpoint).was_refused();
+        let (before, after) = if refused_lately { (None, Some(endpoint)) } else { (Some(endpoint), None) };
+        let mut last = TryError::NoConnection(NoConnection::Refused);
+        for address in before.into_iter().chain(others).chain(after) {
+            match self.try_address(address).await {
+                Err(error @ TryError::NoConnection(NoConnection::Refused)) => last = error,
+                result => return result,
+            }
+        }
+        Err(last)
+    }
+
+    /// Sends over a kept-alive connection, or over a new one when there is none or it turns out to be closed.
+    async fn try_address(&self, address: usize) -> Result<Answer, TryError> {
+        self.placement.endpoint.set(Some(address));
+        let pool = self.placement.local.pool(&self.worker, self.placement.set(), address);
+        // RFC 9110 section 9.2.2: only what has the same effect twice may be sent twice unasked.
+        let repeatable = !self.has_body && self.method.is_idempotent();
+        while let Some(sender) = pool.take(repeatable).await {
+            match self.send(sender, pool).await {
+                Ok(answer) => return Ok(answer),
+                Err(Unsuccessful::Unsent) => {}
+                Err(Unsuccessful::Broken) if repeatable => {
+                    Totals::count(&self.worker.view.totals.replays);
+                    break;
+                }
+                Err(Unsuccessful::Broken | Unsuccessful::Malformed) => return Err(TryError::Reset),
+                Err(Unsuccessful::ClientGone) => return Err(TryError::ClientGone),
+            }
+        }
+        let sender = pool.connect().await.map_err(TryError::NoConnection)?;
+        Totals::count(&self.worker.view.totals.connects);
+        self.send(sender, pool).await.map_err(|error| match error {
+            Unsuccessful::ClientGone => TryError::ClientGone,
+            Unsuccessful::Unsent | Unsuccessful::Broken | Unsuccessful::Malformed => TryError::Reset,
+        })
+    }
+
+    async fn send(&self, mut sender: SendRequest<RequestBody>, pool: &Rc<Pool>) -> Result<Answer, Unsuccessful> {
+        let (request, upload) = self.request();
+        match sender.try_send_request(request).await {
+            Ok(response) => Ok(Answer { response, lease: Lease { sender, pool: Rc::clone(pool), upload } }),
+            Err(mut error) => {
+                if let Some(unsent) = error.take_message() {
+                    if let RequestBody::Streamed(body, _) = unsent.into_body() {
+                        self.body.set(Some(body));
+                    }
+                    return Err(Unsuccessful::Unsent);
+                }
+                let client_failed = upload.is_some_and(|upload| upload.client_failed());
+                Err(match error.error() {
+                    _ if client_failed => Unsuccessful::ClientGone,
+                    error if error.is_parse() => Unsuccessful::Malformed,
+                    _ => Unsuccessful::Broken,
+                })
+            }
+        }
+    }
+
+    /// The request for the next hop, and the watch over its body.
+    fn request(&self) -> (Request<RequestBody>, Option<Rc<Upload>>) {
+        let (body, upload) = match self.body.take() {
+            Some(body) => {
+                let (body, upload) = RequestBody::streamed(body);
+                if let Some(deadline) = &mut *self.deadline.borrow_mut() {
+                    deadline.watch(Rc::clone(&upload));
+                }
+                (body, Some(upload))
+            }
+            None => (RequestBody::Empty, None),
+        };
+        let mut request = Request::new(body);
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
+        // A copy, because a retry or a stale connection needs it again; a few short allocations.
+        request.headers_mut().clone_from(&self.headers);
+        (request, upload)
+    }
+}
+
+/// Counts a request whose future is dropped before it is answered: its client went away.
+struct AbortGuard<'a>(&'a Worker);
+
+impl Drop for AbortGuard<'_> {
+    fn drop(&mut self) {
+        Totals::count(&self.0.view.totals.aborted);
+    }
+}

@@ -1,0 +1,115 @@
+//! What the control side and the workers of one proxy share: the snapshot, the phase, and the counts to read.
+//!
+//! Requests touch one word of it (the generation), which changes only when a snapshot is published.
+
+use super::config::Compiled;
+use super::counters::{Table, Totals};
+use crate::clock::Monotonic;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What a proxy is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Accepting and serving.
+    Serving,
+    /// Not accepting any more; answers carry `Connection: close`.
+    Draining,
+    /// As draining, and the workers end: idle connections are closed after `grace`, all others at `deadline`.
+    Ending { grace: Duration, deadline: Duration },
+}
+
+/// What one worker shows to others.
+pub(super) struct WorkerView {
+    /// Version of the configuration that it routes by.
+    pub(super) applied: AtomicU64,
+    /// Its counts.
+    pub(super) table: Table,
+    /// Its counts outside of series.
+    pub(super) totals: Totals,
+}
+
+/// Shared by all parts of one proxy.
+pub(super) struct Shared {
+    /// Names the proxy in its report.
+    pub(super) name: String,
+    /// Since when it runs.
+    pub(super) started: Monotonic,
+    generation: AtomicU64,
+    current: ArcSwap<Compiled>,
+    /// Wakes workers that no request wakes, so that they too apply a new snapshot.
+    pub(super) published: watch::Sender<u64>,
+    /// What the proxy is doing.
+    pub(super) phase: watch::Sender<Phase>,
+    /// Whether somebody asked it to quit.
+    pub(super) quit: watch::Sender<bool>,
+    /// Client connections open now, of all workers.
+    pub(super) connections: AtomicUsize,
+    /// Most client connections.
+    pub(super) max_connections: usize,
+    /// One for each worker.
+    pub(super) workers: Vec<Arc<WorkerView>>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        name: String,
+        max_connections: usize,
+        kept_versions: usize,
+        workers: usize,
+        first: Compiled,
+    ) -> Self {
+        let view =
+            || WorkerView { applied: AtomicU64::new(0), table: Table::new(kept_versions), totals: Totals::default() };
+        Self {
+            name,
+            started: Monotonic::now(),
+            generation: AtomicU64::new(first.generation),
+            published: watch::Sender::new(first.generation),
+            current: ArcSwap::from_pointee(first),
+            phase: watch::Sender::new(Phase::Serving),
+            quit: watch::Sender::new(false),
+            connections: AtomicUsize::new(0),
+            max_connections,
+            workers: (0..workers).map(|_| Arc::new(view())).collect(),
+        }
+    }
+
+    /// Makes a snapshot the one that every request from now on is routed by.
+    pub(super) fn publish(&self, compiled: Compiled) {
+        let generation = compiled.generation;
+        self.current.store(Arc::new(compiled));
+        // Released after the snapshot: a worker that sees the new generation finds a snapshot at least as new.
+        self.generation.store(generation, Ordering::Release);
+        self.published.send_replace(generation);
+    }
+
+    /// Number of the newest snapshot.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The newest snapshot.
+    pub(super) fn current(&self) -> Arc<Compiled> {
+        self.current.load_full()
+    }
+
+    /// The configuration version that every worker routes by.
+    pub(super) fn applied_version(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.applied.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// Stops accepting, if it has not stopped yet.
+    pub(super) fn start_draining(&self) {
+        self.phase.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            if serving {
+                *phase = Phase::Draining;
+            }
+            serving
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! One worker: a thread's own view of the snapshot, its connection pools, its generator and its counts.
+//!
+//! Everything here stays on one thread, so nothing is locked and reference counts are plain integers.
+
+use super::config::{Compiled, CompiledRoute, EndpointSet};
+use super::counters::{Counts, Outcome};
+use super::listener::Connections;
+use super::shared::{Shared, WorkerView};
+use super::split::{Draws, take_turn};
+use super::upstream::Pool;
+use crate::base::tally::SeriesKey;
+use crate::clock;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A worker.
+pub(super) struct Worker {
+    /// The proxy it belongs to.
+    pub(super) shared: Arc<Shared>,
+    /// What it shows to others.
+    pub(super) view: Arc<WorkerView>,
+    /// Its client connections.
+    pub(super) connections: Connections,
+    /// Whether answers carry `Connection: close`.
+    pub(super) draining: Cell<bool>,
+    local: RefCell<Rc<Local>>,
+    pools: RefCell<HashMap<SocketAddr, Rc<Pool>>>,
+    draws: Cell<Draws>,
+}
+
+/// The snapshot as one worker uses it: cells and pools are filled in as requests need them.
+pub(super) struct Local {
+    /// The shared part.
+    pub(super) compiled: Arc<Compiled>,
+    counts: Box<[OnceCell<Arc<Counts>>]>,
+    pools: Box<[OnceCell<Rc<Pool>>]>,
+    turns: Box<[Cell<usize>]>,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, view: Arc<WorkerView>) -> Self {
+        let mut draws = Draws::seeded(clock::seed());
+        let local = Local::new(shared.current(), draws.draw());
+        view.applied.store(local.compiled.config.version, Ordering::Release);
+        Self {
+            shared,
+            view,
+            connections: Connections::default(),
+            draining: Cell::new(false),
+            local: RefCell::new(Rc::new(local)),
+            pools: RefCell::default(),
+            draws: Cell::new(draws),
+        }
+    }
+
+    /// The snapshot for a request that begins now: the newest published.
+    pub(super) fn local(&self) -> Rc<Local> {
+        if self.local.borrow().compiled.generation != self.shared.generation() {
+            self.refresh();
+        }
+        Rc::clone(&self.local.borrow())
+    }
+
+    #[cold]
+    fn refresh(&self) {
+        let local = Local::new(self.shared.current(), self.draw());
+        self.view.applied.store(local.compiled.config.version, Ordering::Release);
+        self.local.replace(Rc::new(local));
+        self.drop_unused_pools();
+    }
+
+    /// Forgets the connections to addresses that no set has any more.
+    fn drop_unused_pools(&self) {
+        let local = self.local.borrow();
+        let in_use = |address: &SocketAddr| local.compiled.sets.iter().any(|set| set.addresses.contains(address));
+        self.pools.borrow_mut().retain(|address, _| in_use(address));
+    }
+
+    /// The next number of this worker's generator.
+    pub(super) fn draw(&self) -> u64 {
+        let mut draws = self.draws.get();
+        let number = draws.draw();
+        self.draws.set(draws);
+        number
+    }
+
+    fn pool(&self, address: SocketAddr) -> Rc<Pool> {
+        Rc::clone(self.pools.borrow_mut().entry(address).or_insert_with(|| Rc::new(Pool::new(address))))
+    }
+
+    /// Closes connections to endpoints that nobody used for a while.
+    pub(super) fn expire_idle(&self) {
+        self.pools.borrow().values().for_each(|pool| pool.expire());
+    }
+}
+
+impl Local {
+    fn new(compiled: Arc<Compiled>, start: u64) -> Self {
+        // Turns begin at a random endpoint, so that workers and snapshots do not all start with the first.
+        let start = usize::try_from(start >> 32).unwrap_or(0);
+        Self {
+            counts: (0..compiled.series).map(|_| OnceCell::new()).collect(),
+            pools: (0..compiled.endpoints).map(|_| OnceCell::new()).collect(),
+            turns: compiled.sets.iter().map(|_| Cell::new(start)).collect(),
+            compiled,
+        }
+    }
+
+    /// The connections to an endpoint of a set.
+    pub(super) fn pool(&self, worker: &Worker, set: &EndpointSet, endpoint: usize) -> &Rc<Pool> {
+        self.pools[set.first_endpoint + endpoint].get_or_init(|| worker.pool(set.addresses[endpoint]))
+    }
+
+    /// The next endpoint of a set; `None` when it has none.
+    pub(super) fn turn(&self, set: usize, tried: u64) -> Option<usize> {
+        let mut cursor = self.turns[set].get();
+        let endpoint = take_turn(&mut cursor, &self.compiled.sets[set].usable, tried);
+        self.turns[set].set(cursor);
+        endpoint.and_then(|endpoint| usize::try_from(endpoint).ok())
+    }
+}
+
+/// Where a request's outcome is counted: the target that was drawn, and the endpoint of the last try.
+#[derive(Clone)]
+pub(super) struct Placement {
+    /// The snapshot that routed the request.
+    pub(super) local: Rc<Local>,
+    /// Index of the route in it.
+    pub(super) route: usize,
+    /// Index of the drawn target in the route.
+    pub(super) target: usize,
+    /// The endpoint within the target's set; `None` while none was chosen.
+    pub(super) endpoint: Cell<Option<usize>>,
+}
+
+impl Placement {
+    /// The route.
+    pub(super) fn route(&self) -> &CompiledRoute {
+        &self.local.compiled.routes[self.route]
+    }
+
+    /// Index of the drawn target's endpoint set.
+    pub(super) fn set_index(&self) -> usize {
+        self.route().targets[self.target].set
+    }
+
+    /// The drawn target's endpoints.
+    pub(super) fn set(&self) -> &EndpointSet {
+        &self.local.compiled.sets[self.set_index()]
+    }
+
+    /// Counts the request. Each request is counted at most once, by whoever learns its outcome.
+    pub(super) fn count(&self, view: &WorkerView, outcome: Outcome) {
+        let first = self.route().targets[self.target].first_series;
+        let series = first + self.endpoint.get().map_or(0, |endpoint| endpoint + 1);
+        self.local.counts[series].get_or_init(|| self.cell(view)).record(outcome);
+    }
+
+    /// Asks the worker's table for the cell: once for each series and snapshot.
+    #[cold]
+    fn cell(&self, view: &WorkerView) -> Arc<Counts> {
+        let (route, target) = (&self.route().route, &self.route().targets[self.target]);
+        let endpoint = self.endpoint.get().and_then(|endpoint| self.set().addresses.get(endpoint));
+        let key = SeriesKey {
+            route: route.id.clone(),
+            version: route.version,
+            target: target.node.clone(),
+            endpoint: endpoint.map(ToString::to_string).unwrap_or_default(),
+        };
+        view.table.cell(key, target.share)
+    }
+}
