@@ -6,6 +6,7 @@ pub mod policies;
 pub mod rollouts;
 pub mod status;
 pub mod wire;
+pub mod client;
 
 use crate::runner::Runner;
 use axum::Router;

@@ -4,7 +4,6 @@
 //! 2 wrong usage or an invalid file, and with `--wait` 3 rolled back, 4 aborted by a person, 5 timed out.
 
 pub mod args;
-pub mod client;
 mod journal;
 mod local;
 mod output;
@@ -36,6 +35,13 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) hint: Option<String>,
+}
+
+impl From<crate::api::client::ClientError> for Failure {
+    fn from(error: crate::api::client::ClientError) -> Self {
+        let code = if error.is_usage { WRONG_USAGE } else { FAILED };
+        Self { code, message: error.message, hint: error.hint }
+    }
 }
 
 impl Failure {
@@ -83,7 +89,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
     };
     crate::telemetry::init(&environment, output.is_json(), default_log).map_err(|text| Failure::new(text).usage())?;
     match arguments.verb {
-        Verb::DemoService(service) => in_small_runtime(crate::demo::service::run(service)),
+        Verb::DemoService(service) => in_small_runtime(local::service(service)),
         Verb::Demo(demo) => in_runtime(local::demo(demo, output, &environment)),
         Verb::Local(options) => in_runtime(local::local(options, output, &environment)),
         Verb::Rollout(command) => in_small_runtime(rollout::run(command, output, &environment)),

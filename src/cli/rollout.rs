@@ -1,9 +1,9 @@
 //! `tidegate rollout …` and `tidegate health`: calls of the API, printed.
 
 use super::args::{RolloutCommand, Server, Which};
-use super::client::{Client, segment};
 use super::screen::{Redrawn, block, line};
 use super::{Ended, FAILED, Failure, Output, server_address};
+use crate::api::client::{Client, segment};
 use crate::api::wire::{RolloutList, StartBody, VerbBody};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::{Environment, user};
@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn client(server: &Server, environment: &dyn Environment) -> Result<Client, Failure> {
-    Client::new(&server_address(server.server.as_deref(), environment), &user(environment))
+    Ok(Client::new(&server_address(server.server.as_deref(), environment), &user(environment))?)
 }
 
 pub(super) async fn run(command: RolloutCommand, output: Output, environment: &dyn Environment) -> Ended {
@@ -68,7 +68,7 @@ pub(super) async fn health(server: Server, output: Output, environment: &dyn Env
 }
 
 async fn get(client: &Client, id: &str) -> Result<RolloutView, Failure> {
-    client.get(&format!("/v1/rollouts/{}", segment(id))).await
+    Ok(client.get(&format!("/v1/rollouts/{}", segment(id))).await?)
 }
 
 fn show(view: &RolloutView, output: Output) {

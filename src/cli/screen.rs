@@ -73,7 +73,7 @@ fn phase_line(view: &RolloutView, now_ms: i64) -> String {
         Some(step) if step == index + 1 => format!("\x1b[1m[{weight}]\x1b[0m"),
         _ => weight.to_string(),
     }).collect();
-    let left = view.until.as_ref().and_then(|until| milliseconds(until)).map(|until| (until - now_ms).max(0));
+    let left = view.until_ms.map(|until| (until - now_ms).max(0));
     let left = left.map(|ms| format!("   {}", countdown(&view.phase, ms))).unwrap_or_default();
     let reason = if view.phase == "paused" { view.reason.clone().unwrap_or_default() } else { String::new() };
     format!("\x1b[{colour}m{:<12}\x1b[0m steps {}{left} {}", view.phase, steps.join(" → "), cut(&reason, 80))
@@ -90,20 +90,6 @@ fn countdown(phase: &str, left_ms: i64) -> String {
     }
 }
 
-/// Milliseconds since the epoch of an RFC 3339 text of our own making (UTC, three decimals).
-fn milliseconds(text: &str) -> Option<i64> {
-    let number = |from: usize, to: usize| text.get(from..to).and_then(|digits| digits.parse::<i64>().ok());
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second, ms) = (number(11, 13)?, number(14, 16)?, number(17, 19)?, number(20, 23)?);
-    // Days by the civil calendar, years counted from March.
-    let shifted = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let era = shifted.0.div_euclid(400);
-    let year_of_era = shifted.0.rem_euclid(400);
-    let day_of_year = (153 * shifted.1 + 2) / 5 + day - 1;
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
-    Some(((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + ms)
-}
-
 /// One plain line that says where it stands.
 #[must_use]
 pub fn line(view: &RolloutView) -> String {
@@ -116,15 +102,6 @@ pub fn line(view: &RolloutView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::Timestamp;
-
-    #[test]
-    fn our_own_timestamps_are_read_back() {
-        for ms in [0, 951_782_400_123, 1_709_251_199_999, 1_795_414_406_120] {
-            assert_eq!(milliseconds(&Timestamp(ms).rfc3339()), Some(ms));
-        }
-        assert_eq!(milliseconds("soon"), None);
-    }
 
     #[test]
     fn a_redrawn_block_goes_up_by_its_own_height() {

@@ -66,6 +66,21 @@ pub struct RouteMatch {
     pub method: Option<String>,
 }
 
+impl RouteMatch {
+    /// A match that no request fulfils, for routes whose conditions this version cannot check: matching too little is
+    /// seen at once, matching too much sends requests where they must not go. No request has an empty method.
+    #[must_use]
+    pub fn never() -> Self {
+        Self { path: PathMatch::Exact(String::new()), method: Some(String::new()) }
+    }
+
+    /// Whether it is [`RouteMatch::never`].
+    #[must_use]
+    pub fn is_never(&self) -> bool {
+        self.method.as_deref() == Some("")
+    }
+}
+
 /// Condition on the path without its query, case-sensitive.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum PathMatch {

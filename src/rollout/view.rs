@@ -3,7 +3,7 @@
 use super::event::Actor;
 use super::gate::{Judgement, judge, weight_step};
 use super::state::{PauseCause, Phase, State};
-use crate::base::time::{Millis, Timestamp};
+use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
 use crate::policy::plan::Plan;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,9 @@ pub struct RolloutView {
     /// When this phase comes to its end at the latest (RFC 3339), where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// The same in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<i64>,
     /// The verdict in a sentence.
     pub verdict: String,
     /// The numbers behind it.
@@ -55,6 +58,9 @@ pub struct RolloutView {
     /// When the end was decided, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<String>,
+    /// The same in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_at_ms: Option<i64>,
     /// The last thing that went wrong without ending it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -84,6 +90,7 @@ impl RolloutView {
     #[must_use]
     pub fn of(plan: &Plan, state: &State) -> Self {
         let judgement = judge(plan, state);
+        let until = super::step::due_at(&state.phase).filter(|_| state.paused.is_none());
         let (canary, stable) = (plan.node(state.canary), plan.node(state.canary.other()));
         Self {
             id: state.id.0.clone(),
@@ -103,11 +110,13 @@ impl RolloutView {
             started_by: state.started_by.clone(),
             started_at: state.started_at.rfc3339(),
             phase_since: state.phase_since.rfc3339(),
-            until: super::step::due_at(&state.phase).filter(|_| state.paused.is_none()).map(Timestamp::rfc3339),
+            until: until.map(Timestamp::rfc3339),
+            until_ms: until.map(|until| until.0),
             verdict: verdict_sentence(state, &judgement),
             evidence: EvidenceView::of(&judgement),
             reason: reason(state),
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
+            decided_at_ms: state.ending.as_ref().map(|ending| ending.decided_at.0),
             trouble: state.trouble.clone(),
             seq: state.seq.0,
         }
@@ -166,10 +175,4 @@ fn verdict_sentence(state: &State, judgement: &Judgement) -> String {
         return "all traffic is on the canary: nothing is left to compare it with".to_owned();
     }
     judgement.sentence()
-}
-
-/// Time until the phase's end at `now`, for countdowns.
-#[must_use]
-pub fn remaining(state: &State, now: Timestamp) -> Option<Millis> {
-    super::step::due_at(&state.phase).map(|until| until.since(now))
 }

@@ -1,3 +1,5 @@
-//! Integration tests, one binary.
+//! Integration tests, one binary for link time. README.md in `tests/` says which test is for what.
 
+mod mesh;
+mod mesh_store;
 mod proxy;

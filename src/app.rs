@@ -1,0 +1,249 @@
+//! The composition root: turns options into adapters, wires them to the core, and returns what is bound.
+//!
+//! Start order: store (its lock says who owns the data), mesh API, proxy, resumed rollouts, API. Stop order is the
+//! reverse: nobody can ask for more, rollouts stop where they stand (their intents are on disk), the proxy drains.
+
+use crate::api::{self, ApiState, status::Status};
+use crate::base::fault::Fault;
+use crate::clock::{Clock, SystemClock, new_uuid};
+use crate::discovery::dns::DnsSource;
+use crate::discovery::file::FileSource;
+use crate::mesh::View;
+use crate::mesh::document;
+use crate::mesh::http::{LoadReport, MeshControl};
+use crate::ports::EndpointSource;
+use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
+use crate::runner::{Runner, RunnerParts};
+use crate::signals::comparison::Comparison;
+use crate::signals::live::LocalTelemetry;
+use crate::store::directory::PolicyDirectory;
+use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::traffic::appmesh::AppMesh;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Requests under way get so long to finish when the process stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What local mode is started with.
+#[derive(Debug, Clone)]
+pub struct LocalOptions {
+    /// Mesh documents to load.
+    pub mesh: Vec<PathBuf>,
+    /// Whether they may overwrite the weights of routes that exist.
+    pub overwrite_weights: bool,
+    /// Directory of policies.
+    pub policies: PathBuf,
+    /// Directory of the database.
+    pub data_dir: PathBuf,
+    /// File that stands in for Cloud Map and DNS.
+    pub discovery: Option<PathBuf>,
+    /// Mesh and virtual node whose view of the mesh the proxy has; all services without it.
+    pub as_node: Option<(String, String)>,
+    /// Region of the local mesh.
+    pub region: String,
+    /// Where to listen; port 0 picks a free one.
+    pub listen: Addresses,
+}
+
+/// Why it did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A port is taken, or an address is not ours.
+    #[error("cannot listen on {address} for {what}: {error}")]
+    Bind {
+        /// What would listen there.
+        what: &'static str,
+        /// Option that moves it.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// Something stored cannot be used.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// Files given are wrong: every problem on a line, with its place.
+    #[error("{0}")]
+    Files(String),
+}
+
+impl StartupError {
+    /// What to do about it, where that is not in the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bind { flag, error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
+                Some(format!("something else listens there (another tidegate?); stop it, or move this one with {flag} ADDRESS (port 0 picks a free one)"))
+            }
+            Self::Bind { flag, .. } => Some(format!("{flag} ADDRESS moves it")),
+            Self::Files(_) => Some("correct the file; nothing was loaded".to_owned()),
+            Self::Store(_) | Self::Proxy(_) | Self::Fault(_) => None,
+        }
+    }
+
+    /// Whether it lies in what was given on the command line.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Files(_))
+    }
+}
+
+/// Addresses that a process listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// The API.
+    pub api: SocketAddr,
+    /// The App Mesh API.
+    pub appmesh: SocketAddr,
+    /// The proxy.
+    pub egress: SocketAddr,
+    /// The proxy's admin pages.
+    pub admin: SocketAddr,
+}
+
+impl Addresses {
+    /// By name, in the order in which people meet them.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, SocketAddr); 4] {
+        [("api", self.api), ("appmesh", self.appmesh), ("egress", self.egress), ("admin", self.admin)]
+    }
+}
+
+/// A process of local mode that is running.
+pub struct Bound {
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// What loading the mesh files did.
+    pub loaded: LoadReport,
+    /// What the mesh asks for that this version cannot do.
+    pub mesh_problems: Vec<String>,
+    /// Rollouts taken up from before.
+    pub resumed: usize,
+    status: Arc<Status>,
+    proxy: ProxyHandle,
+    store: SqliteStore,
+    stop: watch::Sender<bool>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl Bound {
+    /// Stops in good order: no new requests, those under way finish, the database is closed.
+    pub async fn drain(self) {
+        self.status.set_ready(false);
+        let _ = self.stop.send(true);
+        let drained = self.proxy.drain(DRAIN).await;
+        if drained.cut > 0 {
+            tracing::warn!(connections = drained.cut, "connections cut: still busy at the end of the drain");
+        }
+        for server in self.servers {
+            // A client that holds a connection open must not hold up the end.
+            let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+        }
+        self.store.close().await;
+    }
+
+    /// Resolves when someone asked the proxy to quit over its admin pages.
+    pub async fn quit_requested(&self) {
+        self.proxy.quit_requested().await;
+    }
+}
+
+async fn bind(what: &'static str, flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartupError> {
+    TcpListener::bind(address).await.map_err(|error| StartupError::Bind { what, flag, address, error })
+}
+
+fn bound_address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+/// Reads every mesh file; all problems of all files are reported at once.
+fn read_documents(files: &[PathBuf]) -> Result<Vec<document::Document>, StartupError> {
+    let mut documents = Vec::new();
+    let mut problems = Vec::new();
+    for path in files {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => match document::parse(&name, &text) {
+                Ok(parsed) => documents.extend(parsed),
+                Err(found) => problems.extend(found.iter().map(ToString::to_string)),
+            },
+            Err(error) => problems.push(format!("{name}: cannot be read: {error}")),
+        }
+    }
+    if problems.is_empty() { Ok(documents) } else { Err(StartupError::Files(problems.join("\n"))) }
+}
+
+/// Serves until `stop`; then requests under way finish.
+fn serve(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let stopped = async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "a server ended");
+        }
+    })
+}
+
+/// Starts local mode: controller, mesh, proxy and API in this process. To be called within a runtime.
+///
+/// # Errors
+/// [`StartupError`]; whatever was opened before is closed again.
+pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
+    let documents = read_documents(&options.mesh)?;
+    let endpoints: Arc<dyn EndpointSource> = match &options.discovery {
+        Some(path) => Arc::new(FileSource::open(path).map_err(StartupError::Files)?),
+        None => Arc::new(DnsSource),
+    };
+    let api_listener = bind("the API", "--api", options.listen.api).await?;
+    let mesh_listener = bind("the App Mesh API", "--appmesh", options.listen.appmesh).await?;
+    let store = SqliteStore::open(&options.data_dir).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mesh = MeshControl::open(Arc::new(store.clone()), Arc::clone(&clock), options.region.clone()).await?;
+    let loaded = mesh.load_documents(&documents, options.overwrite_weights).await.map_err(|problems| {
+        StartupError::Files(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    let (stop, stopped) = watch::channel(false);
+    let appmesh_address = bound_address(&mesh_listener, options.listen.appmesh);
+    let mut servers = vec![serve(mesh_listener, mesh.router(), stopped.clone())];
+
+    let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
+    let mut settings = ProxySettings::new(format!("local-{}", new_uuid()), options.listen.egress);
+    settings.admin = Some(options.listen.admin);
+    let proxy = proxy::start(settings, mesh.subscribe(view), endpoints).await?;
+
+    let reporter = proxy.reporter();
+    let runner = Runner::new(RunnerParts {
+        clock,
+        journal: Arc::new(store.clone()),
+        traffic: Arc::new(AppMesh::local(&format!("http://{appmesh_address}"), &options.region)),
+        live: Arc::new(Comparison::new(Arc::new(LocalTelemetry::new(move || reporter.report())))),
+        policies: Arc::new(PolicyDirectory::new(&options.policies)),
+    });
+    let resumed = runner.resume().await?;
+    let status = Arc::new(Status::default());
+    let addresses = Addresses {
+        api: bound_address(&api_listener, options.listen.api),
+        appmesh: appmesh_address,
+        egress: proxy.egress_address(),
+        admin: proxy.admin_address().unwrap_or(options.listen.admin),
+    };
+    let api = api::router(ApiState { runner, status: Arc::clone(&status) });
+    servers.push(serve(api_listener, api, stopped));
+    status.set_ready(true);
+    let mesh_problems = mesh.problems().iter().map(ToString::to_string).collect();
+    Ok(Bound { addresses, loaded, mesh_problems, resumed, status, proxy, store, stop, servers })
+}

@@ -1,0 +1,271 @@
+//! `tidegate local` and `tidegate demo`: processes that stay.
+
+use super::args::{DemoArguments, ListenArguments, LocalArguments, Scenario, ServiceArguments};
+use super::rollout::same_place;
+use super::screen::{Redrawn, block, line};
+use super::{Ended, FAILED, Failure, Output};
+use crate::api::client::Client;
+use crate::app::{Addresses, Bound, LocalOptions, StartupError, start_local};
+use crate::config::{API_PORT, Environment, region, user};
+use crate::demo::{self, DemoError, Happening, Played, Release, Stage, Summary};
+use crate::rollout::view::RolloutView;
+use serde_json::json;
+
+impl From<StartupError> for Failure {
+    fn from(error: StartupError) -> Self {
+        let failure = Self { code: FAILED, message: error.to_string(), hint: error.hint() };
+        if error.is_usage() { failure.usage() } else { failure }
+    }
+}
+
+impl From<DemoError> for Failure {
+    fn from(error: DemoError) -> Self {
+        match error {
+            DemoError::Startup(error) => error.into(),
+            DemoError::Client(error) => error.into(),
+            DemoError::Service(_) | DemoError::Files(_) | DemoError::Silent(_) => Self::new(error.to_string()),
+        }
+    }
+}
+
+impl From<ListenArguments> for Addresses {
+    fn from(listen: ListenArguments) -> Self {
+        let ListenArguments { api, appmesh, egress, admin } = listen;
+        Self { api, appmesh, egress, admin }
+    }
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+fn announce(addresses: &Addresses, output: Output) {
+    for (name, address) in addresses.named() {
+        if output.is_json() {
+            output.json(&json!({"event": "listening", "name": name, "address": address.to_string()}));
+        } else {
+            tracing::info!(%address, "{name} listens");
+        }
+    }
+}
+
+/// Loopback only: local mode asks for no token.
+fn check_loopback(listen: ListenArguments) -> Result<Addresses, Failure> {
+    let addresses = Addresses::from(listen);
+    match addresses.named().into_iter().find(|(_, address)| !address.ip().is_loopback()) {
+        None => Ok(addresses),
+        Some((name, address)) => {
+            let message = format!("--{name} {address} is not a loopback address: local mode asks nobody for a token");
+            Err(Failure::new(message).hint("use an address of 127.0.0.0/8").usage())
+        }
+    }
+}
+
+fn as_node(text: Option<&str>) -> Result<Option<(String, String)>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match text.split_once('/') {
+        Some((mesh, node)) if !mesh.is_empty() && !node.is_empty() && !node.contains('/') => {
+            Ok(Some((mesh.to_owned(), node.to_owned())))
+        }
+        _ => Err(Failure::new(format!("--as {text}: not MESH/NODE")).hint("for example --as shop/checkout-v1").usage()),
+    }
+}
+
+pub(super) async fn local(arguments: LocalArguments, output: Output, environment: &dyn Environment) -> Ended {
+    let listen = check_loopback(arguments.listen)?;
+    let bound = start_local(LocalOptions {
+        mesh: arguments.mesh,
+        overwrite_weights: arguments.weights,
+        policies: arguments.policies.clone(),
+        data_dir: arguments.data_dir,
+        discovery: arguments.discovery,
+        as_node: as_node(arguments.as_node.as_deref())?,
+        region: region(environment),
+        listen,
+    })
+    .await?;
+    announce(&bound.addresses, output);
+    welcome(&bound, &arguments.policies.display().to_string(), output);
+    tokio::select! {
+        () = asked_to_stop() => {}
+        () = bound.quit_requested() => {}
+    }
+    output.remark("stopping: requests under way finish, rollouts wait on disk");
+    bound.drain().await;
+    Ok(0)
+}
+
+/// ` --server URL`, when the API is not where clients look for it.
+fn server_flag(addresses: &Addresses) -> String {
+    if addresses.api.port() == API_PORT { String::new() } else { format!(" --server http://{}", addresses.api) }
+}
+
+fn welcome(bound: &Bound, policies: &str, output: Output) {
+    for line in &bound.loaded.lines {
+        output.remark(&format!("mesh: {line}"));
+    }
+    for problem in &bound.mesh_problems {
+        output.remark(&format!("mesh: not in this version: {problem}"));
+    }
+    if bound.resumed > 0 {
+        output.remark(&format!("{} live rollouts taken up again", bound.resumed));
+    }
+    if output.is_json() {
+        return;
+    }
+    let Addresses { appmesh, egress, .. } = bound.addresses;
+    output.line(&format!(
+        "tidegate is ready.\n  requests:  curl -H 'Host: SERVICE' http://{egress}/\n  \
+         rollouts:  tidegate rollout start POLICY{}   (policies in {policies})\n  \
+         mesh:      aws appmesh list-meshes --endpoint-url http://{appmesh}\nCtrl-C stops it.",
+        server_flag(&bound.addresses)
+    ));
+}
+
+pub(super) async fn service(arguments: ServiceArguments) -> Ended {
+    let ServiceArguments { listen, version_name, fail_share } = arguments;
+    let settings = demo::service::Settings { listen, version: version_name, fail_share };
+    demo::service::run(settings).await.map_err(|error| Failure::new(format!("cannot listen on {listen}: {error}")))?;
+    Ok(0)
+}
+
+pub(super) async fn demo(arguments: DemoArguments, output: Output, environment: &dyn Environment) -> Ended {
+    let listen = check_loopback(arguments.listen)?;
+    let releases: &[Release] = match arguments.scenario {
+        Scenario::Good => &[Release::Good],
+        Scenario::Bad => &[Release::Bad],
+        Scenario::All => &[Release::Good, Release::Bad],
+    };
+    let stays = !arguments.once && output.is_terminal();
+    tokio::select! {
+        // Dropping the work on the way ends the processes too: they die with their handles.
+        ended = on_stage(listen, releases, stays, output, environment) => ended,
+        () = asked_to_stop() => {
+            output.remark("stopped");
+            Ok(if arguments.once { FAILED } else { 0 })
+        }
+    }
+}
+
+async fn on_stage(
+    listen: Addresses,
+    releases: &[Release],
+    stays: bool,
+    output: Output,
+    environment: &dyn Environment,
+) -> Ended {
+    if !output.is_json() {
+        output.line("Starting two services, a mesh, a proxy and a controller on this machine …");
+    }
+    let mut stage = Stage::set_up(listen, region(environment)).await?;
+    let addresses = stage.addresses();
+    announce(&addresses, output);
+    let client = Client::new(&format!("http://{}", addresses.api), &user(environment))?;
+    let mut teller = Teller { output, screen: Redrawn::default(), shown: None };
+    let summary = stage.play(releases, &client, |happening| teller.tell(happening)).await;
+    if let Ok(summary) = &summary {
+        report(summary, output);
+        if stays {
+            lines_to_paste(&addresses, output);
+            // Ctrl-C ends this wait from outside.
+            std::future::pending::<()>().await;
+        }
+    }
+    stage.clear().await;
+    let code = if summary?.is_as_it_must() { 0 } else { FAILED };
+    Ok(code)
+}
+
+/// Tells what happens: redrawn in a terminal, as lines elsewhere, as JSON lines for programs.
+struct Teller {
+    output: Output,
+    screen: Redrawn,
+    shown: Option<RolloutView>,
+}
+
+impl Teller {
+    fn tell(&mut self, happening: &Happening<'_>) {
+        match happening {
+            Happening::Scene { name, text } if self.output.is_json() => {
+                self.output.json(&json!({"event": "scenario", "name": name, "text": text}));
+            }
+            Happening::Scene { name, text } => {
+                self.screen = Redrawn::default();
+                self.shown = None;
+                self.output.line(&format!("\n=== {name} release: {text} ===\n"));
+            }
+            Happening::Rollout(view) => self.rollout(view),
+            Happening::Ended(played) if self.output.is_json() => {
+                self.output.json(&json!({"event": "ended", "scenario": played}));
+            }
+            Happening::Ended(played) => self.output.line(&ended_line(played)),
+        }
+    }
+
+    fn rollout(&mut self, view: &RolloutView) {
+        if self.output.is_terminal() {
+            return self.output.raw(&self.screen.draw(&block(view, demo::now_ms())));
+        }
+        if self.shown.as_ref().is_some_and(|shown| same_place(shown, view)) {
+            return;
+        }
+        self.shown = Some(view.clone());
+        if self.output.is_json() {
+            self.output.json(&json!({"event": "rollout", "rollout": view}));
+        } else {
+            self.output.line(&line(view));
+        }
+    }
+}
+
+fn ended_line(played: &Played) -> String {
+    let Played { name, outcome, canary_requests, failed_requests, .. } = played;
+    let verdict = if played.as_it_must { "as it should" } else { "NOT as it should" };
+    let mut text = format!(
+        "\n{name}: {outcome}, {verdict}. {canary_requests} requests on the new version, {failed_requests} of them failed."
+    );
+    if let (Some(detect_ms), Some(rollback_ms)) = (played.detect_ms, played.rollback_ms) {
+        text += &format!(
+            "\nFirst failure to decision: {:.1} s. Decision to the last request on the new version: {rollback_ms} ms.",
+            detect_ms as f64 / 1000.0
+        );
+    }
+    text
+}
+
+fn report(summary: &Summary, output: Output) {
+    if output.is_json() {
+        output.json(summary);
+    } else {
+        output.line(&format!(
+            "\n{} requests sent, {} lost by the proxy's own doing.",
+            summary.requests, summary.lost_requests
+        ));
+    }
+}
+
+fn lines_to_paste(addresses: &Addresses, output: Output) {
+    let Addresses { appmesh, egress, admin, .. } = addresses;
+    let server = server_flag(addresses);
+    output.line(&format!(
+        "\nEverything is still running. In another terminal:\n  \
+         curl -H 'Host: {}' http://{egress}/\n  \
+         curl http://{admin}/stats/prometheus\n  \
+         AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_REGION=us-east-1 aws appmesh describe-route \\\n    \
+         --mesh-name demo --virtual-router-name checkout-router --route-name checkout --endpoint-url http://{appmesh}\n  \
+         tidegate rollout list{server}\n  \
+         tidegate rollout start checkout --revision again{server}\n\
+         Ctrl-C ends it.",
+        demo::SERVICE
+    ));
+}

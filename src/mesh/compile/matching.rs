@@ -1,0 +1,77 @@
+//! Which route is tried when, and what its conditions become.
+
+use crate::mesh::model::spec::{HttpMatch, RouteSpec, RouterListener};
+use crate::mesh::snapshot::{PathMatch, RouteMatch};
+use std::cmp::Reverse;
+
+/// A route without a priority comes after every one with (`priority` is 0 to 1000).
+const NO_PRIORITY: u16 = 1001;
+
+/// Sort key: see [`order`].
+type Order = (u16, u8, Reverse<usize>, Reverse<usize>, String);
+
+/// Routes are tried by priority, then by the length of their prefix, longest first: these two are App Mesh's. It leaves
+/// the rest open; here it is settled: exact paths before prefixes before regular expressions, more conditions first,
+/// then by name.
+pub(super) fn order(name: &str, spec: &RouteSpec) -> Order {
+    let priority = spec.priority.unwrap_or(NO_PRIORITY);
+    let (class, length, conditions) = match (spec.http_route.as_ref().or(spec.http2_route.as_ref()), &spec.grpc_route) {
+        (Some(route), _) => {
+            let matches = &route.matches;
+            let (class, length) = match &matches.path {
+                Some(path) if path.exact.is_some() => (0, 0),
+                Some(_) => (2, 0),
+                None => (1, matches.prefix.as_ref().map_or(0, String::len)),
+            };
+            let conditions = matches.headers.len()
+                + matches.query_parameters.len()
+                + usize::from(matches.method.is_some())
+                + usize::from(matches.scheme.is_some());
+            (class, length, conditions)
+        }
+        (None, Some(route)) => {
+            let matches = &route.matches;
+            let class = u8::from(matches.method_name.is_none());
+            (class, matches.service_name.as_ref().map_or(0, String::len), matches.metadata.len())
+        }
+        (None, None) => (1, 0, 0),
+    };
+    (priority, class, Reverse(length), Reverse(conditions), name.to_owned())
+}
+
+/// The conditions, or why they cannot be checked in this version.
+pub(super) fn conditions(spec: &RouteSpec, listeners: &[RouterListener]) -> Result<RouteMatch, String> {
+    if let Some(port) = spec.match_port() {
+        match listeners {
+            // The only listener is always the one that the request came in on.
+            [only] if only.port_mapping.port == port => {}
+            _ => return Err(format!("match.port {port} of a router with several listeners is not in this version")),
+        }
+    }
+    match (spec.http_route.as_ref().or(spec.http2_route.as_ref()), &spec.grpc_route) {
+        (Some(route), _) => http(&route.matches),
+        (None, Some(_)) => Err("gRPC routes are not in this version".into()),
+        (None, None) => Err("it has no route that this version knows".into()),
+    }
+}
+
+fn http(matches: &HttpMatch) -> Result<RouteMatch, String> {
+    let regex = matches.path.as_ref().is_some_and(|path| path.regex.is_some());
+    let beyond = [
+        (regex, "match.path.regex"),
+        (!matches.headers.is_empty(), "match.headers"),
+        (!matches.query_parameters.is_empty(), "match.queryParameters"),
+        (matches.scheme.is_some(), "match.scheme"),
+    ];
+    let names: Vec<&str> = beyond.iter().filter(|(given, _)| *given).map(|(_, name)| *name).collect();
+    if !names.is_empty() {
+        return Err(format!("{} cannot be checked in this version", names.join(", ")));
+    }
+    let exact = matches.path.as_ref().and_then(|path| path.exact.clone());
+    let path = match (exact, &matches.prefix) {
+        (Some(exact), _) => PathMatch::Exact(exact),
+        (None, Some(prefix)) => PathMatch::Prefix(prefix.clone()),
+        (None, None) => PathMatch::Any,
+    };
+    Ok(RouteMatch { path, method: matches.method.clone() })
+}

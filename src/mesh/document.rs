@@ -1,0 +1,263 @@
+//! Mesh files: the inputs of `aws appmesh create-*` and the outputs of `describe-*`, in YAML or JSON, loaded into a mesh.
+//!
+//! Pure. [`parse`] reads a file into documents; [`plan`] says what would change and is all or nothing: one wrong document
+//! and nothing changes. Everything that is wrong is said at once, each with file, line and column.
+//!
+//! Documents may come in any order and describe an end: references are checked in the state that all of them together
+//! make, not step by step.
+
+mod kept_weights;
+mod recognise;
+mod yaml;
+
+use crate::mesh::error::{ApiError, Violation};
+use crate::mesh::model::{Change, Key, Kind, MeshState, Resource};
+use crate::mesh::ops::{self, OpContext};
+use crate::mesh::validate::{self, CreateBody, Unknown};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A place in a file, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
+/// One document of a file: one resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The file, as the user named it.
+    pub file: Arc<str>,
+    /// Where it starts.
+    pub start: Position,
+    /// What it describes.
+    pub key: Key,
+    /// Its `spec`.
+    pub spec: Option<Value>,
+    /// Its `tags`.
+    pub tags: Option<Value>,
+    /// Where each member is, by its path in the resource.
+    places: BTreeMap<String, Position>,
+}
+
+/// Something wrong with a document, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file, as the user named it.
+    pub file: String,
+    /// Where; `None` when it is not about a place in a file.
+    pub position: Option<Position>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.position {
+            Some(at) => write!(f, "{}:{}:{}: {}", self.file, at.line, at.column, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// What loading changes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// To be stored and committed.
+    pub changes: Vec<Change>,
+    /// For people, one line per document in the order of loading: `created virtualNode checkout-v1`.
+    pub lines: Vec<String>,
+}
+
+/// Reads a file. `file` is only for messages.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    let file: Arc<str> = file.into();
+    let mut problems = Vec::new();
+    let roots = match yaml::read(text) {
+        Ok(roots) => roots,
+        Err(mistakes) => return Err(mistakes.into_iter().map(|mistake| mistake.in_file(&file)).collect()),
+    };
+    let mut documents = Vec::new();
+    for root in roots {
+        match recognise::document(&file, root) {
+            Ok(document) => documents.push(document),
+            Err(mistakes) => problems.extend(mistakes.into_iter().map(|mistake| mistake.in_file(&file))),
+        }
+    }
+    if problems.is_empty() { Ok(documents) } else { Err(problems) }
+}
+
+/// Plans the loading of documents: creates what is missing, updates what differs. The weights of a route that exists
+/// stay, unless `overwrite_weights`. `uid` mints a UUID for each new resource.
+pub fn plan(
+    state: &MeshState,
+    documents: &[Document],
+    overwrite_weights: bool,
+    context: &OpContext,
+    mut uid: impl FnMut() -> String,
+) -> Result<Plan, Vec<Problem>> {
+    let mut checked = check_alone(documents)?;
+    // Parents first; documents of one kind in the order of the files.
+    checked.sort_by_key(|(document, _)| document.key.kind);
+    let mut planner = Planner { state: state.clone(), plan: Plan::default(), problems: Vec::new() };
+    for (document, body) in &checked {
+        let context = OpContext { uid: uid(), ..context.clone() };
+        planner.load(document, body.clone(), overwrite_weights, &context);
+    }
+    for (document, _) in &checked {
+        if let Err(error) = ops::check(&planner.state, context, &document.key) {
+            planner.problems.extend(document.problems(&error));
+        }
+    }
+    if planner.problems.is_empty() { Ok(planner.plan) } else { Err(planner.problems) }
+}
+
+/// Checks each document for itself, and that no two describe the same resource.
+fn check_alone(documents: &[Document]) -> Result<Vec<(&Document, CreateBody)>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut checked = Vec::new();
+    let mut seen: BTreeMap<&Key, &Document> = BTreeMap::new();
+    for document in documents {
+        if let Some(first) = seen.insert(&document.key, document) {
+            let what = document.key.describe();
+            let (file, at) = (&first.file, first.start);
+            let message = format!("{what} is described twice: first at {file}:{}:{}", at.line, at.column);
+            problems.push(document.problem("", message));
+        }
+        match document.check() {
+            Ok(body) => checked.push((document, body)),
+            Err(violations) => {
+                problems.extend(violations.iter().map(|v| document.problem(&v.path, v.to_string())));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(checked) } else { Err(problems) }
+}
+
+// === impl Document ===
+
+impl Document {
+    fn check(&self) -> Result<CreateBody, Vec<Violation>> {
+        let kind = self.key.kind;
+        if !kind.is_served() {
+            let message = format!("a {kind} is not in this version of Tidegate");
+            return Err(vec![Violation { path: kind.name_member().into(), message }]);
+        }
+        let mut out = Vec::new();
+        if kind != Kind::Mesh {
+            validate::path_name(Kind::Mesh, &self.key.mesh, &mut out);
+        }
+        if let Some(parent) = kind.parent() {
+            validate::path_name(parent, &self.key.parent, &mut out);
+        }
+        let mut body = Map::new();
+        body.insert(kind.name_member().into(), self.key.name.clone().into());
+        body.extend(self.spec.clone().map(|spec| ("spec".to_owned(), spec)));
+        body.extend(self.tags.clone().map(|tags| ("tags".to_owned(), tags)));
+        match validate::create_body(kind, &Value::Object(body), Unknown::Refuse) {
+            Ok(body) if out.is_empty() => Ok(body),
+            Ok(_) => Err(out),
+            Err(violations) => {
+                out.extend(violations);
+                Err(out)
+            }
+        }
+    }
+
+    /// The place of a path, or of the nearest thing around it that is there.
+    fn place(&self, path: &str) -> Position {
+        let mut path = path;
+        loop {
+            if let Some(position) = self.places.get(path) {
+                return *position;
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => return self.start,
+            }
+        }
+    }
+
+    fn problem(&self, path: &str, message: String) -> Problem {
+        Problem { file: self.file.to_string(), position: Some(self.place(path)), message }
+    }
+
+    fn problems(&self, error: &ApiError) -> Vec<Problem> {
+        if error.violations.is_empty() {
+            return vec![self.problem("", error.message.clone())];
+        }
+        error.violations.iter().map(|violation| self.problem(&violation.path, violation.message.clone())).collect()
+    }
+}
+
+// === impl Planner ===
+
+struct Planner {
+    /// The state with everything loaded so far.
+    state: MeshState,
+    plan: Plan,
+    problems: Vec<Problem>,
+}
+
+impl Planner {
+    fn load(&mut self, document: &Document, body: CreateBody, overwrite_weights: bool, context: &OpContext) {
+        let key = &document.key;
+        let what = key.describe();
+        let Some(old) = self.state.get(key).cloned() else {
+            match ops::create(&self.state, context, key, body) {
+                Ok(outcome) => self.take(outcome.changes, format!("created {what}")),
+                Err(error) => self.problems.extend(document.problems(&error)),
+            }
+            return;
+        };
+        let mut spec = body.spec;
+        let mut kept = None;
+        if !overwrite_weights && key.kind == Kind::Route {
+            match kept_weights::keep(&old, &spec) {
+                Ok(None) => {}
+                Ok(Some((with_kept, line))) => {
+                    kept = Some(line);
+                    spec = with_kept;
+                }
+                Err(violation) => {
+                    self.problems.push(document.problem(&violation.path, violation.message));
+                    return;
+                }
+            }
+        }
+        let same_tags = body.tags.iter().all(|(name, value)| old.tags.get(name) == Some(value));
+        if spec.typed == old.spec && same_tags {
+            self.plan.lines.push(kept.unwrap_or_else(|| format!("unchanged {what}")));
+            return;
+        }
+        let changed = if spec.typed == old.spec {
+            Ok(Resource::clone(&old))
+        } else {
+            ops::update(&self.state, context, key, spec)
+        };
+        match changed {
+            Ok(mut resource) => {
+                resource.tags.extend(body.tags);
+                self.take(vec![(key.clone(), Some(Arc::new(resource)))], format!("updated {what}"));
+                self.plan.lines.extend(kept);
+            }
+            Err(error) => self.problems.extend(document.problems(&error)),
+        }
+    }
+
+    fn take(&mut self, changes: Vec<Change>, line: String) {
+        self.state.commit(changes.iter().cloned());
+        self.plan.changes.extend(changes);
+        self.plan.lines.push(line);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Tells what a document describes by its members: `aws appmesh create-* --cli-input-json` inputs and `describe-*`
+//! outputs, the latter with or without their wrapper.
+
+use super::Document;
+use super::yaml::{Mistake, Placed};
+use crate::mesh::model::{Key, Kind};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Kinds by how telling their name's member is: a route also names its router, and everything names its mesh.
+const BY_NAME: [Kind; 7] = [
+    Kind::Route,
+    Kind::GatewayRoute,
+    Kind::VirtualNode,
+    Kind::VirtualRouter,
+    Kind::VirtualService,
+    Kind::VirtualGateway,
+    Kind::Mesh,
+];
+
+/// What describe outputs add and a client may say, but a resource does not keep.
+const DROPPED: [&str; 4] = ["metadata", "status", "clientToken", "meshOwner"];
+
+/// Recognises one document.
+pub(super) fn document(file: &Arc<str>, placed: Placed) -> Result<Document, Vec<Mistake>> {
+    let start = placed.start;
+    let wrong = |message: &str| vec![Mistake::new(start, message)];
+    let Value::Object(object) = placed.value else {
+        return Err(wrong("a document must be an object that describes one App Mesh resource"));
+    };
+    if object.contains_key("Resources") || object.contains_key("AWSTemplateFormatVersion") {
+        return Err(wrong(
+            "CloudFormation templates are not in this version; write the resources as documents instead",
+        ));
+    }
+    let (object, places) = unwrap(object, placed.places);
+    let Some(kind) = BY_NAME.into_iter().find(|kind| object.contains_key(kind.name_member())) else {
+        return Err(wrong(
+            "is not an App Mesh resource: no meshName, virtualNodeName, virtualRouterName, routeName or \
+             virtualServiceName",
+        ));
+    };
+    let mut mistakes = Vec::new();
+    let place = |name: &str| places.get(name).copied().unwrap_or(start);
+    let mut name = |member: &str| match object.get(member) {
+        Some(Value::String(name)) => name.clone(),
+        Some(_) => {
+            mistakes.push(Mistake::new(place(member), format!("{member}: must be a string")));
+            String::new()
+        }
+        None => {
+            mistakes.push(Mistake::new(start, format!("{member}: is required for a {kind}")));
+            String::new()
+        }
+    };
+    let key = Key {
+        mesh: name(Kind::Mesh.name_member()),
+        kind,
+        parent: kind.parent().map(|parent| name(parent.name_member())).unwrap_or_default(),
+        name: if kind == Kind::Mesh { name_of(&object, kind) } else { name(kind.name_member()) },
+    };
+    let parent = kind.parent().map(Kind::name_member);
+    let known = |member: &str| {
+        [Kind::Mesh.name_member(), kind.name_member(), "spec", "tags"].contains(&member)
+            || parent == Some(member)
+            || DROPPED.contains(&member)
+    };
+    for member in object.keys().filter(|member| !known(member)) {
+        mistakes.push(Mistake::new(place(member), format!("{member}: is not known in a document of a {kind}")));
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let member = |name: &str| object.get(name).filter(|value| !value.is_null()).cloned();
+    Ok(Document { file: Arc::clone(file), start, key, spec: member("spec"), tags: member("tags"), places })
+}
+
+fn name_of(object: &Map<String, Value>, kind: Kind) -> String {
+    object.get(kind.name_member()).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The CLI shows what it describes as `{"route": {…}}`; the resource is inside.
+fn unwrap(
+    mut object: Map<String, Value>,
+    places: BTreeMap<String, super::Position>,
+) -> (Map<String, Value>, BTreeMap<String, super::Position>) {
+    let wrapper = Kind::ALL.into_iter().map(Kind::word).find(|word| object.len() == 1 && object.contains_key(*word));
+    let Some(word) = wrapper else { return (object, places) };
+    match object.remove(word) {
+        Some(Value::Object(inner)) => {
+            let prefix = format!("{word}.");
+            let inside = places.into_iter().filter_map(|(path, at)| Some((path.strip_prefix(&prefix)?.to_owned(), at)));
+            (inner, inside.collect())
+        }
+        other => {
+            object.extend(other.map(|value| (word.to_owned(), value)));
+            (object, places)
+        }
+    }
+}

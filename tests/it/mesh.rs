@@ -1,0 +1,51 @@
+//! The mesh control plane over HTTP, driven by clients that are not ours: the AWS SDK for Rust and the AWS CLI.
+
+mod cli;
+mod plain;
+mod sdk;
+
+use crate::mesh_store::FakeMeshStore;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tidegate::clock::SystemClock;
+use tidegate::mesh::http::MeshControl;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// A control plane on a free port, until it is dropped.
+pub(crate) struct Running {
+    pub(crate) control: MeshControl,
+    pub(crate) store: Arc<FakeMeshStore>,
+    pub(crate) address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Running {
+    pub(crate) async fn start() -> Self {
+        Self::with_store(Arc::default()).await
+    }
+
+    pub(crate) async fn with_store(store: Arc<FakeMeshStore>) -> Self {
+        let control =
+            MeshControl::open(Arc::clone(&store) as _, Arc::new(SystemClock), "us-east-1".into()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = control.clone();
+        tokio::spawn(async move {
+            server.serve(listener, async { drop(stopped.await) }).await.unwrap();
+        });
+        Self { control, store, address, _stop: stop }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Loads the example mesh.
+    pub(crate) async fn load_example(&self) -> Vec<String> {
+        let text = std::fs::read_to_string("examples/local/mesh.yaml").unwrap();
+        let documents = tidegate::mesh::document::parse("examples/local/mesh.yaml", &text).unwrap();
+        self.control.load_documents(&documents, false).await.unwrap().lines
+    }
+}

@@ -1,0 +1,179 @@
+//! With plain HTTP: what no SDK would send, Tidegate's extensions, and what a store that fails leads to.
+
+use super::Running;
+use crate::mesh_store::{Failing, FakeMeshStore};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tidegate::mesh::compile::View;
+
+const ROUTE: &str = "/v20190125/meshes/shop/virtualRouter/checkout-router/routes/checkout";
+
+struct Answer {
+    status: u16,
+    headers: reqwest::header::HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+async fn send(running: &Running, method: &str, path: &str, generation: Option<&str>, body: Option<Value>) -> Answer {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = client.request(method.parse().unwrap(), format!("{}{path}", running.url()));
+    if let Some(generation) = generation {
+        request = request.header("x-tidegate-generation", generation);
+    }
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.json().await.unwrap();
+    let answer = Answer { status, headers, body };
+    assert!(answer.header("x-amzn-requestid").is_some_and(|id| id.len() == 36), "{:?}", answer.headers);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    answer
+}
+
+fn weights(v1: u32, v2: u32) -> Value {
+    let targets =
+        json!([{ "virtualNode": "checkout-v1", "weight": v1 }, { "virtualNode": "checkout-v2", "weight": v2 }]);
+    let route = json!({ "match": { "prefix": "/" }, "action": { "weightedTargets": targets } });
+    json!({ "spec": { "httpRoute": route } })
+}
+
+#[tokio::test]
+async fn an_answered_update_is_published() {
+    let running = Running::start().await;
+    running.load_example().await;
+    let mut all = running.control.subscribe(View::AllServices);
+    let before = Arc::clone(&all.borrow_and_update());
+    let answer = send(&running, "PUT", ROUTE, None, Some(weights(75, 25))).await;
+    assert_eq!((answer.status, &answer.body["metadata"]["version"]), (200, &json!(2)));
+    assert!(all.has_changed().unwrap());
+    let after = Arc::clone(&all.borrow_and_update());
+    assert!(after.version > before.version);
+    let route = &after.services["checkout.local"].routes[0];
+    assert_eq!(route.version, 2);
+    assert_eq!(route.targets.iter().map(|target| target.weight).collect::<Vec<_>>(), [75, 25]);
+    for (key, cluster) in &after.clusters {
+        assert!(Arc::ptr_eq(cluster, &before.clusters[key]), "an unchanged cluster keeps its pointer");
+    }
+}
+
+#[tokio::test]
+async fn a_stale_generation_is_refused_for_ever() {
+    let running = Running::start().await;
+    running.load_example().await;
+    let described = send(&running, "GET", ROUTE, None, None).await;
+    assert_eq!(described.header("x-tidegate-features"), Some("generation"));
+    for (generation, status) in [("7", 200), ("7", 200), ("6", 409), ("x", 400), ("8", 200)] {
+        let answer = send(&running, "PUT", ROUTE, Some(generation), Some(weights(60, 40))).await;
+        assert_eq!(answer.status, status, "{generation}: {}", answer.body);
+    }
+    // An update without one neither asks nor forgets.
+    assert_eq!(send(&running, "PUT", ROUTE, None, Some(weights(50, 50))).await.status, 200);
+
+    let again = Running::with_store(Arc::clone(&running.store)).await;
+    let answer = send(&again, "PUT", ROUTE, Some("7"), Some(weights(60, 40))).await;
+    assert_eq!(answer.status, 409);
+    assert_eq!(answer.header("x-amzn-errortype"), Some("ConflictException"));
+    assert!(answer.body["message"].as_str().unwrap().contains("stale"), "{}", answer.body);
+    let answer = send(&again, "GET", ROUTE, None, None).await;
+    assert_eq!(answer.body["spec"], weights(50, 50)["spec"]);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_changes_nothing() {
+    let running = Running::start().await;
+    running.load_example().await;
+    let all = running.control.subscribe(View::AllServices);
+    let before = Arc::clone(&all.borrow());
+    for failing in [Failing::Before, Failing::After] {
+        running.store.fail(Some(failing));
+        let answer = send(&running, "PUT", ROUTE, None, Some(weights(1, 99))).await;
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert_eq!(answer.header("x-amzn-errortype"), Some("ServiceUnavailableException"));
+        let answer = send(&running, "GET", ROUTE, None, None).await;
+        assert_eq!(answer.body["metadata"]["version"], 1);
+    }
+    assert!(Arc::ptr_eq(&before, &all.borrow()));
+
+    // The lost answer hid a row that was written all the same: the next change, whatever it is, puts it right.
+    running.store.fail(None);
+    let mesh = json!({ "meshName": "other" });
+    assert_eq!(send(&running, "PUT", "/v20190125/meshes", None, Some(mesh)).await.status, 200);
+    let row = &running.store.rows()["mesh/shop/virtualRouter/checkout-router/route/checkout"];
+    assert!(row.contains(r#""version":1"#), "{row}");
+    assert_eq!(running.store.saves().last().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_no_operation_is_said_to_be_none() {
+    let running = Running::start().await;
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/v20190125/mesh"),
+        ("POST", "/v20190125/meshes"),
+        ("GET", "/v20190125/meshes/shop/virtualRouters/r/routes"),
+        ("GET", "/v20190125/meshes/shop/virtualNodes/"),
+    ] {
+        let answer = send(&running, method, path, None, None).await;
+        assert_eq!(answer.status, 404, "{method} {path}");
+        assert_eq!(answer.header("x-amzn-errortype"), Some("UnknownOperationException"));
+        let text = answer.body["message"].as_str().unwrap();
+        assert!(text.contains(path) && text.contains(method), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_refused() {
+    let running = Running::start().await;
+    let body = json!({ "meshName": "a".repeat(1024 * 1024) });
+    let answer = send(&running, "PUT", "/v20190125/meshes", None, Some(body)).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body["message"].as_str().unwrap().contains("1 MiB"));
+}
+
+#[tokio::test]
+async fn a_restart_serves_what_was_stored() {
+    let running = Running::start().await;
+    assert_eq!(running.load_example().await[0], "created mesh shop");
+    let version = running.control.subscribe(View::AllServices).borrow().version;
+    let again = Running::with_store(Arc::clone(&running.store)).await;
+    let config = Arc::clone(&again.control.subscribe(View::AllServices).borrow());
+    assert_eq!(config.services.keys().collect::<Vec<_>>(), ["checkout.local"]);
+    assert!(config.version >= version || config.version > 0);
+    let lines = again.load_example().await;
+    assert!(lines.iter().all(|line| line.starts_with("unchanged ")), "{lines:?}");
+
+    let broken: Arc<FakeMeshStore> = Arc::default();
+    let row = ("mesh/shop".to_owned(), Some("{}".to_owned()));
+    tidegate::ports::MeshStore::save(&*broken, vec![row]).await.unwrap();
+    let clock = Arc::new(tidegate::clock::SystemClock);
+    let fault = tidegate::mesh::http::MeshControl::open(broken, clock, "us-east-1".into()).await.unwrap_err();
+    assert!(fault.message.contains("mesh/shop"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_node_sees_its_backends_only() {
+    let running = Running::start().await;
+    running.load_example().await;
+    let view = View::Node { mesh: "shop".into(), node: "web".into() };
+    let mut web = running.control.subscribe(view);
+    assert!(web.borrow_and_update().services.is_empty());
+    let node = |backend: &str| {
+        let backends = json!([{ "virtualService": { "virtualServiceName": backend } }]);
+        json!({ "virtualNodeName": "web", "spec": { "backends": backends } })
+    };
+    let nodes = "/v20190125/meshes/shop/virtualNodes";
+    assert_eq!(send(&running, "PUT", nodes, None, Some(node("checkout.local"))).await.status, 200);
+    assert!(web.has_changed().unwrap());
+    assert_eq!(web.borrow_and_update().services.keys().collect::<Vec<_>>(), ["checkout.local"]);
+    let path = format!("{nodes}/web");
+    assert_eq!(send(&running, "PUT", &path, None, Some(node("gone.local"))).await.status, 200);
+    assert!(web.borrow_and_update().services.is_empty());
+}
