@@ -143,7 +143,7 @@ impl Control {
 
     fn take(&mut self, event: Event) {
         let changed = match event {
-            Event::Resolved(key, result) => self.resolved(key, result),
+            Event::Resolved(key, result) => self.resolved(&key, result),
             Event::Checked(checked) => self.checked(&checked),
         };
         if changed {
@@ -211,8 +211,8 @@ impl Control {
     }
 
     /// Whether anything changed.
-    fn resolved(&mut self, key: SetKey, result: Result<Vec<SocketAddr>, Fault>) -> bool {
-        self.looking_up.remove(&key);
+    fn resolved(&mut self, key: &SetKey, result: Result<Vec<SocketAddr>, Fault>) -> bool {
+        self.looking_up.remove(key);
         let first = self.looked_up.insert(key.clone());
         let addresses = match result {
             Ok(addresses) => addresses,
@@ -227,7 +227,7 @@ impl Control {
         }
         let health = |address: &SocketAddr| known.iter().find(|(known, _)| known == address).map(|(_, health)| *health);
         *known = addresses.iter().map(|address| (*address, health(address).unwrap_or_default())).collect();
-        self.watch_health(&key);
+        self.watch_health(key);
         true
     }
 

@@ -1,6 +1,12 @@
 //! The native proxy between real sockets: backends and clients made here.
+#![allow(clippy::unwrap_used, reason = "clippy allows it in test functions; their helpers are tests too")]
 
+mod admin;
+mod ends;
+mod failures;
 mod harness;
+mod reload;
+mod wire;
 
 use harness::{Backend, Mesh, Proxy, eventually};
 use http::{Method, StatusCode};

@@ -3,14 +3,16 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tidegate::base::ids::RouteRef;
 use tidegate::base::time::Millis;
@@ -19,6 +21,7 @@ use tidegate::mesh::snapshot::{
     Cluster, ClusterKey, Discovery, HealthCheck, NodeConfig, PathMatch, Protocol, RetryPolicy, Route, RouteMatch,
     Target, VirtualService,
 };
+use tidegate::ports::EndpointSource;
 use tidegate::proxy::{self, ProxyHandle, ProxySettings};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -28,6 +31,40 @@ pub(super) type Body = BoxBody<Bytes, std::io::Error>;
 /// A body of these bytes.
 pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed()
+}
+
+/// A body of these frames, of unknown length; one that stalls never ends.
+pub(super) struct Frames {
+    frames: std::vec::IntoIter<Bytes>,
+    stalls: bool,
+}
+
+impl Frames {
+    pub(super) fn body(frames: &[&'static [u8]]) -> Body {
+        Self::new(frames, false).boxed()
+    }
+
+    pub(super) fn stalling(frames: &[&'static [u8]]) -> Body {
+        Self::new(frames, true).boxed()
+    }
+
+    fn new(frames: &[&'static [u8]], stalls: bool) -> Self {
+        let frames: Vec<Bytes> = frames.iter().map(|frame| Bytes::from_static(frame)).collect();
+        Self { frames: frames.into_iter(), stalls }
+    }
+}
+
+impl hyper::body::Body for Frames {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        match self.frames.next() {
+            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            None if self.stalls => Poll::Pending,
+            None => Poll::Ready(None),
+        }
+    }
 }
 
 /// Waits until a condition holds; fails after ten seconds.
@@ -199,11 +236,19 @@ impl Proxy {
     }
 
     pub(super) async fn with(mesh: Mesh, change: impl FnOnce(&mut ProxySettings)) -> Self {
+        Self::from_source(mesh, Arc::new(DnsSource), change).await
+    }
+
+    pub(super) async fn from_source(
+        mesh: Mesh,
+        source: Arc<dyn EndpointSource>,
+        change: impl FnOnce(&mut ProxySettings),
+    ) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut settings = ProxySettings { admin: Some(any), workers: 2, ..ProxySettings::new("test", any) };
         change(&mut settings);
         let (config, receiver) = watch::channel(mesh.build());
-        let handle = proxy::start(settings, receiver, Arc::new(DnsSource)).await.unwrap();
+        let handle = proxy::start(settings, receiver, source).await.unwrap();
         Self { handle, config }
     }
 
