@@ -1,12 +1,12 @@
 //! The daemon's HTTP API: JSON in and out, errors as RFC 9457 problem details.
 
 pub mod auth;
+pub mod client;
 pub mod error;
 pub mod policies;
 pub mod rollouts;
 pub mod status;
 pub mod wire;
-pub mod client;
 
 use crate::runner::Runner;
 use axum::Router;

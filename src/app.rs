@@ -8,7 +8,7 @@ use crate::base::fault::Fault;
 use crate::clock::{Clock, SystemClock, new_uuid};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
-use crate::mesh::View;
+use crate::mesh::compile::View;
 use crate::mesh::document;
 use crate::mesh::http::{LoadReport, MeshControl};
 use crate::ports::EndpointSource;
@@ -85,9 +85,9 @@ impl StartupError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Bind { flag, error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
-                Some(format!("something else listens there (another tidegate?); stop it, or move this one with {flag} ADDRESS (port 0 picks a free one)"))
-            }
+            Self::Bind { flag, error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => Some(format!(
+                "something else listens there (another tidegate?); stop it, or move this one with {flag} ADDRESS (port 0 picks a free one)"
+            )),
             Self::Bind { flag, .. } => Some(format!("{flag} ADDRESS moves it")),
             Self::Files(_) => Some("correct the file; nothing was loaded".to_owned()),
             Self::Store(_) | Self::Proxy(_) | Self::Fault(_) => None,
@@ -205,7 +205,10 @@ fn serve(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<
 pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let documents = read_documents(&options.mesh)?;
     let endpoints: Arc<dyn EndpointSource> = match &options.discovery {
-        Some(path) => Arc::new(FileSource::open(path).map_err(StartupError::Files)?),
+        Some(path) => {
+            let opened = FileSource::open(path).await;
+            Arc::new(opened.map_err(|error| StartupError::Files(error.to_string()))?)
+        }
         None => Arc::new(DnsSource),
     };
     let api_listener = bind("the API", "--api", options.listen.api).await?;

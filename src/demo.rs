@@ -167,8 +167,11 @@ pub enum DemoError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// Nothing answered.
-    #[error("the demo's service did not answer through the proxy within {} s: {0}", WARM_UP_TIMEOUT.as_secs())]
-    Silent(String),
+    #[error("the demo's service did not answer through the proxy within {seconds} s: {why}", seconds = WARM_UP_TIMEOUT.as_secs())]
+    Silent {
+        /// What became of the last request.
+        why: String,
+    },
 }
 
 /// Everything that the demo starts.
@@ -244,7 +247,7 @@ impl Stage {
         let began = Monotonic::now();
         while self.load.seen("v1").requests == 0 {
             if began.elapsed() > WARM_UP_TIMEOUT {
-                return Err(DemoError::Silent(self.load.last_loss()));
+                return Err(DemoError::Silent { why: self.load.last_loss() });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

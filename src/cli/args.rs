@@ -7,7 +7,13 @@ use std::path::PathBuf;
 
 /// Raises a new version's traffic step by step, judges every step, and rolls back by itself.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, about, propagate_version = true, after_help = "New here? `tidegate demo` shows everything on this machine, without an account anywhere.")]
+#[command(
+    name = "tidegate",
+    version,
+    about,
+    propagate_version = true,
+    after_help = "New here? `tidegate demo` shows everything on this machine, without an account anywhere."
+)]
 pub struct Arguments {
     /// How to print: for people, or JSON on stdout for programs
     #[arg(long, global = true, value_enum, default_value_t = Format::Human)]

@@ -49,7 +49,8 @@ async fn verify_all(store: &SqliteStore, output: Output) -> Result<u8, Fault> {
 async fn export(store: &SqliteStore, output: Output) -> Result<u8, Fault> {
     for stored in store.list(ROLLOUTS_MAX).await? {
         for row in store.inputs(&stored.state.id).await? {
-            output.json(&json!({"rollout": stored.state.id.0, "engine_version": row.engine_version, "input": row.input}));
+            output
+                .json(&json!({"rollout": stored.state.id.0, "engine_version": row.engine_version, "input": row.input}));
         }
     }
     Ok(0)

@@ -23,7 +23,7 @@ impl From<DemoError> for Failure {
         match error {
             DemoError::Startup(error) => error.into(),
             DemoError::Client(error) => error.into(),
-            DemoError::Service(_) | DemoError::Files(_) | DemoError::Silent(_) => Self::new(error.to_string()),
+            DemoError::Service(_) | DemoError::Files(_) | DemoError::Silent { .. } => Self::new(error.to_string()),
         }
     }
 }

@@ -44,12 +44,21 @@ pub(super) async fn run(command: RolloutCommand, output: Output, environment: &d
         RolloutCommand::Watch(which) => watch(&client(&which.server, environment)?, &which.id, output, None).await,
         RolloutCommand::Pause { which, reason } => verb(&which, "pause", reason, false, output, environment).await,
         RolloutCommand::Resume(which) => verb(&which, "resume", String::new(), false, output, environment).await,
-        RolloutCommand::Promote { which, full, reason } => verb(&which, "promote", reason, full, output, environment).await,
+        RolloutCommand::Promote { which, full, reason } => {
+            verb(&which, "promote", reason, full, output, environment).await
+        }
         RolloutCommand::Abort { which, reason } => verb(&which, "abort", reason, false, output, environment).await,
     }
 }
 
-async fn verb(which: &Which, verb: &str, reason: String, full: bool, output: Output, environment: &dyn Environment) -> Ended {
+async fn verb(
+    which: &Which,
+    verb: &str,
+    reason: String,
+    full: bool,
+    output: Output,
+    environment: &dyn Environment,
+) -> Ended {
     let client = client(&which.server, environment)?;
     let path = format!("/v1/rollouts/{}/{verb}", segment(&which.id));
     let view: RolloutView = client.post(&path, &VerbBody { reason, full }).await?;
@@ -94,7 +103,10 @@ async fn list(client: &Client, output: Output) -> Ended {
     }
     for view in &list.rollouts {
         let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
-        output.line(&format!("{:<19} {:<20} {:<13} {weight:>5} %  {}", view.id, view.policy, view.phase, view.started_at));
+        output.line(&format!(
+            "{:<19} {:<20} {:<13} {weight:>5} %  {}",
+            view.id, view.policy, view.phase, view.started_at
+        ));
     }
     Ok(0)
 }

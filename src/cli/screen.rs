@@ -69,10 +69,15 @@ fn phase_line(view: &RolloutView, now_ms: i64) -> String {
         "paused" => "33",
         _ => "36",
     };
-    let steps: Vec<String> = view.steps.iter().enumerate().map(|(index, weight)| match view.step {
-        Some(step) if step == index + 1 => format!("\x1b[1m[{weight}]\x1b[0m"),
-        _ => weight.to_string(),
-    }).collect();
+    let steps: Vec<String> = view
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, weight)| match view.step {
+            Some(step) if step == index + 1 => format!("\x1b[1m[{weight}]\x1b[0m"),
+            _ => weight.to_string(),
+        })
+        .collect();
     let left = view.until_ms.map(|until| (until - now_ms).max(0));
     let left = left.map(|ms| format!("   {}", countdown(&view.phase, ms))).unwrap_or_default();
     let reason = if view.phase == "paused" { view.reason.clone().unwrap_or_default() } else { String::new() };
@@ -96,7 +101,15 @@ pub fn line(view: &RolloutView) -> String {
     let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
     let step = view.step.map(|step| format!(" step {step}/{}", view.steps.len())).unwrap_or_default();
     let why = view.reason.as_deref().unwrap_or(&view.verdict);
-    format!("{} {} {}{step}: {} {weight} %, {} {} %; {why}", view.id, view.policy, view.phase, view.canary, view.stable, 100 - weight)
+    format!(
+        "{} {} {}{step}: {} {weight} %, {} {} %; {why}",
+        view.id,
+        view.policy,
+        view.phase,
+        view.canary,
+        view.stable,
+        100 - weight
+    )
 }
 
 #[cfg(test)]

@@ -125,7 +125,9 @@ async fn count(tally: &Mutex<Tally>, sent_ms: i64, answer: reqwest::Result<reqwe
             let status = answer.status();
             // An answer that breaks off is no answer.
             match answer.bytes().await {
-                Ok(_) => version.map(|version| (version, status.is_server_error())).ok_or_else(|| format!("status {status}")),
+                Ok(_) => {
+                    version.map(|version| (version, status.is_server_error())).ok_or_else(|| format!("status {status}"))
+                }
                 Err(error) => Err(error.to_string()),
             }
         }

@@ -2,8 +2,8 @@
 //! the next start on.
 
 use crate::base::fault::Fault;
-use crate::policy::plan::Plan;
 use crate::policy::compile;
+use crate::policy::plan::Plan;
 use crate::ports::{Policies, PolicyFault};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
@@ -35,10 +35,17 @@ impl PolicyDirectory {
                 return Err(Fault::permanent("policies", text));
             }
         };
-        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_policy(path)).collect();
+        let mut files: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| is_policy(path)).collect();
         files.sort();
         files.truncate(FILES_MAX);
-        Ok(files.into_iter().map(|path| { let checked = check(&path); (path, checked) }).collect())
+        Ok(files
+            .into_iter()
+            .map(|path| {
+                let checked = check(&path);
+                (path, checked)
+            })
+            .collect())
     }
 }
 
@@ -72,7 +79,8 @@ impl Policies for PolicyDirectory {
             let listed = listed_name(&path, &checked);
             match checked {
                 Ok(plan) if plan.name == name && found.is_some() => {
-                    let problems = format!("{}: another file of {} has the same name", path.display(), self.path.display());
+                    let problems =
+                        format!("{}: another file of {} has the same name", path.display(), self.path.display());
                     return Err(PolicyFault::Invalid { name: name.to_owned(), problems });
                 }
                 Ok(plan) if plan.name == name => found = Some(plan),
