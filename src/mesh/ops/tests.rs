@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "a spec is written where it is used")]
+
 use super::*;
 use crate::mesh::wire;
 

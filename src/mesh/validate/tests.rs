@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "a spec is written where it is used")]
+
 use super::*;
 use serde_json::json;
 
@@ -140,6 +142,16 @@ fn listener(extra: Value) -> Value {
 fn health(protocol: &str, path: &str, port: u16) -> Value {
     json!({ "healthCheck": { "protocol": protocol, "path": path, "port": port, "intervalMillis": 5000,
         "timeoutMillis": 2000, "healthyThreshold": 2, "unhealthyThreshold": 2 } })
+}
+
+#[test]
+fn shapes_and_rules_are_told_together() {
+    let targets = json!([{ "virtualNode": "a", "weight": u32::MAX }, { "virtualNode": "a", "weight": u32::MAX }]);
+    let told = wrong(Kind::Route, &http_route(&json!({ "prefix": "x", "method": "get" }), &targets));
+    assert_eq!(told.len(), 6, "{told:#?}");
+    let long = format!("({}", "a".repeat(1100));
+    let told = wrong(Kind::Route, &http_route(&json!({ "path": { "regex": long } }), &one_target()));
+    assert_eq!(told, ["spec.httpRoute.match.path.regex: must have 1 to 255 characters, not 1101"]);
 }
 
 #[test]
