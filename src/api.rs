@@ -8,7 +8,7 @@ pub mod rollouts;
 pub mod status;
 pub mod wire;
 
-use crate::runner::Runner;
+use crate::runner::handle::Runner;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;

@@ -11,7 +11,7 @@ use crate::discovery::file::FileSource;
 use crate::mesh::compile::View;
 use crate::mesh::document;
 use crate::mesh::http::{LoadReport, MeshControl};
-use crate::ports::EndpointSource;
+use crate::ports::{EndpointSource, Journal};
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
@@ -20,7 +20,7 @@ use crate::store::directory::PolicyDirectory;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::traffic::appmesh::AppMesh;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -159,6 +159,14 @@ impl Bound {
     pub async fn quit_requested(&self) {
         self.proxy.quit_requested().await;
     }
+}
+
+/// Opens the journal in a data directory for reading, whether a daemon runs on it or not.
+///
+/// # Errors
+/// [`OpenError::Failed`] when there is none or it cannot be read.
+pub async fn read_journal(data_dir: &Path) -> Result<impl Journal + use<>, OpenError> {
+    SqliteStore::open_read_only(data_dir).await
 }
 
 async fn bind(what: &'static str, flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartupError> {

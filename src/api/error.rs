@@ -4,7 +4,7 @@ use super::wire::Problem;
 use crate::base::fault::{Fault, FaultKind};
 use crate::ports::{JournalError, PolicyFault};
 use crate::rollout::state::Refusal;
-use crate::runner::{CommandError, StartError};
+use crate::runner::handle::{CommandError, StartError};
 use axum::Json;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};

@@ -6,7 +6,7 @@ use super::error::ApiError;
 use super::wire::{RolloutList, StartBody, VerbBody};
 use crate::rollout::event::Command;
 use crate::rollout::view::RolloutView;
-use crate::runner::StartRequest;
+use crate::runner::handle::StartRequest;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;

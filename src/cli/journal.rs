@@ -2,10 +2,10 @@
 
 use super::args::JournalCommand;
 use super::{Ended, FAILED, Failure, Output};
+use crate::app::read_journal;
 use crate::base::fault::Fault;
 use crate::ports::Journal;
 use crate::runner::verify::{Verified, verify};
-use crate::store::sqlite::SqliteStore;
 use serde_json::json;
 
 /// Rollouts looked at: all that a daemon of one team makes in years.
@@ -13,17 +13,16 @@ const ROLLOUTS_MAX: u32 = 1_000_000;
 
 pub(super) async fn run(command: JournalCommand, output: Output) -> Ended {
     let (JournalCommand::Verify { data_dir } | JournalCommand::Export { data_dir }) = &command;
-    let store = SqliteStore::open_read_only(data_dir).await;
+    let store = read_journal(data_dir).await;
     let store = store.map_err(|error| Failure::new(error.to_string()).hint("say where it is with --data-dir"))?;
     let ended = match command {
         JournalCommand::Verify { .. } => verify_all(&store, output).await,
         JournalCommand::Export { .. } => export(&store, output).await,
     };
-    store.close().await;
     ended.map_err(|fault| Failure::new(fault.to_string()))
 }
 
-async fn verify_all(store: &SqliteStore, output: Output) -> Result<u8, Fault> {
+async fn verify_all(store: &dyn Journal, output: Output) -> Result<u8, Fault> {
     let rollouts = store.list(ROLLOUTS_MAX).await?;
     let mut differ = 0;
     for stored in &rollouts {
@@ -46,7 +45,7 @@ async fn verify_all(store: &SqliteStore, output: Output) -> Result<u8, Fault> {
     Ok(if differ == 0 { 0 } else { FAILED })
 }
 
-async fn export(store: &SqliteStore, output: Output) -> Result<u8, Fault> {
+async fn export(store: &dyn Journal, output: Output) -> Result<u8, Fault> {
     for stored in store.list(ROLLOUTS_MAX).await? {
         for row in store.inputs(&stored.state.id).await? {
             output

@@ -63,6 +63,10 @@ async fn handle(State(control): State<MeshControl>, request: axum::extract::Requ
             let mut response = respond(StatusCode::OK, &wire::reply(&reply));
             if announces {
                 response.headers_mut().insert(FEATURES_HEADER, HeaderValue::from_static(FEATURES));
+                // So that a controller which lost its own memory begins above what was used before.
+                if let Some(generation) = reply.generation() {
+                    response.headers_mut().insert(GENERATION_HEADER, HeaderValue::from(generation));
+                }
             }
             response
         }

@@ -113,16 +113,16 @@ pub fn limit(text: Option<&str>, max: usize) -> Result<usize, Violation> {
 fn finish_spec(kind: Kind, pruned: Option<&Value>, mut out: Vec<Violation>) -> Result<SpecPair, Vec<Violation>> {
     // `spec` may be absent for a mesh only, and then it is shown as `{}` (App Mesh API 2019-01-25, CreateMesh).
     let mut raw = pruned.cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    if !out.is_empty() {
-        return Err(out);
-    }
     fill_health_check_ports(kind, &mut raw);
+    let fits = out.is_empty();
     match Spec::read(kind, &raw) {
+        // Also when something does not fit, as long as the rest can be read: so all that is wrong is said at once.
         Ok(typed) => {
             rules::check(&typed, &mut out);
             if out.is_empty() { Ok(SpecPair { raw, typed }) } else { Err(out) }
         }
-        Err(message) => Err(vec![Violation { path: "spec".into(), message }]),
+        Err(message) if fits => Err(vec![Violation { path: "spec".into(), message }]),
+        Err(_) => Err(out),
     }
 }
 

@@ -147,3 +147,14 @@ pub enum Reply {
     /// Nothing to say but that it is done.
     Empty,
 }
+
+impl Reply {
+    /// The highest `x-tidegate-generation` that the answered resource has seen; `None` for none and for lists.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Resource { resource, .. } => resource.generation,
+            _ => None,
+        }
+    }
+}

@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 /// Mesh's images; this holds those with room and stops a short pattern from growing into megabytes.
 const REGEX_SIZE_MAX: usize = 256 * 1024;
 
+/// Longest pattern that is compiled, in bytes: 255 characters of four. A longer one is a violation of its shape already.
+const REGEX_BYTES_MAX: usize = 255 * 4;
+
 /// Pushes every broken rule.
 pub(super) fn check(spec: &Spec, out: &mut Vec<Violation>) {
     let mut rules = Rules { out };
@@ -123,7 +126,7 @@ impl Rules<'_> {
 
     /// Weights are relative and sum to 1..=100: the model forbids more, and data planes cannot draw from nothing.
     fn targets(&mut self, targets: &[WeightedTarget], path: &str) {
-        let sum: u32 = targets.iter().map(|target| target.weight).sum();
+        let sum: u64 = targets.iter().map(|target| u64::from(target.weight)).sum();
         if sum > 100 {
             self.wrong(path, format!("weights must sum to at most 100, not {sum}"));
         } else if sum == 0 {
@@ -191,6 +194,9 @@ impl Rules<'_> {
 
     /// `regex` speaks the RE2 dialect as far as App Mesh needs it: no look-around, no back-references.
     fn regex(&mut self, pattern: &str, path: &str) {
+        if pattern.len() > REGEX_BYTES_MAX {
+            return;
+        }
         if let Err(error) = regex::RegexBuilder::new(pattern).size_limit(REGEX_SIZE_MAX).build() {
             // Its first lines draw the pattern with a caret; the last one says what is wrong.
             let text = error.to_string();
