@@ -99,7 +99,8 @@ mod tests {
         ] {
             let mut got = stripped(lines);
             let mut want: Vec<String> = left.iter().map(|name| (*name).to_owned()).collect();
-            (got.sort(), want.sort());
+            got.sort();
+            want.sort();
             assert_eq!(got, want, "{lines:?}");
         }
     }
