@@ -305,8 +305,11 @@ impl Exchange {
                 Err(Ended::Failed(failure)) => *failure,
                 Err(_) => return result,
             };
+            if !retry::allowed(policy, retries, failure) || !self.can_send_again() {
+                return result;
+            }
             let pause = retry::backoff(retries, self.worker.draw());
-            if !retry::allowed(policy, retries, failure) || !self.can_send_again() || !self.has_time_for(pause) {
+            if !self.has_time_for(pause) {
                 return result;
             }
             // The answer that is not wanted gives its connection back when it has nothing more to read.
@@ -398,6 +401,8 @@ impl Exchange {
     async fn send(&self, mut sender: SendRequest<RequestBody>, pool: &Rc<Pool>) -> Result<Answer, Unsuccessful> {
         let (request, upload) = self.request();
         match sender.try_send_request(request).await {
+            // Nobody asked for another protocol, so there is none to switch to.
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(Unsuccessful::Malformed),
             Ok(response) => Ok(Answer { response, lease: Lease { sender, pool: Rc::clone(pool), upload } }),
             Err(mut error) => {
                 if let Some(unsent) = error.take_message() {

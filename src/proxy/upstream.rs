@@ -23,6 +23,8 @@ const MAX_IDLE_AGE_UNREPEATABLE: Duration = Duration::from_secs(1);
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest head of an answer, and how much of a body waits in memory when a client reads slowly.
 const MAX_BUFFER: usize = 64 * 1024;
+/// How long a connection may take from the end of an answer to being free: a turn or two of the worker's loop.
+const SETTLE: Duration = Duration::from_millis(5);
 /// For this long after a refused connect the name's other address family is tried first.
 const REFUSAL_REMEMBERED: Duration = Duration::from_secs(5);
 
@@ -60,8 +62,12 @@ impl Pool {
             // Its own statement, so that the borrow ends before the wait.
             let popped = self.idle.borrow_mut().pop_if(|idle| idle.since.elapsed() <= max_age);
             let Idle { mut sender, .. } = popped?;
-            // Ready at once, or as soon as its task has seen the end of the last exchange.
-            if sender.is_ready() || (!sender.is_closed() && sender.ready().await.is_ok()) {
+            if sender.is_ready() {
+                return Some(sender);
+            }
+            // Ready as soon as its task has seen the end of the last exchange. One that takes longer is still stuck in
+            // that exchange, and this request must not wait for it.
+            if !sender.is_closed() && matches!(timeout(SETTLE, sender.ready()).await, Ok(Ok(()))) {
                 return Some(sender);
             }
         }

@@ -11,7 +11,7 @@ use super::upstream::Pool;
 use crate::base::tally::SeriesKey;
 use crate::clock;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -70,14 +70,6 @@ impl Worker {
         let local = Local::new(self.shared.current(), self.draw());
         self.view.applied.store(local.compiled.config.version, Ordering::Release);
         self.local.replace(Rc::new(local));
-        self.drop_unused_pools();
-    }
-
-    /// Forgets the connections to addresses that no set has any more.
-    fn drop_unused_pools(&self) {
-        let local = self.local.borrow();
-        let in_use = |address: &SocketAddr| local.compiled.sets.iter().any(|set| set.addresses.contains(address));
-        self.pools.borrow_mut().retain(|address, _| in_use(address));
     }
 
     /// The next number of this worker's generator.
@@ -92,9 +84,13 @@ impl Worker {
         Rc::clone(self.pools.borrow_mut().entry(address).or_insert_with(|| Rc::new(Pool::new(address))))
     }
 
-    /// Closes connections to endpoints that nobody used for a while.
+    /// Closes connections that nobody used for a while, and those to addresses that no set has any more.
     pub(super) fn expire_idle(&self) {
-        self.pools.borrow().values().for_each(|pool| pool.expire());
+        let local = Rc::clone(&self.local.borrow());
+        let in_use: HashSet<&SocketAddr> = local.compiled.sets.iter().flat_map(|set| &set.addresses).collect();
+        let mut pools = self.pools.borrow_mut();
+        pools.retain(|address, _| in_use.contains(address));
+        pools.values().for_each(|pool| pool.expire());
     }
 }
 

@@ -203,7 +203,7 @@ async fn a_try_has_its_own_time_limit() {
     })
     .await;
     let mut mesh = Mesh::new(1).target("v1", slow_at_first.address, 1).retries(1);
-    mesh.route.retry.per_try_timeout = Some(Millis(50));
+    mesh.route.retry.per_try_timeout = Some(Millis(250));
     let proxy = Proxy::start(mesh).await;
     assert_eq!(proxy.client().await.get("/").await.unwrap().text(), "second");
     assert_eq!(outcomes(&proxy), Outcomes { requests: 1, ..Outcomes::default() });
@@ -246,11 +246,11 @@ async fn a_slow_upload_is_not_held_against_the_upstream() {
         Response::new(full(body))
     })
     .await;
-    let proxy = Proxy::start(Mesh::new(1).target("v1", backend.address, 1).timeout(150)).await;
+    let proxy = Proxy::start(Mesh::new(1).target("v1", backend.address, 1).timeout(400)).await;
     let mut stream = TcpStream::connect(proxy.handle.egress_address()).await.unwrap();
     stream.write_all(b"POST / HTTP/1.1\r\nhost: shop.local\r\ncontent-length: 6\r\n\r\n").await.unwrap();
     for _ in 0..6 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         stream.write_all(b"x").await.unwrap();
     }
     let head = read_head(&mut stream).await.unwrap();
