@@ -1,8 +1,9 @@
 //! The App-Mesh-compatible control plane.
 //!
 //! ```text
-//! http (shell) -> wire (JSON, paths) -> ops (pure: state + request -> changes + reply) -> store -> compile -> NodeConfig
-//!                                        validate (all that is wrong at once)            document (files) -> ops
+//! http (shell) -> wire (JSON, paths) -> ops (pure: state + request -> changes + reply) -> store -> compile ->
+//! NodeConfig                                        validate (all that is wrong at once)            document (files)
+//! -> ops
 //! ```
 
 pub mod compile;

@@ -1,13 +1,13 @@
 //! Compiles the mesh into what one proxy needs to know.
 //!
-//! Pure. Parts that are equal to those of the last configuration keep their `Arc`, so that a comparison of pointers shows
-//! what changed; the version changes only when something did.
+//! Pure. Parts that are equal to those of the last configuration keep their `Arc`, so that a comparison of pointers
+//! shows what changed; the version changes only when something did.
 //!
 //! What this version cannot do is never done halfway: a route whose conditions cannot be checked matches nothing, and a
 //! [`Problem`] says so. A tcp route is left out, likewise with a problem.
 //!
-//! Semantics are those of App Mesh (user guide and the configuration that it gave to Envoy): routes by priority, then the
-//! longest prefix; 15 s for a request unless told otherwise; two retries unless told otherwise.
+//! Semantics are those of App Mesh (user guide and the configuration that it gave to Envoy): routes by priority, then
+//! the longest prefix; 15 s for a request unless told otherwise; two retries unless told otherwise.
 
 mod matching;
 mod retry;
@@ -83,6 +83,11 @@ pub fn compile(state: &MeshState, view: &View, last: &Arc<NodeConfig>, version: 
         }
         let service = compiler.service(resource);
         services.insert(name, service);
+    }
+    if *view == View::AllServices {
+        for gateway in state.iter().filter(|resource| resource.key.kind == Kind::VirtualGateway) {
+            compiler.problem(&gateway.key, "does not listen: virtual gateways are not in this version's data plane");
+        }
     }
     let Compiler { problems, clusters, .. } = compiler;
     let same = services == last.services && clusters == last.clusters;

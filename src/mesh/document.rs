@@ -1,7 +1,8 @@
-//! Mesh files: the inputs of `aws appmesh create-*` and the outputs of `describe-*`, in YAML or JSON, loaded into a mesh.
+//! Mesh files: the inputs of `aws appmesh create-*` and the outputs of `describe-*`, in YAML or JSON, loaded into a
+//! mesh.
 //!
-//! Pure. [`parse`] reads a file into documents; [`plan`] says what would change and is all or nothing: one wrong document
-//! and nothing changes. Everything that is wrong is said at once, each with file, line and column.
+//! Pure. [`parse`] reads a file into documents; [`plan`] says what would change and is all or nothing: one wrong
+//! document and nothing changes. Everything that is wrong is said at once, each with file, line and column.
 //!
 //! Documents may come in any order and describe an end: references are checked in the state that all of them together
 //! make, not step by step.
@@ -146,10 +147,6 @@ fn check_alone(documents: &[Document]) -> Result<Vec<(&Document, CreateBody)>, V
 impl Document {
     fn check(&self) -> Result<CreateBody, Vec<Violation>> {
         let kind = self.key.kind;
-        if !kind.is_served() {
-            let message = format!("a {kind} is not in this version of Tidegate");
-            return Err(vec![Violation { path: kind.name_member().into(), message }]);
-        }
         let mut out = Vec::new();
         if kind != Kind::Mesh {
             validate::path_name(Kind::Mesh, &self.key.mesh, &mut out);

@@ -1,8 +1,9 @@
 //! The words of App Mesh: kinds of resources, how they are named, and what is remembered about each.
 //!
-//! Values only. A [`Resource`] holds its spec twice: as it was sent, because the API echoes it (App Mesh API 2019-01-25,
-//! appmesh "Spec echo"), and typed, because the compiler and the checks read it. The two are made together by `ops`
-//! and never changed apart. Rules about what is allowed live in `validate` and `ops`, shapes on the wire in `wire`.
+//! Values only. A [`Resource`] holds its spec twice: as it was sent, because the API echoes it (App Mesh API
+//! 2019-01-25, appmesh "Spec echo"), and typed, because the compiler and the checks read it. The two are made together
+//! by `ops` and never changed apart. Rules about what is allowed live in `validate` and `ops`, shapes on the wire in
+//! `wire`.
 
 mod request;
 pub mod spec;
@@ -114,12 +115,6 @@ impl Kind {
             Self::GatewayRoute => Some(Self::VirtualGateway),
             _ => None,
         }
-    }
-
-    /// Whether this version of Tidegate keeps resources of this kind.
-    #[must_use]
-    pub const fn is_served(self) -> bool {
-        !matches!(self, Self::VirtualGateway | Self::GatewayRoute)
     }
 }
 

@@ -9,10 +9,12 @@
 //! Order of checks: the request alone (400, all violations at once), the mesh's owner and the parent (404), a stale
 //! generation (409), a repeated client token (the stored answer), the name (409), quotas (400), references (404, 400).
 
+mod gateway_route;
 mod mesh;
 mod page;
 mod route;
 mod tag;
+mod virtual_gateway;
 mod virtual_node;
 mod virtual_router;
 mod virtual_service;
@@ -119,7 +121,7 @@ impl Op<'_> {
         self.begin(key.kind, Some(&key.mesh), parent, Some(&key.name), owner)
     }
 
-    /// What every operation on a kind checks first: names in the path, whether the kind is served, who owns the mesh.
+    /// What every operation on a kind checks first: names in the path, and who owns the mesh.
     fn begin(
         &self,
         kind: Kind,
@@ -142,10 +144,6 @@ impl Op<'_> {
         }
         if !out.is_empty() {
             return Err(ApiError::invalid(out));
-        }
-        if !kind.is_served() {
-            let message = format!("a {kind} is not in this version of Tidegate");
-            return Err(ApiError::new(ErrorCode::BadRequest, message));
         }
         match (owner, mesh) {
             // Sharing between accounts does not exist here: another account has no meshes.
@@ -284,7 +282,8 @@ impl Op<'_> {
             Kind::VirtualNode => virtual_node::check_delete(self, key),
             Kind::VirtualRouter => virtual_router::check_delete(self, key),
             Kind::VirtualService => virtual_service::check_delete(self, key),
-            Kind::Route | Kind::VirtualGateway | Kind::GatewayRoute => Ok(()),
+            Kind::VirtualGateway => virtual_gateway::check_delete(self, key),
+            Kind::Route | Kind::GatewayRoute => Ok(()),
         }?;
         let mut gone = Resource::clone(old);
         gone.last_updated_at = self.context.now;
@@ -320,6 +319,8 @@ impl Op<'_> {
             Spec::VirtualRouter(spec) => virtual_router::check(self, key, spec),
             Spec::Route(spec) => route::check(self, key, spec),
             Spec::VirtualService(spec) => virtual_service::check(self, key, spec),
+            Spec::VirtualGateway(spec) => virtual_gateway::check(self, key, spec),
+            Spec::GatewayRoute(spec) => gateway_route::check(self, key, spec),
         }
     }
 

@@ -55,7 +55,8 @@ pub fn request(parts: Parts<'_>) -> Result<Request, ApiError> {
         ("GET", ["tags"]) => Ok(Request::ListTags { arn, page }),
         (method, path) => {
             let place = place(path).ok_or_else(|| unknown(parts))?;
-            // The account is not looked at for meshes themselves: the model has no `meshOwner` there except to describe.
+            // The account is not looked at for meshes themselves: the model has no `meshOwner` there except to
+            // describe.
             let owner = owner.filter(|_| place.kind != Kind::Mesh || method == "GET");
             match (method, place.name) {
                 ("PUT", None) => {

@@ -37,8 +37,8 @@ pub(super) fn document(file: &Arc<str>, placed: Placed) -> Result<Document, Vec<
     let (object, places) = unwrap(object, placed.places);
     let Some(kind) = BY_NAME.into_iter().find(|kind| object.contains_key(kind.name_member())) else {
         return Err(wrong(
-            "is not an App Mesh resource: no meshName, virtualNodeName, virtualRouterName, routeName or \
-             virtualServiceName",
+            "is not an App Mesh resource: no meshName, virtualNodeName, virtualRouterName, routeName, \
+             virtualServiceName, virtualGatewayName or gatewayRouteName",
         ));
     };
     let mut mistakes = Vec::new();

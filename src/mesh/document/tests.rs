@@ -152,7 +152,7 @@ fn problems_say_where() {
         ("meshName: !Ref x\n", "f0:1:11: "),
         ("1: x\n", "f0:1:1: a key must be text"),
         ("Resources:\n  Mesh: { Type: 'AWS::AppMesh::Mesh' }\n", "f0:1:1: CloudFormation templates are not in this"),
-        ("meshName: m\nvirtualGatewayName: g\nspec: {}\n", "f0:2:21: virtualGatewayName: a virtualGateway is not in"),
+        ("meshName: m\nvirtualGatewayName: g\nspec: {}\n", "f0:3:1: spec.listeners: is required"),
         ("meshName: m\n---\nmeshName: m\n", "f0:3:1: mesh m is described twice: first at f0:1:1"),
         (
             "route:\n  meshName: shop\n  virtualRouterName: checkout-router\n  routeName: checkout\n  spec: {}\n",

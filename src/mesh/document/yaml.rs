@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 /// Largest file, in characters. A mesh at every quota of App Mesh is below a tenth of it.
 const FILE_MAX: usize = 16 * 1024 * 1024;
 
-/// Widest indentation, in characters. Nesting in YAML needs a column per level, and the parser's recursion is as deep as
-/// the nesting: this bounds it. Brackets are bounded by the parser itself.
+/// Widest indentation, in characters. Nesting in YAML needs a column per level, and the parser's recursion is as deep
+/// as the nesting: this bounds it. Brackets are bounded by the parser itself.
 const INDENT_MAX: usize = 256;
 
 /// Deepest nesting of a resource; App Mesh's deepest spec has ten levels.

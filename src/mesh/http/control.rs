@@ -235,7 +235,8 @@ impl MeshControl {
         }
     }
 
-    // A panic while one of these locks was held left a whole value behind: every write is a single assignment or insert.
+    // A panic while one of these locks was held left a whole value behind: every write is a single assignment or
+    // insert.
 
     fn state(&self) -> RwLockReadGuard<'_, MeshState> {
         self.inner.state.read().unwrap_or_else(PoisonError::into_inner)

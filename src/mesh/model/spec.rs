@@ -4,10 +4,12 @@
 //! serde would stop at the first error. Unknown members are gone by then.
 
 mod client;
+mod gateway;
 mod listener;
 mod route;
 
 pub use client::*;
+pub use gateway::*;
 pub use listener::*;
 pub use route::*;
 
@@ -19,7 +21,6 @@ use std::collections::BTreeMap;
 
 /// The spec of a resource of some kind.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "it lives in a resource, which is always behind an Arc")]
 pub enum Spec {
     /// Of a mesh.
     Mesh(MeshSpec),
@@ -31,6 +32,10 @@ pub enum Spec {
     Route(RouteSpec),
     /// Of a virtual service.
     VirtualService(VirtualServiceSpec),
+    /// Of a virtual gateway.
+    VirtualGateway(VirtualGatewaySpec),
+    /// Of a gateway route.
+    GatewayRoute(GatewayRouteSpec),
 }
 
 impl Spec {
@@ -42,7 +47,8 @@ impl Spec {
             Kind::VirtualRouter => VirtualRouterSpec::deserialize(raw).map(Self::VirtualRouter),
             Kind::Route => RouteSpec::deserialize(raw).map(Self::Route),
             Kind::VirtualService => VirtualServiceSpec::deserialize(raw).map(Self::VirtualService),
-            Kind::VirtualGateway | Kind::GatewayRoute => return Err(format!("a {kind} is not in this version")),
+            Kind::VirtualGateway => VirtualGatewaySpec::deserialize(raw).map(Self::VirtualGateway),
+            Kind::GatewayRoute => GatewayRouteSpec::deserialize(raw).map(Self::GatewayRoute),
         }
         .map_err(|error| error.to_string())
     }
@@ -63,6 +69,18 @@ impl Spec {
     #[must_use]
     pub fn route(&self) -> Option<&RouteSpec> {
         if let Self::Route(spec) = self { Some(spec) } else { None }
+    }
+
+    /// The spec of a virtual gateway, if it is one.
+    #[must_use]
+    pub fn virtual_gateway(&self) -> Option<&VirtualGatewaySpec> {
+        if let Self::VirtualGateway(spec) = self { Some(spec) } else { None }
+    }
+
+    /// The spec of a gateway route, if it is one.
+    #[must_use]
+    pub fn gateway_route(&self) -> Option<&GatewayRouteSpec> {
+        if let Self::GatewayRoute(spec) = self { Some(spec) } else { None }
     }
 
     /// The spec of a virtual service, if it is one.

@@ -1,5 +1,5 @@
-//! The three tag operations (App Mesh API 2019-01-25, TagResource, UntagResource, ListTagsForResource). Tags are no part
-//! of the spec: changing them changes neither version nor lastUpdatedAt.
+//! The three tag operations (App Mesh API 2019-01-25, TagResource, UntagResource, ListTagsForResource). Tags are no
+//! part of the spec: changing them changes neither version nor lastUpdatedAt.
 
 use super::{Op, Outcome, page};
 use crate::mesh::error::{ApiError, ErrorCode, Violation};

@@ -354,13 +354,43 @@ fn quotas_and_owners() {
 }
 
 #[test]
-fn gateways_are_not_in_this_version() {
+fn gateways_and_their_routes() {
     let mut world = World::shop();
-    for path in ["meshes/m/virtualGateways", "meshes/m/virtualGateway/g/gatewayRoutes"] {
-        for method in ["GET", "PUT"] {
-            let error = world.refused(method, path, json!({}));
-            assert!(error.starts_with("BadRequestException: a ") && error.contains("not in this version"), "{error}");
-        }
+    let gateway = |ports: &[u16]| json!({ "listeners": router(ports)["listeners"] });
+    let route = |matches: Value, target: &str| {
+        let target = json!({ "virtualService": { "virtualServiceName": target } });
+        json!({ "httpRoute": { "match": matches, "action": { "target": target } } })
+    };
+    world.put("meshes/m/virtualGateways", json!({ "virtualGatewayName": "g", "spec": gateway(&[88]) }));
+    let routes = "meshes/m/virtualGateway/g/gatewayRoutes";
+    let body = json!({ "gatewayRouteName": "y", "spec": route(json!({ "prefix": "/" }), "nowhere") });
+    let error = world.refused("PUT", routes, body);
+    assert!(error.starts_with("NotFoundException: VirtualService with name nowhere is not present"), "{error}");
+    let body = json!({ "gatewayRouteName": "y", "spec": route(json!({ "prefix": "/" }), "s") });
+    let made = world.put(routes, body);
+    assert_eq!(made["virtualGatewayName"], "g");
+    assert_eq!(
+        made["metadata"]["arn"],
+        "arn:aws:appmesh:us-east-1:000000000000:mesh/m/virtualGateway/g/gatewayRoute/y"
+    );
+    let error = world.refused("PUT", "meshes/m/virtualGateways/g", json!({ "spec": gateway(&[88, 89]) }));
+    assert!(error.contains("gatewayRoute g/y has no match.port"), "{error}");
+    let path = format!("{routes}/y");
+    let error = world.refused("PUT", &path, json!({ "spec": route(json!({ "port": 1 }), "s") }));
+    assert!(error.contains("spec.httpRoute.match.port: the virtual gateway has no listener on port 1"), "{error}");
+    world.put(&path, json!({ "spec": route(json!({ "prefix": "/", "port": 88 }), "s") }));
+    world.put("meshes/m/virtualGateways/g", json!({ "spec": gateway(&[88, 89]) }));
+
+    let error = world.refused("DELETE", "meshes/m/virtualServices/s", Value::Null);
+    assert_eq!(
+        error,
+        "ResourceInUseException: VirtualService s is being referenced in the following: GATEWAY_ROUTE: \
+         [mesh/m/virtualGateway/g/gatewayRoute/y]"
+    );
+    let error = world.refused("DELETE", "meshes/m/virtualGateways/g", Value::Null);
+    assert!(error.contains("cannot be deleted because it has one or more gateway routes."), "{error}");
+    for path in [path.as_str(), "meshes/m/virtualGateways/g", "meshes/m/virtualServices/s"] {
+        world.call("DELETE", path, &Value::Null).expect("may go");
     }
 }
 
@@ -428,6 +458,7 @@ mod properties {
                 "routes",
                 "x",
                 "virtualServices",
+                "virtualGateways",
                 "s",
                 "tag",
                 "untag",
@@ -457,12 +488,16 @@ mod properties {
 
         #[test]
         fn no_body_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let parts = wire::Parts { method: "PUT", path: "/v20190125/meshes", query: "", generation: None, body: &bytes };
+            let path = "/v20190125/meshes";
+            let parts = wire::Parts { method: "PUT", path, query: "", generation: None, body: &bytes };
             drop(wire::request(parts));
         }
 
         #[test]
-        fn what_is_accepted_is_stored_and_read_back(spec in any_json(), kind in prop::sample::select(Kind::ALL.to_vec())) {
+        fn what_is_accepted_is_stored_and_read_back(
+            spec in any_json(),
+            kind in prop::sample::select(Kind::ALL.to_vec()),
+        ) {
             if let Ok(pair) = validate::spec(kind, &spec, Unknown::Drop) {
                 prop_assert_eq!(validate::spec(kind, &pair.raw, Unknown::Refuse).map(|again| again.raw), Ok(pair.raw));
             }

@@ -1,5 +1,7 @@
 //! What a spec must keep to beyond the shapes: rules within one resource (appmesh "Validation beyond shape ranges").
 
+mod gateway;
+
 use crate::mesh::error::Violation;
 use crate::mesh::model::spec::{
     Backend, GrpcMatch, HttpMatch, Listener, MatchMethod, NamedMatch, PortMapping, PortProtocol, RetryPolicySpec,
@@ -11,7 +13,8 @@ use std::collections::BTreeSet;
 /// Mesh's images; this holds those with room and stops a short pattern from growing into megabytes.
 const REGEX_SIZE_MAX: usize = 256 * 1024;
 
-/// Longest pattern that is compiled, in bytes: 255 characters of four. A longer one is a violation of its shape already.
+/// Longest pattern that is compiled, in bytes: 255 characters of four. A longer one is a violation of its shape
+/// already.
 const REGEX_BYTES_MAX: usize = 255 * 4;
 
 /// Pushes every broken rule.
@@ -24,6 +27,8 @@ pub(super) fn check(spec: &Spec, out: &mut Vec<Violation>) {
             rules.unique_ports(router.listeners.iter().map(|listener| listener.port_mapping));
         }
         Spec::Route(route) => rules.route(route),
+        Spec::VirtualGateway(gateway) => rules.gateway(gateway),
+        Spec::GatewayRoute(route) => rules.gateway_route(route),
     }
 }
 

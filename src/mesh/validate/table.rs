@@ -15,7 +15,8 @@ pub(super) fn create(kind: Kind) -> &'static [Member] {
         Kind::VirtualRouter => const { &[req("virtualRouterName", &TEXT), req("spec", &ROUTER), TOKEN, TAGS] },
         Kind::Route => const { &[req("routeName", &TEXT), req("spec", &ROUTE), TOKEN, TAGS] },
         Kind::VirtualService => const { &[req("virtualServiceName", &TEXT), req("spec", &SERVICE), TOKEN, TAGS] },
-        Kind::VirtualGateway | Kind::GatewayRoute => &[],
+        Kind::VirtualGateway => const { &[req("virtualGatewayName", &TEXT), req("spec", &GATEWAY), TOKEN, TAGS] },
+        Kind::GatewayRoute => const { &[req("gatewayRouteName", &TEXT), req("spec", &GATEWAY_ROUTE), TOKEN, TAGS] },
     }
 }
 
@@ -27,7 +28,8 @@ pub(super) fn update(kind: Kind) -> &'static [Member] {
         Kind::VirtualRouter => const { &[req("spec", &ROUTER), TOKEN] },
         Kind::Route => const { &[req("spec", &ROUTE), TOKEN] },
         Kind::VirtualService => const { &[req("spec", &SERVICE), TOKEN] },
-        Kind::VirtualGateway | Kind::GatewayRoute => &[],
+        Kind::VirtualGateway => const { &[req("spec", &GATEWAY), TOKEN] },
+        Kind::GatewayRoute => const { &[req("spec", &GATEWAY_ROUTE), TOKEN] },
     }
 }
 
@@ -39,7 +41,8 @@ pub(super) fn spec(kind: Kind) -> &'static Shape {
         Kind::VirtualRouter => &ROUTER,
         Kind::Route => &ROUTE,
         Kind::VirtualService => &SERVICE,
-        Kind::VirtualGateway | Kind::GatewayRoute => &Struct(&[]),
+        Kind::VirtualGateway => &GATEWAY,
+        Kind::GatewayRoute => &GATEWAY_ROUTE,
     }
 }
 
@@ -241,16 +244,17 @@ static WEIGHTED_TARGET: Shape =
 
 static HTTP_MATCH: Shape = Struct(&[
     opt("prefix", &TEXT),
-    opt("path", &Struct(&[opt("exact", &NAME), opt("regex", &NAME)])),
-    opt("method", &Choice(&["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])),
+    opt("path", &HTTP_PATH),
+    opt("method", &METHOD),
     opt("scheme", &Choice(&["http", "https"])),
     opt("headers", &List { min: 1, max: 10, of: &NAMED_MATCH }),
-    opt(
-        "queryParameters",
-        &List { min: 1, max: 10, of: &Struct(&[req("name", &TEXT), opt("match", &Struct(&[opt("exact", &TEXT)]))]) },
-    ),
+    opt("queryParameters", &QUERY),
     opt("port", &PORT),
 ]);
+static HTTP_PATH: Shape = Struct(&[opt("exact", &NAME), opt("regex", &NAME)]);
+static METHOD: Shape = Choice(&["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]);
+static QUERY: Shape =
+    List { min: 1, max: 10, of: &Struct(&[req("name", &TEXT), opt("match", &Struct(&[opt("exact", &TEXT)]))]) };
 
 static NAMED_MATCH: Shape =
     Struct(&[req("name", &Text { min: 1, max: 50 }), opt("invert", &Bool), opt("match", &MATCH_METHOD)]);
@@ -307,3 +311,98 @@ static GRPC_MATCH: Shape = Struct(&[
 
 static TCP_ROUTE: Shape =
     Struct(&[opt("match", &Struct(&[opt("port", &PORT)])), req("action", &ACTION), opt("timeout", &TCP_TIMEOUT)]);
+
+// --- virtual gateway and gateway route ---
+
+static GATEWAY: Shape = Struct(&[
+    req("listeners", &List { min: 0, max: ANY, of: &GATEWAY_LISTENER }),
+    opt("backendDefaults", &Struct(&[opt("clientPolicy", &CLIENT_POLICY)])),
+    opt("logging", &Struct(&[opt("accessLog", &ACCESS_LOG)])),
+]);
+static GATEWAY_PROTOCOL: Shape = Choice(&["http", "http2", "grpc"]);
+static GATEWAY_LISTENER: Shape = Struct(&[
+    req("portMapping", &Struct(&[req("port", &PORT), req("protocol", &GATEWAY_PROTOCOL)])),
+    opt(
+        "healthCheck",
+        &Struct(&[
+            req("healthyThreshold", &Int { min: 2, max: 10 }),
+            req("unhealthyThreshold", &Int { min: 2, max: 10 }),
+            req("intervalMillis", &Int { min: 5000, max: 300_000 }),
+            req("timeoutMillis", &Int { min: 2000, max: 60_000 }),
+            req("protocol", &GATEWAY_PROTOCOL),
+            opt("port", &PORT),
+            opt("path", &TEXT),
+        ]),
+    ),
+    opt(
+        "connectionPool",
+        &Union(&[
+            opt("http", &Struct(&[req("maxConnections", &AT_LEAST_1), opt("maxPendingRequests", &AT_LEAST_1)])),
+            opt("http2", &Struct(&[req("maxRequests", &AT_LEAST_1)])),
+            opt("grpc", &Struct(&[req("maxRequests", &AT_LEAST_1)])),
+        ]),
+    ),
+    opt("tls", &LISTENER_TLS),
+]);
+
+// Not marked as a union in the model, although exclusive: `rules` counts the three routes.
+static GATEWAY_ROUTE: Shape = Struct(&[
+    opt("priority", &Int { min: 0, max: 1000 }),
+    opt("httpRoute", &HTTP_GATEWAY_ROUTE),
+    opt("http2Route", &HTTP_GATEWAY_ROUTE),
+    opt(
+        "grpcRoute",
+        &Struct(&[
+            req(
+                "match",
+                &Struct(&[
+                    opt("serviceName", &TEXT),
+                    opt("hostname", &HOSTNAME_MATCH),
+                    opt("metadata", &List { min: 1, max: 10, of: &NAMED_MATCH }),
+                    opt("port", &PORT),
+                ]),
+            ),
+            req(
+                "action",
+                &Struct(&[
+                    req("target", &GATEWAY_TARGET),
+                    opt("rewrite", &Struct(&[opt("hostname", &HOSTNAME_REWRITE)])),
+                ]),
+            ),
+        ]),
+    ),
+]);
+static HTTP_GATEWAY_ROUTE: Shape = Struct(&[
+    req(
+        "match",
+        &Struct(&[
+            opt("prefix", &TEXT),
+            opt("path", &HTTP_PATH),
+            opt("hostname", &HOSTNAME_MATCH),
+            opt("method", &METHOD),
+            opt("headers", &List { min: 1, max: 10, of: &NAMED_MATCH }),
+            opt("queryParameters", &QUERY),
+            opt("port", &PORT),
+        ]),
+    ),
+    req(
+        "action",
+        &Struct(&[
+            req("target", &GATEWAY_TARGET),
+            opt(
+                "rewrite",
+                &Struct(&[
+                    opt("hostname", &HOSTNAME_REWRITE),
+                    opt("prefix", &Struct(&[opt("defaultPrefix", &SWITCH), opt("value", &NAME)])),
+                    opt("path", &Struct(&[opt("exact", &NAME)])),
+                ]),
+            ),
+        ]),
+    ),
+]);
+static HOST: Shape = Text { min: 1, max: 253 };
+static HOSTNAME_MATCH: Shape = Struct(&[opt("exact", &HOST), opt("suffix", &HOST)]);
+static SWITCH: Shape = Choice(&["ENABLED", "DISABLED"]);
+static HOSTNAME_REWRITE: Shape = Struct(&[opt("defaultTargetHostname", &SWITCH)]);
+static GATEWAY_TARGET: Shape =
+    Struct(&[req("virtualService", &Struct(&[req("virtualServiceName", &NAME)])), opt("port", &PORT)]);

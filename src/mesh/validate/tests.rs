@@ -204,6 +204,49 @@ fn rules_of_virtual_nodes() {
     }
 }
 
+#[test]
+fn rules_of_gateway_routes() {
+    let route = |matches: Value, rewrite: Value| {
+        let target = json!({ "virtualService": { "virtualServiceName": "s" } });
+        json!({ "http2Route": { "match": matches, "action": { "target": target, "rewrite": rewrite } } })
+    };
+    let none = json!({});
+    for (raw, expected) in [
+        (route(json!({ "port": 80 }), none.clone()), ""),
+        (route(json!({ "prefix": "/a/" }), json!({ "prefix": { "value": "/b/" } })), ""),
+        (route(json!({ "prefix": "/a" }), json!({ "prefix": { "defaultPrefix": "DISABLED" } })), ""),
+        (route(json!({ "path": { "exact": "/a" } }), json!({ "path": { "exact": "/b" } })), ""),
+        (route(json!({ "hostname": { "suffix": ".x" } }), json!({ "hostname": {} })), ""),
+        (json!({}), "spec: must have exactly one of httpRoute, http2Route, grpcRoute"),
+        (
+            route(json!({ "hostname": {} }), none.clone()),
+            "spec.http2Route.match.hostname: must have exactly one of exact, suffix",
+        ),
+        (route(json!({ "prefix": "/aws-appmesh-x" }), none), "spec.http2Route.match.prefix: is reserved"),
+        (
+            route(json!({ "prefix": "/a" }), json!({ "prefix": { "value": "/b/" } })),
+            "spec.http2Route.match.prefix: must end with / when",
+        ),
+        (
+            route(json!({ "prefix": "/a/" }), json!({ "prefix": { "value": "b" } })),
+            "spec.http2Route.action.rewrite.prefix.value: must start and end with /",
+        ),
+        (
+            route(json!({}), json!({ "prefix": {} })),
+            "spec.http2Route.action.rewrite.prefix: needs a match.prefix to rewrite",
+        ),
+        (
+            route(json!({}), json!({ "path": { "exact": "/" } })),
+            "spec.http2Route.action.rewrite.path: needs a match.path to rewrite",
+        ),
+    ] {
+        check(Kind::GatewayRoute, &raw, expected);
+    }
+    let tcp = json!({ "listeners": [{ "portMapping": { "port": 1, "protocol": "tcp" } }] });
+    check(Kind::VirtualGateway, &tcp, "spec.listeners[0].portMapping.protocol: must be one of http, http2, grpc");
+    check(Kind::VirtualGateway, &json!({}), "spec.listeners: is required");
+}
+
 #[track_caller]
 fn check(kind: Kind, raw: &Value, expected: &str) {
     let found = wrong(kind, raw);

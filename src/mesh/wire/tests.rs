@@ -66,6 +66,7 @@ fn every_operation_has_a_golden_exchange() {
     let mut golden = Golden::default();
     creates(&mut golden);
     updates(&mut golden);
+    gateways(&mut golden);
     lists_and_tags(&mut golden);
     errors(&mut golden);
     deletes(&mut golden);
@@ -75,6 +76,8 @@ fn every_operation_has_a_golden_exchange() {
         .collect();
     found.sort();
     golden.seen.sort();
+    let operations = golden.seen.iter().filter(|name| name.matches('.').count() == 1).count();
+    assert_eq!(operations, 38, "App Mesh has 38 operations");
     assert_eq!(found, golden.seen, "no golden file without its exchange");
 }
 
@@ -116,6 +119,30 @@ fn creates(golden: &mut Golden) {
     let spec = json!({ "provider": { "virtualRouter": { "virtualRouterName": "checkout-router" } } });
     let body = json!({ "virtualServiceName": "shop/checkout local", "spec": spec });
     golden.exchange("CreateVirtualService", "PUT", SERVICE, &body);
+}
+
+const GATEWAY_ROUTE: &str = "/v20190125/meshes/shop/virtualGateway/front/gatewayRoutes";
+
+fn gateway_route(prefix: &str) -> Value {
+    let target = json!({ "virtualService": { "virtualServiceName": "shop/checkout local" } });
+    json!({ "httpRoute": { "match": { "prefix": prefix }, "action": { "target": target } } })
+}
+
+fn gateways(golden: &mut Golden) {
+    let list = format!("{V}/meshes/shop/virtualGateways");
+    let one = format!("{list}/front");
+    let spec = |port: u16| json!({ "listeners": [{ "portMapping": { "port": port, "protocol": "http" } }] });
+    let body = json!({ "virtualGatewayName": "front", "spec": spec(8088) });
+    golden.exchange("CreateVirtualGateway", "PUT", &list, &body);
+    golden.exchange("UpdateVirtualGateway", "PUT", &one, &json!({ "spec": spec(8089) }));
+    golden.exchange("DescribeVirtualGateway", "GET", &one, &Value::Null);
+    golden.exchange("ListVirtualGateways", "GET", &list, &Value::Null);
+    let body = json!({ "gatewayRouteName": "all", "spec": gateway_route("/") });
+    golden.exchange("CreateGatewayRoute", "PUT", GATEWAY_ROUTE, &body);
+    let route = format!("{GATEWAY_ROUTE}/all");
+    golden.exchange("UpdateGatewayRoute", "PUT", &route, &json!({ "spec": gateway_route("/shop") }));
+    golden.exchange("DescribeGatewayRoute", "GET", &route, &Value::Null);
+    golden.exchange("ListGatewayRoutes", "GET", GATEWAY_ROUTE, &Value::Null);
 }
 
 fn updates(golden: &mut Golden) {
@@ -168,12 +195,12 @@ fn errors(golden: &mut Golden) {
     golden.exchange("Error.Conflict", "PUT", &format!("{V}/meshes"), &json!({ "meshName": "shop" }));
     golden.exchange("Error.ResourceInUse", "DELETE", &format!("{V}/meshes/shop"), &Value::Null);
     golden.exchange("Error.UnknownOperation", "POST", &format!("{V}/meshes"), &json!({}));
-    let gateways = format!("{V}/meshes/shop/virtualGateways");
-    golden.exchange("Error.NotInThisVersion", "GET", &gateways, &Value::Null);
 }
 
 fn deletes(golden: &mut Golden) {
     for (name, path) in [
+        ("DeleteGatewayRoute", format!("{GATEWAY_ROUTE}/all")),
+        ("DeleteVirtualGateway", format!("{V}/meshes/shop/virtualGateways/front")),
         ("DeleteVirtualService", format!("{SERVICE}/shop%2Fcheckout%20local")),
         ("DeleteRoute", format!("{ROUTE}/checkout")),
         ("DeleteVirtualRouter", format!("{V}/meshes/shop/virtualRouters/checkout-router")),

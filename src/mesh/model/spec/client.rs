@@ -1,4 +1,5 @@
-//! What a virtual node does as a client, and how it logs (App Mesh API 2019-01-25, `Backend`, `ClientPolicy`, `Logging`).
+//! What a virtual node does as a client, and how it logs (App Mesh API 2019-01-25, `Backend`, `ClientPolicy`,
+//! `Logging`).
 
 use serde::Deserialize;
 
