@@ -133,7 +133,7 @@ fn welcome(bound: &Bound, policies: &str, output: Output) {
          rollouts:  tidegate rollout start POLICY{}\n  \
          policies:  {policies}\n  \
          mesh:      aws appmesh list-meshes --endpoint-url http://{appmesh}\n             \
-         (with any AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION)\nCtrl-C stops it.",
+         (any AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION)\nCtrl-C stops it.",
         server_flag(&bound.addresses)
     ));
 }
@@ -267,7 +267,7 @@ fn lines_to_paste(addresses: &Addresses, output: Output) {
         "\nEverything is still running. In another terminal:\n  \
          curl -H 'Host: {}' http://{egress}/\n  \
          curl http://{admin}/stats/prometheus\n  \
-         AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_REGION=us-east-1 \\\n    \
+         AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-east-1 \\\n    \
          aws appmesh describe-route --mesh-name demo --route-name checkout \\\n    \
          --virtual-router-name checkout-router --endpoint-url http://{appmesh}\n  \
          tidegate rollout list{server}\n  \
