@@ -21,6 +21,9 @@ pub fn step(plan: &Plan, state: &State, input: &Input) -> Next {
                 return Next::Refused(refusal);
             }
         }
+        Event::Settled { .. } | Event::Observed(_) | Event::Tick if state.is_finished() => {
+            return Next::Ignored("it has ended");
+        }
         Event::Settled { effect, outcome } => {
             if moves.state.pending.remove(effect).is_none() {
                 return Next::Ignored("settles nothing that is pending");
