@@ -176,7 +176,7 @@ fn a_rollback_that_is_refused_for_a_while() {
 #[test]
 fn a_step_whose_answer_is_lost() {
     let ways = || Ways {
-        write: Box::new(|_, share| if share == 50 { Answer::AnswerLost } else { Answer::Done }),
+        write: Box::new(|_, share| if share == 50 { Answer::LosesAnswer } else { Answer::Done }),
         ..Ways::default()
     };
     survives(&scenario(("rolled_back", 0), ways, vec![]));
