@@ -93,7 +93,7 @@ async fn a_good_release_succeeds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_release_is_rolled_back_within_two_readings() {
-    let setting = setting(&[10, 50, 100], Ways { bad: true, ..Ways::default() });
+    let setting = setting(&[10, 50, 100], Ways { bad_from: Some(0), ..Ways::default() });
     setting.start().await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(setting.world.canary(), 0);
@@ -113,7 +113,7 @@ async fn a_mesh_that_hangs_at_a_step_leads_to_rollback() {
 #[tokio::test(start_paused = true)]
 async fn a_mesh_that_hangs_for_a_while_is_rolled_back_in_the_end() {
     let write = |second, _| if (3..90).contains(&second) { Answer::Hangs } else { Answer::Done };
-    let setting = setting(&[10, 100], Ways { bad: true, write: Box::new(write), ..Ways::default() });
+    let setting = setting(&[10, 100], Ways { bad_from: Some(0), write: Box::new(write), ..Ways::default() });
     setting.start().await;
     let (view, _) = setting.end().await;
     assert_eq!((view.phase.as_str(), setting.world.canary()), ("rolled_back", 0));
@@ -147,7 +147,7 @@ async fn a_reading_that_panics_costs_one_reading() {
 async fn a_store_that_fails_for_a_while_loses_nothing() {
     for (bad, phase) in [(false, "succeeded"), (true, "rolled_back")] {
         // Down at once after the start, so that the first write's answer falls into it; then on and off.
-        let setting = setting(&[10, 50, 100], Ways { bad, ..Ways::default() });
+        let setting = setting(&[10, 50, 100], Ways { bad_from: bad.then_some(0), ..Ways::default() });
         setting.start().await;
         let journal = setting.journal.clone();
         let flicker = tokio::spawn(async move {
@@ -169,7 +169,7 @@ async fn a_store_that_fails_for_a_while_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn commands_do_not_keep_readings_away() {
-    let setting = setting(&[10, 50, 100], Ways { bad: true, ..Ways::default() });
+    let setting = setting(&[10, 50, 100], Ways { bad_from: Some(1), ..Ways::default() });
     let id = setting.start().await.id;
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -234,7 +234,7 @@ async fn commands_are_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn one_rollout_at_a_time_and_generations_go_on() {
-    let setting = setting(&[10, 100], Ways { bad: true, ..Ways::default() });
+    let setting = setting(&[10, 100], Ways { bad_from: Some(0), ..Ways::default() });
     setting.start().await;
     let request = StartRequest { policy: "checkout".into(), ..StartRequest::default() };
     let second = setting.runner.start(&request, ann()).await;

@@ -40,7 +40,7 @@ pub(crate) enum Answer {
     /// Done.
     Done,
     /// Done, and the answer is lost.
-    LosesAnswer,
+    Unheard,
     /// Refused for good.
     Refused,
     /// Not done, and it may pass.
@@ -57,8 +57,8 @@ pub(crate) enum Answer {
 pub(crate) struct Ways {
     /// Write of a share for the canary.
     pub(crate) write: Box<dyn Fn(i64, u8) -> Answer + Send + Sync>,
-    /// Whether the canary fails every request.
-    pub(crate) bad: bool,
+    /// From when on the canary fails every request.
+    pub(crate) bad_from: Option<i64>,
     /// Whether the proxy reports.
     pub(crate) reports: Box<dyn Fn(i64) -> bool + Send + Sync>,
     /// How long a reading of the route takes on its way back.
@@ -71,7 +71,7 @@ impl Default for Ways {
     fn default() -> Self {
         Self {
             write: Box::new(|_, _| Answer::Done),
-            bad: false,
+            bad_from: None,
             reports: Box::new(|_| true),
             slow_read: std::time::Duration::ZERO,
             versions: true,
@@ -152,14 +152,14 @@ impl World {
                 inside.late.push((Timestamp(now.0 + seconds * 1000), write));
                 Err(Fault::unknown("app mesh", "no answer"))
             }
-            Answer::Done | Answer::LosesAnswer | Answer::Hangs | Answer::Panics => {
+            Answer::Done | Answer::Unheard | Answer::Hangs | Answer::Panics => {
                 if write.generation < inside.generation {
                     return Err(Fault::permanent("app mesh", "stale generation"));
                 }
                 inside.generation = write.generation;
                 inside.land(write.share);
                 match answer {
-                    Answer::LosesAnswer => Err(Fault::unknown("app mesh", "no answer")),
+                    Answer::Unheard => Err(Fault::unknown("app mesh", "no answer")),
                     _ => Ok(inside.route.version),
                 }
             }
@@ -218,8 +218,9 @@ impl Traffic for World {
 impl LiveCounts for World {
     async fn read(&self, _: &RouteRef, _: &str, _: &str) -> Result<LiveReading, Fault> {
         let reports = (self.ways.reports)(self.seconds());
+        let bad = self.ways.bad_from.is_some_and(|second| second <= self.seconds());
         let mut inside = self.inside();
-        inside.serve(self.ways.bad);
+        inside.serve(bad);
         let versions = inside.counted.values().copied().collect();
         let proxies = match reports {
             true => vec![ProxyCounts { proxy: "p1".into(), versions }],
