@@ -190,6 +190,7 @@ impl World {
         let input = Input { seq: self.state.seq.next(), at: self.now, event };
         let next = step(&self.plan, &self.state, &input);
         assert_eq!(next, step(&self.plan, &self.state, &input), "not a function");
+        assert_eq!(next, step(&self.plan, &self.state, &self.shortened(&input)), "the shorter form says less");
         self.check(&input, &next);
         if let Next::Step { state, effects } = &next {
             self.inputs.push(input);
@@ -205,6 +206,15 @@ impl World {
             self.under_way = self.under_way.take().filter(|(id, _)| self.state.pending.contains_key(id));
         }
         next
+    }
+
+    /// As the runner journals it.
+    fn shortened(&self, input: &Input) -> Input {
+        let mut input = input.clone();
+        if let Event::Observed(Observation { live: Some(Ok(live)), .. }) = &mut input.event {
+            *live = self.state.evidence.only_news(std::mem::take(live));
+        }
+        input
     }
 
     pub(super) fn order(&mut self, name: &str) -> Next {
