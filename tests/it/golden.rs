@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 use tidegate::base::fault::{Fault, FaultKind};
 use tidegate::base::ids::RolloutId;
 use tidegate::base::ids::Seq;
-use tidegate::base::time::Timestamp;
+use tidegate::base::time::{Millis, Timestamp};
 use tidegate::base::weight::{Percent, Slot, Weights};
 use tidegate::judge::Counts;
-use tidegate::policy::plan::{OnFailure, OnInconclusive, OnVerifyTimeout, Step};
+use tidegate::policy::plan::{ApprovalStep, OnFailure, OnInconclusive, OnVerifyTimeout, Step};
 use tidegate::rollout::effect::{Effect, EffectId};
 use tidegate::rollout::event::{
     Command, Event, Input, LiveReading, Observation, Outcome, ProxyCounts, Start, VersionCounts,
 };
 use tidegate::rollout::evidence::Block;
-use tidegate::rollout::state::{Ending, EndingKind, Pause, PauseCause, Phase, State, Written};
+use tidegate::rollout::state::{Approval, Ending, EndingKind, Pause, PauseCause, Phase, State, Written};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journal")
@@ -47,7 +47,7 @@ fn counts() -> Counts {
 }
 
 fn commands() -> Vec<Command> {
-    let start = |to, revision| Start { to, revision, route: fresh_route(7), last_generation: 3 };
+    let start = |to, revision| Start { to, revision, route: fresh_route(7), first_step: 0, last_generation: 3 };
     vec![
         Command::Start(start(Some("v2".into()), Some("abc".into()))),
         Command::Start(start(None, None)),
@@ -56,6 +56,8 @@ fn commands() -> Vec<Command> {
         Command::Promote { full: false, reason: "sure".into() },
         Command::Promote { full: true, reason: "sure".into() },
         Command::Abort { reason: "no".into() },
+        Command::Approve { person: Some("payments-oncall".into()), reason: "seen".into() },
+        Command::Reject { person: None, reason: "no".into() },
     ]
 }
 
@@ -102,6 +104,8 @@ const fn kind_of(event: &Event) -> &'static str {
             Command::Resume => "resume",
             Command::Promote { .. } => "promote",
             Command::Abort { .. } => "abort",
+            Command::Approve { .. } => "approve",
+            Command::Reject { .. } => "reject",
         },
         Event::Settled { outcome: Outcome::Applied { .. }, .. } => "applied",
         Event::Settled { outcome: Outcome::Failed(_), .. } => "failed",
@@ -117,7 +121,7 @@ fn events_keep_their_form() {
         kinds.insert(kind_of(&event));
         check(&name, &event);
     }
-    assert_eq!(kinds.len(), 9, "{kinds:?}");
+    assert_eq!(kinds.len(), 11, "{kinds:?}");
     check("input", &Input { seq: Seq(4), at: BEGINNING, event: Event::Tick });
 }
 
@@ -142,6 +146,7 @@ fn phases() -> Vec<Phase> {
         Phase::Verifying { step: 0, until },
         Phase::Baking { step: 0, until },
         Phase::Judging { step: 0, until },
+        Phase::AwaitingApproval { step: 1, until },
         Phase::RollingBack { until },
         Phase::Holding { until },
         Phase::Succeeded,
@@ -157,6 +162,7 @@ const fn name_of(phase: &Phase) -> &'static str {
         Phase::Verifying { .. } => "verifying",
         Phase::Baking { .. } => "baking",
         Phase::Judging { .. } => "judging",
+        Phase::AwaitingApproval { .. } => "awaiting_approval",
         Phase::RollingBack { .. } => "rolling_back",
         Phase::Holding { .. } => "holding",
         Phase::Succeeded => "succeeded",
@@ -178,7 +184,7 @@ fn states_keep_their_form() {
         names.insert(name_of(&phase));
         check(&format!("phase-{}", name_of(&phase)), &phase);
     }
-    assert_eq!(names.len(), 10, "{names:?}");
+    assert_eq!(names.len(), 11, "{names:?}");
     let mut full = state();
     full.written = Some(Written { version: 8, at: BEGINNING });
     full.overruled = true;
@@ -186,6 +192,7 @@ fn states_keep_their_form() {
     full.trouble = Some("someone raised the canary".into());
     full.evidence.seen.entry("p1".into()).or_default().insert(8, counts());
     full.evidence.blocks = vec![Block { opened_at: BEGINNING, by_share: [(100_000, counts())].into() }];
+    full.approvals = vec![Approval { person: "ann".into(), actor: ann(), at: BEGINNING, reason: "seen".into() }];
     full.paused = Some(Pause { cause: PauseCause::Person, reason: "lunch".into(), at: BEGINNING, step: 0 });
     check("state-full", &full);
 }
@@ -199,11 +206,22 @@ fn causes_and_ends_keep_their_names() {
         PauseCause::Budget,
         PauseCause::GateFailed,
         PauseCause::VerifyTimeout,
+        PauseCause::ApprovalTimeout,
     ];
     check("pause-causes", &causes.to_vec());
     let ends = [EndingKind::Succeeded, EndingKind::RolledBack, EndingKind::Aborted];
-    let ends = ends.map(|kind| Ending { kind, reason: "because".into(), decided_at: BEGINNING });
+    let ends = ends.map(|kind| Ending { kind, reason: "because".into(), decided_at: BEGINNING, at_step: Some(1) });
     check("endings", &ends.to_vec());
+}
+
+fn asking() -> ApprovalStep {
+    ApprovalStep {
+        slack: Some("#deploys".into()),
+        from: vec!["ann".into()],
+        need: 1,
+        timeout: Millis::from_seconds(3600),
+        on_timeout: OnFailure::Rollback,
+    }
 }
 
 #[test]
@@ -212,9 +230,11 @@ fn plans_keep_their_form() {
     check("plan", &plan);
     plan.on_failure = OnFailure::Pause;
     plan.verify.on_timeout = OnVerifyTimeout::Pause;
-    for (Step::Weight(step), what) in plan.steps.iter_mut().zip([OnInconclusive::Advance, OnInconclusive::Rollback]) {
+    for (step, what) in plan.steps.iter_mut().zip([OnInconclusive::Advance, OnInconclusive::Rollback]) {
+        let Step::Weight(step) = step else { continue };
         step.on_inconclusive = what;
     }
+    plan.steps.insert(1, Step::Approval(asking()));
     check("plan-other", &plan);
 }
 
