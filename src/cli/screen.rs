@@ -1,6 +1,6 @@
 //! How a rollout looks in a terminal: a few lines that are redrawn in place, or one plain line for each change.
 
-use crate::rollout::view::RolloutView;
+use crate::rollout::view::{ApprovalView, RolloutView};
 use std::fmt::Write;
 
 /// Columns that the block is laid out for. A narrower terminal cuts lines off instead of wrapping them: a wrapped line
@@ -10,7 +10,7 @@ const COLUMNS: usize = 80;
 const BAR_CELLS: usize = 40;
 /// Columns of a node's name at most.
 const NAME_COLUMNS: usize = 22;
-/// Columns of a phase: the longest is `rolling_back`.
+/// Columns of a phase; `awaiting_approval` takes more.
 const PHASE_COLUMNS: usize = 12;
 
 /// Draws a few lines over themselves.
@@ -45,6 +45,10 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
     let _ = writeln!(text, "\x1b[1m{policy}\x1b[0m  {}  {revision}", view.id);
     let _ = writeln!(text, "{}", weights_line(view));
     let _ = writeln!(text, "{}", phase_line(view, now_ms));
+    if let Some(ApprovalView { from, need, given }) = &view.approval {
+        let _ =
+            write!(text, "{}", wrapped(&format!("{} of {need} approvals; asked: {}", given.len(), from.join(", "))));
+    }
     if let Some(reason) = view.reason.as_deref().filter(|_| view.phase == "paused") {
         let _ = write!(text, "{}", wrapped(reason));
     }
@@ -117,20 +121,32 @@ fn phase_line(view: &RolloutView, now_ms: i64) -> String {
     };
     let left = view.until_ms.map(|until| (until - now_ms).max(0));
     let left = left.map(|ms| format!("   {}", countdown(&view.phase, ms))).unwrap_or_default();
-    let steps = steps_text(view, COLUMNS.saturating_sub(PHASE_COLUMNS + 3 + left.chars().count()));
+    let taken = view.phase.len().max(PHASE_COLUMNS) + 3 + left.chars().count();
+    let steps = steps_text(view, COLUMNS.saturating_sub(taken));
     format!("  \x1b[{colour}m{:<PHASE_COLUMNS$}\x1b[0m {steps}{left}", view.phase)
+}
+
+/// Which of the weight steps it is at, from 1; none once its end is decided, or with its weight taken away.
+fn weight_step(view: &RolloutView) -> Option<usize> {
+    // By the weight, since `step` counts approvals as well.
+    let weight = view.weights.get(&view.canary)?;
+    view.step?;
+    view.steps.iter().position(|step| step == weight).map(|index| index + 1)
 }
 
 /// `steps 1 → [10] → 100` where there is room for it, else `step 2 of 3`.
 fn steps_text(view: &RolloutView, room: usize) -> String {
-    let at = |index: usize| view.step == Some(index + 1);
-    let each = |index: usize, weight: &u8| if at(index) { format!("[{weight}]") } else { weight.to_string() };
-    let all: Vec<String> = view.steps.iter().enumerate().map(|(index, weight)| each(index, weight)).collect();
+    let at = weight_step(view);
+    let each = |(index, weight): (usize, &u8)| match at {
+        Some(step) if step == index + 1 => format!("[{weight}]"),
+        _ => weight.to_string(),
+    };
+    let all: Vec<String> = view.steps.iter().enumerate().map(each).collect();
     let text = format!("steps {}", all.join(" → "));
-    match view.step {
-        Some(step) if text.chars().count() > room => format!("step {step} of {}", view.steps.len()),
-        None if text.chars().count() > room => format!("{} steps", view.steps.len()),
-        _ => text.replace('[', "\x1b[1m[").replace(']', "]\x1b[0m"),
+    match at {
+        _ if text.chars().count() <= room => text.replace('[', "\x1b[1m[").replace(']', "]\x1b[0m"),
+        Some(step) => format!("step {step} of {}", view.steps.len()),
+        None => format!("{} steps", view.steps.len()),
     }
 }
 
@@ -140,7 +156,7 @@ fn countdown(phase: &str, left_ms: i64) -> String {
         "baking" => format!("bakes {seconds} s more"),
         "judging" => format!("waits for proof, {seconds} s at most"),
         "holding" => format!("ends in {seconds} s"),
-        "shifting" | "verifying" | "rolling_back" => format!("{seconds} s at most"),
+        "shifting" | "verifying" | "rolling_back" | "awaiting_approval" => format!("{seconds} s at most"),
         _ => String::new(),
     }
 }
@@ -149,7 +165,7 @@ fn countdown(phase: &str, left_ms: i64) -> String {
 #[must_use]
 pub fn line(view: &RolloutView) -> String {
     let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
-    let step = view.step.map(|step| format!(" step {step}/{}", view.steps.len())).unwrap_or_default();
+    let step = weight_step(view).map(|step| format!(" step {step}/{}", view.steps.len())).unwrap_or_default();
     let why = view.reason.as_deref().unwrap_or(&view.verdict);
     format!(
         "{} {} {}{step}: {} {weight} %, {} {} %; {}",
@@ -214,6 +230,7 @@ mod tests {
             until_ms: Some(60_000),
             verdict: long("canary 0/63 failed (0 %), stable 0/535 (0 %): no worse than +5pp not proven yet "),
             evidence,
+            approval: Some(ApprovalView { from: vec![long("alice")], need: 2, given: Vec::new() }),
             reason: Some(long("paused by anna: \x1b[2Jsomething\nis odd ")),
             decided_at: None,
             decided_at_ms: None,
@@ -232,7 +249,7 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_screen_and_nothing_from_outside_moves_the_cursor() {
         for length in 1..9 {
-            for phase in ["judging", "paused", "rolling_back", "succeeded"] {
+            for phase in ["judging", "paused", "awaiting_approval", "succeeded"] {
                 let text = visible(&block(&view(length, phase), 0));
                 assert!(!text.contains('\x1b'), "{text:?}");
                 for line in text.lines() {
@@ -244,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_short_rollout_reads_like_this() {
-        let short = RolloutView { steps: vec![10, 50, 100], trouble: None, ..view(1, "judging") };
+        let short = RolloutView { steps: vec![10, 50, 100], trouble: None, approval: None, ..view(1, "judging") };
         assert_eq!(
             visible(&block(&short, 0)).replace('█', "#"),
             "policy  r-0123456789abcdef  revision \n   \
