@@ -13,6 +13,7 @@
 
 pub mod budget;
 pub mod evidence;
+pub mod split;
 pub mod verdict;
 
 use serde::{Deserialize, Serialize};

@@ -258,7 +258,13 @@ impl Reporter {
     /// Everything counted up to now, by all workers together.
     #[must_use]
     pub fn report(&self) -> Report {
-        counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table))
+        let mut report = counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table));
+        // Read by all workers from the next request on, unless one is still at an older snapshot.
+        let current = self.0.current();
+        if self.0.applied_version() >= current.config.version {
+            report.applied = current.routes.iter().map(|route| (route.route.id.clone(), route.route.version)).collect();
+        }
+        report
     }
 
     /// The configuration version that every worker routes by now.

@@ -67,4 +67,7 @@ pub struct Report {
     pub proxy: String,
     /// All series, in key order.
     pub series: Vec<Series>,
+    /// Every route that it has, with the version by which all of its workers route now: its acknowledgement.
+    #[serde(default)]
+    pub applied: Vec<(RouteRef, u64)>,
 }
