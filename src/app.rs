@@ -5,7 +5,7 @@
 
 use crate::api::{self, ApiState, status::Status};
 use crate::base::fault::Fault;
-use crate::clock::{Clock, SystemClock, new_uuid};
+use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
 use crate::mesh::compile::View;
@@ -222,7 +222,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let api_listener = bind("the API", "--api", options.listen.api).await?;
     let mesh_listener = bind("the App Mesh API", "--appmesh", options.listen.appmesh).await?;
     let store = SqliteStore::open(&options.data_dir).await?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
     let mesh = MeshControl::open(Arc::new(store.clone()), Arc::clone(&clock), options.region.clone()).await?;
     let loaded = mesh.load_documents(&documents, options.overwrite_weights).await.map_err(|problems| {
         StartupError::Files(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
