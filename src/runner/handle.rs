@@ -1,6 +1,7 @@
 //! What the API and triggers hold: starts rollouts, passes commands on, shows where things stand.
 
 use super::driver::{CommandFailure, Driver, INBOX, Message};
+use super::history::Change;
 use super::reading::Reader;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, Seq};
@@ -49,7 +50,7 @@ pub struct Runner {
 pub(super) struct Shared {
     pub(super) parts: RunnerParts,
     drivers: Mutex<BTreeMap<RolloutId, mpsc::Sender<Message>>>,
-    changes: broadcast::Sender<Arc<RolloutView>>,
+    changes: broadcast::Sender<Change>,
 }
 
 impl Shared {
@@ -57,9 +58,9 @@ impl Shared {
         Reader { traffic: Arc::clone(&self.parts.traffic), live: Arc::clone(&self.parts.live) }
     }
 
-    pub(super) fn publish(&self, view: RolloutView) {
+    pub(super) fn publish(&self, position: u64, view: RolloutView) {
         // Nobody listening is fine: the store has it.
-        let _ = self.changes.send(Arc::new(view));
+        let _ = self.changes.send(Change { position, view: Arc::new(view) });
     }
 
     pub(super) fn forget(&self, id: &RolloutId) {
@@ -232,11 +233,11 @@ impl Runner {
         let (state, effects) = begin(&plan, new_rollout_id(), &input).map_err(StartError::Refused)?;
         let next_deadline = next_deadline(&plan, &state);
         let commit = Commit { state, input, effects, settles: None, next_deadline };
-        parts.journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
+        let position = parts.journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
         let stored = Stored { plan, state: commit.state };
         let view = RolloutView::of(&stored.plan, &stored.state);
         tracing::info!(rollout = %view.id, policy = %view.policy, canary = %view.canary, by = %view.started_by, "rollout started");
-        self.shared.publish(view.clone());
+        self.shared.publish(position, view.clone());
         self.drive(stored, commit.effects);
         Ok(view)
     }
@@ -299,9 +300,13 @@ impl Runner {
         self.shared.parts.policies.all().await
     }
 
+    pub(super) fn parts(&self) -> &RunnerParts {
+        &self.shared.parts
+    }
+
     /// Every change from now on.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Arc<RolloutView>> {
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
     }
 }

@@ -104,6 +104,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "rollout::event",
             "rollout::state::Refusal",
             "runner::handle",
+            "runner::history",
             "notify::signature",
             "telemetry",
             "drain",
