@@ -25,7 +25,13 @@
 //! has *more events than stable*, by the coin as in [`super::evidence`] without a tolerance. The smaller of two e-values
 //! is an e-value for "one or the other null hypothesis holds", hence:
 //!
-//! > A canary that is within the limit, **or** no worse than stable, fails with a chance of at most alpha.
+//! > While the arms are compared, a canary that is within the limit **or** no worse than stable fails with a chance of at
+//! > most alpha.
+//!
+//! Simulated with a limit of 1 % and 50 requests a second, 60 worlds each: an incident that fails 30 % of both arms was
+//! blamed on the release in 5, 40 and 80 % of the worlds at weights of 50, 75 and 95 % by the limit alone, and in none
+//! so. What it costs where only the canary fails (5 %, stable 0.1 %): 9, 12, 26 and 134 canary failures instead of 9, 11,
+//! 11 and 11 at 10, 50, 75 and 95 %; at 95 % stable has too few requests to be known by.
 //!
 //! Until it is known the answer is [`Outcome::Unattributed`]; when stable is over the limit as well,
 //! [`Outcome::BothBreach`]: hold and page, never roll back on it. Where nothing can be compared (at 100 %), the limit
@@ -203,7 +209,7 @@ impl AbsoluteGate {
     }
 
     /// What it comes to at an evidence needed of `threshold` nats ([`super::rollback_threshold`]). `comparable` says
-    /// whether both arms get requests now; if not, the canary has only the limit to be judged by.
+    /// whether both arms get requests now; if not, the canary has only the limit to be judged by, and stable's breach.
     #[must_use]
     pub fn outcome(&self, threshold: f64, comparable: bool) -> Outcome {
         let (canary, stable) = (self.canary.log_e() >= threshold, self.stable.log_e() >= threshold);

@@ -85,6 +85,8 @@ impl LatencyCounts {
     /// the rest), the expected factor is w [s_c A + (1 - s_c) min A] + (1 - w) [s_b B + (1 - s_b) min B] and so at most
     /// w A + (1 - w) B, which is the one of the module's derivation. The price is power at quantiles beyond stable's
     /// success rate: where 1 % of stable's requests fail, twice as many of the canary's must be above p99 to be seen.
+    /// For a canary that is 1.3 times as slow at all quantiles (lognormal, 10 %) that is 171 canary requests instead of
+    /// 157 at 1 % of failures on both arms, and about twice that at 5 %.
     #[must_use]
     pub fn with_failures(&self, failures: &Counts) -> Self {
         let Counts { canary_errors, stable_errors, .. } = *failures;
