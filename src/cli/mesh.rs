@@ -11,7 +11,7 @@ use super::{Ended, FAILED, Failure, Output, WRONG_USAGE};
 use crate::clock::{Clock, SystemClock, new_uuid};
 use crate::config::{APPMESH_ENDPOINT_VARIABLE, APPMESH_PORT, Environment, region};
 use crate::mesh::client::{Client, ClientError};
-use crate::mesh::document::{self, Document, Plan, Problem, Text};
+use crate::mesh::document::{self, Plan, Problem, Text};
 use crate::mesh::model::{Key, MeshState, Quotas};
 use crate::mesh::ops::OpContext;
 use serde_json::{Value, json};
@@ -68,15 +68,16 @@ fn validate(files: &MeshFiles, present: &[PathBuf], output: Output, environment:
     let context = context(LOCAL_ACCOUNT, environment);
     let mut state = MeshState::default();
     if !present.is_empty() {
-        let documents = parsed(&files::read(present)?)?;
+        let documents = document::parse_all(&files::read(present)).map_err(|found| invalid(&found))?;
         let plan = document::plan(&state, &documents, true, &context, String::new).map_err(|found| invalid(&found))?;
         state.commit(plan.changes);
     }
-    let texts = files::read(&files.files)?;
+    let texts = files::read(&files.files);
     let problems = document::validate_all(&state, &texts, &context);
     for Text { file, text } in &texts {
         let found: Vec<&Problem> = problems.iter().filter(|problem| problem.file == *file).collect();
-        let resources = document::parse(file, text).map_or(0, |documents| documents.len());
+        let parsed = text.as_ref().ok().and_then(|text| document::parse(file, text).ok());
+        let resources = parsed.map_or(0, |documents| documents.len());
         if output.is_json() {
             output.json(&json!({
                 "file": file,
@@ -113,18 +114,6 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn parsed(texts: &[Text]) -> Result<Vec<Document>, Failure> {
-    let mut documents = Vec::new();
-    let mut problems = Vec::new();
-    for Text { file, text } in texts {
-        match document::parse(file, text) {
-            Ok(found) => documents.extend(found),
-            Err(found) => problems.extend(found),
-        }
-    }
-    if problems.is_empty() { Ok(documents) } else { Err(invalid(&problems)) }
-}
-
 /// What files would do to the meshes of an endpoint.
 struct Planned {
     client: Client,
@@ -141,7 +130,7 @@ async fn planned(
     endpoint: &MeshEndpoint,
     environment: &dyn Environment,
 ) -> Result<Planned, Failure> {
-    let documents = parsed(&files::read(&files.files)?)?;
+    let documents = document::parse_all(&files::read(&files.files)).map_err(|found| invalid(&found))?;
     // Before anything is asked for by a name in them.
     document::check(&documents).map_err(|found| invalid(&found))?;
     let client = client(endpoint, environment)?;

@@ -198,7 +198,7 @@ impl Client {
         &self,
         path: &str,
         mark: char,
-        read: impl Fn(&Value) -> Result<(Vec<T>, Option<String>), String>,
+        read: impl Fn(&Value) -> Result<ask::Page<T>, String>,
     ) -> Result<Vec<T>, ClientError> {
         let mut all = Vec::new();
         let mut page = path.to_owned();
@@ -374,6 +374,16 @@ mod tests {
             assert!(error.is_usage && error.message.contains(message), "{url}: {error}");
         }
         assert_eq!(Client::new("http://127.0.0.1:7071/").expect("is one").url(), "http://127.0.0.1:7071");
+    }
+
+    #[tokio::test]
+    async fn names_that_no_address_can_hold_are_said_to_be() {
+        let client = Client::new("http://127.0.0.1:7071").expect("is one");
+        for name in [".", ".."] {
+            let key = Key::child("shop", Kind::VirtualService, name);
+            let error = client.describe(key, false).await.expect_err("is not asked for");
+            assert!(error.message.contains("nothing but dots"), "{error}");
+        }
     }
 
     #[test]

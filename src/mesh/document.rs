@@ -133,26 +133,29 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, Vec<Problem>> {
     if problems.is_empty() { Ok(documents) } else { Err(problems) }
 }
 
-/// A file for [`validate_all`].
+/// A file as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
     /// As the user named it.
     pub file: String,
-    /// What is in it.
-    pub text: String,
+    /// What is in it, or why that cannot be read.
+    pub text: Result<String, String>,
+}
+
+/// Reads the documents of all files.
+///
+/// # Errors
+/// Everything that is wrong in any of them.
+pub fn parse_all(files: &[Text]) -> Result<Vec<Document>, Vec<Problem>> {
+    let (documents, problems) = recognised_all(files);
+    if problems.is_empty() { Ok(documents) } else { Err(problems) }
 }
 
 /// Everything that is wrong with files that shall be loaded together into a mesh, by file and place. While something is
 /// wrong with a document by itself, references are not looked at: what it describes would seem to be missing.
 #[must_use]
 pub fn validate_all(state: &MeshState, files: &[Text], context: &OpContext) -> Vec<Problem> {
-    let mut documents = Vec::new();
-    let mut problems = Vec::new();
-    for Text { file, text } in files {
-        let (found, wrong) = recognised(file, text);
-        documents.extend(found);
-        problems.extend(wrong);
-    }
+    let (documents, mut problems) = recognised_all(files);
     let planned = if problems.is_empty() {
         plan(state, &documents, true, context, String::new).map(drop)
     } else {
@@ -161,6 +164,20 @@ pub fn validate_all(state: &MeshState, files: &[Text], context: &OpContext) -> V
     problems.extend(planned.err().unwrap_or_default());
     problems.sort();
     problems
+}
+
+fn recognised_all(files: &[Text]) -> (Vec<Document>, Vec<Problem>) {
+    let mut documents = Vec::new();
+    let mut problems = Vec::new();
+    for Text { file, text } in files {
+        let (found, wrong) = match text {
+            Ok(text) => recognised(file, text),
+            Err(why) => (Vec::new(), vec![Problem { file: file.clone(), position: None, message: why.clone() }]),
+        };
+        documents.extend(found);
+        problems.extend(wrong);
+    }
+    (documents, problems)
 }
 
 /// The documents of a file that can be read, and what is wrong with the others.

@@ -5,5 +5,6 @@
 )]
 
 mod mesh;
+mod mesh_cli;
 mod mesh_store;
 mod proxy;

@@ -1,6 +1,5 @@
 //! Mesh files as given: files, directories of them, standard input.
 
-use super::Failure;
 use crate::mesh::document::{FILE_MAX, Text};
 use std::fs::File;
 use std::io::Read;
@@ -9,53 +8,49 @@ use std::path::{Path, PathBuf};
 /// What a directory is searched for.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Reads all files, in the order given; those of a directory by name.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Text>, Failure> {
+/// Reads all files, in the order given; those of a directory by name. What cannot be read says so in its place.
+pub(super) fn read(paths: &[PathBuf]) -> Vec<Text> {
     let mut texts = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            texts.push(text("stdin".to_owned(), std::io::stdin())?);
+            texts.push(Text { file: "stdin".to_owned(), text: text(std::io::stdin()) });
             continue;
         }
-        for path in expand(path)? {
-            let file = File::open(&path).map_err(|error| unreadable(&path.display().to_string(), &error))?;
-            texts.push(text(path.display().to_string(), file)?);
+        match expand(path) {
+            Ok(files) => texts.extend(files.iter().map(|path| {
+                let text = File::open(path).map_err(|error| unreadable(&error)).and_then(text);
+                Text { file: path.display().to_string(), text }
+            })),
+            Err(why) => texts.push(Text { file: path.display().to_string(), text: Err(why) }),
         }
     }
-    Ok(texts)
+    texts
 }
 
 /// The file, or the mesh files of the directory.
-fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn expand(path: &Path) -> Result<Vec<PathBuf>, String> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let name = path.display().to_string();
-    let entries = std::fs::read_dir(path).map_err(|error| unreadable(&name, &error))?;
+    let entries = std::fs::read_dir(path).map_err(|error| unreadable(&error))?;
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     found.retain(|path| EXTENSIONS.iter().any(|known| path.extension().is_some_and(|extension| extension == *known)));
     found.sort();
-    if found.is_empty() {
-        return Err(Failure::new(format!("{name}: no mesh files (*.yaml, *.yml, *.json) here")).usage());
-    }
-    Ok(found)
+    if found.is_empty() { Err("no mesh files (*.yaml, *.yml, *.json) here".to_owned()) } else { Ok(found) }
 }
 
-fn text(file: String, source: impl Read) -> Result<Text, Failure> {
+fn text(source: impl Read) -> Result<String, String> {
     let mut bytes = Vec::new();
-    // One more than allowed, so that the parser sees that there is more.
+    // One byte more than allowed tells that there is more.
     let limit = u64::try_from(FILE_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    source.take(limit).read_to_end(&mut bytes).map_err(|error| unreadable(&file, &error))?;
-    // Cutting may have split a character: that must not be taken for a wrong encoding.
+    source.take(limit).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    // First, because cutting may have split a character.
     if bytes.len() > FILE_MAX {
-        return Err(Failure::new(format!("{file}: the file is larger than {FILE_MAX} bytes")).usage());
+        return Err(format!("the file is larger than {FILE_MAX} bytes"));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Text { file, text }),
-        Err(_) => Err(Failure::new(format!("{file}: is not UTF-8 text")).usage()),
-    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
 }
 
-fn unreadable(name: &str, error: &std::io::Error) -> Failure {
-    Failure::new(format!("{name}: cannot be read: {error}")).usage()
+fn unreadable(error: &std::io::Error) -> String {
+    format!("cannot be read: {error}")
 }

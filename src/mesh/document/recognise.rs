@@ -22,6 +22,9 @@ const BY_NAME: [Kind; 7] = [
 /// What describe outputs add and a client may say, but a resource does not keep.
 const DROPPED: [&str; 4] = ["metadata", "status", "clientToken", "meshOwner"];
 
+/// Longest member, in characters, that is compared with known ones.
+const LIKENESS_MAX: usize = 40;
+
 /// Recognises one document.
 pub(super) fn document(file: &Arc<str>, placed: Placed) -> Result<Document, Vec<Mistake>> {
     let start = placed.start;
@@ -86,13 +89,17 @@ fn no_resource(object: &Map<String, Value>, places: &BTreeMap<String, Position>,
     )
 }
 
-/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be offered in place of the other.
-const ALIKE: f64 = 0.85;
-
-/// `; did you mean spec?`, or nothing when no known name is near.
+/// `; did you mean spec?`, or nothing when no known name is a slip or two away. Other measures of likeness would take
+/// `route` for `routeName`.
 fn meant(member: &str, known: &[&str]) -> String {
-    let alike = known.iter().map(|known| (strsim::jaro_winkler(&member.to_lowercase(), &known.to_lowercase()), known));
-    let nearest = alike.filter(|(alike, _)| *alike >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0));
+    let length = member.chars().count();
+    // Far longer than any known name: the distance would only cost time and memory.
+    if length > LIKENESS_MAX {
+        return String::new();
+    }
+    let (member, slips) = (member.to_lowercase(), (length / 4).clamp(1, 2));
+    let distances = known.iter().map(|known| (strsim::damerau_levenshtein(&member, &known.to_lowercase()), known));
+    let nearest = distances.filter(|(distance, _)| *distance <= slips).min_by_key(|(distance, _)| *distance);
     nearest.map(|(_, near)| format!("; did you mean {near}?")).unwrap_or_default()
 }
 

@@ -176,7 +176,8 @@ fn all_documents_are_told_of_at_once() {
 /// Problems of texts as files `f0`, `f1`, …, loaded together.
 fn problems_of(present: &MeshState, texts: &[&str]) -> Vec<String> {
     let named = texts.iter().enumerate();
-    let texts: Vec<Text> = named.map(|(at, text)| Text { file: format!("f{at}"), text: (*text).to_owned() }).collect();
+    let texts: Vec<Text> =
+        named.map(|(at, text)| Text { file: format!("f{at}"), text: Ok((*text).to_owned()) }).collect();
     validate_all(present, &texts, &context()).iter().map(ToString::to_string).collect()
 }
 

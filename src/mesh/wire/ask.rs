@@ -7,6 +7,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
+/// One page of a list, and the token of the next.
+pub type Page<T> = (Vec<T>, Option<String>);
+
 /// What the AWS SDKs leave as it is in a name within a path or a query (RFC 3986, "unreserved").
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -78,11 +81,11 @@ pub fn resource(key: &Key, body: &Value, raw: Value, spec: Spec) -> Resource {
     }
 }
 
-/// Names in a list output, and the token of the next page.
+/// Names in a list output.
 ///
 /// # Errors
 /// Says which member is missing.
-pub fn names(kind: Kind, body: &Value) -> Result<(Vec<String>, Option<String>), String> {
+pub fn names(kind: Kind, body: &Value) -> Result<Page<String>, String> {
     let items = body[kind.plural()].as_array().ok_or_else(|| format!("no {}", kind.plural()))?;
     let names: Option<Vec<String>> =
         items.iter().map(|item| item[kind.name_member()].as_str().map(str::to_owned)).collect();
@@ -90,11 +93,11 @@ pub fn names(kind: Kind, body: &Value) -> Result<(Vec<String>, Option<String>), 
     Ok((names, next_token(body)))
 }
 
-/// Tags in the output of `ListTagsForResource`, and the token of the next page.
+/// Keys and values in the output of `ListTagsForResource`.
 ///
 /// # Errors
 /// Says which member is missing.
-pub fn tags(body: &Value) -> Result<(Vec<(String, String)>, Option<String>), String> {
+pub fn tags(body: &Value) -> Result<Page<(String, String)>, String> {
     let items = body["tags"].as_array().ok_or("no tags")?;
     let tags: Option<Vec<(String, String)>> = items
         .iter()
