@@ -62,6 +62,20 @@ pub enum Command {
         /// Why, for the audit trail.
         reason: String,
     },
+    /// Agree to go on, at an approval step.
+    Approve {
+        /// Name among `from` in which the actor speaks; the actor's own when absent.
+        person: Option<String>,
+        /// Why, for the audit trail.
+        reason: String,
+    },
+    /// Disagree, at an approval step: weight to 0 and end.
+    Reject {
+        /// Name among `from` in which the actor speaks; the actor's own when absent.
+        person: Option<String>,
+        /// Why, for the audit trail.
+        reason: String,
+    },
     /// Weight to 0 and end.
     Abort {
         /// Why, for the audit trail.
@@ -78,6 +92,8 @@ impl Command {
             Self::Pause { .. } => "pause",
             Self::Resume => "resume",
             Self::Promote { .. } => "promote",
+            Self::Approve { .. } => "approve",
+            Self::Reject { .. } => "reject",
             Self::Abort { .. } => "abort",
         }
     }
@@ -92,6 +108,9 @@ pub struct Start {
     pub revision: Option<String>,
     /// The route as read just before.
     pub route: RouteReading,
+    /// Index of the step to begin with: 0, or the step that failed when this is a retry.
+    #[serde(default)]
+    pub first_step: usize,
     /// The highest generation that any rollout of this route has used so far.
     pub last_generation: u64,
 }
@@ -108,6 +127,14 @@ pub struct Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.name, self.via)
+    }
+}
+
+impl Actor {
+    /// Whether somebody checked that they are who they say: on loopback names are only claimed.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.via != "os_user"
     }
 }
 
@@ -148,23 +175,28 @@ impl RouteReading {
     /// A node's weight; 0 when it is no target.
     #[must_use]
     pub fn weight_of(&self, node: &str) -> u32 {
-        self.targets.iter().filter(|(name, _)| name == node).map(|(_, weight)| weight).sum()
+        let weights = self.targets.iter().filter(|(name, _)| name == node).map(|(_, weight)| *weight);
+        weights.fold(0, u32::saturating_add)
     }
 
     /// The sum of all weights.
     #[must_use]
     pub fn total(&self) -> u32 {
-        self.targets.iter().map(|(_, weight)| weight).sum()
+        self.targets.iter().map(|(_, weight)| *weight).fold(0, u32::saturating_add)
     }
 
-    /// A node's share of the total, rounded to whole percents, which is what a rollout writes. 0 when nothing has weight.
+    /// A node's share of the total, rounded to whole percents, which is what a rollout writes; but 0 only for none at
+    /// all and 100 only for everything, so that a trickle is not taken for an end. 0 when nothing has weight.
     #[must_use]
     pub fn percent_of(&self, node: &str) -> u8 {
-        let total = u64::from(self.total());
-        if total == 0 {
+        let (own, total) = (u64::from(self.weight_of(node)), u64::from(self.total()));
+        if own == 0 {
             return 0;
         }
-        u8::try_from((u64::from(self.weight_of(node)) * 100 + total / 2) / total).unwrap_or(100)
+        if own >= total {
+            return 100;
+        }
+        u8::try_from(((own * 100 + total / 2) / total).clamp(1, 99)).unwrap_or(99)
     }
 }
 

@@ -2,19 +2,19 @@
 
 use super::effect::{Effect, EffectId};
 use super::event::Input;
-use super::gate::weight_step;
+use super::gate::weight_index;
 use super::state::{Ending, EndingKind, Next, Pause, PauseCause, Phase, State};
 use crate::base::fault::Fault;
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{Plan, Step};
 
 /// A write that has not settled by then is written anew. Longer than the request timeout of `traffic` with its retries,
 /// so that the answer of a healthy but slow mesh still counts.
 const REWRITE_AFTER: Millis = Millis::from_seconds(20);
-/// How long the end's weights must have been read back unchanged. Longer than the request timeout of `traffic`
-/// (5 s), so that a write that timed out on its way cannot land after the end.
-const SETTLE: Millis = Millis::from_seconds(6);
+/// From the end's weights being accepted to the reading that may end the rollout: the request timeout of `traffic`
+/// (5 s) and that of a reading (3 s), so that a write that timed out on its way cannot land unseen.
+const SETTLE: Millis = Millis::from_seconds(8);
 /// Pause between tries of a write that was refused for good: a person has to act first, and may be watching.
 const RETRY_WHEN_STUCK: Millis = Millis::from_seconds(10);
 
@@ -51,45 +51,74 @@ impl<'a> Moves<'a> {
             self.state.evidence.open_block(self.state.at);
         }
         self.state.wanted = share;
-        self.state.generation += 1;
-        let number = u8::try_from(self.effects.len()).unwrap_or(u8::MAX);
-        let id = EffectId { rollout: self.state.id.clone(), seq: self.state.seq, n: number };
+        // Saturates for the sake of totality: the number an endpoint remembers is a stranger's input.
+        self.state.generation = self.state.generation.saturating_add(1);
+        let id = EffectId { rollout: self.state.id.clone(), seq: self.state.seq, n: 0 };
+        // One write for each input: what this very input wanted a moment ago must not be carried out as well.
+        self.effects.clear();
         self.state.pending.clear();
         self.state.pending.insert(id.clone(), share);
         let effect = Effect::set_weights(self.plan, self.state.weights(), self.state.generation, urgent);
         self.effects.push((id, effect));
     }
 
-    /// Writes the share that is wanted once more; the phase goes on.
-    pub(super) fn put_back(&mut self) {
+    /// Writes the share that is wanted once more, after someone raised it: the step is set up and verified anew.
+    pub(super) fn put_back(&mut self, step: usize) {
+        let Some(step) = weight_index(self.plan, step) else {
+            // At an approval before any weight: nothing to set up anew.
+            return self.write(self.state.wanted);
+        };
+        if self.state.is_withdrawn() {
+            return self.write_withdrawal(step);
+        }
         self.write(self.state.wanted);
+        let until = self.at().plus(self.plan.verify.timeout);
+        self.phase(Phase::Shifting { step, until });
     }
 
-    /// Takes up a step: writes its weights. A step beyond the last ends the rollout well.
+    /// Takes up a step: writes its weights, or asks people. A step beyond the last ends the rollout well.
     pub(super) fn shift_to(&mut self, step: usize) {
-        let Some(wanted) = weight_step(self.plan, step).map(|step| step.weight) else {
-            return self.finish_well();
-        };
         self.state.paused = None;
-        self.write(wanted);
+        self.state.approvals.clear();
+        match self.plan.steps.get(step) {
+            None => self.finish_well(),
+            Some(Step::Weight(wanted)) => self.shift_to_weight(step, wanted.weight),
+            Some(Step::Approval(approval)) => {
+                let until = self.at().plus(approval.timeout);
+                self.phase(Phase::AwaitingApproval { step, until });
+            }
+        }
+        // From one step straight to another is a new phase too.
+        self.state.phase_since = self.at();
+    }
+
+    fn shift_to_weight(&mut self, step: usize, share: Percent) {
+        self.write(share);
         // The silence clock starts with the exposure, not with whatever came before it.
         self.state.last_live_at = self.at();
         let until = self.at().plus(self.plan.verify.timeout);
         self.phase(Phase::Shifting { step, until });
     }
 
+    /// Takes up a step after its weight was, or may have been, changed: at an approval the weight before it comes first.
+    pub(super) fn take_up(&mut self, step: usize) {
+        self.shift_to(weight_index(self.plan, step).unwrap_or(step));
+    }
+
     /// All the traffic is where it should stay: watch that it does, then end.
     pub(super) fn finish_well(&mut self) {
         self.state.paused = None;
         let reason = "every step passed".to_owned();
-        self.state.ending = Some(Ending { kind: EndingKind::Succeeded, reason, decided_at: self.at() });
+        let at_step = self.state.step_index();
+        self.state.ending = Some(Ending { kind: EndingKind::Succeeded, reason, decided_at: self.at(), at_step });
         self.hold();
     }
 
     /// Weight 0 in this very input: needs no gate, approval, metric or notifier.
     pub(super) fn roll_back(&mut self, kind: EndingKind, reason: String) {
         self.state.paused = None;
-        self.state.ending = Some(Ending { kind, reason, decided_at: self.at() });
+        let at_step = self.state.step_index().or_else(|| self.state.ending.as_ref().and_then(|ending| ending.at_step));
+        self.state.ending = Some(Ending { kind, reason, decided_at: self.at(), at_step });
         self.write_zero();
     }
 
@@ -111,10 +140,15 @@ impl<'a> Moves<'a> {
         }
     }
 
+    /// Whether a write of the end's weights, begun with the hold, has been under way for too long.
+    pub(super) fn hold_is_stalled(&self, until: Timestamp) -> bool {
+        !self.state.pending.is_empty() && self.at().since(until).0 + SETTLE.0 >= REWRITE_AFTER.0
+    }
+
     /// Begins (again) to watch that the end's weights stay.
     pub(super) fn hold(&mut self) {
         let until = self.at().plus(SETTLE);
-        self.phase(Phase::Holding { until, confirmed: false });
+        self.phase(Phase::Holding { until });
     }
 
     /// The end.
@@ -129,7 +163,11 @@ impl<'a> Moves<'a> {
     }
 
     pub(super) fn stuck(&mut self, fault: Fault) {
-        self.state.trouble = Some(format!("taking the traffic off the release was refused: {}", fault.message));
+        let what = match self.state.wanted {
+            Percent::ZERO => "taking the traffic off the release",
+            _ => "keeping all the traffic on the release",
+        };
+        self.state.trouble = Some(format!("{what} was refused: {}", fault.message));
         let until = self.at().plus(RETRY_WHEN_STUCK);
         self.phase(Phase::Stuck { fault, until });
     }
@@ -140,16 +178,30 @@ impl<'a> Moves<'a> {
     }
 
     /// Pauses and takes the traffic off the canary; the step is taken up again later. Silence does not replace another
-    /// pause: it ends by itself, and a pause that waits for a person must not.
+    /// pause, since it ends by itself and a pause that waits for a person must not; nor does a spent budget replace
+    /// failing gates, since it ends with `resume` and they must not.
     pub(super) fn withdraw(&mut self, step: usize, cause: PauseCause, reason: String) {
+        // Approvals were given for a weight that is no longer there.
+        self.state.approvals.clear();
+        let step = weight_index(self.plan, step).unwrap_or(step);
         match &mut self.state.paused {
-            Some(pause) if cause == PauseCause::NoData && pause.cause != PauseCause::NoData => {
+            Some(pause)
+                if pause.cause == PauseCause::GateFailed
+                    || cause == PauseCause::NoData && pause.cause != PauseCause::NoData =>
+            {
                 pause.reason = format!("{}; then {reason}", pause.reason);
             }
             _ => self.pause(step, cause, reason),
         }
+        if self.state.wanted != Percent::ZERO {
+            self.write_withdrawal(step);
+        }
+    }
+
+    /// Writes a withdrawal's weight 0 (again, under a new generation).
+    pub(super) fn write_withdrawal(&mut self, step: usize) {
         self.write(Percent::ZERO);
-        let until = self.at().plus(self.plan.verify.timeout);
+        let until = self.at().plus(REWRITE_AFTER);
         self.phase(Phase::Shifting { step, until });
     }
 

@@ -29,7 +29,7 @@ pub fn begin(plan: &Plan, id: RolloutId, input: &Input) -> Result<Begun, Refusal
     check_target(plan, start, canary)?;
     let state = first_state(plan, id, input, start, actor, canary);
     let mut moves = Moves::new(plan, &state, input);
-    moves.shift_to(0);
+    moves.shift_to(start.first_step.min(plan.steps.len().saturating_sub(1)));
     Ok((moves.state, moves.effects))
 }
 
@@ -47,11 +47,15 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         started_at: input.at,
         wanted: Percent::ZERO,
         generation: start.last_generation,
+        first_generation: start.last_generation,
+        approvals: Vec::new(),
         pending: std::collections::BTreeMap::new(),
+        written: None,
         evidence: Evidence::new(start.route.version, input.at),
         last_live_at: input.at,
         ending: None,
         budget_grants: 0,
+        overruled: false,
         trouble: None,
     }
 }
@@ -70,6 +74,14 @@ fn stable_slot(plan: &Plan, route: &RouteReading) -> Result<Slot, Refusal> {
                 ),
             });
         }
+    }
+    if let Some(node) =
+        plan.versions.iter().find(|node| route.targets.iter().filter(|(name, _)| name == *node).count() > 1)
+    {
+        return Err(Refusal {
+            message: format!("`{node}` is a target of the route {} more than once", plan.route),
+            hint: format!("a rollout needs one target for each version; the route has: {}", targets_text(route)),
+        });
     }
     if let Some((node, weight)) = route.targets.iter().find(|(node, weight)| *weight > 0 && plan.slot(node).is_none()) {
         return Err(Refusal {

@@ -40,16 +40,26 @@ pub struct State {
     pub wanted: Percent,
     /// Number of the last write to the route.
     pub generation: u64,
+    /// The same before its first write.
+    #[serde(default)]
+    pub first_generation: u64,
     /// Effects that were committed and not settled yet.
     pub pending: BTreeMap<EffectId, Percent>,
+    /// The last write that was answered with a version: a reading from before it says nothing any more.
+    pub written: Option<Written>,
     /// Counts to judge by.
     pub evidence: Evidence,
     /// When the data plane was last heard.
     pub last_live_at: Timestamp,
+    /// Who has approved the present step, each person once.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
     /// Set once its end is decided.
     pub ending: Option<Ending>,
     /// How often a person resumed after the blast-radius budget was spent: each time grants it once more.
     pub budget_grants: u64,
+    /// Whether a person gave it all the traffic against gates that failed: they no longer end it.
+    pub overruled: bool,
     /// The last thing worth telling a person that went wrong without ending it.
     pub trouble: Option<String>,
 }
@@ -68,7 +78,8 @@ impl State {
             Phase::Shifting { step, .. }
             | Phase::Verifying { step, .. }
             | Phase::Baking { step, .. }
-            | Phase::Judging { step, .. } => Some(step),
+            | Phase::Judging { step, .. }
+            | Phase::AwaitingApproval { step, .. } => Some(step),
             Phase::RollingBack { .. }
             | Phase::Holding { .. }
             | Phase::Succeeded
@@ -76,6 +87,18 @@ impl State {
             | Phase::Aborted
             | Phase::Stuck { .. } => None,
         }
+    }
+
+    /// Whether it is at a step whose traffic was taken off the canary, to be taken up again: steps themselves are never 0.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        // Before the first weight there is nothing to withdraw.
+        self.step_index().is_some() && self.wanted == Percent::ZERO && self.generation_began()
+    }
+
+    /// Whether it has written any weights yet.
+    const fn generation_began(&self) -> bool {
+        self.generation > self.first_generation
     }
 
     /// Whether nothing will happen to it any more. A stuck one is not finished: it is retried until it works.
@@ -117,6 +140,13 @@ pub enum Phase {
         /// End of `max`; then `on_inconclusive`.
         until: Timestamp,
     },
+    /// At an approval: the weight stays until people say yes.
+    AwaitingApproval {
+        /// Index into the plan's steps.
+        step: usize,
+        /// The approval's `on_timeout` when they did not by then.
+        until: Timestamp,
+    },
     /// Weight 0 is being written.
     RollingBack {
         /// Written anew, under a new generation, when not settled by then.
@@ -124,10 +154,8 @@ pub enum Phase {
     },
     /// The end's weights are written; read back until no late write can undo them.
     Holding {
-        /// Finished when they matched until then.
+        /// Finished by the first reading from then on that matches. Time alone ends nothing.
         until: Timestamp,
-        /// Whether a reading has matched since the hold began.
-        confirmed: bool,
     },
     /// The release has all the traffic.
     Succeeded,
@@ -135,13 +163,35 @@ pub enum Phase {
     RolledBack,
     /// The release has none, by a person.
     Aborted,
-    /// Weight 0 was refused. Tried again for ever; a person is needed.
+    /// The end's weights were refused for good. Tried again for ever; a person is needed.
     Stuck {
         /// What the mesh says.
         fault: Fault,
         /// Next try.
         until: Timestamp,
     },
+}
+
+/// A write that took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The route's version from then on.
+    pub version: u64,
+    /// When the answer came.
+    pub at: Timestamp,
+}
+
+/// One person's yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The name among `from`.
+    pub person: String,
+    /// Who said it.
+    pub actor: Actor,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
 }
 
 /// Why nobody advances it.
@@ -173,6 +223,8 @@ pub enum PauseCause {
     GateFailed,
     /// The weights were not seen in force, and the policy says `on_timeout: pause`.
     VerifyTimeout,
+    /// Nobody approved in time, and the approval says `on_timeout: pause`.
+    ApprovalTimeout,
 }
 
 /// How it ends, and why.
@@ -184,6 +236,9 @@ pub struct Ending {
     pub reason: String,
     /// When that was decided.
     pub decided_at: Timestamp,
+    /// Index of the step that it was at, for a retry.
+    #[serde(default)]
+    pub at_step: Option<usize>,
 }
 
 /// Which end.

@@ -4,7 +4,12 @@
     reason = "a helper of a test that cannot go on says so by panicking, like the test itself"
 )]
 
+mod crash;
+mod golden;
+mod kit;
 mod mesh;
 mod mesh_cli;
 mod mesh_store;
 mod proxy;
+mod runner;
+mod store;

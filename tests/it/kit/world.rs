@@ -1,0 +1,245 @@
+//! A mesh and a data plane in memory: one route, one proxy, and whatever goes wrong with them.
+
+use super::{BEGINNING, fresh_route};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tidegate::base::fault::Fault;
+use tidegate::base::ids::RouteRef;
+use tidegate::base::time::Timestamp;
+use tidegate::clock::Clock;
+use tidegate::judge::Counts;
+use tidegate::policy::plan::Plan;
+use tidegate::ports::{LiveCounts, Policies, PolicyFault, Traffic};
+use tidegate::rollout::effect::Effect;
+use tidegate::rollout::event::{LiveReading, ProxyCounts, RouteReading, VersionCounts};
+
+/// Time that moves when it is told to.
+pub(crate) struct HandClock(pub(crate) AtomicI64);
+
+impl HandClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(BEGINNING.0)))
+    }
+
+    pub(crate) fn pass(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// What becomes of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Done.
+    Done,
+    /// Done, and the answer is lost.
+    Unheard,
+    /// Refused for good.
+    Refused,
+    /// Not done, and it may pass.
+    Busy,
+    /// Times out now and lands so many seconds later.
+    LandsAfter(i64),
+    /// No answer, ever.
+    Hangs,
+    /// A defect of the adapter.
+    Panics,
+}
+
+/// How the world behaves, second by second since the beginning.
+pub(crate) struct Ways {
+    /// Write of a share for the canary.
+    pub(crate) write: Box<dyn Fn(i64, u8) -> Answer + Send + Sync>,
+    /// From when on the canary fails every request.
+    pub(crate) bad_from: Option<i64>,
+    /// Whether the proxy reports.
+    pub(crate) reports: Box<dyn Fn(i64) -> bool + Send + Sync>,
+    /// How long a reading of the route takes on its way back.
+    pub(crate) slow_read: std::time::Duration,
+    /// Whether the mesh numbers the versions of a route.
+    pub(crate) versions: bool,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self {
+            write: Box::new(|_, _| Answer::Done),
+            bad_from: None,
+            reports: Box::new(|_| true),
+            slow_read: std::time::Duration::ZERO,
+            versions: true,
+        }
+    }
+}
+
+/// A write that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub(crate) generation: u64,
+    pub(crate) share: u8,
+}
+
+pub(crate) struct Inside {
+    pub(crate) route: RouteReading,
+    /// Every call that was made, in order.
+    pub(crate) calls: Vec<Arrived>,
+    generation: u64,
+    late: Vec<(Timestamp, Arrived)>,
+    counted: BTreeMap<u64, VersionCounts>,
+}
+
+/// The mesh, the data plane, and the policies.
+pub(crate) struct World {
+    clock: Arc<dyn Clock>,
+    ways: Ways,
+    plan: Plan,
+    inside: Mutex<Inside>,
+}
+
+impl World {
+    pub(crate) fn new(clock: Arc<dyn Clock>, plan: Plan, ways: Ways) -> Arc<Self> {
+        let route = fresh_route(7);
+        let inside = Inside { route, calls: vec![], generation: 0, late: vec![], counted: BTreeMap::new() };
+        Arc::new(Self { clock, ways, plan, inside: Mutex::new(inside) })
+    }
+
+    pub(crate) fn seconds(&self) -> i64 {
+        (self.clock.now().0 - BEGINNING.0) / 1000
+    }
+
+    /// What is inside, late arrivals included.
+    pub(crate) fn inside(&self) -> MutexGuard<'_, Inside> {
+        let mut inside = self.inside.lock().expect("no test panics with it");
+        let now = self.clock.now();
+        let (due, late) = std::mem::take(&mut inside.late).into_iter().partition(|(at, _)| *at <= now);
+        inside.late = late;
+        let due: Vec<(Timestamp, Arrived)> = due;
+        for (_, write) in due {
+            // A plain endpoint has no generations: a late write wins.
+            inside.land(write.share);
+        }
+        inside
+    }
+
+    pub(crate) fn canary(&self) -> u8 {
+        self.inside().route.percent_of("v2")
+    }
+
+    /// Someone else writes the route.
+    pub(crate) fn meddle(&self, share: u8) {
+        self.inside().land(share);
+    }
+
+    fn write(&self, effect: &Effect) -> Result<u64, Fault> {
+        let Effect::SetWeights { canary, stable, generation, .. } = effect;
+        assert_eq!((canary.0.as_str(), stable.0.as_str(), canary.1 + stable.1), ("v2", "v1", 100), "{effect:?}");
+        let write = Arrived { generation: *generation, share: canary.1 };
+        let answer = (self.ways.write)(self.seconds(), canary.1);
+        let now = self.clock.now();
+        let mut inside = self.inside();
+        inside.calls.push(write.clone());
+        match answer {
+            Answer::Refused => Err(Fault::permanent("app mesh", "refused")),
+            Answer::Busy => Err(Fault::transient("app mesh", "busy")),
+            Answer::LandsAfter(seconds) => {
+                inside.late.push((Timestamp(now.0 + seconds * 1000), write));
+                Err(Fault::unknown("app mesh", "no answer"))
+            }
+            Answer::Done | Answer::Unheard | Answer::Hangs | Answer::Panics => {
+                if write.generation < inside.generation {
+                    return Err(Fault::permanent("app mesh", "stale generation"));
+                }
+                inside.generation = write.generation;
+                inside.land(write.share);
+                match answer {
+                    Answer::Unheard => Err(Fault::unknown("app mesh", "no answer")),
+                    _ => Ok(inside.route.version),
+                }
+            }
+        }
+    }
+}
+
+impl Inside {
+    fn land(&mut self, share: u8) {
+        let targets = vec![("v1".to_owned(), u32::from(100 - share)), ("v2".to_owned(), u32::from(share))];
+        self.route = RouteReading { version: self.route.version + 1, targets };
+    }
+
+    /// A second's requests, a thousand.
+    fn serve(&mut self, bad: bool) {
+        let (version, share) = (self.route.version, u64::from(self.route.percent_of("v2")));
+        let share_ppm = u32::try_from(share * 10_000).expect("at most a million");
+        let entry = VersionCounts { version, share_ppm, counts: Counts::default() };
+        self.counted.entry(version).or_insert(entry).counts.add(&Counts {
+            canary_requests: share * 10,
+            canary_errors: if bad { share * 10 } else { 0 },
+            stable_requests: (100 - share) * 10,
+            stable_errors: 0,
+        });
+    }
+}
+
+#[async_trait]
+impl Traffic for World {
+    async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault> {
+        assert_eq!(*route, self.plan.route);
+        let (mut route, generation) = {
+            let inside = self.inside();
+            (inside.route.clone(), inside.generation)
+        };
+        if !self.ways.versions {
+            route.version = 0;
+        }
+        if !self.ways.slow_read.is_zero() {
+            tokio::time::sleep(self.ways.slow_read).await;
+        }
+        Ok((route, generation))
+    }
+
+    async fn set_weights(&self, write: &Effect) -> Result<u64, Fault> {
+        let Effect::SetWeights { canary, .. } = write;
+        match (self.ways.write)(self.seconds(), canary.1) {
+            Answer::Hangs => std::future::pending().await,
+            Answer::Panics => panic!("a defect of the adapter"),
+            _ => self.write(write).map(|version| if self.ways.versions { version } else { 0 }),
+        }
+    }
+}
+
+#[async_trait]
+impl LiveCounts for World {
+    async fn read(&self, _: &RouteRef, _: &str, _: &str) -> Result<LiveReading, Fault> {
+        let reports = (self.ways.reports)(self.seconds());
+        let bad = self.ways.bad_from.is_some_and(|second| second <= self.seconds());
+        let mut inside = self.inside();
+        inside.serve(bad);
+        let versions = inside.counted.values().copied().collect();
+        let proxies = match reports {
+            true => vec![ProxyCounts { proxy: "p1".into(), versions }],
+            false => vec![],
+        };
+        Ok(LiveReading { proxies })
+    }
+}
+
+#[async_trait]
+impl Policies for World {
+    async fn plan(&self, name: &str) -> Result<Plan, PolicyFault> {
+        match name == self.plan.name {
+            true => Ok(self.plan.clone()),
+            false => Err(PolicyFault::NotFound { name: name.into(), known: String::new() }),
+        }
+    }
+
+    async fn all(&self) -> Result<Vec<(String, Result<Plan, String>)>, Fault> {
+        Ok(vec![(self.plan.name.clone(), Ok(self.plan.clone()))])
+    }
+}
