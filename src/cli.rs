@@ -6,6 +6,7 @@
 pub mod args;
 mod journal;
 mod local;
+mod mesh;
 mod output;
 mod policy;
 mod rollout;
@@ -94,6 +95,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::Local(options) => in_runtime(local::local(options, output, &environment)),
         Verb::Rollout(command) => in_small_runtime(rollout::run(command, output, &environment)),
         Verb::Policy(command) => policy::run(&command, output),
+        Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),
         Verb::Journal(command) => in_small_runtime(journal::run(command, output)),
         Verb::Health(server) => in_small_runtime(rollout::health(server, output, &environment)),
     }

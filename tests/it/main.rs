@@ -8,6 +8,7 @@ mod crash;
 mod golden;
 mod kit;
 mod mesh;
+mod mesh_cli;
 mod mesh_store;
 mod proxy;
 mod runner;

@@ -121,6 +121,8 @@ pub(crate) const MATRIX: &[Row] = &[
             "mesh::model",
             "mesh::validate",
             "mesh::document",
+            "mesh::client",
+            "mesh::ops::OpContext",
             "api::wire",
             "api::client",
             "rollout::view",
@@ -132,7 +134,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "app",
             "demo",
         ],
-        "a client of the API; only `journal` reads the database, through app",
+        "a client of the APIs; a plan of mesh files needs its OpContext; only `journal` reads the database, through app",
     ),
     row(
         &["demo"],
