@@ -61,6 +61,11 @@ impl Failure {
     }
 }
 
+/// `1 step`, `2 steps`.
+pub(crate) fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 /// Parses the command line, runs the command, answers its exit code.
 #[must_use]
 pub fn main() -> ExitCode {

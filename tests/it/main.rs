@@ -11,5 +11,6 @@ mod mesh;
 mod mesh_cli;
 mod mesh_store;
 mod proxy;
+mod readme;
 mod runner;
 mod store;
