@@ -22,9 +22,9 @@ pub mod bounds;
 pub mod budget;
 pub mod combine;
 pub mod evidence;
-pub mod split;
 pub mod latency;
 pub mod points;
+pub mod split;
 pub mod verdict;
 mod wealth;
 

@@ -2,7 +2,7 @@
 //!
 //! An average of e-processes is one again *whatever their dependence*, and the same requests make errors and latencies.
 //! The product would need independence. With 0.65 on errors, three canary errors out of three at 10 % still suffice
-//! (5.109 + ln 0.65 > ln 100; gate.md section 7).
+//! (5.109 + ln 0.65 > ln 100).
 
 use super::wealth::log_sum_exp;
 

@@ -35,7 +35,7 @@ use super::{Counts, is_coin};
 use crate::base::histogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Quantiles of stable's latency at which thresholds are set (gate.md section 7).
+/// Quantiles of stable's latency at which thresholds are set.
 pub const QUANTILES: [f64; 6] = [0.50, 0.75, 0.90, 0.95, 0.99, 0.999];
 /// The same for people.
 pub const QUANTILE_NAMES: [&str; QUANTILES.len()] = ["p50", "p75", "p90", "p95", "p99", "p99.9"];

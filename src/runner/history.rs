@@ -32,7 +32,7 @@ impl Runner {
         self.parts().journal.position().await
     }
 
-    /// Changes after a position, oldest first, [`CATCH_UP`] at most. A rollout whose journal cannot be folded (written by
+    /// Changes after a position, oldest first, a thousand at most. A rollout whose journal cannot be folded (written by
     /// another engine) is shown as it stands, once.
     ///
     /// # Errors
