@@ -4,6 +4,13 @@
     reason = "a helper of a test that cannot go on says so by panicking, like the test itself"
 )]
 
+mod bad_input;
+mod cli;
+mod demo;
+mod faults;
+mod kill;
+mod kit;
 mod mesh;
 mod mesh_store;
 mod proxy;
+mod stop;
