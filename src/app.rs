@@ -92,6 +92,9 @@ impl StartupError {
             )),
             Self::Bind { flag, .. } => Some(format!("{flag} ADDRESS moves it")),
             Self::Files(_) => Some("correct the file; nothing was loaded".to_owned()),
+            Self::Store(OpenError::Failed { .. }) => {
+                Some("mend or move what is there, or give another directory with --data-dir".to_owned())
+            }
             Self::Store(_) | Self::Proxy(_) | Self::Fault(_) => None,
         }
     }

@@ -1,6 +1,6 @@
 //! A client of the API, for the command line and the demo.
 
-use super::wire::{Problem, USER_HEADER};
+use super::wire::{INVALID_POLICY, Problem, USER_HEADER};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -104,7 +104,10 @@ impl Client {
 
     fn problem(&self, status: u16, text: &str) -> ClientError {
         match serde_json::from_str::<Problem>(text) {
-            Ok(problem) => ClientError { message: problem.detail, hint: problem.hint, is_usage: false },
+            // A file that is not valid is the caller's, wherever it is read.
+            Ok(Problem { detail, hint, kind, .. }) => {
+                ClientError { message: detail, hint, is_usage: kind == INVALID_POLICY }
+            }
             Err(_) => {
                 let text: String = text.trim().chars().take(500).collect();
                 self.stranger(&format!("answered with status {status}: {text}"))
