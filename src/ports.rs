@@ -148,7 +148,8 @@ pub trait Journal: Send + Sync + 'static {
     async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<(), JournalError>;
     /// Writes one input of a rollout that exists.
     async fn commit(&self, commit: &Commit) -> Result<(), JournalError>;
-    /// Notes, before the call, that an effect is being carried out (again).
+    /// Notes, before the call, that an effect is being carried out (again). When this is refused as fenced, the call
+    /// must not be made.
     async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError>;
     /// Every rollout that is not finished.
     async fn live(&self) -> Result<Vec<Stored>, Fault>;
@@ -156,7 +157,7 @@ pub trait Journal: Send + Sync + 'static {
     async fn unsettled(&self, id: &RolloutId) -> Result<Vec<(EffectId, Effect)>, Fault>;
     /// One rollout.
     async fn get(&self, id: &RolloutId) -> Result<Option<Stored>, Fault>;
-    /// The newest rollouts, newest first.
+    /// Rollouts that are not finished, then finished ones; each newest first.
     async fn list(&self, limit: u32) -> Result<Vec<Stored>, Fault>;
     /// The highest write generation that any rollout of the route has used; 0 for none.
     async fn last_generation(&self, route: &RouteRef) -> Result<u64, Fault>;

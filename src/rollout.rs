@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod effect;
 pub mod event;
 pub mod evidence;
+pub mod explain;
 pub mod gate;
 mod moves;
 mod observe;

@@ -215,6 +215,15 @@ pub enum PolicyCommand {
     },
     /// Print the JSON Schema of policy files, for editors
     Schema,
+    /// Say in prose what a policy will do: steps, times, exposure, what its bounds cover
+    Explain {
+        /// Policy file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The route's traffic in requests per second, for times and exposure in numbers
+        #[arg(long, value_name = "REQUESTS_PER_S")]
+        rate: Option<f64>,
+    },
 }
 
 /// `tidegate journal …`.

@@ -1,8 +1,9 @@
-//! `tidegate policy lint|schema`.
+//! `tidegate policy lint|schema|explain`.
 
 use super::args::PolicyCommand;
 use super::{Ended, Failure, Output, WRONG_USAGE};
 use crate::policy;
+use crate::rollout::explain::explain;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,32 @@ pub(super) fn run(command: &PolicyCommand, output: Output) -> Ended {
             let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::new(error.to_string()))?;
             output.line(&text);
             Ok(0)
+        }
+        PolicyCommand::Explain { file, rate } => explain_file(file, *rate, output),
+    }
+}
+
+fn explain_file(path: &Path, rate: Option<f64>, output: Output) -> Ended {
+    if rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+        return Err(Failure::new("--rate must be a number above 0").hint("for example --rate 200").usage());
+    }
+    let name = path.display().to_string();
+    let text = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    match policy::compile(&name, &String::from_utf8_lossy(&text)) {
+        Ok(compiled) => {
+            let prose = explain(&compiled.plan, rate);
+            if output.is_json() {
+                output.json(&json!({"policy": compiled.plan.name, "text": prose, "plan": compiled.plan}));
+            } else {
+                output.line(prose.trim_end());
+            }
+            Ok(0)
+        }
+        Err(problems) => {
+            for problem in &problems {
+                output.remark(&format!("error: {problem}"));
+            }
+            Err(Failure::new(format!("{name} is not valid")).usage())
         }
     }
 }

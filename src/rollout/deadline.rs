@@ -1,24 +1,39 @@
 //! When a rollout needs attention by itself. Derived from the state, never stored as an effect.
 
+use super::gate::on_inconclusive;
 use super::state::{Phase, State};
 use super::step::due_at;
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{OnInconclusive, Plan};
 
 /// Time between readings of the data plane and the route while the canary has weight: gate.md's tick.
 const READING: Millis = Millis::from_seconds(1);
 /// While nothing but drift can happen.
 const SLOW_READING: Millis = Millis::from_seconds(5);
 
-/// The next instant at which a `Tick` may change something; `None` once finished.
+/// The next instant at which a `Tick` may change something; `None` once finished, and while only a reading can.
 #[must_use]
 pub fn next_deadline(plan: &Plan, state: &State) -> Option<Timestamp> {
-    let phase = due_at(&state.phase)?;
+    if state.is_finished() {
+        return None;
+    }
+    let phase = due_at(&state.phase).filter(|_| acts_when_due(plan, state));
     let total = state.step_index().map(|_| state.started_at.plus(plan.max_total));
     let silence = state.step_index().filter(|_| state.wanted > Percent::ZERO && state.wanted < Percent::FULL);
     let silence = silence.map(|_| state.last_live_at.plus(plan.no_data.withdraw_after));
-    [Some(phase), total, silence].into_iter().flatten().min()
+    [phase, total, silence].into_iter().flatten().min()
+}
+
+/// Whether the end of the phase's time changes anything by itself.
+fn acts_when_due(plan: &Plan, state: &State) -> bool {
+    match state.phase {
+        Phase::Verifying { .. } | Phase::Baking { .. } => state.paused.is_none(),
+        Phase::Judging { step, .. } => state.paused.is_none() && on_inconclusive(plan, step) != OnInconclusive::Hold,
+        Phase::Shifting { .. } | Phase::RollingBack { .. } | Phase::Stuck { .. } => true,
+        // Ended by a reading.
+        Phase::Holding { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => false,
+    }
 }
 
 /// Time between readings in this state; `None` once finished.

@@ -148,23 +148,28 @@ impl RouteReading {
     /// A node's weight; 0 when it is no target.
     #[must_use]
     pub fn weight_of(&self, node: &str) -> u32 {
-        self.targets.iter().filter(|(name, _)| name == node).map(|(_, weight)| weight).sum()
+        let weights = self.targets.iter().filter(|(name, _)| name == node).map(|(_, weight)| *weight);
+        weights.fold(0, u32::saturating_add)
     }
 
     /// The sum of all weights.
     #[must_use]
     pub fn total(&self) -> u32 {
-        self.targets.iter().map(|(_, weight)| weight).sum()
+        self.targets.iter().map(|(_, weight)| *weight).fold(0, u32::saturating_add)
     }
 
-    /// A node's share of the total, rounded to whole percents, which is what a rollout writes. 0 when nothing has weight.
+    /// A node's share of the total, rounded to whole percents, which is what a rollout writes; but 0 only for none at
+    /// all and 100 only for everything, so that a trickle is not taken for an end. 0 when nothing has weight.
     #[must_use]
     pub fn percent_of(&self, node: &str) -> u8 {
-        let total = u64::from(self.total());
-        if total == 0 {
+        let (own, total) = (u64::from(self.weight_of(node)), u64::from(self.total()));
+        if own == 0 {
             return 0;
         }
-        u8::try_from((u64::from(self.weight_of(node)) * 100 + total / 2) / total).unwrap_or(100)
+        if own >= total {
+            return 100;
+        }
+        u8::try_from(((own * 100 + total / 2) / total).clamp(1, 99)).unwrap_or(99)
     }
 }
 

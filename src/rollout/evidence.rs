@@ -4,7 +4,7 @@
 //! capital for a fault that starts late. Within a block only the sum for each share matters, so a block is small
 //! however many rounds of readings it took.
 
-use super::event::{LiveReading, VersionCounts};
+use super::event::{LiveReading, ProxyCounts, VersionCounts};
 use crate::base::time::{Millis, Timestamp};
 use crate::judge::Counts;
 use serde::{Deserialize, Serialize};
@@ -74,18 +74,14 @@ impl Evidence {
     pub fn absorb(&mut self, reading: &LiveReading, at: Timestamp) -> bool {
         let mut fresh: BTreeMap<u32, Counts> = BTreeMap::new();
         for proxy in &reading.proxies {
-            if self.seen.len() >= PROXIES_KEPT && !self.seen.contains_key(&proxy.proxy) {
+            let news = self.news(proxy);
+            if news.is_empty() || self.seen.len() >= PROXIES_KEPT && !self.seen.contains_key(&proxy.proxy) {
                 continue;
             }
             let seen = self.seen.entry(proxy.proxy.clone()).or_default();
-            for version in proxy.versions.iter().filter(|version| version.version > self.after_version) {
-                let VersionCounts { version, share_ppm, counts } = *version;
-                let news = beyond(&counts, seen.get(&version).unwrap_or(&Counts::default()));
-                if news.is_empty() {
-                    continue;
-                }
-                seen.insert(version, counts);
-                fresh.entry(share_ppm).or_default().add(&news);
+            for (now, news) in news {
+                seen.insert(now.version, now.counts);
+                fresh.entry(now.share_ppm).or_default().add(&news);
             }
             while seen.len() > VERSIONS_KEPT {
                 // Forgetting what was seen of a version must not count it anew: it is out of the rollout from here on.
@@ -104,6 +100,17 @@ impl Evidence {
             }
         }
         true
+    }
+
+    /// What a proxy counted since it was last read: its counts, and how many of them are new.
+    fn news(&self, proxy: &ProxyCounts) -> Vec<(VersionCounts, Counts)> {
+        let seen = self.seen.get(&proxy.proxy);
+        let judged = proxy.versions.iter().filter(|now| now.version > self.after_version);
+        let each = judged.map(|now| {
+            let earlier = seen.and_then(|seen| seen.get(&now.version)).copied().unwrap_or_default();
+            (*now, beyond(&now.counts, &earlier))
+        });
+        each.filter(|(_, news)| !news.is_empty()).collect()
     }
 
     fn open_block_when_due(&mut self, at: Timestamp) {

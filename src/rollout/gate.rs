@@ -61,7 +61,9 @@ pub fn is_full(plan: &Plan, index: usize) -> bool {
 pub fn judge(plan: &Plan, state: &State) -> Judgement {
     let deciding: Vec<Tolerance> = plan.gates.iter().filter(|gate| !gate.dry_run).map(tolerance).collect();
     let step = state.step_index().and_then(|index| weight_step(plan, index));
-    let margin = step.or_else(|| weight_step(plan, plan.steps.len() - 1)).map_or(1.0, |step| step.prove_no_worse_than);
+    let margin = step
+        .or_else(|| weight_step(plan, plan.steps.len().saturating_sub(1)))
+        .map_or(1.0, |step| step.prove_no_worse_than);
     let thresholds = Thresholds {
         rollback: rollback_threshold(plan.max_false_rollback),
         advance: advance_threshold(plan.confidence_to_advance),

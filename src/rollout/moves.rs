@@ -12,9 +12,9 @@ use crate::policy::plan::Plan;
 /// A write that has not settled by then is written anew. Longer than the request timeout of `traffic` with its retries,
 /// so that the answer of a healthy but slow mesh still counts.
 const REWRITE_AFTER: Millis = Millis::from_seconds(20);
-/// How long the end's weights must have been read back unchanged. Longer than the request timeout of `traffic`
-/// (5 s), so that a write that timed out on its way cannot land after the end.
-const SETTLE: Millis = Millis::from_seconds(6);
+/// From the end's weights being accepted to the reading that may end the rollout: the request timeout of `traffic`
+/// (5 s) and that of a reading (3 s), so that a write that timed out on its way cannot land unseen.
+const SETTLE: Millis = Millis::from_seconds(8);
 /// Pause between tries of a write that was refused for good: a person has to act first, and may be watching.
 const RETRY_WHEN_STUCK: Millis = Millis::from_seconds(10);
 
@@ -51,18 +51,25 @@ impl<'a> Moves<'a> {
             self.state.evidence.open_block(self.state.at);
         }
         self.state.wanted = share;
-        self.state.generation += 1;
-        let number = u8::try_from(self.effects.len()).unwrap_or(u8::MAX);
-        let id = EffectId { rollout: self.state.id.clone(), seq: self.state.seq, n: number };
+        // Saturates for the sake of totality: the number an endpoint remembers is a stranger's input.
+        self.state.generation = self.state.generation.saturating_add(1);
+        let id = EffectId { rollout: self.state.id.clone(), seq: self.state.seq, n: 0 };
+        // One write for each input: what this very input wanted a moment ago must not be carried out as well.
+        self.effects.clear();
         self.state.pending.clear();
         self.state.pending.insert(id.clone(), share);
         let effect = Effect::set_weights(self.plan, self.state.weights(), self.state.generation, urgent);
         self.effects.push((id, effect));
     }
 
-    /// Writes the share that is wanted once more; the phase goes on.
-    pub(super) fn put_back(&mut self) {
+    /// Writes the share that is wanted once more, after someone raised it: the step is set up and verified anew.
+    pub(super) fn put_back(&mut self, step: usize) {
+        if self.state.is_withdrawn() {
+            return self.write_withdrawal(step);
+        }
         self.write(self.state.wanted);
+        let until = self.at().plus(self.plan.verify.timeout);
+        self.phase(Phase::Shifting { step, until });
     }
 
     /// Takes up a step: writes its weights. A step beyond the last ends the rollout well.
@@ -76,6 +83,8 @@ impl<'a> Moves<'a> {
         self.state.last_live_at = self.at();
         let until = self.at().plus(self.plan.verify.timeout);
         self.phase(Phase::Shifting { step, until });
+        // From one step straight to another is a new phase too.
+        self.state.phase_since = self.at();
     }
 
     /// All the traffic is where it should stay: watch that it does, then end.
@@ -111,10 +120,15 @@ impl<'a> Moves<'a> {
         }
     }
 
+    /// Whether a write of the end's weights, begun with the hold, has been under way for too long.
+    pub(super) fn hold_is_stalled(&self, until: Timestamp) -> bool {
+        !self.state.pending.is_empty() && self.at().since(until).0 + SETTLE.0 >= REWRITE_AFTER.0
+    }
+
     /// Begins (again) to watch that the end's weights stay.
     pub(super) fn hold(&mut self) {
         let until = self.at().plus(SETTLE);
-        self.phase(Phase::Holding { until, confirmed: false });
+        self.phase(Phase::Holding { until });
     }
 
     /// The end.
@@ -129,7 +143,11 @@ impl<'a> Moves<'a> {
     }
 
     pub(super) fn stuck(&mut self, fault: Fault) {
-        self.state.trouble = Some(format!("taking the traffic off the release was refused: {}", fault.message));
+        let what = match self.state.wanted {
+            Percent::ZERO => "taking the traffic off the release",
+            _ => "keeping all the traffic on the release",
+        };
+        self.state.trouble = Some(format!("{what} was refused: {}", fault.message));
         let until = self.at().plus(RETRY_WHEN_STUCK);
         self.phase(Phase::Stuck { fault, until });
     }
@@ -140,16 +158,27 @@ impl<'a> Moves<'a> {
     }
 
     /// Pauses and takes the traffic off the canary; the step is taken up again later. Silence does not replace another
-    /// pause: it ends by itself, and a pause that waits for a person must not.
+    /// pause, since it ends by itself and a pause that waits for a person must not; nor does a spent budget replace
+    /// failing gates, since it ends with `resume` and they must not.
     pub(super) fn withdraw(&mut self, step: usize, cause: PauseCause, reason: String) {
         match &mut self.state.paused {
-            Some(pause) if cause == PauseCause::NoData && pause.cause != PauseCause::NoData => {
+            Some(pause)
+                if pause.cause == PauseCause::GateFailed
+                    || cause == PauseCause::NoData && pause.cause != PauseCause::NoData =>
+            {
                 pause.reason = format!("{}; then {reason}", pause.reason);
             }
             _ => self.pause(step, cause, reason),
         }
+        if self.state.wanted != Percent::ZERO {
+            self.write_withdrawal(step);
+        }
+    }
+
+    /// Writes a withdrawal's weight 0 (again, under a new generation).
+    pub(super) fn write_withdrawal(&mut self, step: usize) {
         self.write(Percent::ZERO);
-        let until = self.at().plus(self.plan.verify.timeout);
+        let until = self.at().plus(REWRITE_AFTER);
         self.phase(Phase::Shifting { step, until });
     }
 

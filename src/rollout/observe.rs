@@ -17,6 +17,10 @@ pub(super) fn take_in(moves: &mut Moves<'_>, observation: &Observation) {
     }
 }
 
+/// A reading of the route that is older than the last write may still be on its way so long after it: readings time out
+/// sooner. Later, a lower version means that the route was made anew, and its weights count.
+const STALE_FOR: Millis = Millis::from_seconds(8);
+
 /// Counts, and that the data plane lives.
 fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
     if reading.proxies.is_empty() {
@@ -25,7 +29,8 @@ fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
     let at = moves.at();
     let fresh = moves.state.evidence.absorb(reading, at);
     // A quiet service is heard as well, but not written down every second.
-    let stale = at.since(moves.state.last_live_at) >= Millis(moves.plan.no_data.hold_after.0 / 4);
+    let patience = moves.plan.no_data.hold_after.min(moves.plan.no_data.withdraw_after);
+    let stale = at.since(moves.state.last_live_at) >= Millis(patience.0 / 4);
     if fresh || stale {
         moves.state.last_live_at = at;
     }
@@ -40,7 +45,7 @@ fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
 /// The route as it is against the route as it should be.
 fn compare(moves: &mut Moves<'_>, route: &RouteReading) {
     // While a write is under way either answer is right.
-    if !moves.state.pending.is_empty() {
+    if !moves.state.pending.is_empty() || precedes_the_last_write(moves, route) {
         return;
     }
     let canary = moves.plan.node(moves.state.canary).to_owned();
@@ -56,14 +61,23 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading) {
             moves.state.trouble = Some(format!("someone changed the route to {seen} % while the end was settling"));
             moves.write_end_again();
         }
-        Phase::Holding { until, .. } => moves.phase(Phase::Holding { until, confirmed: true }),
-        Phase::Shifting { .. }
+        Phase::Holding { until } if moves.at() >= until => moves.end(),
+        Phase::Holding { .. }
+        | Phase::Shifting { .. }
         | Phase::RollingBack { .. }
         | Phase::Stuck { .. }
         | Phase::Succeeded
         | Phase::RolledBack
         | Phase::Aborted => {}
     }
+}
+
+/// A reading that was begun before the last write and arrives after it shows the weights of before: that is no drift.
+fn precedes_the_last_write(moves: &Moves<'_>, route: &RouteReading) -> bool {
+    moves
+        .state
+        .written
+        .is_some_and(|written| route.version < written.version && moves.at().since(written.at) < STALE_FOR)
 }
 
 /// In force: the step's clock starts.
@@ -80,13 +94,12 @@ fn verified(moves: &mut Moves<'_>, step: usize) {
 /// Someone else wrote the route. Lower is kept, higher is put back at once.
 fn drifted(moves: &mut Moves<'_>, step: usize, seen: u8, stranger: bool) {
     let wanted = moves.state.wanted.get();
-    let known = moves.state.paused.as_ref().is_some_and(|pause| pause.cause == PauseCause::Drift);
-    if seen == wanted && !stranger || known && seen <= wanted {
+    if seen == wanted && !stranger {
         return;
     }
     if seen > wanted {
         moves.state.trouble = Some(format!("someone raised the canary to {seen} %; put back to {wanted} %"));
-        return moves.put_back();
+        return moves.put_back(step);
     }
     let what = if stranger { "gave another target weight on the route" } else { "lowered the canary" };
     let reason = format!(
@@ -94,5 +107,12 @@ fn drifted(moves: &mut Moves<'_>, step: usize, seen: u8, stranger: bool) {
          `resume` puts the step back or `abort` ends it",
         step + 1
     );
-    moves.pause(step, PauseCause::Drift, reason);
+    match moves.state.paused.as_ref().map(|pause| pause.cause) {
+        Some(PauseCause::Drift) => {}
+        // It waits for a person already; which pause it is decides what `resume` may do, so that stays.
+        Some(PauseCause::Person | PauseCause::Budget | PauseCause::GateFailed | PauseCause::VerifyTimeout) => {
+            moves.state.trouble = Some(reason);
+        }
+        Some(PauseCause::NoData) | None => moves.pause(step, PauseCause::Drift, reason),
+    }
 }

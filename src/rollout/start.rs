@@ -48,10 +48,12 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         wanted: Percent::ZERO,
         generation: start.last_generation,
         pending: std::collections::BTreeMap::new(),
+        written: None,
         evidence: Evidence::new(start.route.version, input.at),
         last_live_at: input.at,
         ending: None,
         budget_grants: 0,
+        overruled: false,
         trouble: None,
     }
 }
@@ -70,6 +72,14 @@ fn stable_slot(plan: &Plan, route: &RouteReading) -> Result<Slot, Refusal> {
                 ),
             });
         }
+    }
+    if let Some(node) =
+        plan.versions.iter().find(|node| route.targets.iter().filter(|(name, _)| name == *node).count() > 1)
+    {
+        return Err(Refusal {
+            message: format!("`{node}` is a target of the route {} more than once", plan.route),
+            hint: format!("a rollout needs one target for each version; the route has: {}", targets_text(route)),
+        });
     }
     if let Some((node, weight)) = route.targets.iter().find(|(node, weight)| *weight > 0 && plan.slot(node).is_none()) {
         return Err(Refusal {

@@ -42,6 +42,8 @@ pub struct State {
     pub generation: u64,
     /// Effects that were committed and not settled yet.
     pub pending: BTreeMap<EffectId, Percent>,
+    /// The last write that was answered with a version: a reading from before it says nothing any more.
+    pub written: Option<Written>,
     /// Counts to judge by.
     pub evidence: Evidence,
     /// When the data plane was last heard.
@@ -50,6 +52,8 @@ pub struct State {
     pub ending: Option<Ending>,
     /// How often a person resumed after the blast-radius budget was spent: each time grants it once more.
     pub budget_grants: u64,
+    /// Whether a person gave it all the traffic against gates that failed: they no longer end it.
+    pub overruled: bool,
     /// The last thing worth telling a person that went wrong without ending it.
     pub trouble: Option<String>,
 }
@@ -76,6 +80,12 @@ impl State {
             | Phase::Aborted
             | Phase::Stuck { .. } => None,
         }
+    }
+
+    /// Whether it is at a step whose traffic was taken off the canary, to be taken up again: steps themselves are never 0.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.step_index().is_some() && self.wanted == Percent::ZERO
     }
 
     /// Whether nothing will happen to it any more. A stuck one is not finished: it is retried until it works.
@@ -124,10 +134,8 @@ pub enum Phase {
     },
     /// The end's weights are written; read back until no late write can undo them.
     Holding {
-        /// Finished when they matched until then.
+        /// Finished by the first reading from then on that matches. Time alone ends nothing.
         until: Timestamp,
-        /// Whether a reading has matched since the hold began.
-        confirmed: bool,
     },
     /// The release has all the traffic.
     Succeeded,
@@ -135,13 +143,22 @@ pub enum Phase {
     RolledBack,
     /// The release has none, by a person.
     Aborted,
-    /// Weight 0 was refused. Tried again for ever; a person is needed.
+    /// The end's weights were refused for good. Tried again for ever; a person is needed.
     Stuck {
         /// What the mesh says.
         fault: Fault,
         /// Next try.
         until: Timestamp,
     },
+}
+
+/// A write that took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The route's version from then on.
+    pub version: u64,
+    /// When the answer came.
+    pub at: Timestamp,
 }
 
 /// Why nobody advances it.

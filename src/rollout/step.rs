@@ -1,14 +1,14 @@
 //! The transition function: one input, one new state. Sync, total, no I/O.
 
-use super::effect::EffectId;
 use super::event::{Command, Event, Input, Outcome};
-use super::gate::{self, judge, weight_step};
+use super::gate::{self, Judgement, judge, weight_step};
 use super::moves::Moves;
 use super::observe;
-use super::state::{EndingKind, Next, PauseCause, Phase, Refusal, State};
+use super::state::{EndingKind, Next, PauseCause, Phase, Refusal, State, Written};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
+use crate::judge::verdict::Verdict;
 use crate::policy::plan::{OnFailure, OnInconclusive, OnVerifyTimeout, Plan};
 
 /// Moves a rollout on by one input.
@@ -21,11 +21,14 @@ pub fn step(plan: &Plan, state: &State, input: &Input) -> Next {
                 return Next::Refused(refusal);
             }
         }
+        Event::Settled { .. } | Event::Observed(_) | Event::Tick if state.is_finished() => {
+            return Next::Ignored("it has ended");
+        }
         Event::Settled { effect, outcome } => {
             if moves.state.pending.remove(effect).is_none() {
                 return Next::Ignored("settles nothing that is pending");
             }
-            on_settled(&mut moves, effect, outcome);
+            on_settled(&mut moves, outcome);
         }
         Event::Observed(observation) => {
             observe::take_in(&mut moves, observation);
@@ -40,35 +43,56 @@ pub fn step(plan: &Plan, state: &State, input: &Input) -> Next {
 
 fn on_command(moves: &mut Moves<'_>, command: &Command, by: &str) -> Result<(), Refusal> {
     let verb = command.verb();
-    let at_step = moves.state.step_index();
-    match (command, at_step) {
+    match (command, moves.state.step_index()) {
         (Command::Start(_), _) => Err(refused(moves, verb, "it has started already")),
-        (Command::Abort { reason }, None) if promoted_but_not_finished(&moves.state) => {
-            moves.roll_back(EndingKind::Aborted, format!("aborted by {by}: {reason}"));
-            Ok(())
-        }
+        (Command::Abort { reason }, at_step) => abort(moves, at_step, by, reason),
         (_, None) => Err(refused(moves, verb, &ended_text(&moves.state))),
-        (Command::Abort { reason }, Some(_)) => {
-            moves.roll_back(EndingKind::Aborted, format!("aborted by {by}: {reason}"));
-            Ok(())
-        }
         (Command::Pause { reason }, Some(step)) => pause(moves, step, by, reason),
         (Command::Resume, Some(_)) => resume(moves),
-        (Command::Promote { full, .. }, Some(step)) => promote(moves, step, *full),
+        (Command::Promote { full, reason }, Some(step)) => promote(moves, step, *full, reason),
     }
 }
 
 fn refused(moves: &Moves<'_>, verb: &str, why: &str) -> Refusal {
-    Refusal {
-        message: format!("cannot {verb} rollout {} of {}: {why}", moves.state.id, moves.plan.name),
-        hint: format!("`tidegate rollout get {}` shows where it stands", moves.state.id),
-    }
+    let hint = if moves.state.is_finished() {
+        format!("`tidegate rollout start {}` starts another", moves.plan.name)
+    } else {
+        format!("`tidegate rollout get {}` shows where it stands", moves.state.id)
+    };
+    Refusal { message: format!("cannot {verb} rollout {} of {}: {why}", moves.state.id, moves.plan.name), hint }
 }
 
 fn ended_text(state: &State) -> String {
     match &state.ending {
+        Some(ending) if state.is_finished() => format!("it has ended ({})", ending.reason),
         Some(ending) => format!("its end is decided ({})", ending.reason),
         None => "it has ended".to_owned(),
+    }
+}
+
+/// Weight 0 now. Refused only where that is done or under way: writing it anew would break off the write that is.
+fn abort(moves: &mut Moves<'_>, at_step: Option<usize>, by: &str, reason: &str) -> Result<(), Refusal> {
+    if at_step.is_some() || promoted_but_not_finished(&moves.state) {
+        moves.roll_back(EndingKind::Aborted, format!("aborted by {by}: {reason}"));
+        return Ok(());
+    }
+    match moves.state.phase {
+        // Somebody may just have mended what stood in the way. How it ends was decided before.
+        Phase::Stuck { .. } => {
+            moves.write_zero();
+            Ok(())
+        }
+        Phase::RollingBack { .. } | Phase::Holding { .. } => {
+            let why = format!("{}, and the weight is being set to 0", ended_text(&moves.state));
+            Err(refused(moves, "abort", &why))
+        }
+        Phase::Shifting { .. }
+        | Phase::Verifying { .. }
+        | Phase::Baking { .. }
+        | Phase::Judging { .. }
+        | Phase::Succeeded
+        | Phase::RolledBack
+        | Phase::Aborted => Err(refused(moves, "abort", &ended_text(&moves.state))),
     }
 }
 
@@ -86,7 +110,8 @@ fn resume(moves: &mut Moves<'_>) -> Result<(), Refusal> {
     let Some(pause) = moves.state.paused.clone() else {
         return Err(refused(moves, "resume", "it is not paused"));
     };
-    if pause.cause == PauseCause::GateFailed {
+    // Counts that came since may have turned the verdict.
+    if pause.cause == PauseCause::GateFailed && judge(moves.plan, &moves.state).fails() {
         let why = "its gates still fail; `abort` it, or `promote --full` it with a reason";
         return Err(refused(moves, "resume", why));
     }
@@ -98,12 +123,21 @@ fn resume(moves: &mut Moves<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn promote(moves: &mut Moves<'_>, step: usize, full: bool) -> Result<(), Refusal> {
-    if has_pause(moves, PauseCause::GateFailed) && !full {
+fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Result<(), Refusal> {
+    if reason.trim().is_empty() {
+        let why = "taking a step by hand needs a reason: add `--reason TEXT`";
+        return Err(refused(moves, "promote", why));
+    }
+    let fails = judge(moves.plan, &moves.state).fails();
+    if fails && !full && !moves.state.overruled {
         let why = "its gates fail, so the next step would fail too; `abort` it, or take the risk with `--full`";
         return Err(refused(moves, "promote", why));
     }
-    let last = moves.plan.steps.len() - 1;
+    moves.state.overruled |= fails;
+    if has_pause(moves, PauseCause::Budget) {
+        moves.state.budget_grants += 1;
+    }
+    let last = moves.plan.steps.len().saturating_sub(1);
     moves.shift_to(if full { last } else { step + 1 });
     Ok(())
 }
@@ -116,9 +150,12 @@ fn promoted_but_not_finished(state: &State) -> bool {
 
 // === settled effects ===
 
-fn on_settled(moves: &mut Moves<'_>, _effect: &EffectId, outcome: &Outcome) {
+fn on_settled(moves: &mut Moves<'_>, outcome: &Outcome) {
     match outcome {
-        Outcome::Applied { .. } => on_applied(moves),
+        Outcome::Applied { version } => {
+            moves.state.written = Some(Written { version: *version, at: moves.at() });
+            on_applied(moves);
+        }
         Outcome::Failed(fault) => on_failed(moves, fault),
     }
 }
@@ -130,59 +167,85 @@ fn on_applied(moves: &mut Moves<'_>) {
             moves.phase(Phase::Verifying { step, until });
         }
         Phase::RollingBack { .. } | Phase::Stuck { .. } | Phase::Holding { .. } => moves.hold(),
-        // Put back after drift: the step goes on.
+        // Nothing is pending in these.
         Phase::Verifying { .. } | Phase::Baking { .. } | Phase::Judging { .. } => {}
         Phase::Succeeded | Phase::RolledBack | Phase::Aborted => {}
     }
 }
 
 fn on_failed(moves: &mut Moves<'_>, fault: &Fault) {
+    let passing = fault.kind != FaultKind::Permanent;
     match moves.state.phase {
-        Phase::Shifting { step, .. } | Phase::Verifying { step, .. } => {
+        // Silence is no verdict, and a mesh that does not answer either does not make it one.
+        Phase::Shifting { step, .. } if passing && moves.state.is_withdrawn() => {
+            moves.state.trouble = Some(format!("writing weight 0 failed and is tried again: {}", fault.message));
+            moves.write_withdrawal(step);
+        }
+        Phase::Shifting { step, .. }
+        | Phase::Verifying { step, .. }
+        | Phase::Baking { step, .. }
+        | Phase::Judging { step, .. } => {
             let reason = format!("the weights of step {} could not be set: {}", step + 1, fault.message);
             moves.roll_back(EndingKind::RolledBack, reason);
         }
-        Phase::Baking { .. } | Phase::Judging { .. } => {
-            let reason = format!("a changed route could not be put back: {}", fault.message);
-            moves.roll_back(EndingKind::RolledBack, reason);
+        Phase::RollingBack { .. } | Phase::Stuck { .. } if passing => {
+            moves.state.trouble = Some(format!("writing weight 0 failed and is tried again: {}", fault.message));
+            moves.write_zero();
         }
-        Phase::RollingBack { .. } | Phase::Stuck { .. } => match fault.kind {
-            FaultKind::Permanent => moves.stuck(fault.clone()),
-            FaultKind::Transient | FaultKind::Unknown => {
-                moves.state.trouble = Some(format!("weight 0 not confirmed yet: {}", fault.message));
-                moves.write_zero();
-            }
-        },
-        // The weights were in force before; a failed put-back shows as a difference at the next reading.
-        Phase::Holding { .. } => moves.hold(),
+        // The next reading shows whether the weights are in force all the same.
+        Phase::Holding { .. } if passing => {
+            moves.state.trouble = Some(format!("writing the end's weights failed: {}", fault.message));
+            moves.hold();
+        }
+        Phase::RollingBack { .. } | Phase::Stuck { .. } | Phase::Holding { .. } => moves.stuck(fault.clone()),
         Phase::Succeeded | Phase::RolledBack | Phase::Aborted => {}
     }
 }
 
 // === deadlines and decisions ===
 
-/// Whatever is due now, by the clock or by the evidence. The verdict against the release comes first.
+/// Whatever is due now, by the clock or by the evidence.
 fn on_due(moves: &mut Moves<'_>) {
+    if let Some(step) = moves.state.step_index() {
+        return on_step_due(moves, step);
+    }
     let now = moves.at();
-    if let Some(step) = moves.state.step_index()
-        && (verdict_ends_it(moves, step) || total_time_is_over(moves) || silence_withdraws(moves, step))
-    {
+    match moves.state.phase {
+        Phase::RollingBack { until } if now >= until => moves.write_zero(),
+        Phase::Stuck { until, .. } if now >= until => moves.write_end_again(),
+        Phase::Holding { until } if moves.hold_is_stalled(until) => moves.write_end_again(),
+        // Time alone ends nothing: `observe` does, by a reading.
+        Phase::Holding { .. }
+        | Phase::Shifting { .. }
+        | Phase::Verifying { .. }
+        | Phase::Baking { .. }
+        | Phase::Judging { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Stuck { .. }
+        | Phase::Succeeded
+        | Phase::RolledBack
+        | Phase::Aborted => {}
+    }
+}
+
+/// At a step. The verdict against the release comes first.
+fn on_step_due(moves: &mut Moves<'_>, step: usize) {
+    let judgement = judge(moves.plan, &moves.state);
+    if verdict_ends_it(moves, step, &judgement) || total_time_is_over(moves) {
         return;
     }
+    budget_withdraws(moves, step, &judgement);
+    silence_withdraws(moves, step);
+    let (now, paused) = (moves.at(), moves.state.paused.is_some());
     match moves.state.phase {
+        Phase::Shifting { step, until } if now >= until && moves.state.is_withdrawn() => moves.write_withdrawal(step),
         Phase::Shifting { step, until } if now >= until => {
             let reason = format!("the weights of step {} were not set within {}", step + 1, moves.plan.verify.timeout);
             moves.roll_back(EndingKind::RolledBack, reason);
         }
-        Phase::Verifying { step, until } if now >= until => on_unverified(moves, step),
-        Phase::Baking { step, until } if now >= until && moves.state.paused.is_none() => on_baked(moves, step),
-        Phase::Judging { step, until } if moves.state.paused.is_none() => on_judging(moves, step, now >= until),
-        Phase::RollingBack { until } | Phase::Stuck { until, .. } if now >= until => moves.write_zero(),
-        Phase::Holding { until, confirmed } if now >= until => match confirmed {
-            true => moves.end(),
-            // Nobody could say that the weights stayed: an end that was not seen is none.
-            false => moves.hold(),
-        },
+        Phase::Verifying { step, until } if now >= until && !paused => on_unverified(moves, step),
+        Phase::Baking { step, until } if now >= until && !paused => on_baked(moves, step, &judgement),
+        Phase::Judging { step, until } if !paused => on_judging(moves, step, now >= until, &judgement),
         Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
@@ -196,29 +259,32 @@ fn on_due(moves: &mut Moves<'_>) {
     }
 }
 
-fn verdict_ends_it(moves: &mut Moves<'_>, step: usize) -> bool {
-    if gate::is_full(moves.plan, step) {
+/// Whether the gates decided its end. At 100 % nothing more is counted for comparison, but what was counted below and
+/// arrives late still speaks: the last second before 100 is judged too.
+fn verdict_ends_it(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) -> bool {
+    if !judgement.fails() || moves.state.overruled {
         return false;
     }
-    let judgement = judge(moves.plan, &moves.state);
-    if judgement.fails() {
-        let reason = judgement.sentence();
-        match moves.plan.on_failure {
-            OnFailure::Rollback => moves.roll_back(EndingKind::RolledBack, reason),
-            OnFailure::Pause if has_pause(moves, PauseCause::GateFailed) => return false,
-            OnFailure::Pause => moves.pause(step, PauseCause::GateFailed, reason),
-        }
-        return true;
+    let reason = judgement.sentence();
+    match moves.plan.on_failure {
+        OnFailure::Rollback => moves.roll_back(EndingKind::RolledBack, reason),
+        OnFailure::Pause if has_pause(moves, PauseCause::GateFailed) => {}
+        OnFailure::Pause => moves.pause(step, PauseCause::GateFailed, reason),
     }
-    if judgement.budget_spent && !has_pause(moves, PauseCause::Budget) {
-        let reason = format!(
-            "budget spent: {} failed requests beyond stable's rate; this is no verdict on the release",
-            moves.plan.blast_radius.failed_requests
-        );
-        moves.withdraw(step, PauseCause::Budget, reason);
-        return true;
+    moves.plan.on_failure == OnFailure::Rollback
+}
+
+/// Failures that may be charged to the release are used up: weight 0, paused, no verdict.
+fn budget_withdraws(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
+    let known = has_pause(moves, PauseCause::Budget)
+        || has_pause(moves, PauseCause::GateFailed) && moves.state.wanted == Percent::ZERO;
+    if known || gate::is_full(moves.plan, step) || !judgement.budget_spent {
+        return;
     }
-    false
+    let failed = moves.plan.blast_radius.failed_requests;
+    let reason =
+        format!("budget spent: {failed} failed requests beyond stable's rate; this is no verdict on the release");
+    moves.withdraw(step, PauseCause::Budget, reason);
 }
 
 fn has_pause(moves: &Moves<'_>, cause: PauseCause) -> bool {
@@ -235,42 +301,47 @@ fn total_time_is_over(moves: &mut Moves<'_>) -> bool {
 }
 
 /// Live telemetry silent for `withdraw_after` while the canary has weight: weight 0, paused, no verdict.
-fn silence_withdraws(moves: &mut Moves<'_>, step: usize) -> bool {
+fn silence_withdraws(moves: &mut Moves<'_>, step: usize) {
     let silence = moves.at().since(moves.state.last_live_at);
     let exposed = moves.state.wanted > Percent::ZERO && !gate::is_full(moves.plan, step);
     if !exposed || silence < moves.plan.no_data.withdraw_after {
-        return false;
+        return;
     }
     let reason = format!("no report from the data plane for {silence}; resumes by itself when reports come again");
     moves.withdraw(step, PauseCause::NoData, reason);
-    true
+}
+
+fn is_silent(moves: &Moves<'_>) -> bool {
+    moves.at().since(moves.state.last_live_at) >= moves.plan.no_data.hold_after
 }
 
 fn on_unverified(moves: &mut Moves<'_>, step: usize) {
     let reason = format!("step {} was not seen in force within {}", step + 1, moves.plan.verify.timeout);
-    if moves.state.paused.is_some() {
-        return;
-    }
     match moves.plan.verify.on_timeout {
         OnVerifyTimeout::Rollback => moves.roll_back(EndingKind::RolledBack, reason),
         OnVerifyTimeout::Pause => moves.pause(step, PauseCause::VerifyTimeout, reason),
     }
 }
 
-fn on_baked(moves: &mut Moves<'_>, step: usize) {
-    let Some(wanted) = weight_step(moves.plan, step) else { return moves.finish_well() };
-    if wanted.weight == Percent::FULL {
-        return moves.finish_well();
-    }
+fn on_baked(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
+    let Some(wanted) = weight_step(moves.plan, step).filter(|wanted| wanted.weight != Percent::FULL) else {
+        // Silence never advances, to the end neither; a plan without gates does not listen in the first place.
+        if moves.plan.gates.is_empty() || !is_silent(moves) {
+            moves.finish_well();
+        }
+        return;
+    };
     let until = moves.state.phase_since.plus(wanted.max);
     moves.phase(Phase::Judging { step, until });
-    on_judging(moves, step, moves.at() >= until);
+    on_judging(moves, step, moves.at() >= until, judgement);
 }
 
-fn on_judging(moves: &mut Moves<'_>, step: usize, over: bool) {
-    let silent = moves.at().since(moves.state.last_live_at) >= moves.plan.no_data.hold_after;
-    let proven = judge(moves.plan, &moves.state).proven();
-    if proven && !silent {
+fn on_judging(moves: &mut Moves<'_>, step: usize, over: bool, judgement: &Judgement) {
+    // "Silence never advances" stands over everything below, and it is no verdict either.
+    if is_silent(moves) {
+        return;
+    }
+    if judgement.proven() {
         return moves.shift_to(step + 1);
     }
     if !over {
@@ -278,8 +349,8 @@ fn on_judging(moves: &mut Moves<'_>, step: usize, over: bool) {
     }
     match gate::on_inconclusive(moves.plan, step) {
         OnInconclusive::Hold => {}
-        // "Silence never advances" stands over `advance`: that one is for thin data, not for none.
-        OnInconclusive::Advance if silent => {}
+        // It is for thin data, not for none.
+        OnInconclusive::Advance if judgement.verdict == Verdict::NoData => {}
         OnInconclusive::Advance => moves.shift_to(step + 1),
         OnInconclusive::Rollback => {
             let reason = format!("step {} was still inconclusive at the end of its longest stay", step + 1);

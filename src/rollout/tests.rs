@@ -1,1 +1,10 @@
-//! Properties of the engine.
+//! The engine's promises, by table, by scenario and by property. Every input given through the kit is checked against
+//! the rules that hold always, whatever the test is about.
+
+mod commands;
+mod drift;
+mod endings;
+mod kit;
+mod no_data;
+mod properties;
+mod starts;

@@ -168,8 +168,10 @@ fn verdict_sentence(state: &State, judgement: &Judgement) -> String {
     if let Some(ending) = &state.ending {
         return ending.reason.clone();
     }
-    if state.paused.as_ref().is_some_and(|pause| pause.cause == PauseCause::NoData) {
-        return "no data: the data plane is silent".to_owned();
+    match &state.paused {
+        Some(pause) if pause.cause == PauseCause::NoData => return "no data: the data plane is silent".to_owned(),
+        Some(pause) if pause.cause == PauseCause::Budget => return pause.reason.clone(),
+        Some(_) | None => {}
     }
     if state.wanted == Percent::FULL && !judgement.fails() {
         return "all traffic is on the canary: nothing is left to compare it with".to_owned();

@@ -2,6 +2,7 @@
 
 use super::executor::Executor;
 use super::handle::Shared;
+use crate::base::fault::Fault;
 use crate::base::time::{Millis, Timestamp};
 use crate::ports::{Commit, JournalError, Stored};
 use crate::rollout::effect::{Effect, EffectId};
@@ -51,6 +52,11 @@ pub(super) struct Driver {
     /// The effect under way: at most one write for each route.
     running: Option<(EffectId, AbortHandle)>,
     reading: Option<AbortHandle>,
+    /// Whether a write was answered since the present reading began: then what it says of the route is out of date.
+    outdated: bool,
+    /// Whether there was a reading yet. After a restart deadlines may have passed long ago; what to make of that is
+    /// decided by how things stand now, not by how they stood before.
+    informed: bool,
     /// The deadline that was ticked for, so that one which changes nothing is not ticked for again and again.
     ticked_for: Option<Timestamp>,
 }
@@ -64,14 +70,27 @@ impl Driver {
     ) -> Self {
         let executor =
             Executor { journal: Arc::clone(&shared.parts.journal), traffic: Arc::clone(&shared.parts.traffic) };
-        Self { shared, executor, stored, inbox, sender, running: None, reading: None, ticked_for: None }
+        Self {
+            shared,
+            executor,
+            stored,
+            inbox,
+            sender,
+            running: None,
+            reading: None,
+            outdated: false,
+            informed: false,
+            ticked_for: None,
+        }
     }
 
     /// Drives until the rollout is finished, the process stops, or another process has taken over.
     pub(super) async fn run(mut self, effects: Vec<(EffectId, Effect)>) {
         self.launch(effects);
         let mut stopping = self.shared.stopping.subscribe();
-        let mut next_reading_in = Duration::ZERO;
+        // Kept across the turns of the loop: messages must not put the next reading off.
+        let reading_due = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(reading_due);
         while let Some(every) = next_reading(&self.stored.state) {
             let until_deadline = self.until_deadline();
             tokio::select! {
@@ -80,13 +99,13 @@ impl Driver {
                     Some(message) => if self.on_message(message).await.is_err() { break },
                     None => break,
                 },
-                () = tokio::time::sleep(until_deadline) => {
+                () = tokio::time::sleep(until_deadline), if self.informed => {
                     self.ticked_for = next_deadline(&self.stored.plan, &self.stored.state);
                     if self.take(Event::Tick).await.fenced() { break }
                 }
-                () = tokio::time::sleep(next_reading_in), if self.reading.is_none() => {
+                () = &mut reading_due, if self.reading.is_none() => {
                     self.read();
-                    next_reading_in = every.duration();
+                    reading_due.set(tokio::time::sleep(every.duration()));
                 }
             }
         }
@@ -98,11 +117,16 @@ impl Driver {
 
     async fn on_message(&mut self, message: Message) -> Result<(), ()> {
         match message {
-            Message::Event(event) => {
-                if matches!(event, Event::Observed(_)) {
+            Message::Event(mut event) => {
+                if let Event::Observed(observation) = &mut event {
                     self.reading = None;
+                    self.informed = true;
+                    if std::mem::take(&mut self.outdated) {
+                        observation.route = None;
+                    }
                 }
                 let settled = matches!(event, Event::Settled { .. });
+                self.outdated |= settled && self.reading.is_some();
                 loop {
                     match self.take(event.clone()).await {
                         taken if taken.fenced() => return Err(()),
@@ -194,7 +218,12 @@ impl Driver {
         let route = plan.route.clone();
         let (canary, stable) = (plan.node(canary).to_owned(), plan.node(canary.other()).to_owned());
         let task = tokio::spawn(async move {
-            let observation: Observation = reader.read(&route, &canary, &stable).await;
+            // A task of its own: should an adapter panic, the rollout is told and goes on reading.
+            let reading = tokio::spawn(async move { reader.read(&route, &canary, &stable).await });
+            let observation = reading.await.unwrap_or_else(|broken| {
+                let fault = Fault::unknown("runner", format!("the reading broke off: {broken}"));
+                Observation { route: Some(Err(fault.clone())), live: Some(Err(fault)) }
+            });
             let _ = inbox.send(Message::Event(Event::Observed(observation))).await;
         });
         self.reading = Some(task.abort_handle());

@@ -2,18 +2,20 @@
 
 use super::driver::Message;
 use crate::base::fault::{Fault, FaultKind};
-use crate::ports::{Journal, Traffic};
+use crate::ports::{Journal, JournalError, Traffic};
 use crate::rollout::effect::{Effect, EffectId};
 use crate::rollout::event::{Event, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Tries of one effect. With the waits between them (0.1 + 0.2 + 0.4 + 0.8 s) and 5 s for each call it ends within the
-/// time after which the engine writes anew.
+/// Tries of one effect, with waits of 0.1, 0.2, 0.4 and 0.8 s between them. Where calls hang rather than fail, the
+/// engine's own deadlines come first: they write anew, or give the step up.
 const TRIES: u32 = 5;
 /// First wait between tries; doubles each time.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// Noting an attempt takes one small write.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Stands over the adapter's own timeouts: describe and update, 5 s each.
 const CALL_TIMEOUT: Duration = Duration::from_secs(12);
 
@@ -45,9 +47,12 @@ impl Executor {
         let mut tried = 0;
         loop {
             tried += 1;
-            // The intent itself is committed; that this note fails must not keep traffic on a bad release.
-            if let Err(error) = self.journal.attempt(id).await {
-                tracing::warn!(effect = %id, %error, "attempt not noted");
+            // The intent itself is committed: that this note fails or hangs must not keep traffic on a bad release.
+            match tokio::time::timeout(NOTE_TIMEOUT, self.journal.attempt(id)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error @ JournalError::Fenced(_))) => return Outcome::Failed(Fault::permanent("store", error)),
+                Ok(Err(error)) => tracing::warn!(effect = %id, %error, "attempt not noted"),
+                Err(_) => tracing::warn!(effect = %id, "attempt not noted: the store does not answer"),
             }
             let fault = match tokio::time::timeout(CALL_TIMEOUT, self.traffic.set_weights(effect)).await {
                 Ok(Ok(version)) => return Outcome::Applied { version },

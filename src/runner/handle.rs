@@ -123,6 +123,18 @@ pub enum CommandError {
     NotWritten(String),
 }
 
+fn nobody_drives(command: &Command, view: &RolloutView) -> CommandError {
+    if !view.finished {
+        let text = format!("rollout {} is not driven by this process now; try again, or look at its log", view.id);
+        return CommandError::NotWritten(text);
+    }
+    let RolloutView { id, policy, phase, .. } = view;
+    CommandError::Refused(Refusal {
+        message: format!("cannot {} rollout {id} of {policy}: it has ended ({phase})", command.verb()),
+        hint: format!("`tidegate rollout start {policy}` starts another"),
+    })
+}
+
 impl Runner {
     /// A runner without rollouts; see [`Runner::resume`].
     #[must_use]
@@ -137,10 +149,13 @@ impl Runner {
     /// # Errors
     /// The store's fault; nothing is driven then.
     pub async fn resume(&self) -> Result<usize, Fault> {
-        let live = self.shared.parts.journal.live().await?;
-        let count = live.len();
-        for stored in live {
+        let mut live = Vec::new();
+        for stored in self.shared.parts.journal.live().await? {
             let effects = self.shared.parts.journal.unsettled(&stored.state.id).await?;
+            live.push((stored, effects));
+        }
+        let count = live.len();
+        for (stored, effects) in live {
             tracing::info!(rollout = %stored.state.id, policy = %stored.plan.name, "rollout resumed");
             self.drive(stored, effects);
         }
@@ -212,20 +227,15 @@ impl Runner {
         let view = view.ok_or_else(|| CommandError::NotFound(name.to_owned()))?;
         let driver = self.shared.drivers().get(&RolloutId(view.id.clone())).cloned();
         let Some(driver) = driver else {
-            return Err(CommandError::Refused(Refusal {
-                message: format!(
-                    "cannot {} rollout {} of {}: it has ended ({})",
-                    command.verb(),
-                    view.id,
-                    view.policy,
-                    view.phase
-                ),
-                hint: format!("`tidegate rollout start {}` starts another", view.policy),
-            }));
+            return Err(nobody_drives(&command, &view));
         };
         let (answer, answered) = oneshot::channel();
-        let busy = |_| CommandError::NotWritten("too many commands are waiting; try again".to_owned());
-        driver.try_send(Message::Command(command, actor, answer)).map_err(busy)?;
+        driver.try_send(Message::Command(command, actor, answer)).map_err(|error| {
+            CommandError::NotWritten(match error {
+                mpsc::error::TrySendError::Full(_) => "too many commands are waiting; try again".to_owned(),
+                mpsc::error::TrySendError::Closed(_) => "the rollout came to its end meanwhile".to_owned(),
+            })
+        })?;
         match tokio::time::timeout(COMMAND_TIMEOUT, answered).await {
             Ok(Ok(Ok(view))) => Ok(view),
             Ok(Ok(Err(CommandFailure::Refused(refusal)))) => Err(CommandError::Refused(refusal)),

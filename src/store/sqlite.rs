@@ -172,11 +172,14 @@ async fn take_over(writer: &SqlitePool) -> Result<i64, sqlx::Error> {
 fn fault(error: sqlx::Error) -> Fault {
     let text = error.to_string();
     match &error {
-        sqlx::Error::Database(inner) => match inner.code().as_deref() {
-            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_FULL: https://www.sqlite.org/rescode.html
-            Some("5" | "6" | "10" | "13") => Fault::transient("sqlite", text),
-            _ => Fault::permanent("sqlite", text),
-        },
+        // The code is an extended one, its lowest byte the plain one: SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR,
+        // SQLITE_FULL may pass. https://www.sqlite.org/rescode.html
+        sqlx::Error::Database(inner) => {
+            match inner.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+                Some(5 | 6 | 10 | 13) => Fault::transient("sqlite", text),
+                _ => Fault::permanent("sqlite", text),
+            }
+        }
         sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Fault::transient("sqlite", text),
         _ => Fault::permanent("sqlite", text),
     }
@@ -188,10 +191,17 @@ fn count(number: u64) -> i64 {
 }
 
 fn stored(row: &SqliteRow) -> Result<Stored, Fault> {
+    let id: String = row.try_get("id").map_err(fault)?;
     let format: i64 = row.try_get("format").map_err(fault)?;
     let plan: String = row.try_get("plan").map_err(fault)?;
     let state: String = row.try_get("state").map_err(fault)?;
-    Ok(Stored { plan: record::plan(format, &plan)?, state: record::state(format, &state)? })
+    let read = record::plan(format, &plan).and_then(|plan| Ok(Stored { plan, state: record::state(format, &state)? }));
+    read.map_err(|fault| of_rollout(&id, fault))
+}
+
+/// The same fault, naming the rollout whose row is concerned.
+fn of_rollout(id: &str, fault: Fault) -> Fault {
+    Fault { message: format!("rollout {id}: {}", fault.message), ..fault }
 }
 
 async fn insert_effects(tx: &mut Transaction<'_, Sqlite>, commit: &Commit) -> Result<(), Fault> {
@@ -267,8 +277,15 @@ fn effect_id(rollout: &RolloutId, row: &SqliteRow) -> Result<EffectId, Fault> {
 impl Journal for SqliteStore {
     async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<(), JournalError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
+        let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM driver_lease WHERE id = 1")
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if epoch != self.epoch {
+            return Err(JournalError::Fenced(commit.state.id.clone()));
+        }
         let route = plan.route.to_string();
-        let live = sqlx::query("SELECT format, plan, state FROM rollouts WHERE route = ? AND finished = 0")
+        let live = sqlx::query("SELECT id, format, plan, state FROM rollouts WHERE route = ? AND finished = 0")
             .bind(&route)
             .fetch_optional(&mut *tx)
             .await
@@ -333,21 +350,29 @@ impl Journal for SqliteStore {
     }
 
     async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError> {
-        sqlx::query("UPDATE effects SET attempts = attempts + 1 WHERE rollout_id = ? AND seq = ? AND n = ?")
-            .bind(&effect.rollout.0)
-            .bind(count(effect.seq.0))
-            .bind(i64::from(effect.n))
-            .execute(&self.writer)
-            .await
-            .map_err(fault)?;
-        Ok(())
+        let updated = sqlx::query(
+            "UPDATE effects SET attempts = attempts + 1 WHERE rollout_id = ? AND seq = ? AND n = ? \
+             AND EXISTS (SELECT 1 FROM rollouts WHERE id = effects.rollout_id AND lease_epoch = ?)",
+        )
+        .bind(&effect.rollout.0)
+        .bind(count(effect.seq.0))
+        .bind(i64::from(effect.n))
+        .bind(self.epoch)
+        .execute(&self.writer)
+        .await
+        .map_err(fault)?;
+        match updated.rows_affected() {
+            1 => Ok(()),
+            _ => Err(JournalError::Fenced(effect.rollout.clone())),
+        }
     }
 
     async fn live(&self) -> Result<Vec<Stored>, Fault> {
-        let rows = sqlx::query("SELECT format, plan, state FROM rollouts WHERE finished = 0 ORDER BY started_at_ms")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(fault)?;
+        let rows =
+            sqlx::query("SELECT id, format, plan, state FROM rollouts WHERE finished = 0 ORDER BY started_at_ms")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(fault)?;
         rows.iter().map(stored).collect()
     }
 
@@ -362,13 +387,14 @@ impl Journal for SqliteStore {
         let mut effects = Vec::with_capacity(rows.len());
         for row in &rows {
             let body: String = row.try_get("body").map_err(fault)?;
-            effects.push((effect_id(id, row)?, record::effect(&body)?));
+            let effect = record::effect(&body).map_err(|fault| of_rollout(&id.0, fault))?;
+            effects.push((effect_id(id, row)?, effect));
         }
         Ok(effects)
     }
 
     async fn get(&self, id: &RolloutId) -> Result<Option<Stored>, Fault> {
-        let row = sqlx::query("SELECT format, plan, state FROM rollouts WHERE id = ?")
+        let row = sqlx::query("SELECT id, format, plan, state FROM rollouts WHERE id = ?")
             .bind(&id.0)
             .fetch_optional(&self.readers)
             .await
@@ -377,12 +403,13 @@ impl Journal for SqliteStore {
     }
 
     async fn list(&self, limit: u32) -> Result<Vec<Stored>, Fault> {
-        let rows =
-            sqlx::query("SELECT format, plan, state FROM rollouts ORDER BY finished, started_at_ms DESC, id LIMIT ?")
-                .bind(limit)
-                .fetch_all(&self.readers)
-                .await
-                .map_err(fault)?;
+        let rows = sqlx::query(
+            "SELECT id, format, plan, state FROM rollouts ORDER BY finished, started_at_ms DESC, id LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(fault)?;
         rows.iter().map(stored).collect()
     }
 
@@ -406,7 +433,8 @@ impl Journal for SqliteStore {
             let version: i64 = row.try_get("engine_version").map_err(fault)?;
             let text: String = row.try_get("input").map_err(fault)?;
             let engine_version = u32::try_from(version).unwrap_or_default();
-            inputs.push(JournalRow { engine_version, input: record::input(&text)? });
+            let input = record::input(&text).map_err(|fault| of_rollout(&id.0, fault))?;
+            inputs.push(JournalRow { engine_version, input });
         }
         Ok(inputs)
     }

@@ -1,11 +1,11 @@
 //! Every command as a person types it: what it prints where, and its exit code.
 
-use crate::kit::service::{Behaviour, Service};
-use crate::kit::world::{Daemon, Files, World, verify};
-use crate::kit::{self, command, finish, golden, run, text};
+use crate::program::service::{Behaviour, Service};
+use crate::program::world::{Daemon, Files, World, verify};
+use crate::program::{self, command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["demo"],
     &["local"],
@@ -21,6 +21,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["policy"],
     &["policy", "lint"],
     &["policy", "schema"],
+    &["policy", "explain"],
     &["journal"],
     &["journal", "verify"],
     &["journal", "export"],
@@ -194,7 +195,7 @@ async fn clients_say_where_the_daemon_is_not() {
     by_variable.env("TIDEGATE_SERVER", daemon.url("api"));
     assert_eq!(finish(by_variable).await.expect(0).json()[0]["rollouts"], serde_json::json!([]));
 
-    let free = kit::world::steady_port(&mut Vec::new());
+    let free = program::world::steady_port(&mut Vec::new());
     let nobody = format!("http://127.0.0.1:{free}");
     for verb in [&["rollout", "list"][..], &["health"], &["rollout", "start", "x", "--wait"]] {
         let ran = run(&[verb, &["--server", &nobody]].concat()).await.expect(1);

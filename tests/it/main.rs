@@ -6,11 +6,16 @@
 
 mod bad_input;
 mod cli;
+mod crash;
 mod demo;
 mod faults;
+mod golden;
 mod kill;
 mod kit;
 mod mesh;
 mod mesh_store;
+mod program;
 mod proxy;
+mod runner;
 mod stop;
+mod store;

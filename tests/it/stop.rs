@@ -1,8 +1,8 @@
 //! How `tidegate local` stops: in good order when asked once, at once when asked twice, and never with a decision.
 
-use crate::kit::service::Behaviour;
-use crate::kit::until;
-use crate::kit::world::{Daemon, World};
+use crate::program::service::Behaviour;
+use crate::program::until;
+use crate::program::world::{Daemon, World};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tidegate::clock::Monotonic;

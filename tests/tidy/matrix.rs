@@ -123,6 +123,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "api::wire",
             "api::client",
             "rollout::view",
+            "rollout::explain",
             "clock",
             "telemetry",
             "ports",

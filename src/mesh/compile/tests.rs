@@ -30,7 +30,7 @@ impl Mesh {
             uid: "uid".into(),
             account: "000000000000".into(),
             region: "us-east-1".into(),
-            quotas: Quotas::default(),
+            quotas: Quotas::AWS,
         };
         let outcome = ops::apply(&self.0, request, &context).expect("is valid");
         self.0.commit(outcome.changes);

@@ -12,7 +12,7 @@ fn context() -> OpContext {
         uid: String::new(),
         account: "000000000000".into(),
         region: "us-east-1".into(),
-        quotas: Quotas::default(),
+        quotas: Quotas::AWS,
     }
 }
 

@@ -71,10 +71,10 @@ impl MeshControl {
     /// Reads everything from the store. A row that cannot be read is a permanent fault that names it: serving without
     /// it would look as if it had been deleted.
     pub async fn open(store: Arc<dyn MeshStore>, clock: Arc<dyn Clock>, region: String) -> Result<Self, Fault> {
-        Self::open_with(store, clock, region, Quotas::default()).await
+        Self::open_with(store, clock, region, Quotas::OFF).await
     }
 
-    /// The same with other quotas than those of AWS.
+    /// The same with quotas, such as those of AWS ([`Quotas::AWS`]).
     pub async fn open_with(
         store: Arc<dyn MeshStore>,
         clock: Arc<dyn Clock>,

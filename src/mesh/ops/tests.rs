@@ -13,7 +13,7 @@ fn context(now: i64) -> OpContext {
         uid: format!("uid-{now}"),
         account: ACCOUNT.into(),
         region: "us-east-1".into(),
-        quotas: Quotas::default(),
+        quotas: Quotas::AWS,
     }
 }
 

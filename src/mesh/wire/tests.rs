@@ -25,7 +25,7 @@ impl Golden {
             uid: format!("00000000-0000-4000-8000-{:012}", self.step),
             account: "000000000000".into(),
             region: "us-east-1".into(),
-            quotas: Quotas::default(),
+            quotas: Quotas::AWS,
         };
         let done = request(parts).and_then(|request| ops::apply(&self.state, &request, &context));
         let answer = match done {

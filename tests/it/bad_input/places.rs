@@ -1,8 +1,8 @@
 //! Places that cannot be had: ports, addresses, the data directory.
 
-use crate::kit::service::Service;
-use crate::kit::world::{Daemon, Files, QUICK, steady_port, strs};
-use crate::kit::{NAMES, command, finish, run};
+use crate::program::service::Service;
+use crate::program::world::{Daemon, Files, QUICK, steady_port, strs};
+use crate::program::{NAMES, command, finish, run};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use tokio::net::TcpListener;

@@ -1,7 +1,7 @@
 //! Requests that nobody should send: absurd bodies, addresses, methods, and pages of other sites.
 
-use crate::kit::text;
-use crate::kit::world::{Daemon, Files, World};
+use crate::program::text;
+use crate::program::world::{Daemon, Files, World};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -1,244 +1,224 @@
-//! A directory with a mesh, policies and a database, two services, and a daemon of `tidegate local` over them.
+//! A mesh and a data plane in memory: one route, one proxy, and whatever goes wrong with them.
 
-use super::service::Service;
-use super::{Process, Ran, command, run, text, until};
-use serde_json::{Value, json};
+use super::{BEGINNING, fresh_route};
+use async_trait::async_trait;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use tempfile::TempDir;
-use tidegate::demo::load::Load;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tidegate::base::fault::Fault;
+use tidegate::base::ids::RouteRef;
+use tidegate::base::time::Timestamp;
+use tidegate::clock::Clock;
+use tidegate::judge::Counts;
+use tidegate::policy::plan::Plan;
+use tidegate::ports::{LiveCounts, Policies, PolicyFault, Traffic};
+use tidegate::rollout::effect::Effect;
+use tidegate::rollout::event::{LiveReading, ProxyCounts, RouteReading, VersionCounts};
 
-/// The virtual service of every test.
-pub(crate) const HOST: &str = "checkout.local";
-/// Requests per second: enough for a verdict within seconds, and little for a busy machine.
-const REQUESTS_PER_S: u32 = 150;
+/// Time that moves when it is told to.
+pub(crate) struct HandClock(pub(crate) AtomicI64);
 
-/// A policy with short stays, which proves little and does it fast.
-pub(crate) const QUICK: &str = "\
-version: 1
-name: checkout
-route: { mesh: shop, router: checkout-router, route: checkout }
-versions: [checkout-v1, checkout-v2]
-steps:
-  - { weight: 10, min: 1s, max: 60s, prove_no_worse_than: 20pp }
-  - { weight: 50, min: 1s, max: 60s, prove_no_worse_than: 20pp }
-  - { weight: 100, min: 1s }
-gates:
-  - { name: errors, metric: error_rate, compare: stable, tolerate: { ratio: 1.0, add: 0.1pp } }
-";
-
-/// A mesh with one route over two nodes; `timeout` is put into the route.
-pub(crate) fn mesh(ports: [u16; 2], timeout: &str) -> String {
-    let node = |name: &str, port: u16| {
-        format!(
-            "---\nmeshName: shop\nvirtualNodeName: {name}\nspec:\n  serviceDiscovery: {{ dns: {{ hostname: 127.0.0.1 }} }}\n  \
-             listeners: [ {{ portMapping: {{ port: {port}, protocol: http }} }} ]\n"
-        )
-    };
-    format!(
-        "meshName: shop\n{}{}---\nmeshName: shop\nvirtualRouterName: checkout-router\nspec:\n  listeners: \
-         [ {{ portMapping: {{ port: 9000, protocol: http }} }} ]\n---\nmeshName: shop\nvirtualRouterName: checkout-router\n\
-         routeName: checkout\nspec:\n  httpRoute:\n    match: {{ prefix: / }}\n    {timeout}\n    action:\n      \
-         weightedTargets:\n        - {{ virtualNode: checkout-v1, weight: 100 }}\n        - {{ virtualNode: \
-         checkout-v2, weight: 0 }}\n---\nmeshName: shop\nvirtualServiceName: {HOST}\nspec:\n  provider: \
-         {{ virtualRouter: {{ virtualRouterName: checkout-router }} }}\n",
-        node("checkout-v1", ports[0]),
-        node("checkout-v2", ports[1])
-    )
-}
-
-/// The files, without anything that runs.
-pub(crate) struct Files {
-    directory: TempDir,
-}
-
-impl Files {
-    pub(crate) fn new(ports: [u16; 2], timeout: &str) -> Self {
-        let files = Self { directory: TempDir::with_prefix("tidegate-test-").unwrap() };
-        std::fs::create_dir(files.path("policies")).unwrap();
-        files.write("mesh.yaml", &mesh(ports, timeout));
-        files.write("policies/checkout.yaml", QUICK);
-        files
+impl HandClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(BEGINNING.0)))
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// The same as text, for a command line.
-    pub(crate) fn at(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    pub(crate) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
-    }
-
-    /// Arguments of `tidegate local` on these files; port 0 everywhere unless `ports` says otherwise.
-    pub(crate) fn local(&self, ports: &BTreeMap<&str, u16>) -> Vec<String> {
-        let mut arguments: Vec<String> = ["local", "--output", "json"].map(str::to_owned).to_vec();
-        let files = [("--mesh", "mesh.yaml"), ("--policies", "policies"), ("--data-dir", "data")];
-        for (flag, name) in files {
-            arguments.extend([flag.to_owned(), self.at(name)]);
-        }
-        for name in super::NAMES {
-            let port = ports.get(name).copied().unwrap_or(0);
-            arguments.extend([format!("--{name}"), format!("127.0.0.1:{port}")]);
-        }
-        arguments
+    pub(crate) fn pass(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
     }
 }
 
-/// `&str` of `String`s, for a command line.
-pub(crate) fn strs(arguments: &[String]) -> Vec<&str> {
-    arguments.iter().map(String::as_str).collect()
-}
-
-/// A daemon and where it listens.
-pub(crate) struct Daemon {
-    pub(crate) process: Process,
-    pub(crate) addresses: BTreeMap<String, SocketAddr>,
-    http: reqwest::Client,
-}
-
-/// Status and body of an answer.
-pub(crate) type Answer = (u16, Value);
-
-impl Daemon {
-    pub(crate) async fn start(arguments: &[String]) -> Self {
-        let mut process = Process::spawn(command(&strs(arguments)));
-        let addresses = process.addresses().await;
-        Self { process, addresses, http: reqwest::Client::builder().no_proxy().build().unwrap() }
-    }
-
-    pub(crate) fn url(&self, name: &str) -> String {
-        format!("http://{}", self.addresses[name])
-    }
-
-    /// A client command against this daemon, with JSON output.
-    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
-        let server = self.url("api");
-        run(&[arguments, &["--output", "json", "--server", &server]].concat()).await
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Option<Answer> {
-        let answer = request.send().await.ok()?;
-        let status = answer.status().as_u16();
-        Some((status, answer.json().await.ok()?))
-    }
-
-    /// A call of the API; `None` when the daemon did not answer.
-    pub(crate) async fn try_api(&self, path: &str) -> Option<Answer> {
-        self.send(self.http.get(format!("{}{path}", self.url("api")))).await
-    }
-
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send(self.http.post(format!("{}{path}", self.url("api"))).json(body)).await.unwrap()
-    }
-
-    /// Starts a rollout of the policy `checkout`; its identifier.
-    pub(crate) async fn start_rollout(&self) -> String {
-        let (status, view) = self.post("/v1/rollouts", &json!({"policy": "checkout"})).await;
-        assert_eq!(status, 201, "{view}");
-        text(&view["id"])
-    }
-
-    pub(crate) async fn view(&self, id: &str) -> Value {
-        let (status, view) = self.try_api(&format!("/v1/rollouts/{id}")).await.unwrap();
-        assert_eq!(status, 200, "{view}");
-        view
-    }
-
-    /// Waits until the rollout is as `wanted`.
-    pub(crate) async fn until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let found = until(what, async || {
-            last = self.view(id).await;
-            (wanted(&last) || last["finished"] == true).then(|| last.clone())
-        });
-        let view = found.await;
-        assert!(wanted(&view), "waited for {what}, it ended: {view}");
-        view
-    }
-
-    /// Waits for the end.
-    pub(crate) async fn end(&self, id: &str) -> Value {
-        self.until(id, "the end", |view| view["finished"] == true).await
-    }
-
-    fn route_url(&self) -> String {
-        format!("{}/v20190125/meshes/shop/virtualRouter/checkout-router/routes/checkout", self.url("appmesh"))
-    }
-
-    /// The weights of the route by node; `None` when the mesh did not answer.
-    pub(crate) async fn weights(&self) -> Option<BTreeMap<String, u64>> {
-        let (status, route) = self.send(self.http.get(self.route_url())).await?;
-        assert_eq!(status, 200, "{route}");
-        let targets = route["spec"]["httpRoute"]["action"]["weightedTargets"].as_array().unwrap();
-        let weight = |target: &Value| (text(&target["virtualNode"]), target["weight"].as_u64().unwrap());
-        Some(targets.iter().map(weight).collect())
-    }
-
-    /// What a person does with `aws appmesh update-route`.
-    pub(crate) async fn set_weights(&self, v1: u64, v2: u64) {
-        let (_, route) = self.send(self.http.get(self.route_url())).await.unwrap();
-        let mut spec = route["spec"].clone();
-        let targets = spec["httpRoute"]["action"]["weightedTargets"].as_array_mut().unwrap();
-        for target in targets {
-            target["weight"] = if target["virtualNode"] == "checkout-v1" { v1.into() } else { v2.into() };
-        }
-        let (status, body) = self.send(self.http.put(self.route_url()).json(&json!({ "spec": spec }))).await.unwrap();
-        assert_eq!(status, 200, "{body}");
-    }
-
-    pub(crate) fn load(&self) -> Load {
-        Load::start(self.addresses["egress"], HOST, REQUESTS_PER_S)
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
     }
 }
 
-/// Files, services and a daemon.
+/// What becomes of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Done.
+    Done,
+    /// Done, and the answer is lost.
+    AnswerLost,
+    /// Refused for good.
+    Refused,
+    /// Not done, and it may pass.
+    Busy,
+    /// Times out now and lands so many seconds later.
+    LandsAfter(i64),
+    /// No answer, ever.
+    Hangs,
+    /// A defect of the adapter.
+    Panics,
+}
+
+/// How the world behaves, second by second since the beginning.
+pub(crate) struct Ways {
+    /// Write of a share for the canary.
+    pub(crate) write: Box<dyn Fn(i64, u8) -> Answer + Send + Sync>,
+    /// Whether the canary fails every request.
+    pub(crate) bad: bool,
+    /// Whether the proxy reports.
+    pub(crate) reports: Box<dyn Fn(i64) -> bool + Send + Sync>,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self { write: Box::new(|_, _| Answer::Done), bad: false, reports: Box::new(|_| true) }
+    }
+}
+
+/// A write that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub(crate) generation: u64,
+    pub(crate) share: u8,
+}
+
+pub(crate) struct Inside {
+    pub(crate) route: RouteReading,
+    /// Every call that was made, in order.
+    pub(crate) calls: Vec<Arrived>,
+    generation: u64,
+    late: Vec<(Timestamp, Arrived)>,
+    counted: BTreeMap<u64, VersionCounts>,
+}
+
+/// The mesh, the data plane, and the policies.
 pub(crate) struct World {
-    pub(crate) files: Files,
-    pub(crate) stable: Service,
-    pub(crate) canary: Service,
-    pub(crate) daemon: Daemon,
+    clock: Arc<dyn Clock>,
+    ways: Ways,
+    plan: Plan,
+    inside: Mutex<Inside>,
 }
 
 impl World {
-    pub(crate) async fn start() -> Self {
-        Self::with("", QUICK).await
+    pub(crate) fn new(clock: Arc<dyn Clock>, plan: Plan, ways: Ways) -> Arc<Self> {
+        let route = fresh_route(7);
+        let inside = Inside { route, calls: vec![], generation: 0, late: vec![], counted: BTreeMap::new() };
+        Arc::new(Self { clock, ways, plan, inside: Mutex::new(inside) })
     }
 
-    /// With a line for the route and a policy.
-    pub(crate) async fn with(timeout: &str, policy: &str) -> Self {
-        let (stable, canary) = (Service::start("v1").await, Service::start("v2").await);
-        let files = Files::new([stable.address.port(), canary.address.port()], timeout);
-        files.write("policies/checkout.yaml", policy);
-        let daemon = Daemon::start(&files.local(&BTreeMap::new())).await;
-        Self { files, stable, canary, daemon }
+    pub(crate) fn seconds(&self) -> i64 {
+        (self.clock.now().0 - BEGINNING.0) / 1000
     }
 
-    /// `journal verify` beside the daemon or after it.
-    pub(crate) async fn verify(&self) -> Ran {
-        verify(&self.files.path("data")).await
+    /// What is inside, late arrivals included.
+    pub(crate) fn inside(&self) -> MutexGuard<'_, Inside> {
+        let mut inside = self.inside.lock().expect("no test panics with it");
+        let now = self.clock.now();
+        let (due, late) = std::mem::take(&mut inside.late).into_iter().partition(|(at, _)| *at <= now);
+        inside.late = late;
+        let due: Vec<(Timestamp, Arrived)> = due;
+        for (_, write) in due {
+            // A plain endpoint has no generations: a late write wins.
+            inside.land(write.share);
+        }
+        inside
     }
-}
 
-pub(crate) async fn verify(data: &Path) -> Ran {
-    run(&["journal", "verify", "--output", "json", "--data-dir", &data.display().to_string()]).await
-}
+    pub(crate) fn canary(&self) -> u8 {
+        self.inside().route.percent_of("v2")
+    }
 
-/// A free port below those that the system gives to outgoing connections, so that it stays free between two uses.
-pub(crate) fn steady_port(taken: &mut Vec<u16>) -> u16 {
-    // Spread over processes that run at the same time by a number that differs for each.
-    let first = std::process::id() * 31;
-    let candidates = (0..20_000_u32).map(|offset| u16::try_from(10_000 + (first + offset * 7) % 20_000).unwrap());
-    for port in candidates {
-        if !taken.contains(&port) && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            taken.push(port);
-            return port;
+    /// Someone else writes the route.
+    pub(crate) fn meddle(&self, share: u8) {
+        self.inside().land(share);
+    }
+
+    fn write(&self, effect: &Effect) -> Result<u64, Fault> {
+        let Effect::SetWeights { canary, stable, generation, .. } = effect;
+        assert_eq!((canary.0.as_str(), stable.0.as_str(), canary.1 + stable.1), ("v2", "v1", 100), "{effect:?}");
+        let write = Arrived { generation: *generation, share: canary.1 };
+        let answer = (self.ways.write)(self.seconds(), canary.1);
+        let now = self.clock.now();
+        let mut inside = self.inside();
+        inside.calls.push(write.clone());
+        match answer {
+            Answer::Refused => Err(Fault::permanent("app mesh", "refused")),
+            Answer::Busy => Err(Fault::transient("app mesh", "busy")),
+            Answer::LandsAfter(seconds) => {
+                inside.late.push((Timestamp(now.0 + seconds * 1000), write));
+                Err(Fault::unknown("app mesh", "no answer"))
+            }
+            Answer::Done | Answer::AnswerLost | Answer::Hangs | Answer::Panics => {
+                if write.generation < inside.generation {
+                    return Err(Fault::permanent("app mesh", "stale generation"));
+                }
+                inside.generation = write.generation;
+                inside.land(write.share);
+                match answer {
+                    Answer::AnswerLost => Err(Fault::unknown("app mesh", "no answer")),
+                    _ => Ok(inside.route.version),
+                }
+            }
         }
     }
-    panic!("no free port");
+}
+
+impl Inside {
+    fn land(&mut self, share: u8) {
+        let targets = vec![("v1".to_owned(), u32::from(100 - share)), ("v2".to_owned(), u32::from(share))];
+        self.route = RouteReading { version: self.route.version + 1, targets };
+    }
+
+    /// A second's requests, a thousand.
+    fn serve(&mut self, bad: bool) {
+        let (version, share) = (self.route.version, u64::from(self.route.percent_of("v2")));
+        let share_ppm = u32::try_from(share * 10_000).expect("at most a million");
+        let entry = VersionCounts { version, share_ppm, counts: Counts::default() };
+        self.counted.entry(version).or_insert(entry).counts.add(&Counts {
+            canary_requests: share * 10,
+            canary_errors: if bad { share * 10 } else { 0 },
+            stable_requests: (100 - share) * 10,
+            stable_errors: 0,
+        });
+    }
+}
+
+#[async_trait]
+impl Traffic for World {
+    async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault> {
+        assert_eq!(*route, self.plan.route);
+        let inside = self.inside();
+        Ok((inside.route.clone(), inside.generation))
+    }
+
+    async fn set_weights(&self, write: &Effect) -> Result<u64, Fault> {
+        let Effect::SetWeights { canary, .. } = write;
+        match (self.ways.write)(self.seconds(), canary.1) {
+            Answer::Hangs => std::future::pending().await,
+            Answer::Panics => panic!("a defect of the adapter"),
+            _ => self.write(write),
+        }
+    }
+}
+
+#[async_trait]
+impl LiveCounts for World {
+    async fn read(&self, _: &RouteRef, _: &str, _: &str) -> Result<LiveReading, Fault> {
+        let mut inside = self.inside();
+        inside.serve(self.ways.bad);
+        let versions = inside.counted.values().copied().collect();
+        let proxies = match (self.ways.reports)(self.seconds()) {
+            true => vec![ProxyCounts { proxy: "p1".into(), versions }],
+            false => vec![],
+        };
+        Ok(LiveReading { proxies })
+    }
+}
+
+#[async_trait]
+impl Policies for World {
+    async fn plan(&self, name: &str) -> Result<Plan, PolicyFault> {
+        match name == self.plan.name {
+            true => Ok(self.plan.clone()),
+            false => Err(PolicyFault::NotFound { name: name.into(), known: String::new() }),
+        }
+    }
+
+    async fn all(&self) -> Result<Vec<(String, Result<Plan, String>)>, Fault> {
+        Ok(vec![(self.plan.name.clone(), Ok(self.plan.clone()))])
+    }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidegate::clock::Monotonic;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 
 /// The program under test.
@@ -139,6 +139,13 @@ impl Process {
         let (stdout, first) = Lines::read(child.stdout.take().unwrap());
         let (stderr, second) = Lines::read(child.stderr.take().unwrap());
         Self { child, stdout, stderr, readers: [first, second] }
+    }
+
+    /// With a hand on its standard input.
+    pub(crate) fn with_input(command: Command) -> (Self, ChildStdin) {
+        let mut process = Self::spawn(command);
+        let input = process.child.stdin.take().unwrap();
+        (process, input)
     }
 
     pub(crate) fn pid(&self) -> u32 {

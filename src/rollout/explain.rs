@@ -1,0 +1,166 @@
+//! A plan in prose: what a rollout by it will do, how long it takes at least and at most, what it exposes, and what its
+//! bound on false rollbacks does not cover. For people who are about to trust it with their traffic.
+
+use super::gate::weight_step;
+use crate::base::time::Millis;
+use crate::base::weight::Percent;
+use crate::judge::advance_threshold;
+use crate::judge::evidence::SafetyEvidence;
+use crate::judge::verdict::{percent, points, thousands};
+use crate::policy::plan::{OnFailure, OnInconclusive, OnVerifyTimeout, Plan, WeightStep};
+use std::fmt::Write;
+
+/// The judge looks once a second: what a dead release fails until then cannot be taken back.
+const TICK_S: f64 = 1.0;
+
+/// A plan in prose. `requests_per_s` is the route's traffic, where it is known: then exposure and times are given in
+/// requests and minutes too.
+#[must_use]
+pub fn explain(plan: &Plan, requests_per_s: Option<f64>) -> String {
+    let mut text = format!(
+        "Policy `{}` moves the traffic of route {} between {} and {}: whichever has none takes the release.\n\n",
+        plan.name, plan.route, plan.versions[0], plan.versions[1]
+    );
+    steps(&mut text, plan, requests_per_s);
+    times(&mut text, plan);
+    verdicts(&mut text, plan);
+    text
+}
+
+fn steps(text: &mut String, plan: &Plan, requests_per_s: Option<f64>) {
+    text.push_str("Steps\n");
+    for index in 0..plan.steps.len() {
+        let Some(step) = weight_step(plan, index) else { continue };
+        let share = step.weight.share();
+        let number = index + 1;
+        if step.weight == Percent::FULL {
+            let _ = writeln!(
+                text,
+                "  {number}. All traffic, for {}: nothing is left to compare it with; comparing gates are silent here.",
+                step.min
+            );
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "  {number}. {} for {} at least. {}",
+            step.weight,
+            step.min,
+            proof(plan, step, requests_per_s)
+        );
+        if let Some(rate) = requests_per_s {
+            exposure(text, plan, rate * share);
+        }
+    }
+    text.push('\n');
+}
+
+/// What lets a step advance, and what happens when that does not come.
+fn proof(plan: &Plan, step: &WeightStep, requests_per_s: Option<f64>) -> String {
+    let share = step.weight.share();
+    let threshold = advance_threshold(plan.confidence_to_advance);
+    let needed = SafetyEvidence::new(step.prove_no_worse_than, 1.0).requests_to_proof(share, threshold);
+    let margin = points(step.prove_no_worse_than);
+    let confidence = percent(plan.confidence_to_advance);
+    let mut text = format!(
+        "Advances when the release is shown to fail less than {margin} more often than stable ({confidence} sure)"
+    );
+    if let Some(needed) = needed {
+        let all = (needed as f64 / share).ceil() as u64;
+        let _ = write!(
+            text,
+            ": {} requests on it without an error, {} in all, if none came before",
+            thousands(needed),
+            thousands(all)
+        );
+        if let Some(rate) = requests_per_s.filter(|rate| *rate > 0.0) {
+            let _ = write!(text, " (about {})", span(needed as f64 / (rate * share)));
+        }
+    }
+    let _ = match step.on_inconclusive {
+        OnInconclusive::Hold => write!(text, ". Without that it stays here and goes on judging."),
+        OnInconclusive::Advance => write!(text, ". Without that it advances all the same after {}.", step.max),
+        OnInconclusive::Rollback => write!(text, ". Without that it is rolled back after {}.", step.max),
+    };
+    text
+}
+
+/// Failures of a dead release until the first look, against the budget.
+fn exposure(text: &mut String, plan: &Plan, canary_requests_per_s: f64) {
+    let lost = canary_requests_per_s * TICK_S;
+    let budget = plan.blast_radius.failed_requests as f64;
+    let warning = if lost > budget { "  <- more than blast_radius.failed_requests: make the step smaller" } else { "" };
+    let _ = writeln!(
+        text,
+        "     Exposes {canary_requests_per_s:.1} requests/s; a dead release fails about {:.0} before the first look{warning}",
+        lost.max(3.0)
+    );
+}
+
+/// A span in the unit that reads best.
+fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{:.0} s", s.ceil()),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.0} h", s / 3600.0),
+    }
+}
+
+fn times(text: &mut String, plan: &Plan) {
+    let steps = || (0..plan.steps.len()).filter_map(|index| weight_step(plan, index));
+    let least = Millis(steps().map(|step| step.min.0).sum());
+    let holds = steps().any(|step| step.on_inconclusive == OnInconclusive::Hold && step.weight != Percent::FULL);
+    let most = Millis(steps().map(|step| step.max.0).sum::<u64>().min(plan.max_total.0));
+    let _ = writeln!(text, "Time\n  At least {least}, and a few seconds to see each change in force.");
+    let _ = match holds {
+        true => writeln!(
+            text,
+            "  At most {}: with too little traffic it waits at a step until someone decides, and is rolled back then.",
+            plan.max_total
+        ),
+        false => writeln!(
+            text,
+            "  At most {most} and the time that pauses take; rolled back after {} whatever happens.",
+            plan.max_total
+        ),
+    };
+    let on_timeout = match plan.verify.on_timeout {
+        OnVerifyTimeout::Rollback => "rolled back",
+        OnVerifyTimeout::Pause => "paused",
+    };
+    let _ = writeln!(text, "  A step that is not in force within {} is {on_timeout}.\n", plan.verify.timeout);
+}
+
+fn verdicts(text: &mut String, plan: &Plan) {
+    let what = match plan.on_failure {
+        OnFailure::Rollback => "takes all traffic off the release at once",
+        OnFailure::Pause => "keeps the weight and waits for a person",
+    };
+    let _ = writeln!(
+        text,
+        "Verdict\n  A failing gate {what}. Looked at every second, with no minimum number of looks or errors."
+    );
+    let deciding: Vec<&str> = plan.gates.iter().filter(|gate| !gate.dry_run).map(|gate| gate.name.as_str()).collect();
+    if deciding.is_empty() {
+        text.push_str("  No gate decides anything: only people and time limits end this rollout badly.\n");
+    } else {
+        let _ = writeln!(
+            text,
+            "  A release that is no worse is rolled back in at most {} of rollouts by the gates {}, together, however long \
+             they take.",
+            percent(plan.max_false_rollback),
+            deciding.join(", ")
+        );
+    }
+    for gate in plan.gates.iter().filter(|gate| gate.dry_run) {
+        let _ = writeln!(text, "  Gate {} only reports (dry_run).", gate.name);
+    }
+    let _ = writeln!(
+        text,
+        "  After {} failures beyond stable's rate the weight goes to 0 and a person is asked; that is no verdict.\n  \
+         Live data silent for {}: nothing advances; for {}: weight 0 until it comes back. Silence is never a verdict.",
+        thousands(plan.blast_radius.failed_requests),
+        plan.no_data.hold_after,
+        plan.no_data.withdraw_after
+    );
+}

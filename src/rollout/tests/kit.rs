@@ -1,0 +1,414 @@
+//! A plan in one line, and a small world: a mesh, a data plane and a clock around one rollout.
+
+use crate::base::fault::{Fault, FaultKind};
+use crate::base::ids::{RolloutId, RouteRef, Seq};
+use crate::base::time::{Millis, Timestamp};
+use crate::base::weight::Percent;
+use crate::judge::Counts;
+use crate::policy::plan::{
+    BlastRadius, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Step, Verify, WeightStep,
+};
+use crate::rollout::effect::{Effect, EffectId};
+use crate::rollout::event::{
+    Actor, Command, Event, Input, LiveReading, Observation, Outcome, ProxyCounts, RouteReading, Start, VersionCounts,
+};
+use crate::rollout::gate::{judge, weight_step};
+use crate::rollout::state::{EndingKind, Next, PauseCause, Phase, State};
+use crate::rollout::view::phase_name;
+use crate::rollout::{begin, next_reading, step};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) const START: i64 = 1_700_000_000_000;
+
+pub(super) fn percent(value: u8) -> Percent {
+    Percent::new(value).expect("0 to 100")
+}
+
+/// Steps of these weights: 10 s to 60 s each, margin 2 pp, hold without proof; one error gate.
+pub(super) fn plan(weights: &[u8]) -> Plan {
+    let step = |weight: &u8| {
+        Step::Weight(WeightStep {
+            weight: percent(*weight),
+            min: Millis::from_seconds(10),
+            max: Millis::from_seconds(60),
+            prove_no_worse_than: 0.02,
+            on_inconclusive: OnInconclusive::Hold,
+        })
+    };
+    Plan {
+        format: 1,
+        name: "checkout".into(),
+        route: RouteRef { mesh: "shop".into(), router: "checkout-router".into(), route: "checkout".into() },
+        versions: ["v1".into(), "v2".into()],
+        steps: weights.iter().map(step).collect(),
+        max_total: Millis::from_seconds(24 * 3600),
+        gates: vec![Gate {
+            name: "errors".into(),
+            rule: GateRule::ErrorRateAgainstStable { ratio: 1.0, add: 0.001 },
+            dry_run: false,
+        }],
+        max_false_rollback: 0.01,
+        confidence_to_advance: 0.95,
+        blast_radius: BlastRadius { failed_requests: 50, per_proxy_between_acks: 5 },
+        no_data: NoData { hold_after: Millis::from_seconds(10), withdraw_after: Millis::from_seconds(30) },
+        verify: Verify { timeout: Millis::from_seconds(60), on_timeout: OnVerifyTimeout::Rollback },
+        on_failure: OnFailure::Rollback,
+    }
+}
+
+/// The same plan with every step's `on_inconclusive` set.
+pub(super) fn inconclusive(mut plan: Plan, what: OnInconclusive) -> Plan {
+    for Step::Weight(step) in &mut plan.steps {
+        step.on_inconclusive = what;
+    }
+    plan
+}
+
+pub(super) fn actor() -> Actor {
+    Actor { name: "ann".into(), via: "test".into() }
+}
+
+pub(super) fn because() -> String {
+    "because".into()
+}
+
+pub(super) fn command(name: &str) -> Command {
+    match name {
+        "start" => Command::Start(Start { to: None, revision: None, route: route(7, 100, 0), last_generation: 0 }),
+        "pause" => Command::Pause { reason: because() },
+        "resume" => Command::Resume,
+        "promote" => Command::Promote { full: false, reason: because() },
+        "promote full" => Command::Promote { full: true, reason: because() },
+        "abort" => Command::Abort { reason: because() },
+        other => panic!("no command `{other}`"),
+    }
+}
+
+pub(super) fn route(version: u64, first: u32, second: u32) -> RouteReading {
+    RouteReading { version, targets: vec![("v1".into(), first), ("v2".into(), second)] }
+}
+
+pub(super) fn fault(kind: FaultKind) -> Fault {
+    Fault { kind, source: "app mesh".into(), message: "no".into() }
+}
+
+/// One rollout with everything around it. The first version, `v1`, is stable.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) state: State,
+    pub(super) now: Timestamp,
+    /// The route as the mesh has it.
+    pub(super) mesh: RouteReading,
+    /// What the one proxy counted, by version.
+    pub(super) counted: BTreeMap<u64, VersionCounts>,
+    /// Whether the proxy answers.
+    pub(super) silent: bool,
+    /// The write under way.
+    pub(super) under_way: Option<(EffectId, Effect)>,
+    pub(super) inputs: Vec<Input>,
+    pub(super) ids: BTreeSet<EffectId>,
+    /// When the data plane was last heard, or the exposure began.
+    heard_at: Timestamp,
+}
+
+impl World {
+    /// Started: the first step's write is under way.
+    pub(super) fn start(plan: Plan) -> Self {
+        let mesh = route(7, 100, 0);
+        let start = Start { to: None, revision: Some("abc".into()), route: mesh.clone(), last_generation: 3 };
+        let event = Event::Command { command: Command::Start(start), actor: actor() };
+        let input = Input { seq: Seq(1), at: Timestamp(START), event };
+        let (state, effects) = begin(&plan, RolloutId("r-1".into()), &input).expect("a route that can take it");
+        assert_eq!(effects.len(), 1);
+        let (now, heard_at) = (state.at, state.at);
+        let ids = effects.iter().map(|(id, _)| id.clone()).collect();
+        let under_way = effects.into_iter().next();
+        let (counted, inputs) = (BTreeMap::new(), vec![input]);
+        Self { plan, state, now, mesh, counted, silent: false, under_way, inputs, ids, heard_at }
+    }
+
+    /// A world at the first step in a named phase, by the shortest way there.
+    pub(super) fn at(plan: Plan, phase: &str) -> Self {
+        let mut world = Self::start(plan);
+        match phase {
+            "shifting" => {}
+            "verifying" => world.settle(),
+            "baking" => world.bake(),
+            "judging" => {
+                world.bake();
+                world.wait(10);
+                world.read();
+            }
+            "rolling_back" => {
+                world.bake();
+                world.order("abort");
+            }
+            "holding" => {
+                world.bake();
+                world.order("abort");
+                world.settle();
+            }
+            other => panic!("no way to `{other}`"),
+        }
+        assert_eq!(world.phase(), phase);
+        world
+    }
+
+    fn bake(&mut self) {
+        self.settle();
+        self.read();
+        assert_eq!(self.phase(), "baking");
+    }
+
+    pub(super) fn phase(&self) -> &'static str {
+        phase_name(&self.state)
+    }
+
+    /// Phase and share, `baking 10`.
+    pub(super) fn stand(&self) -> String {
+        format!("{} {}", self.phase(), self.state.wanted.get())
+    }
+
+    pub(super) fn cause(&self) -> Option<PauseCause> {
+        self.state.paused.as_ref().map(|pause| pause.cause)
+    }
+
+    pub(super) fn wait(&mut self, seconds: u64) {
+        self.now = self.now.plus(Millis::from_seconds(seconds));
+    }
+
+    /// Gives one event to the engine, and checks what always holds.
+    pub(super) fn give(&mut self, event: Event) -> Next {
+        let input = Input { seq: self.state.seq.next(), at: self.now, event };
+        let next = step(&self.plan, &self.state, &input);
+        assert_eq!(next, step(&self.plan, &self.state, &input), "not a function");
+        self.check(&input, &next);
+        if let Next::Step { state, effects } = &next {
+            self.inputs.push(input);
+            self.state = (**state).clone();
+            for (id, effect) in effects {
+                if self.state.wanted > Percent::ZERO {
+                    // The silence clock starts with each exposure.
+                    self.heard_at = self.heard_at.max(self.state.at);
+                }
+                assert!(self.ids.insert(id.clone()), "{id} twice");
+                self.under_way = Some((id.clone(), effect.clone()));
+            }
+            self.under_way = self.under_way.take().filter(|(id, _)| self.state.pending.contains_key(id));
+        }
+        next
+    }
+
+    pub(super) fn order(&mut self, name: &str) -> Next {
+        self.give(Event::Command { command: command(name), actor: actor() })
+    }
+
+    pub(super) fn tick(&mut self) -> Next {
+        self.give(Event::Tick)
+    }
+
+    /// The write under way is carried out and answered.
+    pub(super) fn settle(&mut self) {
+        let version = self.carry_out().expect("a write under way");
+        self.answer(version);
+    }
+
+    /// The write under way is carried out, and not answered yet. Answers the route's version.
+    pub(super) fn carry_out(&mut self) -> Option<u64> {
+        let (_, Effect::SetWeights { canary, stable, .. }) = self.under_way.as_ref()?;
+        let version = self.mesh.version + 1;
+        let mut weights = vec![(stable.0.clone(), u32::from(stable.1)), (canary.0.clone(), u32::from(canary.1))];
+        let others = self.mesh.targets.iter().filter(|(node, _)| *node != stable.0 && *node != canary.0);
+        weights.extend(others.cloned());
+        self.mesh = RouteReading { version, targets: weights };
+        Some(version)
+    }
+
+    pub(super) fn answer(&mut self, version: u64) -> Next {
+        let (effect, _) = self.under_way.take().expect("a write under way");
+        self.give(Event::Settled { effect, outcome: Outcome::Applied { version } })
+    }
+
+    /// The write under way fails.
+    pub(super) fn fail(&mut self, kind: FaultKind) -> Next {
+        let (effect, _) = self.under_way.take().expect("a write under way");
+        self.give(Event::Settled { effect, outcome: Outcome::Failed(fault(kind)) })
+    }
+
+    /// Someone else writes the route.
+    pub(super) fn meddle(&mut self, first: u32, second: u32) {
+        self.mesh = route(self.mesh.version + 1, first, second);
+    }
+
+    /// Requests and errors at the weights in force, on the canary and on stable.
+    pub(super) fn traffic(&mut self, canary: (u64, u64), stable: (u64, u64)) {
+        let version = self.mesh.version;
+        let share_ppm = u32::from(self.mesh.percent_of("v2")) * 10_000;
+        let entry = self.counted.entry(version);
+        let entry = entry.or_insert(VersionCounts { version, share_ppm, counts: Counts::default() });
+        entry.counts.add(&Counts {
+            canary_requests: canary.0,
+            canary_errors: canary.1,
+            stable_requests: stable.0,
+            stable_errors: stable.1,
+        });
+    }
+
+    pub(super) fn live(&self) -> LiveReading {
+        let versions = self.counted.values().copied().collect();
+        let proxies = if self.silent { vec![] } else { vec![ProxyCounts { proxy: "p1".into(), versions }] };
+        LiveReading { proxies }
+    }
+
+    /// One round of readings, of everything as it is.
+    pub(super) fn read(&mut self) -> Next {
+        self.give(Event::Observed(Observation { route: Some(Ok(self.mesh.clone())), live: Some(Ok(self.live())) }))
+    }
+
+    /// The route only, as given.
+    pub(super) fn read_route(&mut self, reading: RouteReading) -> Next {
+        self.give(Event::Observed(Observation { route: Some(Ok(reading)), live: None }))
+    }
+
+    /// Second by second for so long, with traffic that is good or bad on the canary and good on stable; every write is
+    /// carried out at once. Stops at the end.
+    pub(super) fn run(&mut self, seconds: u64, good: bool) {
+        for _ in 0..seconds {
+            if self.state.is_finished() {
+                return;
+            }
+            if self.under_way.is_some() {
+                self.settle();
+            }
+            let share = u64::from(self.mesh.percent_of("v2"));
+            let errors = if good { 0 } else { share };
+            self.traffic((share, errors), (100 - share, 0));
+            self.wait(1);
+            self.read();
+        }
+    }
+
+    // === what always holds ===
+
+    fn check(&mut self, input: &Input, next: &Next) {
+        if let Event::Observed(Observation { live: Some(Ok(reading)), .. }) = &input.event
+            && !reading.proxies.is_empty()
+        {
+            self.heard_at = self.heard_at.max(self.now).max(self.state.at);
+        }
+        match next {
+            Next::Refused(refusal) => {
+                assert!(matches!(input.event, Event::Command { .. }), "only commands are refused");
+                assert!(!refusal.message.is_empty() && !refusal.hint.is_empty(), "{refusal:?}");
+            }
+            Next::Ignored(_) => assert!(!matches!(input.event, Event::Command { .. }), "a command is never ignored"),
+            Next::Step { state, effects } => {
+                assert!(!self.state.is_finished(), "a finished rollout changed: {input:?}");
+                self.check_form(input, state, effects);
+                self.check_rise(input, state);
+            }
+        }
+        self.check_abort(input, next);
+    }
+
+    fn check_form(&self, input: &Input, state: &State, effects: &[(EffectId, Effect)]) {
+        assert_eq!(state.seq, input.seq);
+        assert_eq!(state.at, self.state.at.max(input.at));
+        assert!(effects.len() <= 1);
+        for (id, Effect::SetWeights { canary, stable, generation, urgent, .. }) in effects {
+            assert_eq!((id.seq, &id.rollout), (input.seq, &state.id));
+            assert_eq!(u32::from(canary.1) + u32::from(stable.1), 100);
+            assert_eq!((canary.0.as_str(), stable.0.as_str()), ("v2", "v1"));
+            assert_eq!(canary.1, state.wanted.get());
+            assert!(*generation > self.state.generation && *generation == state.generation);
+            assert!(state.pending.contains_key(id), "an effect that nobody waits for");
+            assert!(*urgent == (canary.1 < self.state.wanted.get() || canary.1 == 0));
+        }
+        assert!(!effects.is_empty() || state.generation == self.state.generation);
+        assert!(state.pending.len() <= 1);
+        assert!(state.pending.keys().all(|id| self.ids.contains(id) || effects.iter().any(|(new, _)| new == id)));
+        let waits = matches!(state.phase, Phase::Shifting { .. } | Phase::RollingBack { .. });
+        assert!(state.pending.is_empty() != waits || matches!(state.phase, Phase::Holding { .. }), "{state:?}");
+        assert!(!state.is_withdrawn() || state.paused.is_some(), "weight 0 at a step, and nobody told");
+        assert_eq!(state.ending.is_some(), state.step_index().is_none(), "{state:?}");
+        assert_eq!(next_reading(state).is_none(), state.is_finished(), "a live rollout that nobody looks at");
+        assert_eq!(super::super::next_deadline(&self.plan, state).is_none() && !state.is_finished(), {
+            matches!(state.phase, Phase::Holding { .. })
+        });
+        for kept in [serde_json::to_string(state), serde_json::to_string(input)] {
+            let kept = kept.expect("every stored value has a JSON form");
+            assert!(
+                serde_json::from_str::<State>(&kept).is_ok_and(|read| read == *state)
+                    || serde_json::from_str::<Input>(&kept).is_ok_and(|read| read == *input),
+                "does not survive the store: {kept}"
+            );
+        }
+    }
+
+    /// The canary gets more only by proof (or where the policy says that time will do), by a person, or back to where
+    /// it was before silence; a rollout ends well by the same rules.
+    fn check_rise(&self, input: &Input, state: &State) {
+        let finishes = |state: &State| state.ending.as_ref().is_some_and(|end| end.kind == EndingKind::Succeeded);
+        let finished_well = finishes(state) && !finishes(&self.state);
+        let by_hand = matches!(&input.event, Event::Command { command: Command::Resume | Command::Promote { .. }, .. });
+        if by_hand || state.wanted <= self.state.wanted && !finished_well {
+            return;
+        }
+        assert!(matches!(input.event, Event::Observed(_) | Event::Tick), "{:?} raised the canary", input.event);
+        let silence = state.at.since(self.heard_at);
+        let judges = !self.plan.gates.is_empty();
+        assert!(silence < self.plan.no_data.hold_after || !judges, "advanced in silence: {input:?}");
+        let from = self.state.step_index().expect("only a step rises");
+        if let Some(pause) = &self.state.paused {
+            assert_eq!(pause.cause, PauseCause::NoData, "advanced while paused");
+            assert_eq!(Some(state.wanted), weight_step(&self.plan, pause.step).map(|step| step.weight));
+            return;
+        }
+        assert!(
+            matches!(self.state.phase, Phase::Baking { .. } | Phase::Judging { .. }),
+            "skipped {:?}",
+            self.state.phase
+        );
+        let wanted = weight_step(&self.plan, from).expect("a step that exists");
+        assert!(
+            state.at.since(self.state.phase_since) >= wanted.min || matches!(self.state.phase, Phase::Judging { .. })
+        );
+        if wanted.weight == Percent::FULL {
+            return;
+        }
+        let judged = State { evidence: state.evidence.clone(), ..self.state.clone() };
+        let judgement = judge(&self.plan, &judged);
+        let by_time =
+            wanted.on_inconclusive == OnInconclusive::Advance && state.at.since(self.state.phase_since) >= wanted.min;
+        assert!(judgement.proven() || by_time && judgement.finding.counts.canary_requests > 0, "{judgement:?}");
+        assert!(!judgement.fails());
+        assert_eq!(state.step_index(), Some(from + 1));
+    }
+
+    fn check_abort(&self, input: &Input, next: &Next) {
+        let Event::Command { command: Command::Abort { .. }, .. } = &input.event else { return };
+        match next {
+            Next::Step { effects, .. } => {
+                assert!(matches!(effects.as_slice(), [(_, Effect::SetWeights { canary: (_, 0), urgent: true, .. })]));
+            }
+            // Only where weight 0 was written last, whether answered or not.
+            _ => assert!(self.state.wanted == Percent::ZERO && self.state.ending.is_some() || self.state.is_finished()),
+        }
+    }
+
+    /// The journal leads to the state.
+    pub(super) fn check_replay(&self) {
+        let (first, rest) = self.inputs.split_first().expect("a start");
+        let (mut state, effects) = begin(&self.plan, self.state.id.clone(), first).expect("it began before");
+        let mut ids: BTreeSet<EffectId> = effects.into_iter().map(|(id, _)| id).collect();
+        for input in rest {
+            let Next::Step { state: moved, effects } = step(&self.plan, &state, input) else {
+                panic!("journaled, yet it changes nothing: {input:?}")
+            };
+            state = *moved;
+            ids.extend(effects.into_iter().map(|(id, _)| id));
+        }
+        assert_eq!(state, self.state);
+        assert_eq!(ids, self.ids);
+    }
+}

@@ -1,0 +1,128 @@
+//! A journal in memory that behaves as the contract says, and fails when it is told to.
+
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tidegate::base::fault::Fault;
+use tidegate::base::ids::{RolloutId, RouteRef};
+use tidegate::policy::plan::Plan;
+use tidegate::ports::{Commit, Journal, JournalError, JournalRow, Stored};
+use tidegate::rollout::effect::{Effect, EffectId};
+use tidegate::rollout::state::ENGINE_VERSION;
+
+#[derive(Default)]
+struct Tables {
+    rollouts: BTreeMap<RolloutId, Stored>,
+    inputs: BTreeMap<RolloutId, Vec<JournalRow>>,
+    effects: BTreeMap<EffectId, Effect>,
+    done: BTreeSet<EffectId>,
+    attempts: BTreeMap<EffectId, u32>,
+}
+
+#[derive(Default)]
+pub(crate) struct MemoryJournal {
+    tables: Mutex<Tables>,
+    /// While set, nothing can be written or read.
+    pub(crate) down: AtomicBool,
+    /// While set, another process drives.
+    pub(crate) fenced: AtomicBool,
+}
+
+impl MemoryJournal {
+    fn tables(&self) -> Result<std::sync::MutexGuard<'_, Tables>, Fault> {
+        match self.down.load(Ordering::SeqCst) {
+            true => Err(Fault::transient("memory", "down")),
+            false => Ok(self.tables.lock().expect("no test panics with it")),
+        }
+    }
+
+    fn fence(&self, id: &RolloutId) -> Result<(), JournalError> {
+        match self.fenced.load(Ordering::SeqCst) {
+            true => Err(JournalError::Fenced(id.clone())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Tables {
+    fn write(&mut self, commit: &Commit) {
+        let id = &commit.state.id;
+        let row = JournalRow { engine_version: ENGINE_VERSION, input: commit.input.clone() };
+        self.inputs.entry(id.clone()).or_default().push(row);
+        self.effects.extend(commit.effects.iter().cloned());
+        self.done.extend(commit.settles.clone());
+        let superseded = self.effects.keys().filter(|e| e.rollout == *id && !commit.state.pending.contains_key(e));
+        self.done.extend(superseded.cloned().collect::<Vec<_>>());
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<(), JournalError> {
+        let mut tables = self.tables()?;
+        self.fence(&commit.state.id)?;
+        let live = tables.rollouts.values().find(|s| s.plan.route == plan.route && !s.state.is_finished());
+        if let Some(Stored { state, plan }) = live {
+            let (since, by) = (state.started_at.rfc3339(), state.started_by.to_string());
+            return Err(JournalError::AlreadyLive { id: state.id.clone(), route: plan.route.clone(), since, by });
+        }
+        let stored = Stored { plan: plan.clone(), state: commit.state.clone() };
+        tables.rollouts.insert(commit.state.id.clone(), stored);
+        tables.write(commit);
+        Ok(())
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<(), JournalError> {
+        let mut tables = self.tables()?;
+        let id = &commit.state.id;
+        self.fence(id)?;
+        match tables.rollouts.get_mut(id) {
+            Some(stored) if stored.state.seq.next() == commit.state.seq => stored.state = commit.state.clone(),
+            _ => return Err(JournalError::Fenced(id.clone())),
+        }
+        tables.write(commit);
+        Ok(())
+    }
+
+    async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError> {
+        let mut tables = self.tables()?;
+        self.fence(&effect.rollout)?;
+        if !tables.effects.contains_key(effect) {
+            return Err(JournalError::Fenced(effect.rollout.clone()));
+        }
+        *tables.attempts.entry(effect.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    async fn live(&self) -> Result<Vec<Stored>, Fault> {
+        Ok(self.tables()?.rollouts.values().filter(|stored| !stored.state.is_finished()).cloned().collect())
+    }
+
+    async fn unsettled(&self, id: &RolloutId) -> Result<Vec<(EffectId, Effect)>, Fault> {
+        let tables = self.tables()?;
+        let open = tables.effects.iter().filter(|(e, _)| e.rollout == *id && !tables.done.contains(e));
+        Ok(open.map(|(e, effect)| (e.clone(), effect.clone())).collect())
+    }
+
+    async fn get(&self, id: &RolloutId) -> Result<Option<Stored>, Fault> {
+        Ok(self.tables()?.rollouts.get(id).cloned())
+    }
+
+    async fn list(&self, limit: u32) -> Result<Vec<Stored>, Fault> {
+        let mut all: Vec<Stored> = self.tables()?.rollouts.values().cloned().collect();
+        all.sort_by_key(|stored| (stored.state.is_finished(), -stored.state.started_at.0, stored.state.id.clone()));
+        all.truncate(limit as usize);
+        Ok(all)
+    }
+
+    async fn last_generation(&self, route: &RouteRef) -> Result<u64, Fault> {
+        let tables = self.tables()?;
+        let used = tables.rollouts.values().filter(|stored| stored.plan.route == *route);
+        Ok(used.map(|stored| stored.state.generation).max().unwrap_or(0))
+    }
+
+    async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault> {
+        Ok(self.tables()?.inputs.get(id).cloned().unwrap_or_default())
+    }
+}

@@ -1,0 +1,90 @@
+//! Helpers of the integration tests: plans, a mesh in memory, a journal in memory, and a rollout's life in one thread.
+
+pub(crate) mod life;
+pub(crate) mod memory;
+pub(crate) mod world;
+
+use tidegate::base::ids::{RolloutId, RouteRef, Seq};
+use tidegate::base::time::{Millis, Timestamp};
+use tidegate::base::weight::Percent;
+use tidegate::policy::plan::{
+    BlastRadius, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Step, Verify, WeightStep,
+};
+use tidegate::ports::Commit;
+use tidegate::rollout::event::{Actor, Command, Event, Input, RouteReading, Start};
+use tidegate::rollout::{begin, next_deadline};
+
+/// A second of the tests' time.
+pub(crate) const SECOND: i64 = 1000;
+/// When the tests' time begins.
+pub(crate) const BEGINNING: Timestamp = Timestamp(1_700_000_000_000);
+
+/// Steps of these weights, each 2 s to 20 s; silence counts after 3 s and withdraws after 6 s.
+pub(crate) fn plan(weights: &[u8]) -> Plan {
+    let step = |weight: &u8| {
+        Step::Weight(WeightStep {
+            weight: Percent::new(*weight).expect("0 to 100"),
+            min: Millis::from_seconds(2),
+            max: Millis::from_seconds(20),
+            prove_no_worse_than: 0.02,
+            on_inconclusive: OnInconclusive::Hold,
+        })
+    };
+    Plan {
+        format: 1,
+        name: "checkout".into(),
+        route: RouteRef { mesh: "shop".into(), router: "checkout-router".into(), route: "checkout".into() },
+        versions: ["v1".into(), "v2".into()],
+        steps: weights.iter().map(step).collect(),
+        max_total: Millis::from_seconds(3600),
+        gates: vec![Gate {
+            name: "errors".into(),
+            rule: GateRule::ErrorRateAgainstStable { ratio: 1.0, add: 0.001 },
+            dry_run: false,
+        }],
+        max_false_rollback: 0.01,
+        confidence_to_advance: 0.95,
+        blast_radius: BlastRadius { failed_requests: 50, per_proxy_between_acks: 5 },
+        no_data: NoData { hold_after: Millis::from_seconds(3), withdraw_after: Millis::from_seconds(6) },
+        verify: Verify { timeout: Millis::from_seconds(20), on_timeout: OnVerifyTimeout::Rollback },
+        on_failure: OnFailure::Rollback,
+    }
+}
+
+/// The same plan for another route.
+pub(crate) fn on_route(mut plan: Plan, name: &str) -> Plan {
+    plan.route.route = name.into();
+    plan.name = name.into();
+    plan
+}
+
+pub(crate) fn ann() -> Actor {
+    Actor { name: "ann".into(), via: "test".into() }
+}
+
+/// A route whose first version has everything.
+pub(crate) fn fresh_route(version: u64) -> RouteReading {
+    RouteReading { version, targets: vec![("v1".into(), 100), ("v2".into(), 0)] }
+}
+
+/// The commit that begins a rollout.
+pub(crate) fn beginning(plan: &Plan, id: &str, at: Timestamp, route: RouteReading, last_generation: u64) -> Commit {
+    let start = Start { to: None, revision: Some("abc".into()), route, last_generation };
+    let event = Event::Command { command: Command::Start(start), actor: ann() };
+    let input = Input { seq: Seq(1), at, event };
+    let (state, effects) = begin(plan, RolloutId(id.into()), &input).expect("a route that can take it");
+    let next_deadline = next_deadline(plan, &state);
+    Commit { state, input, effects, settles: None, next_deadline }
+}
+
+/// A directory for a database. In memory where the system has such a place: thousands of databases are written, each
+/// commit waits for the disk, and what a lost disk cache does is not what is tested.
+pub(crate) fn directory() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let made = if memory.is_dir() {
+        tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir())
+    } else {
+        tempfile::tempdir()
+    };
+    made.expect("a directory")
+}
