@@ -13,6 +13,7 @@ use crate::discovery::file::FileSource;
 use crate::mesh::compile::View;
 use crate::mesh::document;
 use crate::mesh::http::{LoadReport, MeshControl};
+use crate::mesh::model::{Key, Kind, Request};
 use crate::ports::{EndpointSource, Journal};
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
@@ -135,6 +136,8 @@ pub struct Bound {
     pub loaded: LoadReport,
     /// What the mesh asks for that this version cannot do.
     pub mesh_problems: Vec<String>,
+    /// The node that was given to see the mesh as, when there is none: it sees nothing until it is created.
+    pub unknown_node: Option<String>,
     /// Rollouts taken up from before.
     pub resumed: usize,
     status: Arc<Status>,
@@ -213,6 +216,14 @@ fn serve(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<
     })
 }
 
+/// The node that the proxy should see the mesh as, when the mesh has none of that name.
+async fn unknown_node(mesh: &MeshControl, as_node: Option<&(String, String)>) -> Option<String> {
+    let (mesh_name, node) = as_node?;
+    let key = Key::child(mesh_name, Kind::VirtualNode, node);
+    let described = mesh.execute(Request::Describe { key, owner: None }).await;
+    described.err().map(|_| format!("{mesh_name}/{node}"))
+}
+
 /// Starts local mode: controller, mesh, proxy and API in this process. To be called within a runtime.
 ///
 /// # Errors
@@ -243,6 +254,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let mesh_router = mesh.router().layer(axum::middleware::from_fn(api::auth::loopback_only));
     let mut servers = vec![serve(mesh_listener, mesh_router, stopped.clone())];
 
+    let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
     let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
     let proxy = proxy_listeners.start(mesh.subscribe(view), endpoints).await?;
 
@@ -266,5 +278,5 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     servers.push(serve(api_listener, api, stopped));
     status.set_ready(true);
     let mesh_problems = mesh.problems().iter().map(ToString::to_string).collect();
-    Ok(Bound { addresses, loaded, mesh_problems, resumed, status, runner, proxy, store, stop, servers })
+    Ok(Bound { addresses, loaded, mesh_problems, unknown_node, resumed, status, runner, proxy, store, stop, servers })
 }

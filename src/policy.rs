@@ -4,6 +4,8 @@
 
 /// Source to plan: the rules between keys, and the defaults.
 mod compile;
+/// Gates of a plan.
+mod gates;
 /// Every key of the file: the one description that `source` and `schema` share.
 mod keys;
 /// The part of `keys` that reaches outside the mesh.
@@ -14,6 +16,8 @@ mod problem;
 pub mod schema;
 /// The file's shape, checked against the table of keys.
 mod source;
+/// Steps of a plan.
+mod steps;
 /// The language in which `keys` is written.
 mod table;
 /// YAML with positions, bounded.

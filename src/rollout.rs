@@ -4,6 +4,7 @@
 //! world leaves as an [`effect::Effect`] that the runner commits before it acts on it. Replaying a journal therefore
 //! gives the same states and the same effect identifiers again.
 
+mod approval;
 pub mod deadline;
 pub mod effect;
 pub mod event;

@@ -4,7 +4,7 @@ use super::wire::Problem;
 use crate::base::fault::{Fault, FaultKind};
 use crate::ports::{JournalError, PolicyFault};
 use crate::rollout::state::Refusal;
-use crate::runner::handle::{CommandError, StartError};
+use crate::runner::handle::{CommandError, RetryError, StartError};
 use axum::Json;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
@@ -91,6 +91,15 @@ impl From<StartError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "route-not-readable", fault.to_string())
             }
             StartError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<RetryError> for ApiError {
+    fn from(error: RetryError) -> Self {
+        match error {
+            RetryError::Command(error) => error.into(),
+            RetryError::Start(error) => error.into(),
         }
     }
 }

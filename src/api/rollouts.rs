@@ -22,6 +22,7 @@ pub(super) fn router() -> Router<ApiState> {
     Router::new()
         .route("/v1/rollouts", get(list).post(start))
         .route("/v1/rollouts/{id}", get(one))
+        .route("/v1/rollouts/{id}/retry", post(retry))
         .route("/v1/rollouts/{id}/{verb}", post(verb))
 }
 
@@ -61,8 +62,17 @@ async fn start(
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "not-in-this-version", detail)
             .hint("start the new version in the slot without weight yourself, then start the rollout"));
     }
-    let request = StartRequest { policy, to, revision };
+    let request = StartRequest { policy, to, revision, first_step: 0 };
     let view = state.runner.start(&request, actor(&headers)).await?;
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+async fn retry(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
+    let view = state.runner.retry(&id, actor(&headers)).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 
@@ -72,7 +82,7 @@ async fn verb(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Json<RolloutView>, ApiError> {
-    let VerbBody { reason, full } = body(&bytes)?;
+    let VerbBody { reason, full, person } = body(&bytes)?;
     let reason: String = reason.trim().chars().take(REASON_MAX_CHARS).collect();
     let needs_reason = || {
         ApiError::new(StatusCode::BAD_REQUEST, "reason-missing", format!("`{verb}` needs a reason"))
@@ -81,6 +91,8 @@ async fn verb(
     let command = match verb.as_str() {
         "pause" => Command::Pause { reason },
         "resume" => Command::Resume,
+        "approve" => Command::Approve { person, reason },
+        "reject" => Command::Reject { person, reason },
         "promote" if reason.is_empty() => return Err(needs_reason()),
         "promote" => Command::Promote { full, reason },
         // The safe direction is never refused for a missing text.
@@ -91,7 +103,7 @@ async fn verb(
                 "no-such-verb",
                 format!("`{verb}` is nothing a rollout can do"),
             )
-            .hint("pause, resume, promote or abort"));
+            .hint("pause, resume, promote, approve, reject, abort or retry"));
         }
     };
     Ok(Json(state.runner.command(&id, command, actor(&headers)).await?))

@@ -36,6 +36,9 @@ pub struct VerbBody {
     /// `promote` only: straight to 100.
     #[serde(default)]
     pub full: bool,
+    /// `approve` and `reject` only: the name among `from` in which the caller speaks; the caller's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
 }
 
 /// Answer of `GET /v1/rollouts`.

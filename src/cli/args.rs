@@ -193,6 +193,32 @@ pub enum RolloutCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Say yes at an approval step
+    Approve {
+        /// Which rollout.
+        #[command(flatten)]
+        which: Which,
+        /// Name among the policy's `from` in which you speak [default: your login]
+        #[arg(long, value_name = "NAME")]
+        person: Option<String>,
+        /// Why, for the audit trail
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Say no at an approval step: the new version gets no traffic any more
+    Reject {
+        /// Which rollout.
+        #[command(flatten)]
+        which: Which,
+        /// Name among the policy's `from` in which you speak [default: your login]
+        #[arg(long, value_name = "NAME")]
+        person: Option<String>,
+        /// Why, for the audit trail
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Start again where a rolled-back or aborted rollout failed
+    Retry(Which),
     /// Give the new version no traffic at once and end
     Abort {
         /// Which rollout.

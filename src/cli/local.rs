@@ -116,6 +116,9 @@ fn welcome(bound: &Bound, policies: &Path, output: Output) {
     for problem in &bound.mesh_problems {
         output.remark(&format!("mesh: not in this version: {problem}"));
     }
+    if let Some(node) = &bound.unknown_node {
+        output.remark(&format!("--as {node}: there is no such virtual node yet, so no service is visible to it"));
+    }
     if bound.resumed > 0 {
         output.remark(&format!("{} live rollouts taken up again", bound.resumed));
     }

@@ -115,7 +115,7 @@ fn lint(paths: &[PathBuf], output: Output) -> Ended {
             output.remark(&format!("warning: {warning}"));
         }
         if problems.is_empty() {
-            output.line(&format!("{name}: valid, {steps} steps"));
+            output.line(&format!("{name}: valid, {steps} step{}", if steps == 1 { "" } else { "s" }));
         } else {
             let count = problems.len();
             output.line(&format!("{name}: not valid, {count} problem{}", if count == 1 { "" } else { "s" }));

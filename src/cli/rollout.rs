@@ -42,26 +42,36 @@ pub(super) async fn run(command: RolloutCommand, output: Output, environment: &d
             Ok(0)
         }
         RolloutCommand::Watch(which) => watch(&client(&which.server, environment)?, &which.id, output, None).await,
-        RolloutCommand::Pause { which, reason } => verb(&which, "pause", reason, false, output, environment).await,
-        RolloutCommand::Resume(which) => verb(&which, "resume", String::new(), false, output, environment).await,
-        RolloutCommand::Promote { which, full, reason } => {
-            verb(&which, "promote", reason, full, output, environment).await
+        RolloutCommand::Retry(which) => {
+            let client = client(&which.server, environment)?;
+            let path = format!("/v1/rollouts/{}/retry", segment(&which.id));
+            let view: RolloutView = client.post(&path, &VerbBody::default()).await?;
+            show(&view, output);
+            Ok(0)
         }
-        RolloutCommand::Abort { which, reason } => verb(&which, "abort", reason, false, output, environment).await,
+        RolloutCommand::Resume(which) => verb(&which, "resume", VerbBody::default(), output, environment).await,
+        RolloutCommand::Pause { which, reason } => {
+            verb(&which, "pause", VerbBody { reason, ..VerbBody::default() }, output, environment).await
+        }
+        RolloutCommand::Promote { which, full, reason } => {
+            verb(&which, "promote", VerbBody { reason, full, person: None }, output, environment).await
+        }
+        RolloutCommand::Approve { which, person, reason } => {
+            verb(&which, "approve", VerbBody { reason, person, full: false }, output, environment).await
+        }
+        RolloutCommand::Reject { which, person, reason } => {
+            verb(&which, "reject", VerbBody { reason, person, full: false }, output, environment).await
+        }
+        RolloutCommand::Abort { which, reason } => {
+            verb(&which, "abort", VerbBody { reason, ..VerbBody::default() }, output, environment).await
+        }
     }
 }
 
-async fn verb(
-    which: &Which,
-    verb: &str,
-    reason: String,
-    full: bool,
-    output: Output,
-    environment: &dyn Environment,
-) -> Ended {
+async fn verb(which: &Which, verb: &str, body: VerbBody, output: Output, environment: &dyn Environment) -> Ended {
     let client = client(&which.server, environment)?;
     let path = format!("/v1/rollouts/{}/{verb}", segment(&which.id));
-    let view: RolloutView = client.post(&path, &VerbBody { reason, full }).await?;
+    let view: RolloutView = client.post(&path, &body).await?;
     show(&view, output);
     Ok(0)
 }

@@ -211,9 +211,6 @@ static STEP: Record = Record {
             Shape::Record(&APPROVAL),
             "{ from: [payments-oncall] }",
             "Wait for people instead of giving weight.",
-        )
-        .not_yet(
-            "pause with `tidegate rollout pause` and go on with `resume`, or give the step before it a long `min`",
         ),
     ],
     one_of: &["weight", "approval"],

@@ -19,7 +19,7 @@ pub struct Plan {
     pub route: RouteRef,
     /// The two slots, different from each other.
     pub versions: [NodeName; 2],
-    /// At least one; weights rise strictly; the last is 100.
+    /// At least one; weights rise strictly; the last is a weight of 100.
     pub steps: Vec<Step>,
     /// Rolled back (or paused, see `on_failure`) when the rollout has not ended by then.
     pub max_total: Millis,
@@ -59,6 +59,23 @@ impl Plan {
 pub enum Step {
     /// Give the canary this share and judge it.
     Weight(WeightStep),
+    /// Stay at the weight until people say yes.
+    Approval(ApprovalStep),
+}
+
+/// A wait for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalStep {
+    /// Channel in which to ask.
+    pub slack: Option<String>,
+    /// Who may approve: names of people. At least one.
+    pub from: Vec<String>,
+    /// How many of them must, at least 1.
+    pub need: u32,
+    /// Longest wait.
+    pub timeout: Millis,
+    /// What happens then: roll back, or pause and keep the weight.
+    pub on_timeout: OnFailure,
 }
 
 /// A step of weight.

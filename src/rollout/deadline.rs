@@ -28,7 +28,7 @@ pub fn next_deadline(plan: &Plan, state: &State) -> Option<Timestamp> {
 /// Whether the end of the phase's time changes anything by itself.
 fn acts_when_due(plan: &Plan, state: &State) -> bool {
     match state.phase {
-        Phase::Verifying { .. } | Phase::Baking { .. } => state.paused.is_none(),
+        Phase::Verifying { .. } | Phase::Baking { .. } | Phase::AwaitingApproval { .. } => state.paused.is_none(),
         Phase::Judging { step, .. } => state.paused.is_none() && on_inconclusive(plan, step) != OnInconclusive::Hold,
         Phase::Shifting { .. } | Phase::RollingBack { .. } | Phase::Stuck { .. } => true,
         // Ended by a reading.
@@ -44,6 +44,7 @@ pub const fn next_reading(state: &State) -> Option<Millis> {
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
         | Phase::Judging { .. }
+        | Phase::AwaitingApproval { .. }
         | Phase::RollingBack { .. }
         | Phase::Holding { .. } => Some(READING),
         Phase::Stuck { .. } => Some(SLOW_READING),

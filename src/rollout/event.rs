@@ -62,6 +62,20 @@ pub enum Command {
         /// Why, for the audit trail.
         reason: String,
     },
+    /// Agree to go on, at an approval step.
+    Approve {
+        /// Name among `from` in which the actor speaks; the actor's own when absent.
+        person: Option<String>,
+        /// Why, for the audit trail.
+        reason: String,
+    },
+    /// Disagree, at an approval step: weight to 0 and end.
+    Reject {
+        /// Name among `from` in which the actor speaks; the actor's own when absent.
+        person: Option<String>,
+        /// Why, for the audit trail.
+        reason: String,
+    },
     /// Weight to 0 and end.
     Abort {
         /// Why, for the audit trail.
@@ -78,6 +92,8 @@ impl Command {
             Self::Pause { .. } => "pause",
             Self::Resume => "resume",
             Self::Promote { .. } => "promote",
+            Self::Approve { .. } => "approve",
+            Self::Reject { .. } => "reject",
             Self::Abort { .. } => "abort",
         }
     }
@@ -92,6 +108,9 @@ pub struct Start {
     pub revision: Option<String>,
     /// The route as read just before.
     pub route: RouteReading,
+    /// Index of the step to begin with: 0, or the step that failed when this is a retry.
+    #[serde(default)]
+    pub first_step: usize,
     /// The highest generation that any rollout of this route has used so far.
     pub last_generation: u64,
 }
@@ -108,6 +127,14 @@ pub struct Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.name, self.via)
+    }
+}
+
+impl Actor {
+    /// Whether somebody checked that they are who they say: on loopback names are only claimed.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.via != "os_user"
     }
 }
 

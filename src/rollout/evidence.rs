@@ -102,6 +102,16 @@ impl Evidence {
         true
     }
 
+    /// The same reading without what is known already, for the journal: [`Self::absorb`] makes the same of both. Every
+    /// proxy stays, since to be heard counts too.
+    #[must_use]
+    pub fn only_news(&self, mut reading: LiveReading) -> LiveReading {
+        for proxy in &mut reading.proxies {
+            proxy.versions = self.news(proxy).into_iter().map(|(now, _)| now).collect();
+        }
+        reading
+    }
+
     /// What a proxy counted since it was last read: its counts, and how many of them are new.
     fn news(&self, proxy: &ProxyCounts) -> Vec<(VersionCounts, Counts)> {
         let seen = self.seen.get(&proxy.proxy);

@@ -44,23 +44,35 @@ impl Judgement {
     }
 }
 
-/// The weight step at an index.
+/// The step at an index, when it is one of weight.
 #[must_use]
 pub fn weight_step(plan: &Plan, index: usize) -> Option<&WeightStep> {
-    plan.steps.get(index).map(|Step::Weight(step)| step)
+    match plan.steps.get(index)? {
+        Step::Weight(step) => Some(step),
+        Step::Approval(_) => None,
+    }
 }
 
-/// Whether the step gives the release everything: then nothing is left to compare it with.
+/// Index of the step whose weight is in force at a step: its own, or for an approval the last one before it. `None` at
+/// an approval before any weight.
+#[must_use]
+pub fn weight_index(plan: &Plan, index: usize) -> Option<usize> {
+    (0..plan.steps.len().min(index + 1)).rev().find(|index| weight_step(plan, *index).is_some())
+}
+
+/// Whether the weight in force at a step is everything: then nothing is left to compare with.
 #[must_use]
 pub fn is_full(plan: &Plan, index: usize) -> bool {
-    weight_step(plan, index).is_none_or(|step| step.weight == Percent::FULL)
+    let step = weight_index(plan, index).and_then(|index| weight_step(plan, index));
+    step.is_some_and(|step| step.weight == Percent::FULL)
 }
 
 /// Judges everything counted so far, with the margin of the present step (of the last one when there is none).
 #[must_use]
 pub fn judge(plan: &Plan, state: &State) -> Judgement {
     let deciding: Vec<Tolerance> = plan.gates.iter().filter(|gate| !gate.dry_run).map(tolerance).collect();
-    let step = state.step_index().and_then(|index| weight_step(plan, index));
+    let step =
+        state.step_index().and_then(|index| weight_index(plan, index)).and_then(|index| weight_step(plan, index));
     let margin = step
         .or_else(|| weight_step(plan, plan.steps.len().saturating_sub(1)))
         .map_or(1.0, |step| step.prove_no_worse_than);

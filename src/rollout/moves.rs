@@ -2,12 +2,12 @@
 
 use super::effect::{Effect, EffectId};
 use super::event::Input;
-use super::gate::weight_step;
+use super::gate::weight_index;
 use super::state::{Ending, EndingKind, Next, Pause, PauseCause, Phase, State};
 use crate::base::fault::Fault;
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{Plan, Step};
 
 /// A write that has not settled by then is written anew. Longer than the request timeout of `traffic` with its retries,
 /// so that the answer of a healthy but slow mesh still counts.
@@ -64,6 +64,10 @@ impl<'a> Moves<'a> {
 
     /// Writes the share that is wanted once more, after someone raised it: the step is set up and verified anew.
     pub(super) fn put_back(&mut self, step: usize) {
+        let Some(step) = weight_index(self.plan, step) else {
+            // At an approval before any weight: nothing to set up anew.
+            return self.write(self.state.wanted);
+        };
         if self.state.is_withdrawn() {
             return self.write_withdrawal(step);
         }
@@ -72,33 +76,49 @@ impl<'a> Moves<'a> {
         self.phase(Phase::Shifting { step, until });
     }
 
-    /// Takes up a step: writes its weights. A step beyond the last ends the rollout well.
+    /// Takes up a step: writes its weights, or asks people. A step beyond the last ends the rollout well.
     pub(super) fn shift_to(&mut self, step: usize) {
-        let Some(wanted) = weight_step(self.plan, step).map(|step| step.weight) else {
-            return self.finish_well();
-        };
         self.state.paused = None;
-        self.write(wanted);
+        self.state.approvals.clear();
+        match self.plan.steps.get(step) {
+            None => self.finish_well(),
+            Some(Step::Weight(wanted)) => self.shift_to_weight(step, wanted.weight),
+            Some(Step::Approval(approval)) => {
+                let until = self.at().plus(approval.timeout);
+                self.phase(Phase::AwaitingApproval { step, until });
+            }
+        }
+        // From one step straight to another is a new phase too.
+        self.state.phase_since = self.at();
+    }
+
+    fn shift_to_weight(&mut self, step: usize, share: Percent) {
+        self.write(share);
         // The silence clock starts with the exposure, not with whatever came before it.
         self.state.last_live_at = self.at();
         let until = self.at().plus(self.plan.verify.timeout);
         self.phase(Phase::Shifting { step, until });
-        // From one step straight to another is a new phase too.
-        self.state.phase_since = self.at();
+    }
+
+    /// Takes up a step after its weight was, or may have been, changed: at an approval the weight before it comes first.
+    pub(super) fn take_up(&mut self, step: usize) {
+        self.shift_to(weight_index(self.plan, step).unwrap_or(step));
     }
 
     /// All the traffic is where it should stay: watch that it does, then end.
     pub(super) fn finish_well(&mut self) {
         self.state.paused = None;
         let reason = "every step passed".to_owned();
-        self.state.ending = Some(Ending { kind: EndingKind::Succeeded, reason, decided_at: self.at() });
+        let at_step = self.state.step_index();
+        self.state.ending = Some(Ending { kind: EndingKind::Succeeded, reason, decided_at: self.at(), at_step });
         self.hold();
     }
 
     /// Weight 0 in this very input: needs no gate, approval, metric or notifier.
     pub(super) fn roll_back(&mut self, kind: EndingKind, reason: String) {
         self.state.paused = None;
-        self.state.ending = Some(Ending { kind, reason, decided_at: self.at() });
+        let at_step = self.state.step_index().or_else(|| self.state.ending.as_ref().and_then(|ending| ending.at_step));
+        self.state.ending = Some(Ending { kind, reason, decided_at: self.at(), at_step });
         self.write_zero();
     }
 
@@ -161,6 +181,9 @@ impl<'a> Moves<'a> {
     /// pause, since it ends by itself and a pause that waits for a person must not; nor does a spent budget replace
     /// failing gates, since it ends with `resume` and they must not.
     pub(super) fn withdraw(&mut self, step: usize, cause: PauseCause, reason: String) {
+        // Approvals were given for a weight that is no longer there.
+        self.state.approvals.clear();
+        let step = weight_index(self.plan, step).unwrap_or(step);
         match &mut self.state.paused {
             Some(pause)
                 if pause.cause == PauseCause::GateFailed

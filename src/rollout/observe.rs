@@ -54,7 +54,10 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading) {
     let stranger = route.targets.iter().any(|(node, weight)| *weight > 0 && moves.plan.slot(node).is_none());
     match moves.state.phase {
         Phase::Verifying { step, .. } if seen == wanted && !stranger => verified(moves, step),
-        Phase::Verifying { step, .. } | Phase::Baking { step, .. } | Phase::Judging { step, .. } => {
+        Phase::Verifying { step, .. }
+        | Phase::Baking { step, .. }
+        | Phase::Judging { step, .. }
+        | Phase::AwaitingApproval { step, .. } => {
             drifted(moves, step, seen, stranger);
         }
         Phase::Holding { .. } if seen != wanted || stranger => {
@@ -110,7 +113,13 @@ fn drifted(moves: &mut Moves<'_>, step: usize, seen: u8, stranger: bool) {
     match moves.state.paused.as_ref().map(|pause| pause.cause) {
         Some(PauseCause::Drift) => {}
         // It waits for a person already; which pause it is decides what `resume` may do, so that stays.
-        Some(PauseCause::Person | PauseCause::Budget | PauseCause::GateFailed | PauseCause::VerifyTimeout) => {
+        Some(
+            PauseCause::Person
+            | PauseCause::Budget
+            | PauseCause::GateFailed
+            | PauseCause::VerifyTimeout
+            | PauseCause::ApprovalTimeout,
+        ) => {
             moves.state.trouble = Some(reason);
         }
         Some(PauseCause::NoData) | None => moves.pause(step, PauseCause::Drift, reason),

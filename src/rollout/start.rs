@@ -29,7 +29,7 @@ pub fn begin(plan: &Plan, id: RolloutId, input: &Input) -> Result<Begun, Refusal
     check_target(plan, start, canary)?;
     let state = first_state(plan, id, input, start, actor, canary);
     let mut moves = Moves::new(plan, &state, input);
-    moves.shift_to(0);
+    moves.shift_to(start.first_step.min(plan.steps.len().saturating_sub(1)));
     Ok((moves.state, moves.effects))
 }
 
@@ -47,6 +47,8 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         started_at: input.at,
         wanted: Percent::ZERO,
         generation: start.last_generation,
+        first_generation: start.last_generation,
+        approvals: Vec::new(),
         pending: std::collections::BTreeMap::new(),
         written: None,
         evidence: Evidence::new(start.route.version, input.at),

@@ -40,6 +40,9 @@ pub struct State {
     pub wanted: Percent,
     /// Number of the last write to the route.
     pub generation: u64,
+    /// The same before its first write.
+    #[serde(default)]
+    pub first_generation: u64,
     /// Effects that were committed and not settled yet.
     pub pending: BTreeMap<EffectId, Percent>,
     /// The last write that was answered with a version: a reading from before it says nothing any more.
@@ -48,6 +51,9 @@ pub struct State {
     pub evidence: Evidence,
     /// When the data plane was last heard.
     pub last_live_at: Timestamp,
+    /// Who has approved the present step, each person once.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
     /// Set once its end is decided.
     pub ending: Option<Ending>,
     /// How often a person resumed after the blast-radius budget was spent: each time grants it once more.
@@ -72,7 +78,8 @@ impl State {
             Phase::Shifting { step, .. }
             | Phase::Verifying { step, .. }
             | Phase::Baking { step, .. }
-            | Phase::Judging { step, .. } => Some(step),
+            | Phase::Judging { step, .. }
+            | Phase::AwaitingApproval { step, .. } => Some(step),
             Phase::RollingBack { .. }
             | Phase::Holding { .. }
             | Phase::Succeeded
@@ -85,7 +92,13 @@ impl State {
     /// Whether it is at a step whose traffic was taken off the canary, to be taken up again: steps themselves are never 0.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
-        self.step_index().is_some() && self.wanted == Percent::ZERO
+        // Before the first weight there is nothing to withdraw.
+        self.step_index().is_some() && self.wanted == Percent::ZERO && self.generation_began()
+    }
+
+    /// Whether it has written any weights yet.
+    const fn generation_began(&self) -> bool {
+        self.generation > self.first_generation
     }
 
     /// Whether nothing will happen to it any more. A stuck one is not finished: it is retried until it works.
@@ -127,6 +140,13 @@ pub enum Phase {
         /// End of `max`; then `on_inconclusive`.
         until: Timestamp,
     },
+    /// At an approval: the weight stays until people say yes.
+    AwaitingApproval {
+        /// Index into the plan's steps.
+        step: usize,
+        /// The approval's `on_timeout` when they did not by then.
+        until: Timestamp,
+    },
     /// Weight 0 is being written.
     RollingBack {
         /// Written anew, under a new generation, when not settled by then.
@@ -161,6 +181,19 @@ pub struct Written {
     pub at: Timestamp,
 }
 
+/// One person's yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The name among `from`.
+    pub person: String,
+    /// Who said it.
+    pub actor: Actor,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
 /// Why nobody advances it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
@@ -190,6 +223,8 @@ pub enum PauseCause {
     GateFailed,
     /// The weights were not seen in force, and the policy says `on_timeout: pause`.
     VerifyTimeout,
+    /// Nobody approved in time, and the approval says `on_timeout: pause`.
+    ApprovalTimeout,
 }
 
 /// How it ends, and why.
@@ -201,6 +236,9 @@ pub struct Ending {
     pub reason: String,
     /// When that was decided.
     pub decided_at: Timestamp,
+    /// Index of the step that it was at, for a retry.
+    #[serde(default)]
+    pub at_step: Option<usize>,
 }
 
 /// Which end.

@@ -1,6 +1,7 @@
 //! The transition function: one input, one new state. Sync, total, no I/O.
 
-use super::event::{Command, Event, Input, Outcome};
+use super::approval;
+use super::event::{Actor, Command, Event, Input, Outcome};
 use super::gate::{self, Judgement, judge, weight_step};
 use super::moves::Moves;
 use super::observe;
@@ -17,7 +18,7 @@ pub fn step(plan: &Plan, state: &State, input: &Input) -> Next {
     let mut moves = Moves::new(plan, state, input);
     match &input.event {
         Event::Command { command, actor } => {
-            if let Err(refusal) = on_command(&mut moves, command, &actor.name) {
+            if let Err(refusal) = on_command(&mut moves, command, actor) {
                 return Next::Refused(refusal);
             }
         }
@@ -41,8 +42,8 @@ pub fn step(plan: &Plan, state: &State, input: &Input) -> Next {
 
 // === commands ===
 
-fn on_command(moves: &mut Moves<'_>, command: &Command, by: &str) -> Result<(), Refusal> {
-    let verb = command.verb();
+fn on_command(moves: &mut Moves<'_>, command: &Command, actor: &Actor) -> Result<(), Refusal> {
+    let (verb, by) = (command.verb(), actor.name.as_str());
     match (command, moves.state.step_index()) {
         (Command::Start(_), _) => Err(refused(moves, verb, "it has started already")),
         (Command::Abort { reason }, at_step) => abort(moves, at_step, by, reason),
@@ -50,10 +51,12 @@ fn on_command(moves: &mut Moves<'_>, command: &Command, by: &str) -> Result<(), 
         (Command::Pause { reason }, Some(step)) => pause(moves, step, by, reason),
         (Command::Resume, Some(_)) => resume(moves),
         (Command::Promote { full, reason }, Some(step)) => promote(moves, step, *full, reason),
+        (Command::Approve { person, reason }, Some(_)) => approval::approve(moves, actor, person.as_deref(), reason),
+        (Command::Reject { person, reason }, Some(_)) => approval::reject(moves, actor, person.as_deref(), reason),
     }
 }
 
-fn refused(moves: &Moves<'_>, verb: &str, why: &str) -> Refusal {
+pub(super) fn refused(moves: &Moves<'_>, verb: &str, why: &str) -> Refusal {
     let hint = if moves.state.is_finished() {
         format!("`tidegate rollout start {}` starts another", moves.plan.name)
     } else {
@@ -90,6 +93,7 @@ fn abort(moves: &mut Moves<'_>, at_step: Option<usize>, by: &str, reason: &str) 
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
         | Phase::Judging { .. }
+        | Phase::AwaitingApproval { .. }
         | Phase::Succeeded
         | Phase::RolledBack
         | Phase::Aborted => Err(refused(moves, "abort", &ended_text(&moves.state))),
@@ -118,8 +122,11 @@ fn resume(moves: &mut Moves<'_>) -> Result<(), Refusal> {
     if pause.cause == PauseCause::Budget {
         moves.state.budget_grants += 1;
     }
+    if approval::resume(moves, &pause) {
+        return Ok(());
+    }
     // Written anew whatever it was, so that a drifted route is put right as well.
-    moves.shift_to(pause.step);
+    moves.take_up(pause.step);
     Ok(())
 }
 
@@ -127,6 +134,9 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
     if reason.trim().is_empty() {
         let why = "taking a step by hand needs a reason: add `--reason TEXT`";
         return Err(refused(moves, "promote", why));
+    }
+    if let Some(why) = approval::in_the_way(moves, step, full) {
+        return Err(refused(moves, "promote", &why));
     }
     let fails = judge(moves.plan, &moves.state).fails();
     if fails && !full && !moves.state.overruled {
@@ -168,7 +178,7 @@ fn on_applied(moves: &mut Moves<'_>) {
         }
         Phase::RollingBack { .. } | Phase::Stuck { .. } | Phase::Holding { .. } => moves.hold(),
         // Nothing is pending in these.
-        Phase::Verifying { .. } | Phase::Baking { .. } | Phase::Judging { .. } => {}
+        Phase::Verifying { .. } | Phase::Baking { .. } | Phase::Judging { .. } | Phase::AwaitingApproval { .. } => {}
         Phase::Succeeded | Phase::RolledBack | Phase::Aborted => {}
     }
 }
@@ -184,7 +194,8 @@ fn on_failed(moves: &mut Moves<'_>, fault: &Fault) {
         Phase::Shifting { step, .. }
         | Phase::Verifying { step, .. }
         | Phase::Baking { step, .. }
-        | Phase::Judging { step, .. } => {
+        | Phase::Judging { step, .. }
+        | Phase::AwaitingApproval { step, .. } => {
             let reason = format!("the weights of step {} could not be set: {}", step + 1, fault.message);
             moves.roll_back(EndingKind::RolledBack, reason);
         }
@@ -220,6 +231,7 @@ fn on_due(moves: &mut Moves<'_>) {
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
         | Phase::Judging { .. }
+        | Phase::AwaitingApproval { .. }
         | Phase::RollingBack { .. }
         | Phase::Stuck { .. }
         | Phase::Succeeded
@@ -246,10 +258,12 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
         Phase::Verifying { step, until } if now >= until && !paused => on_unverified(moves, step),
         Phase::Baking { step, until } if now >= until && !paused => on_baked(moves, step, &judgement),
         Phase::Judging { step, until } if !paused => on_judging(moves, step, now >= until, &judgement),
+        Phase::AwaitingApproval { step, until } if now >= until && !paused => approval::on_timeout(moves, step),
         Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
         | Phase::Judging { .. }
+        | Phase::AwaitingApproval { .. }
         | Phase::RollingBack { .. }
         | Phase::Stuck { .. }
         | Phase::Holding { .. }
@@ -366,6 +380,7 @@ pub(super) const fn due_at(phase: &Phase) -> Option<Timestamp> {
         | Phase::Verifying { until, .. }
         | Phase::Baking { until, .. }
         | Phase::Judging { until, .. }
+        | Phase::AwaitingApproval { until, .. }
         | Phase::RollingBack { until }
         | Phase::Stuck { until, .. }
         | Phase::Holding { until, .. } => Some(*until),

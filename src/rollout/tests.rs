@@ -1,6 +1,7 @@
 //! The engine's promises, by table, by scenario and by property. Every input given through the kit is checked against
 //! the rules that hold always, whatever the test is about.
 
+mod approvals;
 mod commands;
 mod drift;
 mod endings;

@@ -5,7 +5,7 @@ use super::gate::{Judgement, judge, weight_step};
 use super::state::{PauseCause, Phase, State};
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{Plan, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -52,6 +52,9 @@ pub struct RolloutView {
     pub verdict: String,
     /// The numbers behind it.
     pub evidence: EvidenceView,
+    /// Whom it waits for, while it awaits approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalView>,
     /// Why it is paused, or how it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -66,6 +69,26 @@ pub struct RolloutView {
     pub trouble: Option<String>,
     /// Number of the last input: rises with every change.
     pub seq: u64,
+}
+
+/// An approval that is awaited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalView {
+    /// Who may approve.
+    pub from: Vec<String>,
+    /// How many of them must.
+    pub need: u32,
+    /// Who has, by the name in which they did.
+    pub given: Vec<String>,
+}
+
+impl ApprovalView {
+    fn of(plan: &Plan, state: &State) -> Option<Self> {
+        let Phase::AwaitingApproval { step, .. } = state.phase else { return None };
+        let Some(Step::Approval(approval)) = plan.steps.get(step) else { return None };
+        let given = state.approvals.iter().map(|approval| approval.person.clone()).collect();
+        Some(Self { from: approval.from.clone(), need: approval.need, given })
+    }
 }
 
 /// Numbers behind a verdict.
@@ -114,6 +137,7 @@ impl RolloutView {
             until_ms: until.map(|until| until.0),
             verdict: verdict_sentence(state, &judgement),
             evidence: EvidenceView::of(&judgement),
+            approval: ApprovalView::of(plan, state),
             reason: reason(state),
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
             decided_at_ms: state.ending.as_ref().map(|ending| ending.decided_at.0),
@@ -141,7 +165,11 @@ impl EvidenceView {
 #[must_use]
 pub const fn phase_name(state: &State) -> &'static str {
     match &state.phase {
-        Phase::Shifting { .. } | Phase::Verifying { .. } | Phase::Baking { .. } | Phase::Judging { .. }
+        Phase::Shifting { .. }
+        | Phase::Verifying { .. }
+        | Phase::Baking { .. }
+        | Phase::Judging { .. }
+        | Phase::AwaitingApproval { .. }
             if state.paused.is_some() =>
         {
             "paused"
@@ -150,6 +178,7 @@ pub const fn phase_name(state: &State) -> &'static str {
         Phase::Verifying { .. } => "verifying",
         Phase::Baking { .. } => "baking",
         Phase::Judging { .. } => "judging",
+        Phase::AwaitingApproval { .. } => "awaiting_approval",
         Phase::RollingBack { .. } => "rolling_back",
         Phase::Holding { .. } => "holding",
         Phase::Succeeded => "succeeded",

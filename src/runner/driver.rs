@@ -121,9 +121,7 @@ impl Driver {
                 if let Event::Observed(observation) = &mut event {
                     self.reading = None;
                     self.informed = true;
-                    if std::mem::take(&mut self.outdated) {
-                        observation.route = None;
-                    }
+                    self.shorten(observation);
                 }
                 let settled = matches!(event, Event::Settled { .. });
                 self.outdated |= settled && self.reading.is_some();
@@ -146,6 +144,16 @@ impl Driver {
                 });
                 if fenced { Err(()) } else { Ok(()) }
             }
+        }
+    }
+
+    /// Leaves out what says nothing: it would be journaled every second.
+    fn shorten(&mut self, observation: &mut Observation) {
+        if std::mem::take(&mut self.outdated) {
+            observation.route = None;
+        }
+        if let Some(Ok(live)) = &mut observation.live {
+            *live = self.stored.state.evidence.only_news(std::mem::take(live));
         }
     }
 

@@ -5,10 +5,12 @@ use super::reading::Reader;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, Seq};
 use crate::clock::{Clock, new_rollout_id};
+use crate::policy::plan::Plan;
 use crate::ports::{Commit, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic};
 use crate::rollout::effect::{Effect, EffectId};
 use crate::rollout::event::{Actor, Command, Event, Input, Start};
-use crate::rollout::state::Refusal;
+use crate::rollout::gate::weight_index;
+use crate::rollout::state::{EndingKind, Refusal};
 use crate::rollout::view::RolloutView;
 use crate::rollout::{begin, next_deadline};
 use std::collections::BTreeMap;
@@ -90,6 +92,8 @@ pub struct StartRequest {
     pub to: Option<String>,
     /// What is released, for people.
     pub revision: Option<String>,
+    /// Index of the step to begin with; 0 but for a retry.
+    pub first_step: usize,
 }
 
 /// Why a rollout was not started.
@@ -133,6 +137,17 @@ fn nobody_drives(command: &Command, view: &RolloutView) -> CommandError {
         message: format!("cannot {} rollout {id} of {policy}: it has ended ({phase})", command.verb()),
         hint: format!("`tidegate rollout start {policy}` starts another"),
     })
+}
+
+/// Why a rollout was not retried.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// There is nothing to retry.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The new one cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
 }
 
 impl Runner {
@@ -186,12 +201,47 @@ impl Runner {
     /// # Errors
     /// [`StartError`]; nothing was changed then.
     pub async fn start(&self, request: &StartRequest, actor: Actor) -> Result<RolloutView, StartError> {
+        let plan = self.shared.parts.policies.plan(&request.policy).await?;
+        self.start_by(plan, request, actor).await
+    }
+
+    /// Starts a rollout like one that was rolled back or aborted, at the step where that one failed: same plan, same
+    /// slot, same revision. The evidence begins anew.
+    ///
+    /// # Errors
+    /// [`CommandError::Refused`] unless it ended so; else what a start can come to.
+    pub async fn retry(&self, name: &str, actor: Actor) -> Result<RolloutView, RetryError> {
+        let view = self.get(name).await.map_err(|fault| CommandError::NotWritten(fault.to_string()))?;
+        let view = view.ok_or_else(|| CommandError::NotFound(name.to_owned()))?;
+        let stored = self.shared.parts.journal.get(&RolloutId(view.id.clone())).await;
+        let stored = stored.map_err(|fault| CommandError::NotWritten(fault.to_string()))?;
+        let stored = stored.ok_or_else(|| CommandError::NotFound(name.to_owned()))?;
+        let ended = stored.state.ending.as_ref().filter(|_| stored.state.is_finished());
+        let failed = ended.filter(|ending| ending.kind != EndingKind::Succeeded);
+        let Some(failed) = failed else {
+            let refusal = Refusal {
+                message: format!("cannot retry rollout {} of {}: it is {}", view.id, view.policy, view.phase),
+                hint: "a rollout that was rolled back or aborted can be retried".to_owned(),
+            };
+            return Err(CommandError::Refused(refusal).into());
+        };
+        // An approval is asked for again, at the weight that it was asked for at.
+        let at_step = failed.at_step.unwrap_or(0);
+        let request = StartRequest {
+            policy: stored.plan.name.clone(),
+            to: Some(view.canary),
+            revision: view.revision,
+            first_step: weight_index(&stored.plan, at_step).unwrap_or(at_step),
+        };
+        Ok(self.start_by(stored.plan, &request, actor).await?)
+    }
+
+    async fn start_by(&self, plan: Plan, request: &StartRequest, actor: Actor) -> Result<RolloutView, StartError> {
         let parts = &self.shared.parts;
         if *self.shared.stopping.borrow() {
             let fault = Fault::transient("runner", "this daemon is stopping and starts nothing any more");
             return Err(StartError::Journal(JournalError::Fault(fault)));
         }
-        let plan = parts.policies.plan(&request.policy).await?;
         let read = tokio::time::timeout(START_READ_TIMEOUT, parts.traffic.read(&plan.route)).await;
         let (route, remembered) = read
             .unwrap_or_else(|_| Err(Fault::transient("app mesh", "no answer in time")))
@@ -202,6 +252,7 @@ impl Runner {
             to: request.to.clone(),
             revision: request.revision.clone(),
             route,
+            first_step: request.first_step,
             last_generation: written.max(remembered),
         };
         let event = Event::Command { command: Command::Start(start), actor };
@@ -272,7 +323,7 @@ impl Runner {
     ///
     /// # Errors
     /// The directory's fault.
-    pub async fn policies(&self) -> Result<Vec<(String, Result<crate::policy::plan::Plan, String>)>, Fault> {
+    pub async fn policies(&self) -> Result<Vec<(String, Result<Plan, String>)>, Fault> {
         self.shared.parts.policies.all().await
     }
 

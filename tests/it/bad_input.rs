@@ -4,9 +4,9 @@
 mod places;
 mod requests;
 
-use crate::program::{run, until};
 use crate::program::service::Service;
 use crate::program::world::{Daemon, Files, QUICK, World, mesh, strs};
+use crate::program::{run, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -140,7 +140,9 @@ async fn files_that_are_wrong_are_named_and_load_nothing() {
         run(&strs(&with)).await.expect(2).says(&[&format!("--as {node}: not MESH/NODE"), "--as shop/checkout-v1"]);
     }
     // What the first try could have left behind would have weight on a node that does not exist.
-    let daemon = Daemon::start(&good).await;
+    let daemon = Daemon::start(&[good, vec!["--as".to_owned(), "shop/checkout-v9".to_owned()]].concat()).await;
+    let remarks = daemon.process.stderr.text();
+    assert!(remarks.contains("--as shop/checkout-v9: there is no such virtual node yet"), "{remarks}");
     assert_eq!(daemon.weights().await.unwrap()["checkout-v2"], 0);
 }
 

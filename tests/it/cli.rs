@@ -5,7 +5,7 @@ use crate::program::world::{Daemon, Files, World, verify};
 use crate::program::{self, command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 23] = [
     &[],
     &["demo"],
     &["local"],
@@ -18,6 +18,9 @@ const COMMANDS: [&[&str]; 20] = [
     &["rollout", "resume"],
     &["rollout", "promote"],
     &["rollout", "abort"],
+    &["rollout", "approve"],
+    &["rollout", "reject"],
+    &["rollout", "retry"],
     &["policy"],
     &["policy", "lint"],
     &["policy", "schema"],
@@ -89,6 +92,24 @@ async fn lint_tells_valid_files_from_others() {
     people.says(&["error: ", "slip.yaml:3:1: "]);
     std::fs::create_dir(files.path("empty")).unwrap();
     run(&["policy", "lint", &files.at("empty")]).await.expect(2).says(&["no policy files"]);
+}
+
+#[tokio::test]
+async fn explain_says_what_a_policy_does() {
+    let file = "policies/quick-start.yaml";
+    let prose = run(&["policy", "explain", file, "--rate", "200"]).await.expect(0);
+    assert!(prose.stdout.contains("Steps\n  1. 10 %") && prose.stderr.is_empty(), "{prose:?}");
+    let json = run(&["policy", "explain", file, "--output", "json"]).await.expect(0).json().remove(0);
+    assert_eq!((&json["policy"], &json["plan"]["name"]), (&"checkout".into(), &"checkout".into()));
+    for rate in ["0", "-1", "nan", "many"] {
+        run(&["policy", "explain", file, "--rate", rate]).await.expect(2);
+    }
+    let files = Files::new([1, 2], "");
+    files.write("bad.yaml", "version: 1\nnam: x\n");
+    let bad = run(&["policy", "explain", &files.at("bad.yaml")]).await.expect(2);
+    assert_eq!(bad.stdout, "");
+    bad.says(&["bad.yaml:2:1: ", "bad.yaml is not valid"]);
+    run(&["policy", "explain", &files.at("missing.yaml")]).await.expect(2).says(&["missing.yaml: cannot be read"]);
 }
 
 #[tokio::test]
@@ -182,7 +203,15 @@ async fn people_can_hold_move_and_end_a_rollout() {
     assert_eq!((&aborted["phase"], &aborted["weights"]["checkout-v1"]), (&"aborted".into(), &100.into()));
     assert_eq!(daemon.weights().await.unwrap()["checkout-v1"], 100);
     rollout(&["abort", &id]).await.expect(1).says(&["has ended (aborted)", "rollout start checkout"]);
-    assert_eq!(world.verify().await.expect(0).json().len(), 1);
+    // The release was fine after all: the same once more, at the step where it was.
+    let again = rollout(&["retry", &id]).await.expect(0).json().remove(0);
+    assert_eq!((&again["finished"], &again["canary"]), (&false.into(), &"checkout-v2".into()));
+    assert_ne!(again["id"], *id);
+    rollout(&["retry", "checkout"]).await.expect(1).says(&["cannot retry rollout"]);
+    rollout(&["approve", "checkout"]).await.expect(1).says(&["cannot approve rollout"]);
+    rollout(&["reject", "checkout"]).await.expect(1).says(&["cannot reject rollout"]);
+    rollout(&["abort", "checkout"]).await.expect(0);
+    assert_eq!(world.verify().await.expect(0).json().len(), 2);
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ fn a_good_release() {
 
 #[test]
 fn a_bad_release() {
-    survives(&scenario(("rolled_back", 0), || Ways { bad: true, ..Ways::default() }, vec![]));
+    survives(&scenario(("rolled_back", 0), || Ways { bad_from: Some(0), ..Ways::default() }, vec![]));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_step_that_is_refused() {
 #[test]
 fn a_rollback_that_is_refused_for_a_while() {
     let ways = || Ways {
-        bad: true,
+        bad_from: Some(0),
         write: Box::new(|second, share| if share == 0 && second < 25 { Answer::Refused } else { Answer::Done }),
         ..Ways::default()
     };
@@ -176,7 +176,7 @@ fn a_rollback_that_is_refused_for_a_while() {
 #[test]
 fn a_step_whose_answer_is_lost() {
     let ways = || Ways {
-        write: Box::new(|_, share| if share == 50 { Answer::AnswerLost } else { Answer::Done }),
+        write: Box::new(|_, share| if share == 50 { Answer::Unheard } else { Answer::Done }),
         ..Ways::default()
     };
     survives(&scenario(("rolled_back", 0), ways, vec![]));

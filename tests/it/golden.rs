@@ -1,1 +1,251 @@
-//! .
+//! The JSON form of everything that is journaled or stored. A change here is a change of the database's format: raise
+//! `record::FORMAT` with an up-converter, or do not make it. `UPDATE_GOLDEN=1` writes the files anew.
+
+use crate::kit::{BEGINNING, ann, beginning, fresh_route, plan};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use tidegate::base::fault::{Fault, FaultKind};
+use tidegate::base::ids::RolloutId;
+use tidegate::base::ids::Seq;
+use tidegate::base::time::{Millis, Timestamp};
+use tidegate::base::weight::{Percent, Slot, Weights};
+use tidegate::judge::Counts;
+use tidegate::policy::plan::{ApprovalStep, OnFailure, OnInconclusive, OnVerifyTimeout, Step};
+use tidegate::rollout::effect::{Effect, EffectId};
+use tidegate::rollout::event::{
+    Command, Event, Input, LiveReading, Observation, Outcome, ProxyCounts, Start, VersionCounts,
+};
+use tidegate::rollout::evidence::Block;
+use tidegate::rollout::state::{Approval, Ending, EndingKind, Pause, PauseCause, Phase, State, Written};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journal")
+}
+
+/// Compares a value's JSON with its file, and reads the file back.
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    let file = directory().join(format!("{name}.json"));
+    let text = serde_json::to_string_pretty(value).expect("has a JSON form") + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(directory()).and_then(|()| std::fs::write(&file, &text)).expect("writable");
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(kept, text, "{name}: the stored form changed; databases out there hold the old one");
+    let read: T = serde_json::from_str(&kept).expect("readable");
+    assert_eq!(read, *value, "{name}: the stored form is read as something else");
+}
+
+fn effect_id() -> EffectId {
+    EffectId { rollout: RolloutId("r-1".into()), seq: Seq(4), n: 0 }
+}
+
+fn counts() -> Counts {
+    Counts { canary_requests: 100, canary_errors: 1, stable_requests: 900, stable_errors: 2 }
+}
+
+fn commands() -> Vec<Command> {
+    let start = |to, revision| Start { to, revision, route: fresh_route(7), first_step: 0, last_generation: 3 };
+    vec![
+        Command::Start(start(Some("v2".into()), Some("abc".into()))),
+        Command::Start(start(None, None)),
+        Command::Pause { reason: "lunch".into() },
+        Command::Resume,
+        Command::Promote { full: false, reason: "sure".into() },
+        Command::Promote { full: true, reason: "sure".into() },
+        Command::Abort { reason: "no".into() },
+        Command::Approve { person: Some("payments-oncall".into()), reason: "seen".into() },
+        Command::Reject { person: None, reason: "no".into() },
+    ]
+}
+
+fn faults() -> [Fault; 3] {
+    [FaultKind::Transient, FaultKind::Permanent, FaultKind::Unknown].map(|kind| Fault {
+        kind,
+        source: "app mesh".into(),
+        message: "no".into(),
+    })
+}
+
+fn events() -> Vec<(String, Event)> {
+    let mut all = Vec::new();
+    for (n, command) in commands().into_iter().enumerate() {
+        all.push((format!("event-command-{}-{n}", command.verb()), Event::Command { command, actor: ann() }));
+    }
+    let settled = |outcome| Event::Settled { effect: effect_id(), outcome };
+    all.push(("event-settled-applied".into(), settled(Outcome::Applied { version: 8 })));
+    for fault in faults() {
+        let kind = format!("{:?}", fault.kind).to_lowercase();
+        all.push((format!("event-settled-failed-{kind}"), settled(Outcome::Failed(fault))));
+    }
+    let versions = vec![VersionCounts { version: 8, share_ppm: 100_000, counts: counts() }];
+    let live = LiveReading { proxies: vec![ProxyCounts { proxy: "p1".into(), versions }] };
+    let [fault, ..] = faults();
+    for (name, route, live) in [
+        ("both", Some(Ok(fresh_route(8))), Some(Ok(live.clone()))),
+        ("silence", None, Some(Ok(LiveReading::default()))),
+        ("errors", Some(Err(fault.clone())), Some(Err(fault))),
+        ("nothing", None, None),
+    ] {
+        all.push((format!("event-observed-{name}"), Event::Observed(Observation { route, live })));
+    }
+    all.push(("event-tick".into(), Event::Tick));
+    all
+}
+
+/// Names every variant: one that is added does not compile until it has a file.
+const fn kind_of(event: &Event) -> &'static str {
+    match event {
+        Event::Command { command, .. } => match command {
+            Command::Start(_) => "start",
+            Command::Pause { .. } => "pause",
+            Command::Resume => "resume",
+            Command::Promote { .. } => "promote",
+            Command::Abort { .. } => "abort",
+            Command::Approve { .. } => "approve",
+            Command::Reject { .. } => "reject",
+        },
+        Event::Settled { outcome: Outcome::Applied { .. }, .. } => "applied",
+        Event::Settled { outcome: Outcome::Failed(_), .. } => "failed",
+        Event::Observed(_) => "observed",
+        Event::Tick => "tick",
+    }
+}
+
+#[test]
+fn events_keep_their_form() {
+    let mut kinds = BTreeSet::new();
+    for (name, event) in events() {
+        kinds.insert(kind_of(&event));
+        check(&name, &event);
+    }
+    assert_eq!(kinds.len(), 11, "{kinds:?}");
+    check("input", &Input { seq: Seq(4), at: BEGINNING, event: Event::Tick });
+}
+
+#[test]
+fn effects_keep_their_form() {
+    let weights = Weights { canary: Slot::Second, share: percent(10) };
+    let effect = Effect::set_weights(&plan(&[10, 100]), weights, 4, false);
+    let Effect::SetWeights { .. } = &effect;
+    check("effect-set-weights", &effect);
+    check("effect-id", &effect_id());
+}
+
+fn percent(value: u8) -> Percent {
+    Percent::new(value).expect("0 to 100")
+}
+
+fn phases() -> Vec<Phase> {
+    let until = Timestamp(BEGINNING.0 + 1000);
+    let [_, fault, _] = faults();
+    vec![
+        Phase::Shifting { step: 0, until },
+        Phase::Verifying { step: 0, until },
+        Phase::Baking { step: 0, until },
+        Phase::Judging { step: 0, until },
+        Phase::AwaitingApproval { step: 1, until },
+        Phase::RollingBack { until },
+        Phase::Holding { until },
+        Phase::Succeeded,
+        Phase::RolledBack,
+        Phase::Aborted,
+        Phase::Stuck { fault, until },
+    ]
+}
+
+const fn name_of(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Shifting { .. } => "shifting",
+        Phase::Verifying { .. } => "verifying",
+        Phase::Baking { .. } => "baking",
+        Phase::Judging { .. } => "judging",
+        Phase::AwaitingApproval { .. } => "awaiting_approval",
+        Phase::RollingBack { .. } => "rolling_back",
+        Phase::Holding { .. } => "holding",
+        Phase::Succeeded => "succeeded",
+        Phase::RolledBack => "rolled_back",
+        Phase::Aborted => "aborted",
+        Phase::Stuck { .. } => "stuck",
+    }
+}
+
+fn state() -> State {
+    beginning(&plan(&[10, 100]), "r-1", BEGINNING, fresh_route(7), 3).state
+}
+
+#[test]
+fn states_keep_their_form() {
+    check("state-begun", &state());
+    let mut names = BTreeSet::new();
+    for phase in phases() {
+        names.insert(name_of(&phase));
+        check(&format!("phase-{}", name_of(&phase)), &phase);
+    }
+    assert_eq!(names.len(), 11, "{names:?}");
+    let mut full = state();
+    full.written = Some(Written { version: 8, at: BEGINNING });
+    full.overruled = true;
+    full.budget_grants = 2;
+    full.trouble = Some("someone raised the canary".into());
+    full.evidence.seen.entry("p1".into()).or_default().insert(8, counts());
+    full.evidence.blocks = vec![Block { opened_at: BEGINNING, by_share: [(100_000, counts())].into() }];
+    full.approvals = vec![Approval { person: "ann".into(), actor: ann(), at: BEGINNING, reason: "seen".into() }];
+    full.paused = Some(Pause { cause: PauseCause::Person, reason: "lunch".into(), at: BEGINNING, step: 0 });
+    check("state-full", &full);
+}
+
+#[test]
+fn causes_and_ends_keep_their_names() {
+    let causes = [
+        PauseCause::Person,
+        PauseCause::Drift,
+        PauseCause::NoData,
+        PauseCause::Budget,
+        PauseCause::GateFailed,
+        PauseCause::VerifyTimeout,
+        PauseCause::ApprovalTimeout,
+    ];
+    check("pause-causes", &causes.to_vec());
+    let ends = [EndingKind::Succeeded, EndingKind::RolledBack, EndingKind::Aborted];
+    let ends = ends.map(|kind| Ending { kind, reason: "because".into(), decided_at: BEGINNING, at_step: Some(1) });
+    check("endings", &ends.to_vec());
+}
+
+fn asking() -> ApprovalStep {
+    ApprovalStep {
+        slack: Some("#deploys".into()),
+        from: vec!["ann".into()],
+        need: 1,
+        timeout: Millis::from_seconds(3600),
+        on_timeout: OnFailure::Rollback,
+    }
+}
+
+#[test]
+fn plans_keep_their_form() {
+    let mut plan = plan(&[10, 100]);
+    check("plan", &plan);
+    plan.on_failure = OnFailure::Pause;
+    plan.verify.on_timeout = OnVerifyTimeout::Pause;
+    for (step, what) in plan.steps.iter_mut().zip([OnInconclusive::Advance, OnInconclusive::Rollback]) {
+        let Step::Weight(step) = step else { continue };
+        step.on_inconclusive = what;
+    }
+    plan.steps.insert(1, Step::Approval(asking()));
+    check("plan-other", &plan);
+}
+
+#[test]
+fn a_plan_is_read_back_to_the_last_bit() {
+    let mut plan = plan(&[10, 100]);
+    for n in 0..20_000 {
+        // As percents and points are written in policies.
+        plan.max_false_rollback = f64::from(n) / 100.0 / 100.0;
+        plan.confidence_to_advance = f64::from(n) * 0.01 / 3.0;
+        let text = serde_json::to_string(&plan).expect("has a JSON form");
+        assert_eq!(serde_json::from_str::<tidegate::policy::plan::Plan>(&text).expect("readable"), plan, "{text}");
+    }
+}

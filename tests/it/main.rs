@@ -19,3 +19,4 @@ mod proxy;
 mod runner;
 mod stop;
 mod store;
+mod verify;

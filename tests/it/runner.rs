@@ -1,1 +1,282 @@
-//! .
+//! The runner with everything around it in memory and a clock that jumps over waits.
+
+use crate::kit::memory::MemoryJournal;
+use crate::kit::world::{Answer, Ways, World};
+use crate::kit::{BEGINNING, ann, plan};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tidegate::base::ids::RolloutId;
+use tidegate::base::time::Timestamp;
+use tidegate::clock::Clock;
+use tidegate::rollout::event::Command;
+use tidegate::rollout::view::RolloutView;
+use tidegate::runner::verify::{Verified, verify};
+use tidegate::runner::{CommandError, Runner, RunnerParts, StartError, StartRequest};
+
+/// Wall clock that follows the tests' clock.
+struct PausedClock {
+    from: Timestamp,
+    start: tokio::time::Instant,
+}
+
+impl PausedClock {
+    #[expect(clippy::disallowed_methods, reason = "the tests' clock, which jumps")]
+    fn new(from: Timestamp) -> Arc<Self> {
+        Arc::new(Self { from, start: tokio::time::Instant::now() })
+    }
+}
+
+impl Clock for PausedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.from.0 + i64::try_from(self.start.elapsed().as_millis()).expect("a short test"))
+    }
+}
+
+struct Setting {
+    runner: Runner,
+    journal: Arc<MemoryJournal>,
+    world: Arc<World>,
+}
+
+fn setting(weights: &[u8], ways: Ways) -> Setting {
+    let clock = PausedClock::new(BEGINNING);
+    let world = World::new(clock.clone(), plan(weights), ways);
+    let journal = Arc::new(MemoryJournal::default());
+    let runner = runner(clock, journal.clone(), &world);
+    Setting { runner, journal, world }
+}
+
+fn runner(clock: Arc<dyn Clock>, journal: Arc<MemoryJournal>, world: &Arc<World>) -> Runner {
+    let (traffic, live, policies) = (world.clone(), world.clone(), world.clone());
+    Runner::new(RunnerParts { clock, journal, traffic, live, policies })
+}
+
+impl Setting {
+    async fn start(&self) -> RolloutView {
+        let request = StartRequest { policy: "checkout".into(), ..StartRequest::default() };
+        self.runner.start(&request, ann()).await.expect("starts")
+    }
+
+    /// Waits for the end, noting every phase on the way.
+    async fn end(&self) -> (RolloutView, Vec<String>) {
+        let mut phases = Vec::new();
+        for _ in 0..20_000 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let Ok(Some(view)) = self.runner.get("checkout").await else { continue };
+            if phases.last() != Some(&view.phase) {
+                phases.push(view.phase.clone());
+            }
+            if view.finished {
+                self.check(&view).await;
+                return (view, phases);
+            }
+        }
+        panic!("no end: {phases:?}");
+    }
+
+    async fn check(&self, view: &RolloutView) {
+        let verified = verify(&*self.journal, &RolloutId(view.id.clone())).await.expect("readable");
+        assert!(matches!(verified, Verified::Matches { .. }), "{verified:?}");
+        assert_eq!(self.world.canary(), view.weights["v2"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_release_succeeds() {
+    let setting = setting(&[10, 50, 100], Ways::default());
+    setting.start().await;
+    let (view, phases) = setting.end().await;
+    assert_eq!((view.phase.as_str(), setting.world.canary()), ("succeeded", 100));
+    assert!(phases.iter().all(|phase| phase != "paused"), "{phases:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_release_is_rolled_back_within_two_readings() {
+    let setting = setting(&[10, 50, 100], Ways { bad_from: Some(0), ..Ways::default() });
+    setting.start().await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(setting.world.canary(), 0);
+    assert_eq!(setting.end().await.0.phase, "rolled_back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mesh_that_hangs_at_a_step_leads_to_rollback() {
+    let write = |_, share| if share == 50 { Answer::Hangs } else { Answer::Done };
+    let setting = setting(&[10, 50, 100], Ways { write: Box::new(write), ..Ways::default() });
+    setting.start().await;
+    let (view, _) = setting.end().await;
+    assert_eq!((view.phase.as_str(), setting.world.canary()), ("rolled_back", 0));
+    assert!(setting.world.seconds() < 60, "{} s", setting.world.seconds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mesh_that_hangs_for_a_while_is_rolled_back_in_the_end() {
+    let write = |second, _| if (3..90).contains(&second) { Answer::Hangs } else { Answer::Done };
+    let setting = setting(&[10, 100], Ways { bad_from: Some(0), write: Box::new(write), ..Ways::default() });
+    setting.start().await;
+    let (view, _) = setting.end().await;
+    assert_eq!((view.phase.as_str(), setting.world.canary()), ("rolled_back", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_mesh_is_tried_again() {
+    let write = |second, share| if share == 50 && second % 2 == 0 { Answer::Busy } else { Answer::Done };
+    let setting = setting(&[10, 50, 100], Ways { write: Box::new(write), ..Ways::default() });
+    setting.start().await;
+    assert_eq!(setting.end().await.0.phase, "succeeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_panics_is_given_up_by_the_deadline() {
+    let write = |_, share| if share == 50 { Answer::Panics } else { Answer::Done };
+    let setting = setting(&[10, 50, 100], Ways { write: Box::new(write), ..Ways::default() });
+    setting.start().await;
+    assert_eq!(setting.end().await.0.phase, "rolled_back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_panics_costs_one_reading() {
+    let reports = |second| if second == 4 { panic!("a defect of the adapter") } else { true };
+    let setting = setting(&[10, 50, 100], Ways { reports: Box::new(reports), ..Ways::default() });
+    setting.start().await;
+    assert_eq!(setting.end().await.0.phase, "succeeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_for_a_while_loses_nothing() {
+    for (bad, phase) in [(false, "succeeded"), (true, "rolled_back")] {
+        // Down at once after the start, so that the first write's answer falls into it; then on and off.
+        let setting = setting(&[10, 50, 100], Ways { bad_from: bad.then_some(0), ..Ways::default() });
+        setting.start().await;
+        let journal = setting.journal.clone();
+        let flicker = tokio::spawn(async move {
+            for ms in [4000, 700, 300, 1900, 2100, 900, 5000, 1300, 3100, 800].into_iter().cycle().take(40) {
+                let down = !journal.down.load(Ordering::SeqCst);
+                journal.down.store(down, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+            }
+            journal.down.store(false, Ordering::SeqCst);
+        });
+        let (view, _) = setting.end().await;
+        assert_eq!(view.phase, phase);
+        flicker.abort();
+        // Nothing was written that the journal does not know.
+        let calls = setting.world.inside().calls.len();
+        assert!(calls <= 4, "{calls} calls");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_do_not_keep_readings_away() {
+    let setting = setting(&[10, 50, 100], Ways { bad_from: Some(1), ..Ways::default() });
+    let id = setting.start().await.id;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Refused, again and again.
+        let _ = setting.runner.command(&id, Command::Resume, ann()).await;
+    }
+    assert_eq!(setting.world.canary(), 0, "blind while someone types");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reading_from_before_a_write_is_no_drift() {
+    // With versions the engine knows, without them the driver.
+    for versions in [true, false] {
+        let slow_read = Duration::from_millis(1700);
+        let setting = setting(&[10, 50, 100], Ways { slow_read, versions, ..Ways::default() });
+        setting.start().await;
+        let (view, phases) = setting.end().await;
+        assert_eq!(view.phase, "succeeded", "{phases:?}");
+        assert!(phases.iter().all(|phase| phase != "paused"), "{phases:?}");
+        assert_eq!(setting.world.inside().calls.len(), 3, "written again and again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_taken_over_stops() {
+    let setting = setting(&[10, 50, 100], Ways::default());
+    let id = setting.start().await.id;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    setting.journal.fenced.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let calls = setting.world.inside().calls.len();
+    setting.journal.fenced.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(setting.world.inside().calls.len(), calls, "still driving");
+    let answer = setting.runner.command(&id, Command::Abort { reason: "because".into() }, ann()).await;
+    assert!(matches!(&answer, Err(CommandError::NotWritten(text)) if text.contains("not driven")), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_are_answered() {
+    let setting = setting(&[10, 50, 100], Ways::default());
+    let id = setting.start().await.id;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let command = |command| setting.runner.command("checkout", command, ann());
+    let view = command(Command::Pause { reason: "lunch".into() }).await.expect("live");
+    assert_eq!((view.phase.as_str(), view.id.as_str()), ("paused", id.as_str()));
+    assert!(matches!(command(Command::Pause { reason: "lunch".into() }).await, Err(CommandError::Refused(_))));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(setting.world.canary(), 10);
+    assert_eq!(command(Command::Resume).await.expect("live").phase, "shifting");
+    let full = Command::Promote { full: true, reason: "now".into() };
+    assert_eq!(command(full).await.expect("live").weights["v2"], 100);
+    assert_eq!(setting.end().await.0.phase, "succeeded");
+    let late = command(Command::Abort { reason: "late".into() }).await;
+    assert!(
+        matches!(&late, Err(CommandError::Refused(refusal)) if refusal.hint.contains("start checkout")),
+        "{late:?}"
+    );
+    let unknown = setting.runner.command("r-none", Command::Resume, ann()).await;
+    assert!(matches!(unknown, Err(CommandError::NotFound(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_rollout_at_a_time_and_generations_go_on() {
+    let setting = setting(&[10, 100], Ways { bad_from: Some(0), ..Ways::default() });
+    setting.start().await;
+    let request = StartRequest { policy: "checkout".into(), ..StartRequest::default() };
+    let second = setting.runner.start(&request, ann()).await;
+    assert!(matches!(second, Err(StartError::Refused(_) | StartError::Journal(_))), "{second:?}");
+    setting.end().await;
+    let first = setting.world.inside().calls.last().expect("calls").generation;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    setting.start().await;
+    setting.end().await;
+    let generations: Vec<u64> = setting.world.inside().calls.iter().map(|call| call.generation).collect();
+    assert!(generations.windows(2).all(|two| two[0] < two[1]) && generations.last() > Some(&first), "{generations:?}");
+    let none = setting.runner.start(&StartRequest { policy: "none".into(), ..StartRequest::default() }, ann()).await;
+    assert!(matches!(none, Err(StartError::Policy(_))));
+}
+
+#[test]
+fn a_restart_goes_on_where_it_stood() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(true).build().expect("a runtime")
+    };
+    // Dropping a runtime drops everything that runs on it, wherever it stands.
+    for seconds in 1..12 {
+        let journal = Arc::new(MemoryJournal::default());
+        let first = runtime();
+        let world = first.block_on(async {
+            let clock = PausedClock::new(BEGINNING);
+            let world = World::new(clock.clone(), plan(&[10, 50, 100]), Ways::default());
+            let setting = Setting { runner: runner(clock, journal.clone(), &world), journal: journal.clone(), world };
+            setting.start().await;
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            setting.world
+        });
+        drop(first);
+        runtime().block_on(async {
+            // A minute later: longer than silence is borne, but nobody was there to hear.
+            let clock = PausedClock::new(Timestamp(BEGINNING.0 + 60_000));
+            let setting = Setting { runner: runner(clock, journal.clone(), &world), journal: journal.clone(), world };
+            assert_eq!(setting.runner.resume().await.expect("readable"), 1);
+            let (view, phases) = setting.end().await;
+            assert_eq!(view.phase, "succeeded", "after {seconds} s: {phases:?}");
+            assert!(phases.iter().all(|phase| phase != "paused"), "{phases:?}");
+        });
+    }
+}

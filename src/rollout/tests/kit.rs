@@ -58,7 +58,8 @@ pub(super) fn plan(weights: &[u8]) -> Plan {
 
 /// The same plan with every step's `on_inconclusive` set.
 pub(super) fn inconclusive(mut plan: Plan, what: OnInconclusive) -> Plan {
-    for Step::Weight(step) in &mut plan.steps {
+    for step in &mut plan.steps {
+        let Step::Weight(step) = step else { continue };
         step.on_inconclusive = what;
     }
     plan
@@ -74,7 +75,13 @@ pub(super) fn because() -> String {
 
 pub(super) fn command(name: &str) -> Command {
     match name {
-        "start" => Command::Start(Start { to: None, revision: None, route: route(7, 100, 0), last_generation: 0 }),
+        "start" => Command::Start(Start {
+            to: None,
+            revision: None,
+            route: route(7, 100, 0),
+            first_step: 0,
+            last_generation: 0,
+        }),
         "pause" => Command::Pause { reason: because() },
         "resume" => Command::Resume,
         "promote" => Command::Promote { full: false, reason: because() },
@@ -115,7 +122,8 @@ impl World {
     /// Started: the first step's write is under way.
     pub(super) fn start(plan: Plan) -> Self {
         let mesh = route(7, 100, 0);
-        let start = Start { to: None, revision: Some("abc".into()), route: mesh.clone(), last_generation: 3 };
+        let start =
+            Start { to: None, revision: Some("abc".into()), route: mesh.clone(), first_step: 0, last_generation: 3 };
         let event = Event::Command { command: Command::Start(start), actor: actor() };
         let input = Input { seq: Seq(1), at: Timestamp(START), event };
         let (state, effects) = begin(&plan, RolloutId("r-1".into()), &input).expect("a route that can take it");
@@ -182,6 +190,7 @@ impl World {
         let input = Input { seq: self.state.seq.next(), at: self.now, event };
         let next = step(&self.plan, &self.state, &input);
         assert_eq!(next, step(&self.plan, &self.state, &input), "not a function");
+        assert_eq!(next, step(&self.plan, &self.state, &self.shortened(&input)), "the shorter form says less");
         self.check(&input, &next);
         if let Next::Step { state, effects } = &next {
             self.inputs.push(input);
@@ -197,6 +206,15 @@ impl World {
             self.under_way = self.under_way.take().filter(|(id, _)| self.state.pending.contains_key(id));
         }
         next
+    }
+
+    /// As the runner journals it.
+    fn shortened(&self, input: &Input) -> Input {
+        let mut input = input.clone();
+        if let Event::Observed(Observation { live: Some(Ok(live)), .. }) = &mut input.event {
+            *live = self.state.evidence.only_news(std::mem::take(live));
+        }
+        input
     }
 
     pub(super) fn order(&mut self, name: &str) -> Next {
@@ -350,7 +368,10 @@ impl World {
     fn check_rise(&self, input: &Input, state: &State) {
         let finishes = |state: &State| state.ending.as_ref().is_some_and(|end| end.kind == EndingKind::Succeeded);
         let finished_well = finishes(state) && !finishes(&self.state);
-        let by_hand = matches!(&input.event, Event::Command { command: Command::Resume | Command::Promote { .. }, .. });
+        let by_hand = matches!(
+            &input.event,
+            Event::Command { command: Command::Resume | Command::Promote { .. } | Command::Approve { .. }, .. }
+        );
         if by_hand || state.wanted <= self.state.wanted && !finished_well {
             return;
         }

@@ -37,6 +37,7 @@ impl MemoryJournal {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "the shape of the trait")]
     fn fence(&self, id: &RolloutId) -> Result<(), JournalError> {
         match self.fenced.load(Ordering::SeqCst) {
             true => Err(JournalError::Fenced(id.clone())),

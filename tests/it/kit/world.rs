@@ -40,7 +40,7 @@ pub(crate) enum Answer {
     /// Done.
     Done,
     /// Done, and the answer is lost.
-    AnswerLost,
+    Unheard,
     /// Refused for good.
     Refused,
     /// Not done, and it may pass.
@@ -57,15 +57,25 @@ pub(crate) enum Answer {
 pub(crate) struct Ways {
     /// Write of a share for the canary.
     pub(crate) write: Box<dyn Fn(i64, u8) -> Answer + Send + Sync>,
-    /// Whether the canary fails every request.
-    pub(crate) bad: bool,
+    /// From when on the canary fails every request.
+    pub(crate) bad_from: Option<i64>,
     /// Whether the proxy reports.
     pub(crate) reports: Box<dyn Fn(i64) -> bool + Send + Sync>,
+    /// How long a reading of the route takes on its way back.
+    pub(crate) slow_read: std::time::Duration,
+    /// Whether the mesh numbers the versions of a route.
+    pub(crate) versions: bool,
 }
 
 impl Default for Ways {
     fn default() -> Self {
-        Self { write: Box::new(|_, _| Answer::Done), bad: false, reports: Box::new(|_| true) }
+        Self {
+            write: Box::new(|_, _| Answer::Done),
+            bad_from: None,
+            reports: Box::new(|_| true),
+            slow_read: std::time::Duration::ZERO,
+            versions: true,
+        }
     }
 }
 
@@ -142,14 +152,14 @@ impl World {
                 inside.late.push((Timestamp(now.0 + seconds * 1000), write));
                 Err(Fault::unknown("app mesh", "no answer"))
             }
-            Answer::Done | Answer::AnswerLost | Answer::Hangs | Answer::Panics => {
+            Answer::Done | Answer::Unheard | Answer::Hangs | Answer::Panics => {
                 if write.generation < inside.generation {
                     return Err(Fault::permanent("app mesh", "stale generation"));
                 }
                 inside.generation = write.generation;
                 inside.land(write.share);
                 match answer {
-                    Answer::AnswerLost => Err(Fault::unknown("app mesh", "no answer")),
+                    Answer::Unheard => Err(Fault::unknown("app mesh", "no answer")),
                     _ => Ok(inside.route.version),
                 }
             }
@@ -181,8 +191,17 @@ impl Inside {
 impl Traffic for World {
     async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault> {
         assert_eq!(*route, self.plan.route);
-        let inside = self.inside();
-        Ok((inside.route.clone(), inside.generation))
+        let (mut route, generation) = {
+            let inside = self.inside();
+            (inside.route.clone(), inside.generation)
+        };
+        if !self.ways.versions {
+            route.version = 0;
+        }
+        if !self.ways.slow_read.is_zero() {
+            tokio::time::sleep(self.ways.slow_read).await;
+        }
+        Ok((route, generation))
     }
 
     async fn set_weights(&self, write: &Effect) -> Result<u64, Fault> {
@@ -190,7 +209,7 @@ impl Traffic for World {
         match (self.ways.write)(self.seconds(), canary.1) {
             Answer::Hangs => std::future::pending().await,
             Answer::Panics => panic!("a defect of the adapter"),
-            _ => self.write(write),
+            _ => self.write(write).map(|version| if self.ways.versions { version } else { 0 }),
         }
     }
 }
@@ -198,10 +217,12 @@ impl Traffic for World {
 #[async_trait]
 impl LiveCounts for World {
     async fn read(&self, _: &RouteRef, _: &str, _: &str) -> Result<LiveReading, Fault> {
+        let reports = (self.ways.reports)(self.seconds());
+        let bad = self.ways.bad_from.is_some_and(|second| second <= self.seconds());
         let mut inside = self.inside();
-        inside.serve(self.ways.bad);
+        inside.serve(bad);
         let versions = inside.counted.values().copied().collect();
-        let proxies = match (self.ways.reports)(self.seconds()) {
+        let proxies = match reports {
             true => vec![ProxyCounts { proxy: "p1".into(), versions }],
             false => vec![],
         };

@@ -1,0 +1,110 @@
+//! Approval steps: who may say yes, how many must, and what a missing answer does.
+//!
+//! The weight stays where it was and the gates go on judging. Nothing goes past an approval but approvals: `promote`
+//! stops before one. The author of a release is not its approver, wherever names are proven; on loopback they are only
+//! claimed, so that rule would lock out whoever works alone and protect nobody.
+
+use super::event::Actor;
+use super::moves::Moves;
+use super::state::{Approval, EndingKind, Pause, PauseCause, Phase, Refusal};
+use super::step::refused;
+use crate::policy::plan::{ApprovalStep, OnFailure, Step};
+
+/// The approval that is awaited now.
+fn awaited<'a>(moves: &Moves<'a>, verb: &str) -> Result<(usize, &'a ApprovalStep), Refusal> {
+    let Phase::AwaitingApproval { step, .. } = moves.state.phase else {
+        return Err(refused(moves, verb, "it awaits no approval now"));
+    };
+    match moves.plan.steps.get(step) {
+        Some(Step::Approval(approval)) => Ok((step, approval)),
+        Some(Step::Weight(_)) | None => Err(refused(moves, verb, "it awaits no approval now")),
+    }
+}
+
+/// The name in which an actor speaks, when `from` has it.
+fn speaker(
+    moves: &Moves<'_>,
+    verb: &str,
+    approval: &ApprovalStep,
+    actor: &Actor,
+    person: Option<&str>,
+) -> Result<String, Refusal> {
+    let person = person.unwrap_or(&actor.name);
+    if approval.from.iter().any(|name| name == person) {
+        return Ok(person.to_owned());
+    }
+    let why = format!("`{person}` is not among those who may: {}", approval.from.join(", "));
+    let hint = format!("one of them runs `tidegate rollout {verb} {} --person NAME`", moves.state.id);
+    Err(Refusal { hint, ..refused(moves, verb, &why) })
+}
+
+pub(super) fn approve(moves: &mut Moves<'_>, actor: &Actor, person: Option<&str>, reason: &str) -> Result<(), Refusal> {
+    let (step, approval) = awaited(moves, "approve")?;
+    let person = speaker(moves, "approve", approval, actor, person)?;
+    if actor.is_proven() && *actor == moves.state.started_by {
+        return Err(refused(moves, "approve", "whoever started a release does not approve it; ask somebody else"));
+    }
+    if moves.state.approvals.iter().any(|given| given.person == person) {
+        return Err(refused(moves, "approve", &format!("`{person}` has approved already")));
+    }
+    let at = moves.at();
+    moves.state.approvals.push(Approval { person, actor: actor.clone(), at, reason: reason.to_owned() });
+    // While paused the yes is kept; `resume` goes on with it.
+    if moves.state.paused.is_none() && is_complete(moves, approval) {
+        moves.shift_to(step + 1);
+    }
+    Ok(())
+}
+
+fn is_complete(moves: &Moves<'_>, approval: &ApprovalStep) -> bool {
+    moves.state.approvals.len() >= approval.need as usize
+}
+
+pub(super) fn reject(moves: &mut Moves<'_>, actor: &Actor, person: Option<&str>, reason: &str) -> Result<(), Refusal> {
+    let (_, approval) = awaited(moves, "reject")?;
+    let person = speaker(moves, "reject", approval, actor, person)?;
+    let reason = if reason.is_empty() { "no reason given" } else { reason };
+    moves.roll_back(EndingKind::RolledBack, format!("rejected by {person}: {reason}"));
+    Ok(())
+}
+
+/// Resumes a wait for people whose weight was not touched; answers whether that was all there is to do. What was said
+/// before the pause counts.
+pub(super) fn resume(moves: &mut Moves<'_>, pause: &Pause) -> bool {
+    let touched = match pause.cause {
+        PauseCause::Person | PauseCause::ApprovalTimeout | PauseCause::GateFailed => moves.state.is_withdrawn(),
+        PauseCause::Drift | PauseCause::NoData | PauseCause::Budget | PauseCause::VerifyTimeout => true,
+    };
+    let Ok((step, approval)) = awaited(moves, "resume") else { return false };
+    if touched {
+        return false;
+    }
+    if is_complete(moves, approval) {
+        moves.shift_to(step + 1);
+        return true;
+    }
+    moves.state.paused = None;
+    let until = moves.at().plus(approval.timeout);
+    moves.phase(Phase::AwaitingApproval { step, until });
+    true
+}
+
+/// The approval that a `promote` would pass over, in words.
+pub(super) fn in_the_way(moves: &Moves<'_>, step: usize, full: bool) -> Option<String> {
+    if matches!(moves.state.phase, Phase::AwaitingApproval { .. }) {
+        return Some("it awaits approval: `approve` or `reject` it".to_owned());
+    }
+    let skipped = moves.plan.steps.iter().skip(step).position(|step| matches!(step, Step::Approval(_)));
+    let number = skipped.filter(|_| full).map(|skipped| step + skipped + 1)?;
+    Some(format!("`--full` would pass over the approval at step {number}; take the steps one by one"))
+}
+
+pub(super) fn on_timeout(moves: &mut Moves<'_>, step: usize) {
+    let Some(Step::Approval(approval)) = moves.plan.steps.get(step) else { return };
+    let given = moves.state.approvals.len();
+    let reason = format!("{given} of {} approvals within {}", approval.need, approval.timeout);
+    match approval.on_timeout {
+        OnFailure::Rollback => moves.roll_back(EndingKind::RolledBack, reason),
+        OnFailure::Pause => moves.pause(step, PauseCause::ApprovalTimeout, reason),
+    }
+}
