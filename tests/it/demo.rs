@@ -6,8 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 const FREE_PORTS: [&str; 8] =
@@ -138,6 +141,45 @@ async fn ctrl_c_leaves_nothing_behind() {
 #[tokio::test]
 async fn sigterm_leaves_nothing_behind() {
     stops_clean("TERM").await;
+}
+
+/// Requests over one connection until an answer says that it is the last; an error when the connection breaks instead.
+async fn call_until_told(address: SocketAddr, answered: Arc<AtomicU64>) -> std::io::Result<()> {
+    let mut stream = BufReader::new(TcpStream::connect(address).await?);
+    loop {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: checkout.local\r\n\r\n").await?;
+        let (mut last, mut length) = (false, 0);
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            let line = line.trim_end().to_lowercase();
+            last |= line == "connection: close";
+            length = line.strip_prefix("content-length: ").map_or(length, |length| length.parse().unwrap());
+            if line.is_empty() {
+                break;
+            }
+        }
+        stream.read_exact(&mut vec![0; length]).await?;
+        answered.fetch_add(1, Ordering::SeqCst);
+        if last {
+            return Ok(());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_demo_that_stops_breaks_no_connection() {
+    let mut demo = Demo::start(&["--scenario", "good"]);
+    demo.reaches("the scenario", |process| !process.stdout.events("scenario").is_empty()).await;
+    let answered = Arc::new(AtomicU64::new(0));
+    let caller = tokio::spawn(call_until_told(demo.addresses["egress"], Arc::clone(&answered)));
+    until("an answer", async || (answered.load(Ordering::SeqCst) > 10).then_some(())).await;
+    demo.process.signal("INT").await;
+    caller.await.unwrap().unwrap();
+    assert_eq!(demo.process.ended().await.code(), Some(1));
+    demo.left_nothing().await;
 }
 
 #[tokio::test]
