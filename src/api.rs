@@ -35,6 +35,7 @@ pub fn router(state: ApiState) -> Router {
         .merge(status::router())
         .fallback(error::no_such_address)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(middleware::map_response(error::as_problem))
         .layer(middleware::from_fn(auth::loopback_only))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(state)
