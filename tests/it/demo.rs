@@ -85,6 +85,7 @@ fn is_service(pid: u32) -> bool {
 #[tokio::test]
 async fn both_releases_end_as_they_must() {
     let mut demo = Demo::start(&[]);
+    demo.reaches("the good release", |process| !process.stdout.events("scenario").is_empty()).await;
     demo.reaches("the bad release", |process| process.stdout.events("scenario").len() == 2).await;
     demo.reaches("the end", |process| !process.stdout.events("summary").is_empty()).await;
     assert_eq!(demo.process.ended().await.code(), Some(0), "{}", demo.process.stderr.text());
@@ -104,6 +105,7 @@ async fn both_releases_end_as_they_must() {
 #[tokio::test]
 async fn the_bad_release_alone() {
     let mut demo = Demo::start(&["--scenario", "bad"]);
+    demo.reaches("the release", |process| !process.stdout.events("scenario").is_empty()).await;
     demo.reaches("the end", |process| !process.stdout.events("summary").is_empty()).await;
     assert_eq!(demo.process.ended().await.code(), Some(0), "{}", demo.process.stderr.text());
     let summary = demo.process.stdout.events("summary").remove(0);
