@@ -141,8 +141,8 @@ async fn files_that_are_wrong_are_named_and_load_nothing() {
     }
     // What the first try could have left behind would have weight on a node that does not exist.
     let daemon = Daemon::start(&[good, vec!["--as".to_owned(), "shop/checkout-v9".to_owned()]].concat()).await;
-    let remarks = daemon.process.stderr.text();
-    assert!(remarks.contains("--as shop/checkout-v9: there is no such virtual node yet"), "{remarks}");
+    let remark = "--as shop/checkout-v9: there is no such virtual node yet";
+    until(remark, async || daemon.process.stderr.text().contains(remark).then_some(())).await;
     assert_eq!(daemon.weights().await.unwrap()["checkout-v2"], 0);
 }
 
