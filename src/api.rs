@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod client;
 pub mod error;
+pub mod events;
 pub mod policies;
 pub mod rollouts;
 pub mod status;
@@ -29,10 +30,12 @@ pub struct ApiState {
 pub fn router(state: ApiState) -> Router {
     Router::new()
         .merge(rollouts::router())
+        .merge(events::router())
         .merge(policies::router())
         .merge(status::router())
         .fallback(error::no_such_address)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(middleware::map_response(error::as_problem))
         .layer(middleware::from_fn(auth::loopback_only))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(state)

@@ -1,16 +1,19 @@
 //! The composition root: turns options into adapters, wires them to the core, and returns what is bound.
 //!
-//! Start order: store (its lock says who owns the data), mesh API, proxy, resumed rollouts, API. Stop order is the
-//! reverse: nobody can ask for more, rollouts stop where they stand (their intents are on disk), the proxy drains.
+//! Start order: every address (so that one which is taken leaves nothing behind), store (its lock says who owns the
+//! data), mesh API, proxy, resumed rollouts, API. Stop order: rollouts stop where they stand (their intents are on
+//! disk), because a mesh that is going away must not look to them like one that refuses their writes; then nobody can
+//! ask for more, and the proxy drains.
 
 use crate::api::{self, ApiState, status::Status};
 use crate::base::fault::Fault;
-use crate::clock::{Clock, SystemClock, new_uuid};
+use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
 use crate::mesh::compile::View;
 use crate::mesh::document;
 use crate::mesh::http::{LoadReport, MeshControl};
+use crate::mesh::model::{Key, Kind, Request};
 use crate::ports::{EndpointSource, Journal};
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
@@ -90,6 +93,9 @@ impl StartupError {
             )),
             Self::Bind { flag, .. } => Some(format!("{flag} ADDRESS moves it")),
             Self::Files(_) => Some("correct the file; nothing was loaded".to_owned()),
+            Self::Store(OpenError::Failed { .. }) => {
+                Some("mend or move what is there, or give another directory with --data-dir".to_owned())
+            }
             Self::Store(_) | Self::Proxy(_) | Self::Fault(_) => None,
         }
     }
@@ -130,9 +136,12 @@ pub struct Bound {
     pub loaded: LoadReport,
     /// What the mesh asks for that this version cannot do.
     pub mesh_problems: Vec<String>,
+    /// The node that was given to see the mesh as, when there is none: it sees nothing until it is created.
+    pub unknown_node: Option<String>,
     /// Rollouts taken up from before.
     pub resumed: usize,
     status: Arc<Status>,
+    runner: Runner,
     proxy: ProxyHandle,
     store: SqliteStore,
     stop: watch::Sender<bool>,
@@ -140,9 +149,10 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Stops in good order: no new requests, those under way finish, the database is closed.
+    /// Stops in good order: rollouts first, then no new requests, those under way finish, the database is closed.
     pub async fn drain(self) {
         self.status.set_ready(false);
+        self.runner.stop().await;
         let _ = self.stop.send(true);
         let drained = self.proxy.drain(DRAIN).await;
         if drained.cut > 0 {
@@ -156,8 +166,8 @@ impl Bound {
     }
 
     /// Resolves when someone asked the proxy to quit over its admin pages.
-    pub async fn quit_requested(&self) {
-        self.proxy.quit_requested().await;
+    pub fn quit_requested(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.proxy.quit_requested()
     }
 }
 
@@ -206,6 +216,14 @@ fn serve(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<
     })
 }
 
+/// The node that the proxy should see the mesh as, when the mesh has none of that name.
+async fn unknown_node(mesh: &MeshControl, as_node: Option<&(String, String)>) -> Option<String> {
+    let (mesh_name, node) = as_node?;
+    let key = Key::child(mesh_name, Kind::VirtualNode, node);
+    let described = mesh.execute(Request::Describe { key, owner: None }).await;
+    described.err().map(|_| format!("{mesh_name}/{node}"))
+}
+
 /// Starts local mode: controller, mesh, proxy and API in this process. To be called within a runtime.
 ///
 /// # Errors
@@ -221,20 +239,24 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     };
     let api_listener = bind("the API", "--api", options.listen.api).await?;
     let mesh_listener = bind("the App Mesh API", "--appmesh", options.listen.appmesh).await?;
+    let mut settings = ProxySettings::new(format!("local-{}", new_uuid()), options.listen.egress);
+    settings.admin = Some(options.listen.admin);
+    let proxy_listeners = proxy::bind(settings).await?;
     let store = SqliteStore::open(&options.data_dir).await?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
     let mesh = MeshControl::open(Arc::new(store.clone()), Arc::clone(&clock), options.region.clone()).await?;
     let loaded = mesh.load_documents(&documents, options.overwrite_weights).await.map_err(|problems| {
         StartupError::Files(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     let (stop, stopped) = watch::channel(false);
     let appmesh_address = bound_address(&mesh_listener, options.listen.appmesh);
-    let mut servers = vec![serve(mesh_listener, mesh.router(), stopped.clone())];
+    // It takes any signature and none, so a page in a browser must be kept out the same way as from the API.
+    let mesh_router = mesh.router().layer(axum::middleware::from_fn(api::auth::loopback_only));
+    let mut servers = vec![serve(mesh_listener, mesh_router, stopped.clone())];
 
+    let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
     let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
-    let mut settings = ProxySettings::new(format!("local-{}", new_uuid()), options.listen.egress);
-    settings.admin = Some(options.listen.admin);
-    let proxy = proxy::start(settings, mesh.subscribe(view), endpoints).await?;
+    let proxy = proxy_listeners.start(mesh.subscribe(view), endpoints).await?;
 
     let reporter = proxy.reporter();
     let runner = Runner::new(RunnerParts {
@@ -252,9 +274,9 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         egress: proxy.egress_address(),
         admin: proxy.admin_address().unwrap_or(options.listen.admin),
     };
-    let api = api::router(ApiState { runner, status: Arc::clone(&status) });
+    let api = api::router(ApiState { runner: runner.clone(), status: Arc::clone(&status) });
     servers.push(serve(api_listener, api, stopped));
     status.set_ready(true);
     let mesh_problems = mesh.problems().iter().map(ToString::to_string).collect();
-    Ok(Bound { addresses, loaded, mesh_problems, resumed, status, proxy, store, stop, servers })
+    Ok(Bound { addresses, loaded, mesh_problems, unknown_node, resumed, status, runner, proxy, store, stop, servers })
 }

@@ -6,10 +6,12 @@
 pub mod args;
 mod journal;
 mod local;
+mod mesh;
 mod output;
 mod policy;
 mod rollout;
 pub mod screen;
+mod stops;
 
 pub use output::Output;
 
@@ -17,11 +19,15 @@ use crate::config::{Environment, ProcessEnvironment};
 use args::{Arguments, Verb};
 use clap::Parser;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Failed.
 pub(crate) const FAILED: u8 = 1;
 /// Wrong usage or an invalid file.
 pub(crate) const WRONG_USAGE: u8 = 2;
+
+/// Tasks that are left get so long to end: everything that matters was waited for before.
+const RUNTIME_END: Duration = Duration::from_millis(500);
 
 /// What a command came to: its exit code.
 pub(crate) type Ended = Result<u8, Failure>;
@@ -99,6 +105,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::Local(options) => in_runtime(local::local(options, output, &environment)),
         Verb::Rollout(command) => in_small_runtime(rollout::run(command, output, &environment)),
         Verb::Policy(command) => policy::run(&command, output),
+        Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),
         Verb::Journal(command) => in_small_runtime(journal::run(command, output)),
         Verb::Health(server) => in_small_runtime(rollout::health(server, output, &environment)),
     }
@@ -116,7 +123,10 @@ fn in_small_runtime(work: impl Future<Output = Ended>) -> Ended {
 
 fn block_on(builder: &mut tokio::runtime::Builder, work: impl Future<Output = Ended>) -> Ended {
     let runtime = builder.enable_all().build().map_err(|error| Failure::new(format!("no runtime: {error}")))?;
-    runtime.block_on(work)
+    let ended = runtime.block_on(work);
+    // Blocking calls (a name that is being looked up, a read of standard input) cannot be ended, only left behind.
+    runtime.shutdown_timeout(RUNTIME_END);
+    ended
 }
 
 /// Reads `--server`, else the environment, else the default.

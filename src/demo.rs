@@ -1,7 +1,7 @@
 //! The demo: two real services as processes, real load, mesh, proxy and controller on loopback; then a good release
 //! and a bad one, started through the public API like anybody's.
 //!
-//! It tells what happens as [`Happening`]s; printing is the command line's.
+//! It tells what happens as [`Happening`](crate::demo::Happening)s; printing is the command line's.
 
 pub mod load;
 pub mod service;
@@ -211,7 +211,7 @@ fn write_files(directory: &Path, ports: [u16; 2]) -> std::io::Result<()> {
 }
 
 impl Stage {
-    /// Starts the services, the daemon and the load, and waits until answers come.
+    /// Starts the services, the daemon and the load.
     ///
     /// # Errors
     /// [`DemoError`]; whatever was started is ended.
@@ -233,14 +233,7 @@ impl Stage {
         })
         .await?;
         let load = Load::start(bound.addresses.egress, SERVICE, REQUESTS_PER_S);
-        let stage = Self { bound, load, slots: [first, second], _directory: directory };
-        match stage.warm_up().await {
-            Ok(()) => Ok(stage),
-            Err(error) => {
-                stage.clear().await;
-                Err(error)
-            }
-        }
+        Ok(Self { bound, load, slots: [first, second], _directory: directory })
     }
 
     async fn warm_up(&self) -> Result<(), DemoError> {
@@ -262,7 +255,12 @@ impl Stage {
         self.bound.addresses
     }
 
-    /// Plays releases one after the other.
+    /// Resolves when someone asked the proxy to quit over its admin pages.
+    pub fn quit_requested(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.bound.quit_requested()
+    }
+
+    /// Waits until answers come, then plays releases one after the other.
     ///
     /// # Errors
     /// [`DemoError`] when one cannot be played at all; ending otherwise than it must is no error but a result.
@@ -272,6 +270,7 @@ impl Stage {
         client: &Client,
         mut tell: impl FnMut(&Happening<'_>),
     ) -> Result<Summary, DemoError> {
+        self.warm_up().await?;
         let mut scenarios = Vec::new();
         for release in releases {
             let played = self.play_one(*release, client, &mut tell).await?;

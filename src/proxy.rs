@@ -1,4 +1,4 @@
-//! The data plane: a native HTTP/1.1 proxy that routes by a [`NodeConfig`] and counts what the judge reads.
+//! The data plane: a native HTTP/1.1 proxy that routes by a [`NodeConfig`](crate::mesh::snapshot::NodeConfig) and counts what the judge reads.
 //!
 //! Thread per core: each worker is one OS thread with its own runtime, listening socket, connection pools, generator
 //! and counts; a request never leaves its worker and takes no lock. The control side (discovery, health checks, admin)
@@ -49,6 +49,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, LocalSet};
 use worker::Worker;
@@ -125,43 +126,79 @@ pub struct ProxyHandle {
 #[derive(Clone)]
 pub struct Reporter(Arc<Shared>);
 
-/// Starts a proxy. Must be called within a tokio runtime, which then runs its control side.
-///
-/// Returns once the endpoints of every weighted target are known or could not be found out within a second or two, and
-/// all workers listen.
-pub async fn start(
+/// A proxy that has its addresses and serves nobody yet: clients that connect wait. Dropping it gives them back.
+pub struct Listening {
     settings: ProxySettings,
-    config: watch::Receiver<Arc<NodeConfig>>,
-    endpoints: Arc<dyn EndpointSource>,
-) -> Result<ProxyHandle, ProxyError> {
+    egress: SocketAddr,
+    listeners: Vec<std::net::TcpListener>,
+    admin: Option<TcpListener>,
+}
+
+/// Takes the addresses of a proxy. Must be called within a tokio runtime.
+///
+/// # Errors
+/// [`ProxyError::Bind`]; no address is held then.
+pub async fn bind(settings: ProxySettings) -> Result<Listening, ProxyError> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let count = if settings.workers == 0 { cores } else { settings.workers };
     let (what, flag) = ("the proxy's egress", "--egress");
     let egress_error = |source| ProxyError::Bind { what, address: settings.egress, flag, source };
     let listeners = listener::bind(settings.egress, count).map_err(egress_error)?;
     let egress = listeners.first().map_or(Ok(settings.egress), |first| first.local_addr()).map_err(egress_error)?;
-    let admin_listener = match settings.admin {
+    let admin = match settings.admin {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
-    let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    Ok(Listening { settings, egress, listeners, admin })
+}
 
-    let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new());
-    let (connections, versions) = (settings.max_connections, settings.kept_versions.max(1));
-    let shared = Arc::new(Shared::new(settings.name, connections, versions, count, first));
-    let (ready, published) = oneshot::channel();
-    let mut handle = ProxyHandle { egress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
-    handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, ready)));
-    // The control side always publishes; were it to end first, the empty snapshot would answer 404.
-    let _ = published.await;
-    for (index, listener) in listeners.into_iter().enumerate() {
-        let ended = spawn_worker(&shared, index, listener).map_err(|source| ProxyError::Worker { index, source })?;
-        handle.workers.push(ended);
+/// Takes the addresses of a proxy and starts it: [`bind`] and [`Listening::start`].
+///
+/// # Errors
+/// [`ProxyError`]; no address is held then.
+pub async fn start(
+    settings: ProxySettings,
+    config: watch::Receiver<Arc<NodeConfig>>,
+    endpoints: Arc<dyn EndpointSource>,
+) -> Result<ProxyHandle, ProxyError> {
+    bind(settings).await?.start(config, endpoints).await
+}
+
+impl Listening {
+    /// Starts to serve. Must be called within a tokio runtime, which then runs the control side.
+    ///
+    /// Returns once the endpoints of every weighted target are known or could not be found out within a second or two,
+    /// and all workers listen.
+    ///
+    /// # Errors
+    /// [`ProxyError::Worker`]; nothing runs then.
+    pub async fn start(
+        self,
+        config: watch::Receiver<Arc<NodeConfig>>,
+        endpoints: Arc<dyn EndpointSource>,
+    ) -> Result<ProxyHandle, ProxyError> {
+        let Self { settings, egress, listeners, admin: admin_listener } = self;
+        let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let count = listeners.len();
+        let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new());
+        let (connections, versions) = (settings.max_connections, settings.kept_versions.max(1));
+        let shared = Arc::new(Shared::new(settings.name, connections, versions, count, first));
+        let (ready, published) = oneshot::channel();
+        let mut handle =
+            ProxyHandle { egress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
+        handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, ready)));
+        // The control side always publishes; were it to end first, the empty snapshot would answer 404.
+        let _ = published.await;
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let ended =
+                spawn_worker(&shared, index, listener).map_err(|source| ProxyError::Worker { index, source })?;
+            handle.workers.push(ended);
+        }
+        if let Some(listener) = admin_listener {
+            handle.tasks.push(tokio::spawn(admin::serve(listener, Arc::clone(&shared))));
+        }
+        Ok(handle)
     }
-    if let Some(listener) = admin_listener {
-        handle.tasks.push(tokio::spawn(admin::serve(listener, Arc::clone(&shared))));
-    }
-    Ok(handle)
 }
 
 /// Starts a worker's thread; the receiver tells how many connections it had to cut when it ended.
@@ -218,7 +255,7 @@ impl ProxyHandle {
     }
 
     /// Resolves when somebody asked the proxy to quit over its admin interface. The caller then drains it.
-    pub fn quit_requested(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn quit_requested(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut quit = self.shared.quit.subscribe();
         async move {
             // An error would mean that the proxy is gone, which is quit enough.
@@ -258,7 +295,13 @@ impl Reporter {
     /// Everything counted up to now, by all workers together.
     #[must_use]
     pub fn report(&self) -> Report {
-        counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table))
+        let mut report = counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table));
+        // Read by all workers from the next request on, unless one is still at an older snapshot.
+        let current = self.0.current();
+        if self.0.applied_version() >= current.config.version {
+            report.applied = current.routes.iter().map(|route| (route.route.id.clone(), route.route.version)).collect();
+        }
+        report
     }
 
     /// The configuration version that every worker routes by now.

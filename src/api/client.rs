@@ -1,6 +1,6 @@
 //! A client of the API, for the command line and the demo.
 
-use super::wire::{Problem, USER_HEADER};
+use super::wire::{INVALID_POLICY, Problem, USER_HEADER};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -43,8 +43,9 @@ impl Client {
     /// For the daemon at `base`; `user` is who asks, for its audit trail.
     ///
     /// # Errors
-    /// When no HTTP client can be made.
+    /// When `base` is no address of HTTP, or no HTTP client can be made.
     pub fn new(base: &str, user: &str) -> Result<Self, ClientError> {
+        check_address(base)?;
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build();
         let http = http.map_err(|error| ClientError::new(format!("no HTTP client: {error}")))?;
         // Header values are visible ASCII: a login with anything else is shown without it.
@@ -76,7 +77,13 @@ impl Client {
         let answer = self.http.get(self.url(path)).send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| self.unreachable(&error))?;
-        if status.is_success() { Ok(text) } else { Err(problem(status.as_u16(), &text)) }
+        if status.is_success() { Ok(text) } else { Err(self.problem(status.as_u16(), &text)) }
+    }
+
+    /// Something answers, but not as a daemon of this version would.
+    #[must_use]
+    pub fn stranger(&self, what: &str) -> ClientError {
+        ClientError::new(format!("{} {what}", self.base)).hint("is it a tidegate daemon, and of this version?")
     }
 
     fn url(&self, path: &str) -> String {
@@ -89,30 +96,54 @@ impl Client {
         let status = answer.status();
         let text = answer.text().await.map_err(|error| self.unreachable(&error))?;
         if !status.is_success() {
-            return Err(problem(status.as_u16(), &text));
+            return Err(self.problem(status.as_u16(), &text));
         }
-        serde_json::from_str(&text).map_err(|error| {
-            ClientError::new(format!("{} answered something else than this version expects: {error}", self.base))
-                .hint("is it a tidegate daemon, and of this version?")
-        })
+        serde_json::from_str(&text)
+            .map_err(|error| self.stranger(&format!("answered something else than this version expects: {error}")))
+    }
+
+    fn problem(&self, status: u16, text: &str) -> ClientError {
+        match serde_json::from_str::<Problem>(text) {
+            // A file that is not valid is the caller's, wherever it is read.
+            Ok(Problem { detail, hint, kind, .. }) => {
+                ClientError { message: detail, hint, is_usage: kind == INVALID_POLICY }
+            }
+            Err(_) => {
+                let text: String = text.trim().chars().take(500).collect();
+                self.stranger(&format!("answered with status {status}: {text}"))
+            }
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        if error.is_builder() {
-            let error = ClientError::new(format!("`{}` is no address of a daemon", self.base));
-            return ClientError { is_usage: true, ..error.hint("for example http://127.0.0.1:7070") };
-        }
-        let why = if error.is_timeout() { "it does not answer in time" } else { "nothing answers there" };
+        let why = match error {
+            _ if error.is_timeout() => "it does not answer in time".to_owned(),
+            _ if error.is_connect() => format!("nothing answers there ({})", root_cause(error)),
+            _ => format!("it broke off ({})", root_cause(error)),
+        };
         ClientError::new(format!("no daemon at {}: {why}", self.base))
             .hint("start one with `tidegate local`, or say where it is with --server URL or TIDEGATE_SERVER")
     }
 }
 
-fn problem(status: u16, text: &str) -> ClientError {
-    match serde_json::from_str::<Problem>(text) {
-        Ok(problem) => ClientError { message: problem.detail, hint: problem.hint, is_usage: false },
-        Err(_) => ClientError::new(format!("status {status}: {}", text.chars().take(500).collect::<String>())),
+fn check_address(base: &str) -> Result<(), ClientError> {
+    let url = reqwest::Url::parse(base);
+    let wrong = match &url {
+        Ok(url) if url.scheme() == "https" => "is HTTPS, which this version does not speak",
+        Ok(url) if url.scheme() == "http" && url.has_host() => return Ok(()),
+        _ => "is no address of a daemon",
+    };
+    let error = ClientError::new(format!("`{base}` {wrong}"));
+    Err(ClientError { is_usage: true, ..error.hint("for example http://127.0.0.1:7070") })
+}
+
+/// What the system said, without the layers above it.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
     }
+    cause.to_string()
 }
 
 /// A name as one segment of a path.

@@ -10,6 +10,11 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+/// Media type of RFC 9457.
+const PROBLEM_JSON: &str = "application/problem+json";
+/// The framework's own error texts are a line; more than this is none of them.
+const TEXT_MAX_BYTES: usize = 16 * 1024;
+
 /// An error answer.
 #[derive(Debug)]
 pub struct ApiError(pub Problem);
@@ -44,7 +49,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self.0)).into_response()
+        (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], Json(self.0)).into_response()
     }
 }
 
@@ -120,6 +125,18 @@ impl From<CommandError> for ApiError {
             CommandError::NotWritten(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-written", error.to_string()),
         }
     }
+}
+
+/// An answer in the words of the framework (a body that is too large, an address that is no text) as a problem document.
+pub async fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_JSON);
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), TEXT_MAX_BYTES).await.unwrap_or_default();
+    let kind = if status == StatusCode::PAYLOAD_TOO_LARGE { "body-too-large" } else { "bad-request" };
+    ApiError::new(status, kind, String::from_utf8_lossy(&text)).hint("see docs/API.md").into_response()
 }
 
 /// Answers addresses that do not exist.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// Header in which a local client says who its user is; believed on loopback only.
 pub const USER_HEADER: &str = "x-tidegate-user";
 
+/// Kind of the problem that a policy file which is not valid is answered with.
+pub const INVALID_POLICY: &str = "tidegate:invalid-policy";
+
 /// Body of `POST /v1/rollouts`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,5 +1,9 @@
 //! Arguments as typed.
 
+mod mesh;
+
+pub use mesh::*;
+
 use crate::config::{ADMIN_PORT, API_PORT, APPMESH_PORT, EGRESS_PORT, loopback};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -45,6 +49,9 @@ pub enum Verb {
     /// Check policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Check, compare, apply and export mesh files
+    #[command(subcommand)]
+    Mesh(MeshCommand),
     /// Check the record of what was decided
     #[command(subcommand)]
     Journal(JournalCommand),

@@ -3,6 +3,7 @@
 use super::args::{DemoArguments, ListenArguments, LocalArguments, Scenario, ServiceArguments};
 use super::rollout::same_place;
 use super::screen::{Redrawn, block, line};
+use super::stops::Stops;
 use super::{Ended, FAILED, Failure, Output, counted};
 use crate::api::client::Client;
 use crate::app::{Addresses, Bound, LocalOptions, StartupError, start_local};
@@ -33,20 +34,6 @@ impl From<ListenArguments> for Addresses {
     fn from(listen: ListenArguments) -> Self {
         let ListenArguments { api, appmesh, egress, admin } = listen;
         Self { api, appmesh, egress, admin }
-    }
-}
-
-/// Resolves at Ctrl-C or SIGTERM.
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        },
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
-        }
     }
 }
 
@@ -84,7 +71,8 @@ fn as_node(text: Option<&str>) -> Result<Option<(String, String)>, Failure> {
 
 pub(super) async fn local(arguments: LocalArguments, output: Output, environment: &dyn Environment) -> Ended {
     let listen = check_loopback(arguments.listen)?;
-    let bound = start_local(LocalOptions {
+    let stops = Stops::listen()?;
+    let starting = start_local(LocalOptions {
         mesh: arguments.mesh,
         overwrite_weights: arguments.weights,
         policies: arguments.policies.clone(),
@@ -93,17 +81,27 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
         as_node: as_node(arguments.as_node.as_deref())?,
         region: region(environment),
         listen,
-    })
-    .await?;
+    });
+    let bound = tokio::select! {
+        bound = starting => bound?,
+        // Nobody was told an address yet, so there is nothing to finish.
+        () = stops.more_than(0) => return Ok(0),
+    };
     announce(&bound.addresses, output);
-    welcome(&bound, &arguments.policies.display().to_string(), output);
+    welcome(&bound, &arguments.policies, output);
     tokio::select! {
-        () = asked_to_stop() => {}
+        () = stops.more_than(0) => {}
         () = bound.quit_requested() => {}
     }
-    output.remark("stopping: requests under way finish, rollouts wait on disk");
-    bound.drain().await;
-    Ok(0)
+    output.remark("stopping: requests under way finish, rollouts wait on disk; Ctrl-C once more stops at once");
+    let asked = stops.count();
+    tokio::select! {
+        () = bound.drain() => Ok(0),
+        () = stops.more_than(asked) => {
+            output.remark("stopped at once: requests under way were cut, rollouts wait on disk");
+            Ok(FAILED)
+        }
+    }
 }
 
 /// ` --server URL`, when the API is not where clients look for it.
@@ -111,18 +109,21 @@ fn server_flag(addresses: &Addresses) -> String {
     if addresses.api.port() == API_PORT { String::new() } else { format!(" --server http://{}", addresses.api) }
 }
 
-fn welcome(bound: &Bound, policies: &str, output: Output) {
+fn welcome(bound: &Bound, policies: &Path, output: Output) {
     for line in &bound.loaded.lines {
         output.remark(&format!("mesh: {line}"));
     }
     for problem in &bound.mesh_problems {
         output.remark(&format!("mesh: not in this version: {problem}"));
     }
+    if let Some(node) = &bound.unknown_node {
+        output.remark(&format!("--as {node}: there is no such virtual node yet, so no service is visible to it"));
+    }
     if bound.resumed > 0 {
         output.remark(&format!("{} taken up again", counted(bound.resumed, "live rollout")));
     }
-    if !Path::new(policies).is_dir() {
-        output.remark(&format!("policies: there is no directory {policies}; --policies DIRECTORY names another"));
+    if !policies.is_dir() {
+        output.remark(&format!("policies: there is no directory {} yet; --policies names another", policies.display()));
     }
     if output.is_json() {
         return;
@@ -134,7 +135,8 @@ fn welcome(bound: &Bound, policies: &str, output: Output) {
          policies:  {policies}\n  \
          mesh:      aws appmesh list-meshes --endpoint-url http://{appmesh}\n             \
          (any AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION)\nCtrl-C stops it.",
-        server_flag(&bound.addresses)
+        server_flag(&bound.addresses),
+        policies = policies.display(),
     ));
 }
 
@@ -153,43 +155,61 @@ pub(super) async fn demo(arguments: DemoArguments, output: Output, environment: 
         Scenario::All => &[Release::Good, Release::Bad],
     };
     let stays = !arguments.once && output.is_terminal();
-    tokio::select! {
+    let stops = Stops::listen()?;
+    let ended = tokio::select! {
+        ended = on_stage(listen, releases, stays, &stops, output, environment) => ended?,
         // Dropping the work on the way ends the processes too: they die with their handles.
-        ended = on_stage(listen, releases, stays, output, environment) => ended,
-        () = asked_to_stop() => {
-            output.remark("stopped");
-            Ok(if arguments.once { FAILED } else { 0 })
-        }
+        () = stops.more_than(1) => None,
+    };
+    if ended.is_none() {
+        output.remark("stopped");
     }
+    Ok(ended.unwrap_or(if arguments.once { FAILED } else { 0 }))
 }
 
+/// Plays, and clears the stage whatever happened; `None` when it was asked to stop before the end.
 async fn on_stage(
     listen: Addresses,
+    releases: &[Release],
+    stays: bool,
+    stops: &Stops,
+    output: Output,
+    environment: &dyn Environment,
+) -> Result<Option<u8>, Failure> {
+    if !output.is_json() {
+        output.line("Starting two services, a mesh, a proxy and a controller on this machine …");
+    }
+    // Not given up halfway: a stage that stands is cleared in good order, and it stands within a second.
+    let mut stage = Stage::set_up(listen, region(environment)).await?;
+    let quit = stage.quit_requested();
+    let ended = tokio::select! {
+        ended = play(&mut stage, releases, stays, output, environment) => ended.map(Some),
+        () = stops.more_than(0) => Ok(None),
+        () = quit => Ok(None),
+    };
+    stage.clear().await;
+    ended
+}
+
+async fn play(
+    stage: &mut Stage,
     releases: &[Release],
     stays: bool,
     output: Output,
     environment: &dyn Environment,
 ) -> Ended {
-    if !output.is_json() {
-        output.line("Starting two services, a mesh, a proxy and a controller on this machine …");
-    }
-    let mut stage = Stage::set_up(listen, region(environment)).await?;
     let addresses = stage.addresses();
     announce(&addresses, output);
     let client = Client::new(&format!("http://{}", addresses.api), &user(environment))?;
     let mut teller = Teller { output, screen: Redrawn::default(), shown: None };
-    let summary = stage.play(releases, &client, |happening| teller.tell(happening)).await;
-    if let Ok(summary) = &summary {
-        report(summary, output);
-        if stays {
-            lines_to_paste(&addresses, output);
-            // Ctrl-C ends this wait from outside.
-            std::future::pending::<()>().await;
-        }
+    let summary = stage.play(releases, &client, |happening| teller.tell(happening)).await?;
+    report(&summary, output);
+    if stays {
+        lines_to_paste(&addresses, output);
+        // Ctrl-C ends this wait from outside.
+        std::future::pending::<()>().await;
     }
-    stage.clear().await;
-    let code = if summary?.is_as_it_must() { 0 } else { FAILED };
-    Ok(code)
+    Ok(if summary.is_as_it_must() { 0 } else { FAILED })
 }
 
 /// Tells what happens: redrawn in a terminal, as lines elsewhere, as JSON lines for programs.

@@ -69,21 +69,43 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("{}: cannot be read: {error}", path.display())).usage()
 }
 
+/// What there is to say of one file.
+struct Checked {
+    problems: Vec<String>,
+    warnings: Vec<String>,
+    steps: usize,
+}
+
+/// One file that cannot be read does not keep the others from being checked.
+fn check(path: &Path, name: &str) -> Checked {
+    let texts = |list: &[policy::Problem]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // As the daemon reads it: bytes that are no text make a file invalid wherever they stand.
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let problems = vec![format!("{name}: cannot be read: {error}")];
+            return Checked { problems, warnings: Vec::new(), steps: 0 };
+        }
+    };
+    match policy::compile(name, &text) {
+        Ok(compiled) => {
+            Checked { problems: Vec::new(), warnings: texts(&compiled.warnings), steps: compiled.plan.steps.len() }
+        }
+        Err(problems) => Checked { problems: texts(&problems), warnings: Vec::new(), steps: 0 },
+    }
+}
+
 fn lint(paths: &[PathBuf], output: Output) -> Ended {
     let mut code = 0;
     for path in expand(paths)? {
         let name = path.display().to_string();
-        let text = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
-        let (problems, warnings, steps) = match policy::compile(&name, &String::from_utf8_lossy(&text)) {
-            Ok(compiled) => (Vec::new(), compiled.warnings, compiled.plan.steps.len()),
-            Err(problems) => (problems, Vec::new(), 0),
-        };
+        let Checked { problems, warnings, steps } = check(&path, &name);
         if !problems.is_empty() {
             code = WRONG_USAGE;
         }
         if output.is_json() {
-            let texts = |list: &[policy::Problem]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-            output.json(&json!({"file": name, "valid": problems.is_empty(), "problems": texts(&problems), "warnings": texts(&warnings)}));
+            output
+                .json(&json!({"file": name, "valid": problems.is_empty(), "problems": problems, "warnings": warnings}));
             continue;
         }
         for problem in &problems {

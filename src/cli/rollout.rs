@@ -77,7 +77,11 @@ async fn verb(which: &Which, verb: &str, body: VerbBody, output: Output, environ
 }
 
 pub(super) async fn health(server: Server, output: Output, environment: &dyn Environment) -> Ended {
-    let text = client(&server, environment)?.text("/readyz").await?;
+    let client = client(&server, environment)?;
+    let text = client.text("/readyz").await?;
+    if text.trim_end() != "ready" {
+        return Err(client.stranger("does not answer as a daemon that is ready").into());
+    }
     if output.is_json() {
         output.json(&serde_json::json!({"ready": true}));
     } else {

@@ -35,7 +35,7 @@ impl Redrawn {
     }
 }
 
-/// The block of a rollout: name, weights, phase, evidence. No line is wider than [`COLUMNS`].
+/// The block of a rollout: name, weights, phase, evidence. No line is wider than 80 columns.
 #[must_use]
 pub fn block(view: &RolloutView, now_ms: i64) -> String {
     let policy = cut(&view.policy, 40);

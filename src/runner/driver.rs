@@ -12,7 +12,7 @@ use crate::rollout::view::RolloutView;
 use crate::rollout::{next_deadline, next_reading, step};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 /// Waiting messages of one rollout: a reading, an outcome, and commands of people. More waiting commands than this are
@@ -87,12 +87,14 @@ impl Driver {
     /// Drives until the rollout is finished, the process stops, or another process has taken over.
     pub(super) async fn run(mut self, effects: Vec<(EffectId, Effect)>) {
         self.launch(effects);
+        let mut stopping = self.shared.stopping.subscribe();
         // Kept across the turns of the loop: messages must not put the next reading off.
         let reading_due = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(reading_due);
         while let Some(every) = next_reading(&self.stored.state) {
             let until_deadline = self.until_deadline();
             tokio::select! {
+                () = told(&mut stopping) => break,
                 message = self.inbox.recv() => match message {
                     Some(message) => if self.on_message(message).await.is_err() { break },
                     None => break,
@@ -179,15 +181,18 @@ impl Driver {
         };
         let next_deadline = next_deadline(&self.stored.plan, &state);
         let commit = Commit { state, input, effects, settles, next_deadline };
-        if let Err(error) = self.shared.parts.journal.commit(&commit).await {
-            tracing::error!(rollout = %self.stored.state.id, %error, "input not written, nothing done");
-            return Taken::NotWritten(error);
-        }
-        self.moved_to(commit.state, commit.effects);
+        let position = match self.shared.parts.journal.commit(&commit).await {
+            Ok(position) => position,
+            Err(error) => {
+                tracing::error!(rollout = %self.stored.state.id, %error, "input not written, nothing done");
+                return Taken::NotWritten(error);
+            }
+        };
+        self.moved_to(position, commit.state, commit.effects);
         Taken::Moved
     }
 
-    fn moved_to(&mut self, state: State, effects: Vec<(EffectId, Effect)>) {
+    fn moved_to(&mut self, position: u64, state: State, effects: Vec<(EffectId, Effect)>) {
         let before = std::mem::replace(&mut self.stored.state, state);
         let view = self.view();
         if std::mem::discriminant(&before.phase) != std::mem::discriminant(&self.stored.state.phase)
@@ -198,7 +203,7 @@ impl Driver {
                 canary = self.stored.state.wanted.get(), reason = view.reason.as_deref(), verdict = %view.verdict, "rollout moved"
             );
         }
-        self.shared.publish(view);
+        self.shared.publish(position, view);
         self.launch(effects);
     }
 
@@ -234,6 +239,12 @@ impl Driver {
         });
         self.reading = Some(task.abort_handle());
     }
+}
+
+/// Resolves when the runner stops.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    // An error would mean that the runner is gone, which it cannot be while a driver holds it.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 impl Taken {

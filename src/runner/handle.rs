@@ -1,6 +1,7 @@
 //! What the API and triggers hold: starts rollouts, passes commands on, shows where things stand.
 
 use super::driver::{CommandFailure, Driver, INBOX, Message};
+use super::history::Change;
 use super::reading::Reader;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, Seq};
@@ -16,7 +17,8 @@ use crate::rollout::{begin, next_deadline};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 /// Changes kept for a slow listener; one that falls further behind is told that it missed some and reads anew.
 const CHANGES: usize = 1024;
@@ -24,6 +26,9 @@ const CHANGES: usize = 1024;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The route is read so long before a start.
 const START_READ_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Drivers get so long to finish the commit that they are at.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a runner works with.
 #[derive(Clone)]
@@ -49,7 +54,10 @@ pub struct Runner {
 pub(super) struct Shared {
     pub(super) parts: RunnerParts,
     drivers: Mutex<BTreeMap<RolloutId, mpsc::Sender<Message>>>,
-    changes: broadcast::Sender<Arc<RolloutView>>,
+    /// The tasks of the drivers, to wait for at the end.
+    tasks: Mutex<JoinSet<()>>,
+    pub(super) stopping: watch::Sender<bool>,
+    changes: broadcast::Sender<Change>,
 }
 
 impl Shared {
@@ -57,13 +65,17 @@ impl Shared {
         Reader { traffic: Arc::clone(&self.parts.traffic), live: Arc::clone(&self.parts.live) }
     }
 
-    pub(super) fn publish(&self, view: RolloutView) {
+    pub(super) fn publish(&self, position: u64, view: RolloutView) {
         // Nobody listening is fine: the store has it.
-        let _ = self.changes.send(Arc::new(view));
+        let _ = self.changes.send(Change { position, view: Arc::new(view) });
     }
 
     pub(super) fn forget(&self, id: &RolloutId) {
         self.drivers().remove(id);
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn drivers(&self) -> std::sync::MutexGuard<'_, BTreeMap<RolloutId, mpsc::Sender<Message>>> {
@@ -144,7 +156,8 @@ impl Runner {
     #[must_use]
     pub fn new(parts: RunnerParts) -> Self {
         let (changes, _) = broadcast::channel(CHANGES);
-        Self { shared: Arc::new(Shared { parts, drivers: Mutex::default(), changes }) }
+        let (drivers, tasks, stopping) = (Mutex::default(), Mutex::default(), watch::Sender::new(false));
+        Self { shared: Arc::new(Shared { parts, drivers, tasks, stopping, changes }) }
     }
 
     /// Takes up every stored rollout that is not finished; answers how many.
@@ -169,7 +182,19 @@ impl Runner {
         let (sender, inbox) = mpsc::channel(INBOX);
         self.shared.drivers().insert(stored.state.id.clone(), sender.clone());
         let driver = Driver::new(Arc::clone(&self.shared), stored, inbox, sender);
-        tokio::spawn(driver.run(effects));
+        let mut tasks = self.shared.tasks();
+        // Those that have ended are let go of here, so that the set is no longer than the list of live rollouts.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(driver.run(effects));
+    }
+
+    /// Stops driving: every rollout stays where it stands on disk, to be taken up by the next process. An effect under
+    /// way is abandoned; its intent is on disk too, and carrying it out twice does no harm.
+    pub async fn stop(&self) {
+        self.shared.stopping.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.shared.tasks());
+        // What is left when the time is over (a store that hangs) is aborted with the set.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, async { while tasks.join_next().await.is_some() {} }).await;
     }
 
     /// Starts a rollout.
@@ -214,6 +239,10 @@ impl Runner {
 
     async fn start_by(&self, plan: Plan, request: &StartRequest, actor: Actor) -> Result<RolloutView, StartError> {
         let parts = &self.shared.parts;
+        if *self.shared.stopping.borrow() {
+            let fault = Fault::transient("runner", "this daemon is stopping and starts nothing any more");
+            return Err(StartError::Journal(JournalError::Fault(fault)));
+        }
         let read = tokio::time::timeout(START_READ_TIMEOUT, parts.traffic.read(&plan.route)).await;
         let (route, remembered) = read
             .unwrap_or_else(|_| Err(Fault::transient("app mesh", "no answer in time")))
@@ -232,11 +261,11 @@ impl Runner {
         let (state, effects) = begin(&plan, new_rollout_id(), &input).map_err(StartError::Refused)?;
         let next_deadline = next_deadline(&plan, &state);
         let commit = Commit { state, input, effects, settles: None, next_deadline };
-        parts.journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
+        let position = parts.journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
         let stored = Stored { plan, state: commit.state };
         let view = RolloutView::of(&stored.plan, &stored.state);
         tracing::info!(rollout = %view.id, policy = %view.policy, canary = %view.canary, by = %view.started_by, "rollout started");
-        self.shared.publish(view.clone());
+        self.shared.publish(position, view.clone());
         self.drive(stored, commit.effects);
         Ok(view)
     }
@@ -299,9 +328,13 @@ impl Runner {
         self.shared.parts.policies.all().await
     }
 
+    pub(super) fn parts(&self) -> &RunnerParts {
+        &self.shared.parts
+    }
+
     /// Every change from now on.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Arc<RolloutView>> {
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
     }
 }

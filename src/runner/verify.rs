@@ -6,6 +6,9 @@ use crate::ports::{Journal, JournalRow, Stored};
 use crate::rollout::state::{ENGINE_VERSION, Next, State};
 use crate::rollout::{begin, step};
 
+/// Tries to read a rollout between two of its inputs.
+const READ_TRIES: u32 = 20;
+
 /// What verifying one rollout came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verified {
@@ -31,10 +34,9 @@ pub enum Verified {
 /// # Errors
 /// The store's fault, when something could not be read at all.
 pub async fn verify(journal: &dyn Journal, id: &RolloutId) -> Result<Verified, Fault> {
-    let Some(stored) = journal.get(id).await? else {
+    let Some((stored, inputs)) = read_together(journal, id).await? else {
         return Ok(Verified::Differs { problem: format!("there is no rollout {id}") });
     };
-    let inputs = journal.inputs(id).await?;
     if let Some(row) = inputs.iter().find(|row| row.engine_version != ENGINE_VERSION) {
         return Ok(Verified::OtherEngine { version: row.engine_version });
     }
@@ -45,10 +47,32 @@ pub async fn verify(journal: &dyn Journal, id: &RolloutId) -> Result<Verified, F
     })
 }
 
+/// State and inputs as of one moment: a daemon may be adding inputs meanwhile, one every second or so.
+async fn read_together(journal: &dyn Journal, id: &RolloutId) -> Result<Option<(Stored, Vec<JournalRow>)>, Fault> {
+    let Some(mut stored) = journal.get(id).await? else { return Ok(None) };
+    for _ in 0..READ_TRIES {
+        let inputs = journal.inputs(id).await?;
+        let Some(after) = journal.get(id).await? else { return Ok(None) };
+        if after.state.seq == stored.state.seq {
+            return Ok(Some((stored, inputs)));
+        }
+        stored = after;
+    }
+    Err(Fault::transient("journal", format!("rollout {id} moved on every time that it was read; try again")))
+}
+
 fn replay(stored: &Stored, inputs: &[JournalRow]) -> Result<State, String> {
-    let (first, rest) = inputs.split_first().ok_or("its journal is empty")?;
+    let mut last = None;
+    fold(stored, inputs, |state| last = Some(state.clone()))?;
+    last.ok_or_else(|| "its journal is empty".to_owned())
+}
+
+/// Folds a rollout's inputs through the engine again, and shows each state on the way.
+pub(super) fn fold(stored: &Stored, inputs: &[JournalRow], mut show: impl FnMut(&State)) -> Result<(), String> {
+    let Some((first, rest)) = inputs.split_first() else { return Ok(()) };
     let begun = begin(&stored.plan, stored.state.id.clone(), &first.input);
     let (mut state, _) = begun.map_err(|refusal| format!("its first input is refused: {refusal}"))?;
+    show(&state);
     for row in rest {
         let seq = row.input.seq;
         if seq != state.seq.next() {
@@ -61,8 +85,9 @@ fn replay(stored: &Stored, inputs: &[JournalRow]) -> Result<State, String> {
                 return Err(format!("input {} is refused ({refusal}), yet it is journaled", seq.0));
             }
         }
+        show(&state);
     }
-    Ok(state)
+    Ok(())
 }
 
 fn difference(replayed: &State, stored: &State) -> String {

@@ -18,7 +18,12 @@ pub struct PolicyDirectory {
 }
 
 /// One file: where, and the plan or all that is wrong with it.
-type Checked = (PathBuf, Result<Plan, String>);
+struct Checked {
+    path: PathBuf,
+    /// The name by which it is listed: its plan's; of a file without a plan what it seems to say, else the file's own.
+    name: String,
+    plan: Result<Plan, String>,
+}
 
 impl PolicyDirectory {
     /// A directory; it need not exist yet.
@@ -30,6 +35,8 @@ impl PolicyDirectory {
     fn read(&self) -> Result<Vec<Checked>, Fault> {
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
+            // It need not exist yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => {
                 let text = format!("cannot read the policy directory {}: {error}", self.path.display());
                 return Err(Fault::permanent("policies", text));
@@ -39,13 +46,24 @@ impl PolicyDirectory {
             entries.flatten().map(|entry| entry.path()).filter(|path| is_policy(path)).collect();
         files.sort();
         files.truncate(FILES_MAX);
-        Ok(files
-            .into_iter()
-            .map(|path| {
-                let checked = check(&path);
-                (path, checked)
-            })
-            .collect())
+        Ok(files.into_iter().map(check).collect())
+    }
+
+    fn not_found(&self, name: &str, files: &[Checked]) -> PolicyFault {
+        let names = |valid: bool| {
+            let files = files.iter().filter(move |file| file.plan.is_ok() == valid);
+            files.map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let (valid, broken) = (names(true), names(false));
+        let directory = self.path.display();
+        let known = match (valid.is_empty(), broken.is_empty()) {
+            (true, true) if !self.path.is_dir() => format!(" (there is no directory {directory})"),
+            (true, true) => format!(" (no policy in {directory})"),
+            (true, false) => format!(" (no valid policy in {directory}; not valid: {broken})"),
+            (false, true) => format!(" (there are: {valid})"),
+            (false, false) => format!(" (there are: {valid}; not valid: {broken})"),
+        };
+        PolicyFault::NotFound { name: name.to_owned(), known }
     }
 }
 
@@ -53,59 +71,59 @@ fn is_policy(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
-fn check(path: &Path) -> Result<Plan, String> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: cannot be read: {error}"))?;
-    match compile(&name, &text) {
-        Ok(compiled) => Ok(compiled.plan),
-        Err(problems) => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+fn check(path: PathBuf) -> Checked {
+    let shown = path.display().to_string();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            return Checked { name: stem(&path), plan: Err(format!("{shown}: cannot be read: {error}")), path };
+        }
+    };
+    match compile(&shown, &text) {
+        Ok(compiled) => Checked { path, name: compiled.plan.name.clone(), plan: Ok(compiled.plan) },
+        Err(problems) => {
+            let name = said_name(&text).map_or_else(|| stem(&path), str::to_owned);
+            let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            Checked { path, name, plan: Err(problems) }
+        }
     }
 }
 
-/// The name by which a file is listed: its plan's, or the file's own when there is no plan.
-fn listed_name(path: &Path, checked: &Result<Plan, String>) -> String {
-    let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    checked.as_ref().map_or_else(|_| stem(), |plan| plan.name.clone())
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The policy's name in a file that is not valid, as people write it: on a line of its own. So a slip elsewhere in the
+/// file is answered with that slip, not with "no such policy".
+fn said_name(text: &str) -> Option<&str> {
+    let value = text.lines().find_map(|line| line.strip_prefix("name:"))?;
+    let value = value.split(" #").next()?.trim().trim_matches(['"', '\'']);
+    (!value.is_empty()).then_some(value)
 }
 
 #[async_trait]
 impl Policies for PolicyDirectory {
     async fn plan(&self, name: &str) -> Result<Plan, PolicyFault> {
         let files = self.read()?;
-        let mut invalid = Vec::new();
-        let mut names = Vec::new();
-        let mut found: Option<Plan> = None;
-        for (path, checked) in files {
-            let listed = listed_name(&path, &checked);
-            match checked {
-                Ok(plan) if plan.name == name && found.is_some() => {
-                    let problems =
-                        format!("{}: another file of {} has the same name", path.display(), self.path.display());
-                    return Err(PolicyFault::Invalid { name: name.to_owned(), problems });
-                }
-                Ok(plan) if plan.name == name => found = Some(plan),
-                Ok(plan) => names.push(plan.name),
-                // A broken file cannot say its policy's name: its file name must do.
-                Err(problems) if listed == name => invalid.push(problems),
-                Err(_) => {}
+        let invalid = |problems: String| PolicyFault::Invalid { name: name.to_owned(), problems };
+        let mut found: Option<&Checked> = None;
+        for file in files.iter().filter(|file| file.plan.is_ok() && file.name == name) {
+            if let Some(first) = found.replace(file) {
+                let (first, second) = (first.path.display(), file.path.display());
+                return Err(invalid(format!("{second}: {first} has the same name; rename one of them")));
             }
         }
-        if let Some(plan) = found {
-            return Ok(plan);
+        if let Some(Ok(plan)) = found.map(|file| &file.plan) {
+            return Ok(plan.clone());
         }
-        if !invalid.is_empty() {
-            return Err(PolicyFault::Invalid { name: name.to_owned(), problems: invalid.join("\n") });
-        }
-        let known = if names.is_empty() {
-            format!(" (no valid policy in {})", self.path.display())
-        } else {
-            format!(" (there are: {})", names.join(", "))
-        };
-        Err(PolicyFault::NotFound { name: name.to_owned(), known })
+        let is_meant = |file: &&Checked| file.name == name || stem(&file.path) == name;
+        let problems: Vec<String> =
+            files.iter().filter(is_meant).filter_map(|file| file.plan.as_ref().err().cloned()).collect();
+        if problems.is_empty() { Err(self.not_found(name, &files)) } else { Err(invalid(problems.join("\n"))) }
     }
 
     async fn all(&self) -> Result<Vec<(String, Result<Plan, String>)>, Fault> {
         let files = self.read()?;
-        Ok(files.into_iter().map(|(path, checked)| (listed_name(&path, &checked), checked)).collect())
+        Ok(files.into_iter().map(|file| (file.name, file.plan)).collect())
     }
 }

@@ -4,12 +4,22 @@
     reason = "a helper of a test that cannot go on says so by panicking, like the test itself"
 )]
 
+mod bad_input;
+mod cli;
 mod crash;
+mod demo;
+mod faults;
 mod golden;
+mod kill;
 mod kit;
 mod mesh;
+mod mesh_cli;
 mod mesh_store;
+mod people;
+mod program;
 mod proxy;
 mod readme;
 mod runner;
+mod stop;
 mod store;
+mod verify;
