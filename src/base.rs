@@ -5,6 +5,7 @@
 pub mod fault;
 pub mod histogram;
 pub mod ids;
+pub mod loopback;
 pub mod secret;
 pub mod tally;
 pub mod time;

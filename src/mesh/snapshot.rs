@@ -64,14 +64,101 @@ pub struct RouteMatch {
     pub path: PathMatch,
     /// Method, upper case; `None` for any.
     pub method: Option<String>,
+    /// On headers.
+    pub headers: Vec<HeaderMatch>,
+    /// On query parameters.
+    pub query: Vec<QueryMatch>,
 }
+
+/// Condition on a header. Repeated headers are one, joined by commas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Name in lower case.
+    pub name: String,
+    /// On its value.
+    pub value: ValueMatch,
+    /// Turns it round: a value that is there and does not fit, or for [`ValueMatch::Present`] no header at all.
+    pub invert: bool,
+}
+
+/// Condition on a query parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryMatch {
+    /// Name, case-sensitive.
+    pub name: String,
+    /// The whole value of its first occurrence; `None` when it only has to be there.
+    pub exact: Option<String>,
+}
+
+/// Condition on a text, case-sensitive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// Any text.
+    Present,
+    /// The whole text.
+    Exact(String),
+    /// Its start.
+    Prefix(String),
+    /// Its end.
+    Suffix(String),
+    /// A decimal number in `[start, end)`.
+    Range {
+        /// First inside.
+        start: i64,
+        /// First after.
+        end: i64,
+    },
+    /// The whole text, by a regular expression.
+    Regex(Pattern),
+}
+
+/// Compiled size of a pattern, in bytes: Envoy bounds its programs too, and a larger one costs every request.
+const PATTERN_SIZE_MAX: usize = 1 << 20;
+
+/// A regular expression that must match a whole text, in the dialect of RE2.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    source: String,
+    whole: regex::Regex,
+}
+
+impl Pattern {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that it is too large.
+    pub fn new(source: &str) -> Result<Self, String> {
+        let whole = regex::RegexBuilder::new(&format!(r"\A(?:{source})\z")).size_limit(PATTERN_SIZE_MAX).build();
+        Ok(Self { source: source.to_owned(), whole: whole.map_err(|error| error.to_string())? })
+    }
+
+    /// As written in the mesh.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether it matches the whole text. Time is linear in the text.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.whole.is_match(text)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Pattern {}
 
 impl RouteMatch {
     /// A match that no request fulfils, for routes whose conditions this version cannot check: matching too little is
     /// seen at once, matching too much sends requests where they must not go. No request has an empty method.
     #[must_use]
     pub fn never() -> Self {
-        Self { path: PathMatch::Exact(String::new()), method: Some(String::new()) }
+        Self { path: PathMatch::Exact(String::new()), method: Some(String::new()), ..Self::default() }
     }
 
     /// Whether it is [`RouteMatch::never`].
@@ -91,6 +178,8 @@ pub enum PathMatch {
     Prefix(String),
     /// The whole path.
     Exact(String),
+    /// The whole path, by a regular expression.
+    Regex(Pattern),
 }
 
 /// One weighted target.

@@ -7,10 +7,12 @@ use super::config::Compiled;
 use super::counters::{self, Merged};
 use super::shared::{Phase, Shared};
 use crate::base::histogram::upper_bound_us;
+use crate::base::loopback::is_origin_of_this_machine;
 use crate::mesh::snapshot::{Discovery, PathMatch};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -39,10 +41,20 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/config_dump", get(config_dump))
         .route("/drain_listeners", post(drain_listeners))
         .route("/quitquitquit", post(quit))
+        .layer(middleware::from_fn(no_foreign_pages))
         .with_state(shared);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the proxy's admin interface ended");
     }
+}
+
+/// Browsers send an Origin with every POST: a page of another site may not stop the proxy.
+async fn no_foreign_pages(request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN);
+    if origin.is_some_and(|origin| !origin.to_str().is_ok_and(is_origin_of_this_machine)) {
+        return (StatusCode::FORBIDDEN, "a page of another site may not use the admin interface\n").into_response();
+    }
+    next.run(request).await
 }
 
 fn state_of(shared: &Shared) -> &'static str {
@@ -220,12 +232,18 @@ fn dump(compiled: &Compiled) -> Value {
             PathMatch::Any => json!("any"),
             PathMatch::Prefix(prefix) => json!({ "prefix": prefix }),
             PathMatch::Exact(path) => json!({ "exact": path }),
+            PathMatch::Regex(pattern) => json!({ "regex": pattern.source() }),
         };
         let target = |target: &crate::mesh::snapshot::Target| json!({ "node": target.cluster.node, "port": target.port, "weight": target.weight });
         json!({
             "route": route.id.to_string(),
             "version": route.version,
-            "match": { "path": path, "method": route.matches.method },
+            "match": {
+                "path": path,
+                "method": route.matches.method,
+                "headers": route.matches.headers.iter().map(|header| &header.name).collect::<Vec<_>>(),
+                "query": route.matches.query.iter().map(|query| &query.name).collect::<Vec<_>>(),
+            },
             "targets": route.targets.iter().map(target).collect::<Vec<_>>(),
             "request_timeout_ms": route.request_timeout.map(|timeout| timeout.0),
             "retry": {

@@ -6,7 +6,7 @@
 //! routed it to its end.
 
 use super::health_state::{Health, usable};
-use super::route::matches;
+use super::route::{RequestView, matches};
 use crate::base::ids::NodeName;
 use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Protocol, Route};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -130,8 +130,8 @@ impl Compiled {
     }
 
     /// Index of the first of a service's routes that a request meets.
-    pub(super) fn first_match(&self, mut service: Range<usize>, method: &str, path: &str) -> Option<usize> {
-        service.find(|index| matches(&self.routes[*index].route.matches, method, path))
+    pub(super) fn first_match(&self, mut service: Range<usize>, request: &RequestView<'_>) -> Option<usize> {
+        service.find(|index| matches(&self.routes[*index].route.matches, request))
     }
 }
 
@@ -238,7 +238,9 @@ mod tests {
         let compiled = Compiled::new(1, Arc::clone(&config), &BTreeMap::from([(key("a"), known)]));
 
         let service = compiled.service("shop.local").unwrap();
-        assert_eq!(compiled.first_match(service, "GET", "/"), Some(0));
+        let headers = http::HeaderMap::new();
+        let request = RequestView { method: "GET", path: "/", query: None, headers: &headers };
+        assert_eq!(compiled.first_match(service, &request), Some(0));
         let route = &compiled.routes[0];
         assert!(compiled.service("other").is_none());
         assert_eq!(route.targets.iter().map(|t| t.first_series).collect::<Vec<_>>(), [0, 3, 4]);

@@ -2,7 +2,8 @@
 //!
 //! A request is described by its host, method and path; the caller has already separated the query from the path.
 
-use crate::mesh::snapshot::{PathMatch, RouteMatch};
+use crate::mesh::snapshot::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
+use http::HeaderMap;
 use std::borrow::Cow;
 
 /// The name that chooses a virtual service: the host without its port, in lower case.
@@ -30,20 +31,71 @@ fn inside_brackets(text: &str) -> bool {
     text.contains('[') && !text.contains(']')
 }
 
-/// Whether a request meets every condition of a route. `path` has no query; both sides are case-sensitive.
+/// What a request is matched by.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestView<'a> {
+    /// Method, upper case.
+    pub method: &'a str,
+    /// Path without its query.
+    pub path: &'a str,
+    /// Query without its question mark.
+    pub query: Option<&'a str>,
+    /// Headers as sent.
+    pub headers: &'a HeaderMap,
+}
+
+/// Whether a request meets every condition of a route.
 #[must_use]
-pub fn matches(conditions: &RouteMatch, method: &str, path: &str) -> bool {
+pub fn matches(conditions: &RouteMatch, request: &RequestView<'_>) -> bool {
     let path_fits = match &conditions.path {
         PathMatch::Any => true,
-        PathMatch::Prefix(prefix) => path.starts_with(prefix.as_str()),
-        PathMatch::Exact(whole) => path == whole,
+        PathMatch::Prefix(prefix) => request.path.starts_with(prefix.as_str()),
+        PathMatch::Exact(whole) => request.path == whole,
+        PathMatch::Regex(pattern) => pattern.matches(request.path),
     };
-    path_fits && conditions.method.as_deref().is_none_or(|wanted| wanted == method)
+    path_fits
+        && conditions.method.as_deref().is_none_or(|wanted| wanted == request.method)
+        && conditions.headers.iter().all(|wanted| header_fits(wanted, request.headers))
+        && conditions.query.iter().all(|wanted| query_fits(wanted, request.query))
+}
+
+/// A header that is absent fits nothing but an inverted presence: inverting a value needs a value, as Envoy has it.
+fn header_fits(wanted: &HeaderMatch, headers: &HeaderMap) -> bool {
+    let Some(value) = joined(headers, &wanted.name) else {
+        return wanted.invert && wanted.value == ValueMatch::Present;
+    };
+    value_fits(&wanted.value, &value) != wanted.invert
+}
+
+/// A header's value; repeated ones joined by commas (RFC 9110, 5.3). Bytes that are no text fit only what text can say.
+fn joined<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
+    let mut values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let first = values.next()?;
+    Some(values.fold(first, |joined, next| Cow::Owned(format!("{joined},{next}"))))
+}
+
+fn value_fits(wanted: &ValueMatch, value: &str) -> bool {
+    match wanted {
+        ValueMatch::Present => true,
+        ValueMatch::Exact(text) => value == text,
+        ValueMatch::Prefix(text) => value.starts_with(text.as_str()),
+        ValueMatch::Suffix(text) => value.ends_with(text.as_str()),
+        ValueMatch::Range { start, end } => value.parse::<i64>().is_ok_and(|number| (*start..*end).contains(&number)),
+        ValueMatch::Regex(pattern) => pattern.matches(value),
+    }
+}
+
+/// By the first occurrence of the parameter, as it is written: nothing is decoded.
+fn query_fits(wanted: &QueryMatch, query: Option<&str>) -> bool {
+    let pairs = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let found = pairs.into_iter().find(|(name, _)| *name == wanted.name && !name.is_empty());
+    found.is_some_and(|(_, value)| wanted.exact.as_deref().is_none_or(|exact| exact == value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::snapshot::Pattern;
     use proptest::prelude::*;
 
     #[test]
@@ -64,6 +116,73 @@ mod tests {
         }
     }
 
+    fn header(name: &str, value: ValueMatch, invert: bool) -> RouteMatch {
+        let wanted = HeaderMatch { name: name.to_owned(), value, invert };
+        RouteMatch { headers: vec![wanted], ..RouteMatch::default() }
+    }
+
+    fn regex(source: &str) -> Pattern {
+        Pattern::new(source).expect("compiles")
+    }
+
+    #[test]
+    fn headers_are_matched_as_envoy_matches_them() {
+        let exact = |text: &str| ValueMatch::Exact(text.to_owned());
+        let sent = [("x-preview", "1"), ("x-user", "ann"), ("x-many", "a"), ("x-many", "b"), ("x-number", "-7")];
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.append(name, value.parse().expect("text"));
+        }
+        let request = RequestView { method: "GET", path: "/", query: None, headers: &headers };
+        for (wanted, fits) in [
+            (header("x-preview", exact("1"), false), true),
+            (header("x-preview", exact("1"), true), false),
+            (header("x-preview", exact("2"), true), true),
+            (header("x-absent", exact("2"), true), false),
+            (header("x-absent", ValueMatch::Present, true), true),
+            (header("x-preview", ValueMatch::Present, true), false),
+            (header("x-preview", ValueMatch::Present, false), true),
+            (header("x-user", ValueMatch::Prefix("an".into()), false), true),
+            (header("x-user", ValueMatch::Prefix("AN".into()), false), false),
+            (header("x-user", ValueMatch::Suffix("nn".into()), false), true),
+            (header("x-many", exact("a,b"), false), true),
+            (header("x-number", ValueMatch::Range { start: -7, end: 0 }, false), true),
+            (header("x-number", ValueMatch::Range { start: -8, end: -7 }, false), false),
+            (header("x-user", ValueMatch::Range { start: 0, end: 9 }, false), false),
+            (header("x-user", ValueMatch::Regex(regex("a.*")), false), true),
+            (header("x-user", ValueMatch::Regex(regex("n")), false), false),
+            (header("x-user", ValueMatch::Regex(regex("b|ann")), false), true),
+        ] {
+            assert_eq!(matches(&wanted, &request), fits, "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn queries_and_patterns_of_paths() {
+        let query = |name: &str, exact: Option<&str>| RouteMatch {
+            query: vec![QueryMatch { name: name.to_owned(), exact: exact.map(str::to_owned) }],
+            ..RouteMatch::default()
+        };
+        let path = |source: &str| RouteMatch { path: PathMatch::Regex(regex(source)), ..RouteMatch::default() };
+        let headers = HeaderMap::new();
+        let request =
+            RequestView { method: "GET", path: "/v1/users/7", query: Some("a=1&b&a=2&=3"), headers: &headers };
+        for (wanted, fits) in [
+            (query("a", Some("1")), true),
+            (query("a", Some("2")), false),
+            (query("b", None), true),
+            (query("b", Some("")), true),
+            (query("c", None), false),
+            (query("", None), false),
+            (path("/v[0-9]+/users/.*"), true),
+            (path("/v1"), false),
+        ] {
+            assert_eq!(matches(&wanted, &request), fits, "{wanted:?}");
+        }
+        let without = RequestView { query: None, ..request };
+        assert!(!matches(&query("a", None), &without));
+    }
+
     #[test]
     fn conditions_are_all_needed() {
         let prefix = |text: &str| PathMatch::Prefix(text.to_owned());
@@ -81,8 +200,11 @@ mod tests {
             (exact("/foo"), Some("POST"), "POST", "/foo", true),
             (PathMatch::Any, Some("GET"), "get", "/", false),
         ] {
-            let conditions = RouteMatch { path: path_match, method: wanted.map(str::to_owned) };
-            assert_eq!(matches(&conditions, method, path), fits, "{conditions:?} {method} {path}");
+            let method_match = wanted.map(str::to_owned);
+            let conditions = RouteMatch { path: path_match, method: method_match, ..RouteMatch::default() };
+            let headers = HeaderMap::new();
+            let request = RequestView { method, path, query: None, headers: &headers };
+            assert_eq!(matches(&conditions, &request), fits, "{conditions:?} {method} {path}");
         }
     }
 
@@ -92,11 +214,15 @@ mod tests {
             let name = host_name(&authority);
             prop_assert!(!name.bytes().any(|byte| byte.is_ascii_uppercase()));
             prop_assert!(name.len() <= authority.len());
+            let headers = HeaderMap::new();
+            let request = RequestView { method: &method, path: &path, query: Some(&with), headers: &headers };
             for path_match in [PathMatch::Any, PathMatch::Prefix(with.clone()), PathMatch::Exact(with.clone())] {
-                let _ = matches(&RouteMatch { path: path_match, method: Some(with.clone()) }, &method, &path);
+                let conditions = RouteMatch { path: path_match, method: Some(with.clone()), ..RouteMatch::default() };
+                let _ = matches(&conditions, &request);
             }
-            let itself = RouteMatch { path: PathMatch::Exact(path.clone()), method: Some(method.clone()) };
-            prop_assert!(matches(&itself, &method, &path));
+            let path_match = PathMatch::Exact(path.clone());
+            let itself = RouteMatch { path: path_match, method: Some(method.clone()), ..RouteMatch::default() };
+            prop_assert!(matches(&itself, &request));
         }
     }
 }

@@ -8,7 +8,7 @@ use super::counters::{Outcome, Totals};
 use super::headers::{asks_for_upgrade, strip_hop_by_hop};
 use super::listener::{Connection, InFlight};
 use super::retry::{self, Failure};
-use super::route::host_name;
+use super::route::{RequestView, host_name};
 use super::split::pick;
 use super::upstream::{Lease, NoConnection, Pool};
 use super::worker::{Placement, Worker};
@@ -99,8 +99,10 @@ fn place(worker: &Rc<Worker>, head: &request::Parts) -> Result<Placement, Refusa
     let Some(service) = local.compiled.service(&host) else {
         return refuse(StatusCode::NOT_FOUND, format!("no virtual service is called {host}"));
     };
-    let Some(route) = local.compiled.first_match(service, head.method.as_str(), head.uri.path()) else {
-        return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this path and method"));
+    let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query());
+    let request = RequestView { method, path, query, headers: &head.headers };
+    let Some(route) = local.compiled.first_match(service, &request) else {
+        return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this request"));
     };
     let Some(target) = pick(worker.draw(), &local.compiled.routes[route].weights) else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0"));

@@ -16,6 +16,7 @@ mod mesh;
 mod mesh_cli;
 mod mesh_store;
 mod people;
+mod preview;
 mod program;
 mod proxy;
 mod readme;

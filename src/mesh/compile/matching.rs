@@ -1,7 +1,7 @@
 //! Which route is tried when, and what its conditions become.
 
-use crate::mesh::model::spec::{HttpMatch, RouteSpec, RouterListener};
-use crate::mesh::snapshot::{PathMatch, RouteMatch};
+use crate::mesh::model::spec::{HttpMatch, MatchMethod, NamedMatch, RouteSpec, RouterListener};
+use crate::mesh::snapshot::{HeaderMatch, PathMatch, Pattern, QueryMatch, RouteMatch, ValueMatch};
 use std::cmp::Reverse;
 
 /// A route without a priority comes after every one with (`priority` is 0 to 1000).
@@ -56,22 +56,38 @@ pub(super) fn conditions(spec: &RouteSpec, listeners: &[RouterListener]) -> Resu
 }
 
 fn http(matches: &HttpMatch) -> Result<RouteMatch, String> {
-    let regex = matches.path.as_ref().is_some_and(|path| path.regex.is_some());
-    let beyond = [
-        (regex, "match.path.regex"),
-        (!matches.headers.is_empty(), "match.headers"),
-        (!matches.query_parameters.is_empty(), "match.queryParameters"),
-        (matches.scheme.is_some(), "match.scheme"),
-    ];
-    let names: Vec<&str> = beyond.iter().filter(|(given, _)| *given).map(|(_, name)| *name).collect();
-    if !names.is_empty() {
-        return Err(format!("{} cannot be checked in this version", names.join(", ")));
+    if matches.scheme.as_deref() == Some("https") {
+        return Err("match.scheme https cannot be met: TLS is not in this version".into());
     }
     let exact = matches.path.as_ref().and_then(|path| path.exact.clone());
-    let path = match (exact, &matches.prefix) {
-        (Some(exact), _) => PathMatch::Exact(exact),
-        (None, Some(prefix)) => PathMatch::Prefix(prefix.clone()),
-        (None, None) => PathMatch::Any,
+    let regex = matches.path.as_ref().and_then(|path| path.regex.as_deref());
+    let path = match (exact, regex, &matches.prefix) {
+        (Some(exact), ..) => PathMatch::Exact(exact),
+        (None, Some(regex), _) => PathMatch::Regex(pattern("match.path.regex", regex)?),
+        (None, None, Some(prefix)) => PathMatch::Prefix(prefix.clone()),
+        (None, None, None) => PathMatch::Any,
     };
-    Ok(RouteMatch { path, method: matches.method.clone() })
+    let headers = matches.headers.iter().map(header).collect::<Result<Vec<_>, _>>()?;
+    let query = matches.query_parameters.iter().map(|query| QueryMatch {
+        name: query.name.clone(),
+        exact: query.matches.as_ref().and_then(|matches| matches.exact.clone()),
+    });
+    Ok(RouteMatch { path, method: matches.method.clone(), headers, query: query.collect() })
+}
+
+/// Was checked when the route was made, in the same dialect; only the bound on its size is another.
+fn pattern(place: &str, source: &str) -> Result<Pattern, String> {
+    Pattern::new(source).map_err(|error| format!("{place} cannot be used: {error}"))
+}
+
+fn header(matches: &NamedMatch) -> Result<HeaderMatch, String> {
+    let value = match &matches.matches {
+        None => ValueMatch::Present,
+        Some(MatchMethod::Exact(text)) => ValueMatch::Exact(text.clone()),
+        Some(MatchMethod::Prefix(text)) => ValueMatch::Prefix(text.clone()),
+        Some(MatchMethod::Suffix(text)) => ValueMatch::Suffix(text.clone()),
+        Some(MatchMethod::Range { start, end }) => ValueMatch::Range { start: *start, end: *end },
+        Some(MatchMethod::Regex(source)) => ValueMatch::Regex(pattern("match.headers", source)?),
+    };
+    Ok(HeaderMatch { name: matches.name.to_ascii_lowercase(), value, invert: matches.invert.unwrap_or(false) })
 }

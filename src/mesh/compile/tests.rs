@@ -5,7 +5,7 @@
 use super::*;
 use crate::mesh::model::{Quotas, Request};
 use crate::mesh::ops::{self, OpContext};
-use crate::mesh::snapshot::{PathMatch, RetryPolicy};
+use crate::mesh::snapshot::{HeaderMatch, PathMatch, Pattern, QueryMatch, RetryPolicy, ValueMatch};
 use serde_json::{Value, json};
 
 /// A state made of create and update requests.
@@ -114,7 +114,10 @@ fn matches_and_targets() {
     let service = &compiled.config.services["s.local"];
     assert_eq!((service.name.as_str(), service.mesh.as_str()), ("S.local", "m"));
     let route = only_route(&compiled.config);
-    assert_eq!(route.matches, RouteMatch { path: PathMatch::Prefix("/x".into()), method: Some("POST".into()) });
+    assert_eq!(
+        route.matches,
+        RouteMatch { path: PathMatch::Prefix("/x".into()), method: Some("POST".into()), ..RouteMatch::default() }
+    );
     let targets: Vec<_> = route.targets.iter().map(|t| (t.cluster.node.as_str(), t.port, t.weight)).collect();
     assert_eq!(targets, [("a", 80, 3), ("b", 81, 0)]);
     for target in &route.targets {
@@ -174,20 +177,43 @@ fn defaults_and_overrides_of_time_and_retries() {
 
 #[test]
 fn what_cannot_be_checked_matches_nothing() {
-    for (matches, reason) in [
-        (json!({ "prefix": "/", "headers": [{ "name": "x" }] }), "match.headers cannot be checked"),
-        (json!({ "queryParameters": [{ "name": "x" }] }), "match.queryParameters cannot be checked"),
-        (json!({ "scheme": "http" }), "match.scheme cannot be checked"),
-        (json!({ "path": { "regex": ".*" } }), "match.path.regex cannot be checked"),
-    ] {
-        let mut mesh = Mesh::shop();
-        mesh.route("x", http(matches.clone()));
-        never(&mesh, reason);
-    }
+    let mut mesh = Mesh::shop();
+    mesh.route("x", http(json!({ "scheme": "https" })));
+    never(&mesh, "match.scheme https cannot be met");
     let mut mesh = Mesh::shop();
     let action = json!({ "weightedTargets": [{ "virtualNode": "a", "weight": 1 }] });
     mesh.route("x", json!({ "grpcRoute": { "match": {}, "action": action } }));
     never(&mesh, "gRPC routes are not in this version");
+}
+
+#[test]
+fn headers_queries_and_patterns_are_compiled() {
+    let range = json!({ "name": "x", "match": { "range": { "start": 1, "end": 9 } }, "invert": true });
+    let present = json!({ "name": "X-Here" });
+    let mut mesh = Mesh::shop();
+    mesh.route(
+        "x",
+        http(json!({
+            "scheme": "http",
+            "path": { "regex": "/v[0-9]+" },
+            "headers": [present, range],
+            "queryParameters": [{ "name": "a" }, { "name": "b", "match": { "exact": "1" } }],
+        })),
+    );
+    let compiled = mesh.compiled();
+    assert!(compiled.problems.is_empty(), "{:?}", compiled.problems);
+    let header = |name: &str, value, invert| HeaderMatch { name: name.to_owned(), value, invert };
+    let query = |name: &str, exact: Option<&str>| QueryMatch { name: name.into(), exact: exact.map(str::to_owned) };
+    let expected = RouteMatch {
+        path: PathMatch::Regex(Pattern::new("/v[0-9]+").unwrap()),
+        method: None,
+        headers: vec![
+            header("x-here", ValueMatch::Present, false),
+            header("x", ValueMatch::Range { start: 1, end: 9 }, true),
+        ],
+        query: vec![query("a", None), query("b", Some("1"))],
+    };
+    assert_eq!(only_route(&compiled.config).matches, expected);
 }
 
 fn never(mesh: &Mesh, reason: &str) {
