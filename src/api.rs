@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod client;
 pub mod error;
+pub mod events;
 pub mod policies;
 pub mod rollouts;
 pub mod status;
@@ -29,6 +30,7 @@ pub struct ApiState {
 pub fn router(state: ApiState) -> Router {
     Router::new()
         .merge(rollouts::router())
+        .merge(events::router())
         .merge(policies::router())
         .merge(status::router())
         .fallback(error::no_such_address)

@@ -7,7 +7,7 @@
 
 use crate::api::{self, ApiState, status::Status};
 use crate::base::fault::Fault;
-use crate::clock::{Clock, SystemClock, new_uuid};
+use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
 use crate::mesh::compile::View;
@@ -243,7 +243,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     settings.admin = Some(options.listen.admin);
     let proxy_listeners = proxy::bind(settings).await?;
     let store = SqliteStore::open(&options.data_dir).await?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
     let mesh = MeshControl::open(Arc::new(store.clone()), Arc::clone(&clock), options.region.clone()).await?;
     let loaded = mesh.load_documents(&documents, options.overwrite_weights).await.map_err(|problems| {
         StartupError::Files(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))

@@ -6,6 +6,7 @@
 pub mod args;
 mod journal;
 mod local;
+mod mesh;
 mod output;
 mod policy;
 mod rollout;
@@ -65,6 +66,11 @@ impl Failure {
     }
 }
 
+/// `1 step`, `2 steps`.
+pub(crate) fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 /// Parses the command line, runs the command, answers its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -99,6 +105,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::Local(options) => in_runtime(local::local(options, output, &environment)),
         Verb::Rollout(command) => in_small_runtime(rollout::run(command, output, &environment)),
         Verb::Policy(command) => policy::run(&command, output),
+        Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),
         Verb::Journal(command) => in_small_runtime(journal::run(command, output)),
         Verb::Health(server) => in_small_runtime(rollout::health(server, output, &environment)),
     }

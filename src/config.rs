@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// Where clients look for the daemon when `--server` does not say.
 pub const SERVER_VARIABLE: &str = "TIDEGATE_SERVER";
+/// Where the App Mesh API is when `--endpoint-url` does not say; the AWS SDKs read it too.
+pub const APPMESH_ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL_APP_MESH";
 /// What is logged, in the notation of `tracing`'s filters.
 pub const LOG_VARIABLE: &str = "TIDEGATE_LOG";
 /// Port of the daemon's API.

@@ -1,7 +1,7 @@
 //! The demo: two real services as processes, real load, mesh, proxy and controller on loopback; then a good release
 //! and a bad one, started through the public API like anybody's.
 //!
-//! It tells what happens as [`Happening`]s; printing is the command line's.
+//! It tells what happens as [`Happening`](crate::demo::Happening)s; printing is the command line's.
 
 pub mod load;
 pub mod service;

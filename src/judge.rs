@@ -9,11 +9,24 @@
 //! two lies "not known yet", which is neither. How much harm is acceptable while it is not known is the business of
 //! [`budget`](crate::judge::budget), which is exposure control and not a test.
 //!
+//! Latency is asked the first question too, by [`LatencyEvidence`](crate::judge::latency::LatencyEvidence), and
+//! [`combine`](crate::judge::combine) makes one answer of several. Limits that do not depend on stable are the business of
+//! [`absolute`](crate::judge::absolute) and, for signals that are no counts of requests, of
+//! [`points`](crate::judge::points).
+//!
 //! It deliberately does not know about steps, deadlines or silence: those belong to `rollout`.
 
+pub mod absolute;
+pub mod baseline;
+pub mod bounds;
 pub mod budget;
+pub mod combine;
 pub mod evidence;
+pub mod latency;
+pub mod points;
+pub mod split;
 pub mod verdict;
+mod wealth;
 
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +120,8 @@ const fn is_coin(share: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pub(super) mod chance;
 
     #[test]
     fn thresholds_are_those_of_the_reference() {

@@ -5,7 +5,10 @@
 //! NodeConfig                                        validate (all that is wrong at once)            document (files)
 //! -> ops
 //! ```
+//!
+//! `client` is the other end of that wire: it reads and changes a mesh at an endpoint.
 
+pub mod client;
 pub mod compile;
 pub mod document;
 pub mod error;

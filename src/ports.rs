@@ -1,7 +1,7 @@
 //! The seams: what the core needs from the world, as traits. Each adapter implements one; fakes implement them in tests.
 
 use crate::base::fault::Fault;
-use crate::base::ids::{RolloutId, RouteRef};
+use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::base::tally::Report;
 use crate::base::time::Timestamp;
 use crate::mesh::snapshot::Discovery;
@@ -144,10 +144,10 @@ pub struct JournalRow {
 /// Keeps rollouts: state, journal and intents, in one transaction for each input.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// Writes a new rollout with its first input.
-    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<(), JournalError>;
-    /// Writes one input of a rollout that exists.
-    async fn commit(&self, commit: &Commit) -> Result<(), JournalError>;
+    /// Writes a new rollout with its first input; answers the input's position among those of all rollouts.
+    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<u64, JournalError>;
+    /// Writes one input of a rollout that exists; answers its position among those of all rollouts.
+    async fn commit(&self, commit: &Commit) -> Result<u64, JournalError>;
     /// Notes, before the call, that an effect is being carried out (again). When this is refused as fenced, the call
     /// must not be made.
     async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError>;
@@ -161,6 +161,10 @@ pub trait Journal: Send + Sync + 'static {
     async fn list(&self, limit: u32) -> Result<Vec<Stored>, Fault>;
     /// The highest write generation that any rollout of the route has used; 0 for none.
     async fn last_generation(&self, route: &RouteRef) -> Result<u64, Fault>;
+    /// Position of the last input of any rollout; 0 before the first.
+    async fn position(&self) -> Result<u64, Fault>;
+    /// Inputs of all rollouts written after a position, in order: position, rollout, number.
+    async fn since(&self, position: u64, limit: u32) -> Result<Vec<(u64, RolloutId, Seq)>, Fault>;
     /// Every input of a rollout, in order.
     async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault>;
 }

@@ -1,4 +1,4 @@
-//! The data plane: a native HTTP/1.1 proxy that routes by a [`NodeConfig`] and counts what the judge reads.
+//! The data plane: a native HTTP/1.1 proxy that routes by a [`NodeConfig`](crate::mesh::snapshot::NodeConfig) and counts what the judge reads.
 //!
 //! Thread per core: each worker is one OS thread with its own runtime, listening socket, connection pools, generator
 //! and counts; a request never leaves its worker and takes no lock. The control side (discovery, health checks, admin)
@@ -295,7 +295,13 @@ impl Reporter {
     /// Everything counted up to now, by all workers together.
     #[must_use]
     pub fn report(&self) -> Report {
-        counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table))
+        let mut report = counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table));
+        // Read by all workers from the next request on, unless one is still at an older snapshot.
+        let current = self.0.current();
+        if self.0.applied_version() >= current.config.version {
+            report.applied = current.routes.iter().map(|route| (route.route.id.clone(), route.route.version)).collect();
+        }
+        report
     }
 
     /// The configuration version that every worker routes by now.

@@ -1,7 +1,7 @@
 //! The rollout engine: a pure, total function from a state and an input to a new state and the effects to carry out.
 //!
 //! It does no I/O, reads no clock and draws no chance: time arrives with each input, and whatever must happen in the
-//! world leaves as an [`effect::Effect`] that the runner commits before it acts on it. Replaying a journal therefore
+//! world leaves as an [`Effect`](crate::rollout::effect::Effect) that the runner commits before it acts on it. Replaying a journal therefore
 //! gives the same states and the same effect identifiers again.
 
 mod approval;

@@ -7,6 +7,7 @@
 pub mod driver;
 mod executor;
 pub mod handle;
+pub mod history;
 mod reading;
 pub mod verify;
 

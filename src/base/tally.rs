@@ -18,7 +18,7 @@ pub struct SeriesKey {
     pub endpoint: String,
 }
 
-/// Final outcomes of requests by class, as interface.md "One judged request" defines an error.
+/// Final outcomes of requests by class. One request is one weighted draw; its outcome is the final one, after retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Outcomes {
     /// All judged requests: good ones and every class of error below. A client's abort is in neither.
@@ -67,4 +67,7 @@ pub struct Report {
     pub proxy: String,
     /// All series, in key order.
     pub series: Vec<Series>,
+    /// Every route that it has, with the version by which all of its workers route now: its acknowledgement.
+    #[serde(default)]
+    pub applied: Vec<(RouteRef, u64)>,
 }

@@ -1,5 +1,9 @@
 //! Arguments as typed.
 
+mod mesh;
+
+pub use mesh::*;
+
 use crate::config::{ADMIN_PORT, API_PORT, APPMESH_PORT, EGRESS_PORT, loopback};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -15,8 +19,8 @@ use std::path::PathBuf;
     after_help = "New here? `tidegate demo` shows everything on this machine, without an account anywhere."
 )]
 pub struct Arguments {
-    /// How to print: for people, or JSON on stdout for programs
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    /// How to print: human, or json on stdout for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human, hide_possible_values = true)]
     pub output: Format,
     /// What to do.
     #[command(subcommand)]
@@ -45,6 +49,9 @@ pub enum Verb {
     /// Check policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Check, compare, apply and export mesh files
+    #[command(subcommand)]
+    Mesh(MeshCommand),
     /// Check the record of what was decided
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -78,8 +85,8 @@ pub struct DemoArguments {
     /// Exit when the scenarios have ended; exit code 0 only if each ended as it must
     #[arg(long)]
     pub once: bool,
-    /// Which release to show
-    #[arg(long, value_enum, default_value_t = Scenario::All)]
+    /// Which release to show: good (it walks to 100 %), bad (it is rolled back) or all (one after the other)
+    #[arg(long, value_enum, default_value_t = Scenario::All, hide_possible_values = true)]
     pub scenario: Scenario,
     /// Where to listen.
     #[command(flatten)]
@@ -106,10 +113,10 @@ pub struct LocalArguments {
     /// Let --mesh overwrite the weights of routes that exist
     #[arg(long)]
     pub weights: bool,
-    /// Directory of policy files
+    /// Directory of policy files; read anew at every start of a rollout
     #[arg(long, value_name = "DIRECTORY", default_value = "policies")]
     pub policies: PathBuf,
-    /// Where the database lives
+    /// Where the database lives; one directory serves one process
     #[arg(long, value_name = "DIRECTORY", default_value = ".tidegate")]
     pub data_dir: PathBuf,
     /// File that stands in for Cloud Map and DNS
@@ -168,7 +175,7 @@ pub enum RolloutCommand {
     List(Server),
     /// Show one rollout
     Get(Which),
-    /// Follow one rollout to its end
+    /// Follow one rollout to its end (exit code 0 succeeded, 3 rolled back, 4 aborted)
     Watch(Which),
     /// Stay at this weight until `resume`; the gates go on judging
     Pause {

@@ -1,7 +1,7 @@
 //! `tidegate journal verify|export`: reads the database, whether a daemon runs on it or not.
 
 use super::args::JournalCommand;
-use super::{Ended, FAILED, Failure, Output};
+use super::{Ended, FAILED, Failure, Output, counted};
 use crate::app::read_journal;
 use crate::base::fault::Fault;
 use crate::ports::Journal;
@@ -13,6 +13,10 @@ const ROLLOUTS_MAX: u32 = 1_000_000;
 
 pub(super) async fn run(command: JournalCommand, output: Output) -> Ended {
     let (JournalCommand::Verify { data_dir } | JournalCommand::Export { data_dir }) = &command;
+    if !data_dir.is_dir() {
+        let message = format!("there is no data directory {}: no daemon has run with it here", data_dir.display());
+        return Err(Failure::new(message).hint("say where it is with --data-dir"));
+    }
     let store = read_journal(data_dir).await;
     let store = store.map_err(|error| Failure::new(error.to_string()).hint("say where it is with --data-dir"))?;
     let ended = match command {
@@ -40,7 +44,7 @@ async fn verify_all(store: &dyn Journal, output: Output) -> Result<u8, Fault> {
         }
     }
     if !output.is_json() {
-        output.line(&format!("{} rollouts, {differ} differ", rollouts.len()));
+        output.line(&format!("{}, {differ} differ", counted(rollouts.len(), "rollout")));
     }
     Ok(if differ == 0 { 0 } else { FAILED })
 }

@@ -4,7 +4,7 @@ use super::args::{DemoArguments, ListenArguments, LocalArguments, Scenario, Serv
 use super::rollout::same_place;
 use super::screen::{Redrawn, block, line};
 use super::stops::Stops;
-use super::{Ended, FAILED, Failure, Output};
+use super::{Ended, FAILED, Failure, Output, counted};
 use crate::api::client::Client;
 use crate::app::{Addresses, Bound, LocalOptions, StartupError, start_local};
 use crate::config::{API_PORT, Environment, region, user};
@@ -88,7 +88,7 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
         () = stops.more_than(0) => return Ok(0),
     };
     announce(&bound.addresses, output);
-    welcome(&bound, &arguments.policies, output);
+    welcome(&bound, &arguments.policies.display().to_string(), output);
     tokio::select! {
         () = stops.more_than(0) => {}
         () = bound.quit_requested() => {}
@@ -109,7 +109,7 @@ fn server_flag(addresses: &Addresses) -> String {
     if addresses.api.port() == API_PORT { String::new() } else { format!(" --server http://{}", addresses.api) }
 }
 
-fn welcome(bound: &Bound, policies: &Path, output: Output) {
+fn welcome(bound: &Bound, policies: &str, output: Output) {
     for line in &bound.loaded.lines {
         output.remark(&format!("mesh: {line}"));
     }
@@ -120,10 +120,10 @@ fn welcome(bound: &Bound, policies: &Path, output: Output) {
         output.remark(&format!("--as {node}: there is no such virtual node yet, so no service is visible to it"));
     }
     if bound.resumed > 0 {
-        output.remark(&format!("{} live rollouts taken up again", bound.resumed));
+        output.remark(&format!("{} taken up again", counted(bound.resumed, "live rollout")));
     }
-    if !policies.is_dir() {
-        output.remark(&format!("policies: there is no directory {} yet; --policies names another", policies.display()));
+    if !Path::new(policies).is_dir() {
+        output.remark(&format!("policies: there is no directory {policies}; --policies DIRECTORY names another"));
     }
     if output.is_json() {
         return;
@@ -131,10 +131,11 @@ fn welcome(bound: &Bound, policies: &Path, output: Output) {
     let Addresses { appmesh, egress, .. } = bound.addresses;
     output.line(&format!(
         "tidegate is ready.\n  requests:  curl -H 'Host: SERVICE' http://{egress}/\n  \
-         rollouts:  tidegate rollout start POLICY{}   (policies in {policies})\n  \
-         mesh:      aws appmesh list-meshes --endpoint-url http://{appmesh}\nCtrl-C stops it.",
-        server_flag(&bound.addresses),
-        policies = policies.display(),
+         rollouts:  tidegate rollout start POLICY{}\n  \
+         policies:  {policies}\n  \
+         mesh:      aws appmesh list-meshes --endpoint-url http://{appmesh}\n             \
+         (any AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION)\nCtrl-C stops it.",
+        server_flag(&bound.addresses)
     ));
 }
 
@@ -256,11 +257,11 @@ fn ended_line(played: &Played) -> String {
     let Played { name, outcome, canary_requests, failed_requests, .. } = played;
     let verdict = if played.as_it_must { "as it should" } else { "NOT as it should" };
     let mut text = format!(
-        "\n{name}: {outcome}, {verdict}. {canary_requests} requests on the new version, {failed_requests} of them failed."
+        "\n{name}: {outcome}, {verdict}.\n{canary_requests} requests on the new version, {failed_requests} of them failed."
     );
     if let (Some(detect_ms), Some(rollback_ms)) = (played.detect_ms, played.rollback_ms) {
         text += &format!(
-            "\nFirst failure to decision: {:.1} s. Decision to the last request on the new version: {rollback_ms} ms.",
+            "\nFirst failure to decision: {:.1} s.\nDecision to the last request on the new version: {rollback_ms} ms.",
             detect_ms as f64 / 1000.0
         );
     }
@@ -285,8 +286,9 @@ fn lines_to_paste(addresses: &Addresses, output: Output) {
         "\nEverything is still running. In another terminal:\n  \
          curl -H 'Host: {}' http://{egress}/\n  \
          curl http://{admin}/stats/prometheus\n  \
-         AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_REGION=us-east-1 aws appmesh describe-route \\\n    \
-         --mesh-name demo --virtual-router-name checkout-router --route-name checkout --endpoint-url http://{appmesh}\n  \
+         AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-east-1 \\\n    \
+         aws appmesh describe-route --mesh-name demo --route-name checkout \\\n    \
+         --virtual-router-name checkout-router --endpoint-url http://{appmesh}\n  \
          tidegate rollout list{server}\n  \
          tidegate rollout start checkout --revision again{server}\n\
          Ctrl-C ends it.",

@@ -44,9 +44,13 @@ impl Output {
         }
     }
 
-    /// A remark for people.
+    /// A remark for people, beside the data.
     pub(crate) fn remark(self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = if self.is_json() {
+            writeln!(std::io::stderr(), "{}", serde_json::json!({"remark": text}))
+        } else {
+            writeln!(std::io::stderr(), "{text}")
+        };
     }
 
     /// What went wrong and what to do.

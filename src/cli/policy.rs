@@ -1,7 +1,7 @@
 //! `tidegate policy lint|schema|explain`.
 
 use super::args::PolicyCommand;
-use super::{Ended, Failure, Output, WRONG_USAGE};
+use super::{Ended, Failure, Output, WRONG_USAGE, counted};
 use crate::policy;
 use crate::rollout::explain::explain;
 use serde_json::json;
@@ -115,10 +115,9 @@ fn lint(paths: &[PathBuf], output: Output) -> Ended {
             output.remark(&format!("warning: {warning}"));
         }
         if problems.is_empty() {
-            output.line(&format!("{name}: valid, {steps} step{}", if steps == 1 { "" } else { "s" }));
+            output.line(&format!("{name}: valid, {}", counted(steps, "step")));
         } else {
-            let count = problems.len();
-            output.line(&format!("{name}: not valid, {count} problem{}", if count == 1 { "" } else { "s" }));
+            output.line(&format!("{name}: not valid, {}", counted(problems.len(), "problem")));
         }
     }
     Ok(code)

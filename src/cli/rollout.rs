@@ -110,15 +110,16 @@ async fn list(client: &Client, output: Output) -> Ended {
         output.json(&list);
         return Ok(0);
     }
+    let width = list.rollouts.iter().map(|view| view.policy.chars().count()).max().unwrap_or(0).max(6);
     if list.rollouts.is_empty() {
         output.remark("no rollouts yet; `tidegate rollout start POLICY` starts one");
     } else {
-        output.line(&format!("{:<19} {:<20} {:<13} {:>7}  {}", "ID", "POLICY", "PHASE", "CANARY", "STARTED"));
+        output.line(&format!("{:<19} {:<width$} {:<17} {:>6}  {}", "ID", "POLICY", "PHASE", "CANARY", "STARTED"));
     }
     for view in &list.rollouts {
         let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
         output.line(&format!(
-            "{:<19} {:<20} {:<13} {weight:>5} %  {}",
+            "{:<19} {:<width$} {:<17} {weight:>4} %  {}",
             view.id, view.policy, view.phase, view.started_at
         ));
     }

@@ -1,10 +1,17 @@
 //! How a rollout looks in a terminal: a few lines that are redrawn in place, or one plain line for each change.
 
-use crate::rollout::view::RolloutView;
+use crate::rollout::view::{ApprovalView, RolloutView};
 use std::fmt::Write;
 
-/// Cells of the weights bar.
+/// Columns that the block is laid out for. A narrower terminal cuts lines off instead of wrapping them: a wrapped line
+/// would be two to go up, and the next drawing would leave one behind.
+const COLUMNS: usize = 80;
+/// Cells of the weights bar, where the names leave room for them.
 const BAR_CELLS: usize = 40;
+/// Columns of a node's name at most.
+const NAME_COLUMNS: usize = 22;
+/// Columns of a phase; `awaiting_approval` takes more.
+const PHASE_COLUMNS: usize = 12;
 
 /// Draws a few lines over themselves.
 #[derive(Debug, Default)]
@@ -21,40 +28,83 @@ impl Redrawn {
             // Up to the first line of the block, then clear to the end of the screen (ECMA-48 CPL and ED).
             let _ = write!(text, "\x1b[{}F\x1b[J", self.lines);
         }
-        text += block;
+        // Without automatic wrapping while it is written (DEC private mode 7).
+        let _ = write!(text, "\x1b[?7l{block}\x1b[?7h");
         self.lines = block.matches('\n').count();
         text
     }
 }
 
-/// The block of a rollout: name, weights, phase, evidence.
+/// The block of a rollout: name, weights, phase, evidence. No line is wider than 80 columns.
 #[must_use]
 pub fn block(view: &RolloutView, now_ms: i64) -> String {
-    let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
+    let policy = cut(&view.policy, 40);
+    let revision = view.revision.as_deref().unwrap_or_default();
+    let revision = cut(revision, COLUMNS.saturating_sub(policy.chars().count() + view.id.chars().count() + 4));
     let mut text = String::new();
-    let revision = view.revision.as_ref().map(|revision| format!("  {revision}")).unwrap_or_default();
-    let _ = writeln!(text, "\x1b[1m{}\x1b[0m  {}{revision}", view.policy, view.id);
-    let _ = writeln!(text, "  {:>3} % {} {}  {} {:>3} %", 100 - weight, view.stable, bar(weight), view.canary, weight);
-    let _ = writeln!(text, "  {}", phase_line(view, now_ms));
-    let _ = writeln!(text, "  {}", cut(&view.verdict, 110));
+    let _ = writeln!(text, "\x1b[1m{policy}\x1b[0m  {}  {revision}", view.id);
+    let _ = writeln!(text, "{}", weights_line(view));
+    let _ = writeln!(text, "{}", phase_line(view, now_ms));
+    if let Some(ApprovalView { from, need, given }) = &view.approval {
+        let _ =
+            write!(text, "{}", wrapped(&format!("{} of {need} approvals; asked: {}", given.len(), from.join(", "))));
+    }
+    if let Some(reason) = view.reason.as_deref().filter(|_| view.phase == "paused") {
+        let _ = write!(text, "{}", wrapped(reason));
+    }
+    let _ = write!(text, "{}", wrapped(&view.verdict));
     if !view.finished && view.decided_at.is_none() {
         let evidence = &view.evidence;
         let _ = writeln!(text, "  proof {}   against {}", gauge(evidence.proof, '+'), gauge(evidence.against, '!'));
     }
     if let Some(trouble) = &view.trouble {
-        let _ = writeln!(text, "  \x1b[33m{}\x1b[0m", cut(trouble, 110));
+        let _ = write!(text, "\x1b[33m{}\x1b[0m", wrapped(trouble));
     }
     text
 }
 
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['…']).collect() }
+/// Text from outside without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn bar(weight: u8) -> String {
+fn cut(text: &str, most: usize) -> String {
+    let text = plain(text);
+    if text.chars().count() <= most { text } else { text.chars().take(most.saturating_sub(1)).chain(['…']).collect() }
+}
+
+/// Two indented lines at most, broken between words.
+fn wrapped(text: &str) -> String {
+    let room = COLUMNS - 2;
+    let text = plain(text);
+    let mut first = String::new();
+    let mut rest = Vec::new();
+    for word in text.split_whitespace() {
+        let width = first.chars().count() + 1 + word.chars().count();
+        if rest.is_empty() && (first.is_empty() || width <= room) {
+            first += if first.is_empty() { "" } else { " " };
+            first += word;
+        } else {
+            rest.push(word);
+        }
+    }
+    let second = if rest.is_empty() { String::new() } else { format!("  {}\n", cut(&rest.join(" "), room)) };
+    format!("  {}\n{second}", cut(&first, room))
+}
+
+fn weights_line(view: &RolloutView) -> String {
+    let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
+    let (stable, canary) = (cut(&view.stable, NAME_COLUMNS), cut(&view.canary, NAME_COLUMNS));
+    // Both numbers, both names and the gaps between them.
+    let taken = 17 + stable.chars().count() + canary.chars().count();
+    let cells = COLUMNS.saturating_sub(taken).min(BAR_CELLS);
+    format!("  {:>3} % {stable} {}  {canary} {weight:>3} %", 100 - weight, bar(weight, cells))
+}
+
+fn bar(weight: u8, of: usize) -> String {
     // A canary with any weight shows at least one cell.
-    let cells = (usize::from(weight) * BAR_CELLS).div_ceil(100);
-    format!("\x1b[34m{}\x1b[32m{}\x1b[0m", "█".repeat(BAR_CELLS - cells), "█".repeat(cells))
+    let cells = (usize::from(weight) * of).div_ceil(100);
+    format!("\x1b[34m{}\x1b[32m{}\x1b[0m", "█".repeat(of - cells), "█".repeat(cells))
 }
 
 fn gauge(part: f64, mark: char) -> String {
@@ -69,19 +119,35 @@ fn phase_line(view: &RolloutView, now_ms: i64) -> String {
         "paused" => "33",
         _ => "36",
     };
-    let steps: Vec<String> = view
-        .steps
-        .iter()
-        .enumerate()
-        .map(|(index, weight)| match view.step {
-            Some(step) if step == index + 1 => format!("\x1b[1m[{weight}]\x1b[0m"),
-            _ => weight.to_string(),
-        })
-        .collect();
     let left = view.until_ms.map(|until| (until - now_ms).max(0));
     let left = left.map(|ms| format!("   {}", countdown(&view.phase, ms))).unwrap_or_default();
-    let reason = if view.phase == "paused" { view.reason.clone().unwrap_or_default() } else { String::new() };
-    format!("\x1b[{colour}m{:<12}\x1b[0m steps {}{left} {}", view.phase, steps.join(" → "), cut(&reason, 80))
+    let taken = view.phase.len().max(PHASE_COLUMNS) + 3 + left.chars().count();
+    let steps = steps_text(view, COLUMNS.saturating_sub(taken));
+    format!("  \x1b[{colour}m{:<PHASE_COLUMNS$}\x1b[0m {steps}{left}", view.phase)
+}
+
+/// Which of the weight steps it is at, from 1; none once its end is decided, or with its weight taken away.
+fn weight_step(view: &RolloutView) -> Option<usize> {
+    // By the weight, since `step` counts approvals as well.
+    let weight = view.weights.get(&view.canary)?;
+    view.step?;
+    view.steps.iter().position(|step| step == weight).map(|index| index + 1)
+}
+
+/// `steps 1 → [10] → 100` where there is room for it, else `step 2 of 3`.
+fn steps_text(view: &RolloutView, room: usize) -> String {
+    let at = weight_step(view);
+    let each = |(index, weight): (usize, &u8)| match at {
+        Some(step) if step == index + 1 => format!("[{weight}]"),
+        _ => weight.to_string(),
+    };
+    let all: Vec<String> = view.steps.iter().enumerate().map(each).collect();
+    let text = format!("steps {}", all.join(" → "));
+    match at {
+        _ if text.chars().count() <= room => text.replace('[', "\x1b[1m[").replace(']', "]\x1b[0m"),
+        Some(step) => format!("step {step} of {}", view.steps.len()),
+        None => format!("{} steps", view.steps.len()),
+    }
 }
 
 fn countdown(phase: &str, left_ms: i64) -> String {
@@ -90,7 +156,7 @@ fn countdown(phase: &str, left_ms: i64) -> String {
         "baking" => format!("bakes {seconds} s more"),
         "judging" => format!("waits for proof, {seconds} s at most"),
         "holding" => format!("ends in {seconds} s"),
-        "shifting" | "verifying" | "rolling_back" => format!("{seconds} s at most"),
+        "shifting" | "verifying" | "rolling_back" | "awaiting_approval" => format!("{seconds} s at most"),
         _ => String::new(),
     }
 }
@@ -99,35 +165,111 @@ fn countdown(phase: &str, left_ms: i64) -> String {
 #[must_use]
 pub fn line(view: &RolloutView) -> String {
     let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
-    let step = view.step.map(|step| format!(" step {step}/{}", view.steps.len())).unwrap_or_default();
+    let step = weight_step(view).map(|step| format!(" step {step}/{}", view.steps.len())).unwrap_or_default();
     let why = view.reason.as_deref().unwrap_or(&view.verdict);
     format!(
-        "{} {} {}{step}: {} {weight} %, {} {} %; {why}",
+        "{} {} {}{step}: {} {weight} %, {} {} %; {}",
         view.id,
         view.policy,
         view.phase,
         view.canary,
         view.stable,
-        100 - weight
+        100 - weight,
+        plain(why)
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::event::Actor;
+    use crate::rollout::view::EvidenceView;
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_redrawn_block_goes_up_by_its_own_height() {
         let mut screen = Redrawn::default();
-        assert_eq!(screen.draw("a\nb\n"), "a\nb\n");
-        assert_eq!(screen.draw("c\n"), "\x1b[2F\x1b[Jc\n");
-        assert_eq!(screen.draw("d\n"), "\x1b[1F\x1b[Jd\n");
+        assert_eq!(screen.draw("a\nb\n"), "\x1b[?7la\nb\n\x1b[?7h");
+        assert_eq!(screen.draw("c\n"), "\x1b[2F\x1b[J\x1b[?7lc\n\x1b[?7h");
+        assert_eq!(screen.draw("d\n"), "\x1b[1F\x1b[J\x1b[?7ld\n\x1b[?7h");
     }
 
     #[test]
     fn a_small_canary_shows() {
-        assert_eq!(bar(1).matches('█').count(), BAR_CELLS);
-        assert!(bar(1).ends_with("\x1b[32m█\x1b[0m"));
-        assert!(bar(0).ends_with("\x1b[32m\x1b[0m"));
+        assert_eq!(bar(1, 40).matches('█').count(), 40);
+        assert!(bar(1, 40).ends_with("\x1b[32m█\x1b[0m"));
+        assert!(bar(0, 40).ends_with("\x1b[32m\x1b[0m"));
+    }
+
+    fn view(length: usize, phase: &str) -> RolloutView {
+        let long = |text: &str| text.repeat(length);
+        let evidence = EvidenceView {
+            canary_requests: 1,
+            canary_errors: 0,
+            stable_requests: 1,
+            stable_errors: 0,
+            against: 0.2,
+            proof: 1.0,
+        };
+        RolloutView {
+            id: "r-0123456789abcdef".to_owned(),
+            policy: long("policy"),
+            route: "shop/router/route".to_owned(),
+            phase: phase.to_owned(),
+            finished: false,
+            step: Some(1),
+            steps: (1..=10 * u8::try_from(length).unwrap()).collect(),
+            canary: long("canary"),
+            stable: long("stable"),
+            weights: BTreeMap::from([(long("canary"), 10), (long("stable"), 90)]),
+            revision: Some(long("revision ")),
+            started_by: Actor { name: "anna".to_owned(), via: "os_user".to_owned() },
+            started_at: String::new(),
+            phase_since: String::new(),
+            until: None,
+            until_ms: Some(60_000),
+            verdict: long("canary 0/63 failed (0 %), stable 0/535 (0 %): no worse than +5pp not proven yet "),
+            evidence,
+            approval: Some(ApprovalView { from: vec![long("alice")], need: 2, given: Vec::new() }),
+            reason: Some(long("paused by anna: \x1b[2Jsomething\nis odd ")),
+            decided_at: None,
+            decided_at_ms: None,
+            trouble: Some("x".repeat(200 * length)),
+            seq: 1,
+        }
+    }
+
+    /// Without the escape sequences that the block itself has.
+    fn visible(block: &str) -> String {
+        ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[34m", "\x1b[36m"]
+            .iter()
+            .fold(block.to_owned(), |text, sequence| text.replace(sequence, ""))
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_screen_and_nothing_from_outside_moves_the_cursor() {
+        for length in 1..9 {
+            for phase in ["judging", "paused", "awaiting_approval", "succeeded"] {
+                let text = visible(&block(&view(length, phase), 0));
+                assert!(!text.contains('\x1b'), "{text:?}");
+                for line in text.lines() {
+                    assert!(line.chars().count() <= COLUMNS, "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_rollout_reads_like_this() {
+        let short = RolloutView { steps: vec![10, 50, 100], trouble: None, approval: None, ..view(1, "judging") };
+        assert_eq!(
+            visible(&block(&short, 0)).replace('█', "#"),
+            "policy  r-0123456789abcdef  revision \n   \
+             90 % stable ########################################  canary  10 %\n  \
+             judging      steps [10] → 50 → 100   waits for proof, 60 s at most\n  \
+             canary 0/63 failed (0 %), stable 0/535 (0 %): no worse than +5pp not proven\n  \
+             yet\n  \
+             proof [++++++++++] 100 %   against [!!        ]  20 %\n"
+        );
     }
 }

@@ -14,26 +14,16 @@
 //! Wealth is kept as logarithms, and one batch adds counts times coefficients that depend on the share alone. Sums run
 //! in a fixed order. No finite or infinite input can make a result that is not a finite number.
 
+use super::wealth::{Reserve, log_sum_exp, top_up};
 use super::{Counts, Tolerance, is_coin};
 
 /// By how much the canary's odds of an error may be raised: one bet for each. From a release that is half as bad again
 /// to one that is dead.
-const RAISES: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.0];
+pub(super) const RAISES: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.0];
 /// How the stake is divided among [`RAISES`]; sums to 1.
-const STAKES: [f64; 8] = [0.10, 0.15, 0.15, 0.10, 0.10, 0.10, 0.15, 0.15];
-/// Part of the wealth that is kept back for epochs to come, so that a fault that begins late is found as fast.
-const RESERVE: f64 = 0.5;
+pub(super) const STAKES: [f64; 8] = [0.10, 0.15, 0.15, 0.10, 0.10, 0.10, 0.15, 0.15];
 /// Bets of the safety test, as the part of the wealth that one canary error costs; staked equally.
 const SAFETY_BETS: [f64; 5] = [0.1, 0.2, 0.4, 0.7, 0.95];
-
-/// ln(sum of exp(x)) without overflow, in the order given. Finite when any term is finite and none is +infinity.
-fn log_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = terms.clone().fold(f64::NEG_INFINITY, f64::max);
-    if largest == f64::NEG_INFINITY {
-        return largest;
-    }
-    largest + terms.map(|term| (term - largest).exp()).sum::<f64>().ln()
-}
 
 /// What one error and one request are worth to one bet at one share, in nats.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,10 +45,8 @@ pub struct ErrorEvidence {
     tolerance: Tolerance,
     /// Log-wealth of each bet.
     log_wealth: [f64; RAISES.len()],
-    /// Wealth not yet staked; 0 without restarts.
-    reserve: f64,
-    epochs_opened: u32,
-    restarts: bool,
+    /// Wealth not yet staked.
+    reserve: Reserve,
     /// Coefficients of the share seen last: shares change once per step, batches come each second.
     coefficients: Option<(f64, [BetCoefficients; RAISES.len()])>,
 }
@@ -67,41 +55,28 @@ impl ErrorEvidence {
     /// No evidence yet (log_e 0). Half the wealth is kept back for [`Self::epoch`].
     #[must_use]
     pub fn new(tolerance: Tolerance) -> Self {
-        Self::with_start(tolerance, 1.0 - RESERVE, true)
+        Self::with_reserve(tolerance, Reserve::half())
     }
 
     /// The same without restarts: all is staked at once and [`Self::epoch`] does nothing. A little faster where a fault
     /// can only be there from the beginning.
     #[must_use]
     pub fn without_restarts(tolerance: Tolerance) -> Self {
-        Self::with_start(tolerance, 1.0, false)
+        Self::with_reserve(tolerance, Reserve::nothing())
     }
 
-    fn with_start(tolerance: Tolerance, start: f64, restarts: bool) -> Self {
-        Self {
-            tolerance,
-            log_wealth: STAKES.map(|stake| (start * stake).ln()),
-            reserve: 1.0 - start,
-            epochs_opened: 0,
-            restarts,
-            coefficients: None,
-        }
+    fn with_reserve(tolerance: Tolerance, reserve: Reserve) -> Self {
+        let log_wealth = STAKES.map(|stake| (reserve.start() * stake).ln());
+        Self { tolerance, log_wealth, reserve, coefficients: None }
     }
 
     /// Opens an epoch: stakes a part of the reserve afresh, so that evidence of a fault that begins now does not have to
     /// make good for a healthy past. To be called at each change of weights and after each 60 s of canary exposure,
-    /// before the counts of that epoch; not before the first counts of all. The n-th epoch gets 1/(2 n (n + 1)) of the
-    /// whole, which sums to the reserve of one half over any number of epochs.
+    /// before the counts of that epoch; not before the first counts of all.
     pub fn epoch(&mut self) {
-        if !self.restarts {
-            return;
-        }
-        self.epochs_opened = self.epochs_opened.saturating_add(1);
-        let number = f64::from(self.epochs_opened);
-        let fresh = RESERVE / (number * (number + 1.0));
-        self.reserve = RESERVE / (number + 1.0);
+        let Some(fresh) = self.reserve.open_epoch() else { return };
         for (log_wealth, stake) in self.log_wealth.iter_mut().zip(STAKES) {
-            *log_wealth = log_sum_exp([*log_wealth, (fresh * stake).ln()].into_iter());
+            top_up(log_wealth, fresh * stake);
         }
     }
 
@@ -124,8 +99,7 @@ impl ErrorEvidence {
     /// Negative when the errors so far speak for the canary.
     #[must_use]
     pub fn log_e(&self) -> f64 {
-        // The logarithm of an empty reserve is -infinity, which adds nothing to the sum.
-        log_sum_exp(std::iter::once(self.reserve.ln()).chain(self.log_wealth))
+        self.reserve.log_e(self.log_wealth.into_iter())
     }
 
     /// With theta_psi = psi rho w / (psi rho w + 1 - w), the chance that an error falls on a canary whose odds are raised

@@ -3,6 +3,8 @@
 //! "Not known yet" and "nothing seen" are verdicts of their own, so that neither can be taken for good or for bad.
 
 use super::Counts;
+use super::absolute::{Limit, Outcome};
+use super::latency::{LatencyCounts, LatencyThresholds, QUANTILE_NAMES, QUANTILES};
 use serde::{Deserialize, Serialize};
 
 /// What a comparative gate says now.
@@ -83,21 +85,115 @@ impl Finding {
         }
     }
 
-    /// `canary 41/1,930 failed (2.1 %), stable 12/17,400 (0.07 %)`.
     fn rates(&self) -> String {
-        let arm = |errors: u64, requests: u64| format!("{}/{}", thousands(errors), thousands(requests));
-        let rate = |errors: u64, requests: u64| match requests {
-            0 => String::new(),
-            _ => format!(" ({})", percent(errors as f64 / requests as f64)),
+        rates(&self.counts, "failed")
+    }
+}
+
+/// `canary 41/1,930 failed (2.1 %), stable 12/17,400 (0.07 %)`.
+fn rates(counts: &Counts, events: &str) -> String {
+    let Counts { canary_requests, canary_errors, stable_requests, stable_errors } = *counts;
+    format!("{}, {}", arm("canary", canary_errors, canary_requests, events), stable_arm(stable_errors, stable_requests))
+}
+
+fn stable_arm(errors: u64, requests: u64) -> String {
+    arm("stable", errors, requests, "")
+}
+
+/// `canary 41/1,930 failed (2.1 %)`, without the share when there were no requests.
+fn arm(name: &str, errors: u64, requests: u64, events: &str) -> String {
+    let gap = if events.is_empty() { "" } else { " " };
+    let share = match requests {
+        0 => String::new(),
+        _ => format!(" ({})", percent(errors as f64 / requests as f64)),
+    };
+    format!("{name} {}/{}{gap}{events}{share}", thousands(errors), thousands(requests))
+}
+
+/// What is known about a gate on latency at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatencyFinding {
+    /// Counts of the whole rollout, for people; successful requests, failures not counted in.
+    pub counts: LatencyCounts,
+    /// What they were counted by.
+    pub thresholds: LatencyThresholds,
+    /// Evidence of being slower than tolerated, in nats; the largest so far when it may be acted on late.
+    pub log_e: f64,
+    /// The quantile to tell about, an index: [`super::latency::LatencyEvidence::strongest`].
+    pub quantile: usize,
+}
+
+impl LatencyFinding {
+    /// One sentence without a full stop that says what was seen and, when `fails`, how unlikely that is.
+    #[must_use]
+    pub fn explain(&self, fails: bool) -> String {
+        let quantile = self.quantile.min(QUANTILES.len() - 1);
+        let LatencyCounts { canary_requests, canary_slower, stable_requests, stable_slower } = self.counts;
+        if canary_requests == 0 {
+            return "no successful request of the canary has been timed yet".to_owned();
+        }
+        let (stable_us, canary_us) = (self.thresholds.stable_us()[quantile], self.thresholds.canary_us()[quantile]);
+        let bound = |us: Option<u64>| us.map_or("any latency that is told apart".to_owned(), duration);
+        let of = |slower: u64, requests: u64| format!("{} of {}", thousands(slower), thousands(requests));
+        // One threshold is named once.
+        let stable_bound =
+            if canary_us == Some(stable_us) { String::new() } else { format!(" above {}", duration(stable_us)) };
+        let seen = format!(
+            "{} above {}, stable {}{stable_bound}",
+            of(canary_slower[quantile], canary_requests),
+            bound(canary_us),
+            of(stable_slower[quantile], stable_requests)
+        );
+        let name = QUANTILE_NAMES[quantile];
+        if !fails {
+            return format!("canary {name} not known to be slower: {seen}");
+        }
+        let null = match self.thresholds.tolerated(quantile) {
+            Some(tolerated) if tolerated > 0.0 => format!("at most {} slower", percent(tolerated)),
+            _ => "no slower".to_owned(),
         };
+        format!("canary {name} slower: {seen}: {} chance if {null}", odds(self.log_e))
+    }
+}
+
+/// What is known about an absolute gate at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AbsoluteFinding<'a> {
+    /// Counts of the whole rollout; the errors in them are the events that the limit is about.
+    pub counts: Counts,
+    /// The limit on their share.
+    pub limit: Limit,
+    /// What the events are called behind a number: `failed`, `slower than 852 ms`.
+    pub events: &'a str,
+    /// What it comes to.
+    pub outcome: Outcome,
+    /// Evidence in nats that the canary is beyond the limit.
+    pub canary_log_e: f64,
+}
+
+impl AbsoluteFinding<'_> {
+    /// One sentence without a full stop that says what was seen and what follows from it.
+    #[must_use]
+    pub fn explain(&self) -> String {
         let Counts { canary_requests, canary_errors, stable_requests, stable_errors } = self.counts;
-        format!(
-            "canary {} failed{}, stable {}{}",
-            arm(canary_errors, canary_requests),
-            rate(canary_errors, canary_requests),
-            arm(stable_errors, stable_requests),
-            rate(stable_errors, stable_requests)
-        )
+        let limit = match self.limit {
+            Limit::AtMost(share) => format!("limit {}", plain_percent(share)),
+            Limit::AtLeast(share) => format!("limit at least {}", plain_percent(share)),
+        };
+        let canary = arm("canary", canary_errors, canary_requests, self.events);
+        let both = format!("{canary}, {}, {limit}", stable_arm(stable_errors, stable_requests));
+        match self.outcome {
+            Outcome::Within if canary_requests == 0 => {
+                format!("no judged request has reached the canary yet, {limit}")
+            }
+            Outcome::Within => format!("{canary}, {limit}: not known to be beyond it"),
+            Outcome::CanaryBreaches => {
+                format!("{canary}, {limit}: {} chance if within it", odds(self.canary_log_e))
+            }
+            Outcome::Unattributed => format!("{both}: held until it is known whether stable is any better"),
+            Outcome::BothBreach => format!("{both}: both breach: held, not blamed on the release"),
+            Outcome::StableBreaches => format!("{both}: stable breaches: held, not blamed on the release"),
+        }
     }
 }
 
@@ -156,8 +252,32 @@ pub fn percent(share: f64) -> String {
 /// A difference of shares in percentage points, as a policy writes it: `2pp`, `0.5pp`.
 #[must_use]
 pub fn points(share: f64) -> String {
-    let text = format!("{:.4}", share * 100.0);
-    format!("{}pp", text.trim_end_matches('0').trim_end_matches('.'))
+    format!("{}pp", trimmed(share * 100.0, 4))
+}
+
+/// A share that someone chose, in percent and as it was written: `1 %`, `0.5 %`.
+#[must_use]
+pub fn plain_percent(share: f64) -> String {
+    format!("{} %", trimmed(share * 100.0, 7))
+}
+
+/// A span of microseconds to three digits that count: `0.064 ms`, `1.23 ms`, `120 ms`, `12.3 s`.
+#[must_use]
+pub fn duration(us: u64) -> String {
+    let (value, unit) = if us < 10_000_000 { (us as f64 / 1e3, "ms") } else { (us as f64 / 1e6, "s") };
+    let decimals = match value {
+        v if v >= 99.95 => 0,
+        v if v >= 9.995 => 1,
+        v if v >= 0.9995 => 2,
+        _ => 3,
+    };
+    format!("{} {unit}", trimmed(value, decimals))
+}
+
+/// A number with at most so many decimals, and no zero at their end.
+fn trimmed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// Rounded up to two digits that count: an estimate should not look like a promise.

@@ -7,9 +7,16 @@
 //! Documents may come in any order and describe an end: references are checked in the state that all of them together
 //! make, not step by step.
 
+mod emit;
 mod kept_weights;
+mod order;
 mod recognise;
 mod yaml;
+
+pub use emit::{document, render};
+pub use kept_weights::KeptWeights;
+pub use order::{NoOrder, one_by_one};
+pub use yaml::FILE_MAX;
 
 use crate::mesh::error::{ApiError, Violation};
 use crate::mesh::model::{Change, Key, Kind, MeshState, Resource};
@@ -73,26 +80,122 @@ impl std::error::Error for Problem {}
 pub struct Plan {
     /// To be stored and committed.
     pub changes: Vec<Change>,
-    /// For people, one line per document in the order of loading: `created virtualNode checkout-v1`.
-    pub lines: Vec<String>,
+    /// What becomes of each document, in the order of loading.
+    pub entries: Vec<Entry>,
+}
+
+/// What becomes of one document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// What it describes.
+    pub key: Key,
+    /// What loading does to that.
+    pub deed: Deed,
+    /// The weights that stay against what the document says.
+    pub kept: Option<KeptWeights>,
+}
+
+/// What loading does to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// It was not there.
+    Created,
+    /// It was different.
+    Updated,
+    /// It is as described.
+    Unchanged,
+}
+
+impl Plan {
+    /// For people: `created virtualNode checkout-v1`, `unchanged …`, `updated …`, `kept the weights of …`.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.entries.iter().flat_map(Entry::lines).collect()
+    }
+}
+
+impl Entry {
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let what = self.key.describe();
+        let kept = self.kept.as_ref().map(|kept| format!("kept the weights of {what}: {kept}"));
+        let deed = match self.deed {
+            Deed::Created => Some(format!("created {what}")),
+            Deed::Updated => Some(format!("updated {what}")),
+            Deed::Unchanged => kept.is_none().then(|| format!("unchanged {what}")),
+        };
+        deed.into_iter().chain(kept)
+    }
 }
 
 /// Reads a file. `file` is only for messages.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    let (documents, problems) = recognised(file, text);
+    if problems.is_empty() { Ok(documents) } else { Err(problems) }
+}
+
+/// A file as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// As the user named it.
+    pub file: String,
+    /// What is in it, or why that cannot be read.
+    pub text: Result<String, String>,
+}
+
+/// Reads the documents of all files.
+///
+/// # Errors
+/// Everything that is wrong in any of them.
+pub fn parse_all(files: &[Text]) -> Result<Vec<Document>, Vec<Problem>> {
+    let (documents, problems) = recognised_all(files);
+    if problems.is_empty() { Ok(documents) } else { Err(problems) }
+}
+
+/// Everything that is wrong with files that shall be loaded together into a mesh, by file and place. While something is
+/// wrong with a document by itself, references are not looked at: what it describes would seem to be missing.
+#[must_use]
+pub fn validate_all(state: &MeshState, files: &[Text], context: &OpContext) -> Vec<Problem> {
+    let (documents, mut problems) = recognised_all(files);
+    let planned = if problems.is_empty() {
+        plan(state, &documents, true, context, String::new).map(drop)
+    } else {
+        check(&documents)
+    };
+    problems.extend(planned.err().unwrap_or_default());
+    problems.sort();
+    problems
+}
+
+fn recognised_all(files: &[Text]) -> (Vec<Document>, Vec<Problem>) {
+    let mut documents = Vec::new();
+    let mut problems = Vec::new();
+    for Text { file, text } in files {
+        let (found, wrong) = match text {
+            Ok(text) => recognised(file, text),
+            Err(why) => (Vec::new(), vec![Problem { file: file.clone(), position: None, message: why.clone() }]),
+        };
+        documents.extend(found);
+        problems.extend(wrong);
+    }
+    (documents, problems)
+}
+
+/// The documents of a file that can be read, and what is wrong with the others.
+fn recognised(file: &str, text: &str) -> (Vec<Document>, Vec<Problem>) {
     let file: Arc<str> = file.into();
     let mut problems = Vec::new();
+    let mut documents = Vec::new();
     let roots = match yaml::read(text) {
         Ok(roots) => roots,
-        Err(mistakes) => return Err(mistakes.into_iter().map(|mistake| mistake.in_file(&file)).collect()),
+        Err(mistakes) => return (documents, mistakes.into_iter().map(|mistake| mistake.in_file(&file)).collect()),
     };
-    let mut documents = Vec::new();
     for root in roots {
         match recognise::document(&file, root) {
             Ok(document) => documents.push(document),
             Err(mistakes) => problems.extend(mistakes.into_iter().map(|mistake| mistake.in_file(&file))),
         }
     }
-    if problems.is_empty() { Ok(documents) } else { Err(problems) }
+    (documents, problems)
 }
 
 /// Plans the loading of documents: creates what is missing, updates what differs. The weights of a route that exists
@@ -112,12 +215,21 @@ pub fn plan(
         let context = OpContext { uid: uid(), ..context.clone() };
         planner.load(document, body.clone(), overwrite_weights, &context);
     }
-    for (document, _) in &checked {
+    // What could not be created has been told of.
+    for (document, _) in checked.iter().filter(|(document, _)| planner.state.get(&document.key).is_some()) {
         if let Err(error) = ops::check(&planner.state, context, &document.key) {
             planner.problems.extend(document.problems(&error));
         }
     }
     if planner.problems.is_empty() { Ok(planner.plan) } else { Err(planner.problems) }
+}
+
+/// Checks documents without looking at any mesh: each for itself, and that no two describe the same resource.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn check(documents: &[Document]) -> Result<(), Vec<Problem>> {
+    check_alone(documents).map(drop)
 }
 
 /// Checks each document for itself, and that no two describe the same resource.
@@ -206,10 +318,9 @@ struct Planner {
 impl Planner {
     fn load(&mut self, document: &Document, body: CreateBody, overwrite_weights: bool, context: &OpContext) {
         let key = &document.key;
-        let what = key.describe();
         let Some(old) = self.state.get(key).cloned() else {
             match ops::create(&self.state, context, key, body) {
-                Ok(outcome) => self.take(outcome.changes, format!("created {what}")),
+                Ok(outcome) => self.take(key, Deed::Created, outcome.changes, None),
                 Err(error) => self.problems.extend(document.problems(&error)),
             }
             return;
@@ -219,8 +330,8 @@ impl Planner {
         if !overwrite_weights && key.kind == Kind::Route {
             match kept_weights::keep(&old, &spec) {
                 Ok(None) => {}
-                Ok(Some((with_kept, line))) => {
-                    kept = Some(line);
+                Ok(Some((with_kept, weights))) => {
+                    kept = Some(weights);
                     spec = with_kept;
                 }
                 Err(violation) => {
@@ -231,8 +342,7 @@ impl Planner {
         }
         let same_tags = body.tags.iter().all(|(name, value)| old.tags.get(name) == Some(value));
         if spec.typed == old.spec && same_tags {
-            self.plan.lines.push(kept.unwrap_or_else(|| format!("unchanged {what}")));
-            return;
+            return self.take(key, Deed::Unchanged, Vec::new(), kept);
         }
         let changed = if spec.typed == old.spec {
             Ok(Resource::clone(&old))
@@ -242,17 +352,16 @@ impl Planner {
         match changed {
             Ok(mut resource) => {
                 resource.tags.extend(body.tags);
-                self.take(vec![(key.clone(), Some(Arc::new(resource)))], format!("updated {what}"));
-                self.plan.lines.extend(kept);
+                self.take(key, Deed::Updated, vec![(key.clone(), Some(Arc::new(resource)))], kept);
             }
             Err(error) => self.problems.extend(document.problems(&error)),
         }
     }
 
-    fn take(&mut self, changes: Vec<Change>, line: String) {
+    fn take(&mut self, key: &Key, deed: Deed, changes: Vec<Change>, kept: Option<KeptWeights>) {
         self.state.commit(changes.iter().cloned());
         self.plan.changes.extend(changes);
-        self.plan.lines.push(line);
+        self.plan.entries.push(Entry { key: key.clone(), deed, kept });
     }
 }
 

@@ -4,6 +4,8 @@
 //! the `payload` trait are the data object itself, without the wrapper that the CLI shows. Timestamps are numbers:
 //! seconds since 1970 with milliseconds as the fraction.
 
+pub mod ask;
+
 use crate::base::time::Timestamp;
 use crate::mesh::error::{ApiError, ErrorCode, Violation};
 use crate::mesh::model::{Key, Kind, Page, Reply, Request, Resource, Status};

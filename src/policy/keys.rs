@@ -1,7 +1,7 @@
 //! Every key of a policy file: name, shape, default, example, meaning, and whether this version acts on it.
 //!
 //! This is data; `table` says what the words mean, and `keys_outside` has the part that reaches outside the mesh. The
-//! tree under [`FILE`] is the whole schema from the start, so that a policy for a later version is told "not in this
+//! tree under `FILE` is the whole schema from the start, so that a policy for a later version is told "not in this
 //! version" and not "unknown key".
 
 use super::keys_outside::{

@@ -1,6 +1,6 @@
 //! What is wrong with a policy file, where, and what to do about it.
 //!
-//! A [`Report`] collects every problem of one file, so that a person mends it in one go. Texts of the file are shown
+//! A `Report` collects every problem of one file, so that a person mends it in one go. Texts of the file are shown
 //! with control characters replaced: a policy may come from a request, and its errors end up on terminals.
 
 use serde::{Deserialize, Serialize};

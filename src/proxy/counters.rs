@@ -188,7 +188,11 @@ pub(super) fn merge<'a>(tables: impl Iterator<Item = &'a Table>) -> Vec<Merged> 
 
 /// The report of a proxy.
 pub(super) fn report<'a>(proxy: &str, tables: impl Iterator<Item = &'a Table>) -> Report {
-    Report { proxy: proxy.to_owned(), series: merge(tables).into_iter().map(|merged| merged.series).collect() }
+    Report {
+        proxy: proxy.to_owned(),
+        series: merge(tables).into_iter().map(|merged| merged.series).collect(),
+        applied: Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
 use crate::policy::plan::{OnInconclusive, Plan};
 
-/// Time between readings of the data plane and the route while the canary has weight: gate.md's tick.
+/// Time between readings of the data plane and the route while the canary has weight: the tick of the judge.
 const READING: Millis = Millis::from_seconds(1);
 /// While nothing but drift can happen.
 const SLOW_READING: Millis = Millis::from_seconds(5);

@@ -212,6 +212,12 @@ pub struct LiveReading {
 pub struct ProxyCounts {
     /// Names the process.
     pub proxy: String,
+    /// The version by which it routes now; `None` when it does not have the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<u64>,
+    /// Whether it placed a request on the route lately: then its acknowledgement is waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serving: bool,
     /// Its counts, by the weights version that placed the requests; cumulative.
     pub versions: Vec<VersionCounts>,
 }

@@ -1,6 +1,6 @@
 //! What the judge has to go on: integer counts in blocks. The evidence itself (a float) is derived and never stored.
 //!
-//! A block opens at every weight change and every minute of exposure, which is when gate.md's e-process reserves new
+//! A block opens at every weight change and every minute of exposure, which is when the e-process reserves new
 //! capital for a fault that starts late. Within a block only the sum for each share matters, so a block is small
 //! however many rounds of readings it took.
 
@@ -10,7 +10,7 @@ use crate::judge::Counts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Exposure after which a new block opens (gate.md section 7, "epoch 60 s").
+/// Exposure after which a new block opens: the epoch for which the judge's error bounds were measured.
 const BLOCK: Millis = Millis::from_seconds(60);
 /// Blocks of a minute; later ones last [`LONG_BLOCK`], which bounds a 24 h rollout to about 200 blocks. Any schedule
 /// that is fixed in advance keeps the bound on false rollbacks.

@@ -7,7 +7,7 @@ use super::state::{Ending, EndingKind, Next, Pause, PauseCause, Phase, State};
 use crate::base::fault::Fault;
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
-use crate::policy::plan::{Plan, Step};
+use crate::policy::plan::{OnVerifyTimeout, Plan, Step};
 
 /// A write that has not settled by then is written anew. Longer than the request timeout of `traffic` with its retries,
 /// so that the answer of a healthy but slow mesh still counts.
@@ -94,6 +94,7 @@ impl<'a> Moves<'a> {
 
     fn shift_to_weight(&mut self, step: usize, share: Percent) {
         self.write(share);
+        self.state.split_checked = 0;
         // The silence clock starts with the exposure, not with whatever came before it.
         self.state.last_live_at = self.at();
         let until = self.at().plus(self.plan.verify.timeout);
@@ -170,6 +171,14 @@ impl<'a> Moves<'a> {
         self.state.trouble = Some(format!("{what} was refused: {}", fault.message));
         let until = self.at().plus(RETRY_WHEN_STUCK);
         self.phase(Phase::Stuck { fault, until });
+    }
+
+    /// A step's weights are not in force, for this reason: what the policy says about that.
+    pub(super) fn not_in_force(&mut self, step: usize, reason: String) {
+        match self.plan.verify.on_timeout {
+            OnVerifyTimeout::Rollback => self.roll_back(EndingKind::RolledBack, reason),
+            OnVerifyTimeout::Pause => self.pause(step, PauseCause::VerifyTimeout, reason),
+        }
     }
 
     /// Stays where it is until someone (or the data) says otherwise.

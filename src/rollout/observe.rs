@@ -1,11 +1,13 @@
 //! Readings taken in: counts into the evidence, the route compared with what it should be.
 
-use super::event::{LiveReading, Observation, RouteReading};
+use super::event::{LiveReading, Observation, ProxyCounts, RouteReading};
 use super::gate::weight_step;
 use super::moves::Moves;
 use super::state::{PauseCause, Phase};
 use crate::base::time::Millis;
 use crate::base::weight::Percent;
+use crate::judge::split;
+use crate::judge::verdict::percent;
 
 pub(super) fn take_in(moves: &mut Moves<'_>, observation: &Observation) {
     if let Some(Ok(reading)) = &observation.live {
@@ -13,8 +15,9 @@ pub(super) fn take_in(moves: &mut Moves<'_>, observation: &Observation) {
     }
     // No answer is not a bad answer: the deadlines go on, nothing else does.
     if let Some(Ok(route)) = &observation.route {
-        compare(moves, route);
+        compare(moves, route, acknowledged(moves, observation));
     }
+    check_split(moves);
 }
 
 /// A reading of the route that is older than the last write may still be on its way so long after it: readings time out
@@ -43,7 +46,7 @@ fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
 }
 
 /// The route as it is against the route as it should be.
-fn compare(moves: &mut Moves<'_>, route: &RouteReading) {
+fn compare(moves: &mut Moves<'_>, route: &RouteReading, acknowledged: bool) {
     // While a write is under way either answer is right.
     if !moves.state.pending.is_empty() || precedes_the_last_write(moves, route) {
         return;
@@ -53,7 +56,12 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading) {
     let wanted = moves.state.wanted.get();
     let stranger = route.targets.iter().any(|(node, weight)| *weight > 0 && moves.plan.slot(node).is_none());
     match moves.state.phase {
-        Phase::Verifying { step, .. } if seen == wanted && !stranger => verified(moves, step),
+        // Read back, and in the proxies too: in force.
+        Phase::Verifying { step, .. } if seen == wanted && !stranger => {
+            if acknowledged {
+                verified(moves, step);
+            }
+        }
         Phase::Verifying { step, .. }
         | Phase::Baking { step, .. }
         | Phase::Judging { step, .. }
@@ -72,6 +80,41 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading) {
         | Phase::Succeeded
         | Phase::RolledBack
         | Phase::Aborted => {}
+    }
+}
+
+/// Whether every proxy that serves the route routes by the last write. Without any proxy that reports, which is how a
+/// plain App Mesh endpoint looks, the reading back is all there is.
+fn acknowledged(moves: &Moves<'_>, observation: &Observation) -> bool {
+    let Some(written) = &moves.state.written else { return true };
+    match &observation.live {
+        Some(Ok(reading)) => {
+            let serving = |proxy: &&ProxyCounts| proxy.serving;
+            reading.proxies.iter().filter(serving).all(|proxy| proxy.applied.is_some_and(|at| at >= written.version))
+        }
+        Some(Err(_)) | None => moves.state.evidence.seen.is_empty(),
+    }
+}
+
+/// Looks whether the traffic is split as wanted, at 200 draws of the present version and at each doubling. A split that
+/// luck does not explain means that the weights are not in force, whatever the mesh answers.
+fn check_split(moves: &mut Moves<'_>) {
+    let (Some(step), Some(written)) = (moves.state.step_index(), &moves.state.written) else { return };
+    if !moves.state.pending.is_empty() || moves.state.paused.is_some() || moves.state.wanted == Percent::ZERO {
+        return;
+    }
+    let seen = moves.state.evidence.seen.values().filter_map(|versions| versions.get(&written.version));
+    let (canary, draws) = seen.fold((0, 0), |(canary, draws), counts| {
+        (canary + counts.canary_requests, draws + counts.canary_requests + counts.stable_requests)
+    });
+    if draws < (moves.state.split_checked * 2).max(split::LEAST_DRAWS) {
+        return;
+    }
+    moves.state.split_checked = draws;
+    let share = moves.state.wanted.share();
+    if split::disagrees(canary, draws, share) {
+        let got = percent(canary as f64 / draws as f64);
+        moves.not_in_force(step, format!("{got} of {draws} requests went to the canary and not {}", percent(share)));
     }
 }
 

@@ -53,6 +53,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         written: None,
         evidence: Evidence::new(start.route.version, input.at),
         last_live_at: input.at,
+        split_checked: 0,
         ending: None,
         budget_grants: 0,
         overruled: false,

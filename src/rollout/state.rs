@@ -49,6 +49,9 @@ pub struct State {
     pub written: Option<Written>,
     /// Counts to judge by.
     pub evidence: Evidence,
+    /// Draws at the present weight when the split was last looked at.
+    #[serde(default)]
+    pub split_checked: u64,
     /// When the data plane was last heard.
     pub last_live_at: Timestamp,
     /// Who has approved the present step, each person once.

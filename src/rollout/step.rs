@@ -10,7 +10,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
 use crate::judge::verdict::Verdict;
-use crate::policy::plan::{OnFailure, OnInconclusive, OnVerifyTimeout, Plan};
+use crate::policy::plan::{OnFailure, OnInconclusive, Plan};
 
 /// Moves a rollout on by one input.
 #[must_use]
@@ -331,10 +331,7 @@ fn is_silent(moves: &Moves<'_>) -> bool {
 
 fn on_unverified(moves: &mut Moves<'_>, step: usize) {
     let reason = format!("step {} was not seen in force within {}", step + 1, moves.plan.verify.timeout);
-    match moves.plan.verify.on_timeout {
-        OnVerifyTimeout::Rollback => moves.roll_back(EndingKind::RolledBack, reason),
-        OnVerifyTimeout::Pause => moves.pause(step, PauseCause::VerifyTimeout, reason),
-    }
+    moves.not_in_force(step, reason);
 }
 
 fn on_baked(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {

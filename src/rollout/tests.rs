@@ -9,3 +9,4 @@ mod kit;
 mod no_data;
 mod properties;
 mod starts;
+mod verified;

@@ -1,4 +1,4 @@
-//! What people and programs are shown of a rollout. Derived from plan and state; names are those of interface.md.
+//! What people and programs are shown of a rollout. Derived from plan and state; names are those that clients hold on to.
 
 use super::event::Actor;
 use super::gate::{Judgement, judge, weight_step};

@@ -181,15 +181,18 @@ impl Driver {
         };
         let next_deadline = next_deadline(&self.stored.plan, &state);
         let commit = Commit { state, input, effects, settles, next_deadline };
-        if let Err(error) = self.shared.parts.journal.commit(&commit).await {
-            tracing::error!(rollout = %self.stored.state.id, %error, "input not written, nothing done");
-            return Taken::NotWritten(error);
-        }
-        self.moved_to(commit.state, commit.effects);
+        let position = match self.shared.parts.journal.commit(&commit).await {
+            Ok(position) => position,
+            Err(error) => {
+                tracing::error!(rollout = %self.stored.state.id, %error, "input not written, nothing done");
+                return Taken::NotWritten(error);
+            }
+        };
+        self.moved_to(position, commit.state, commit.effects);
         Taken::Moved
     }
 
-    fn moved_to(&mut self, state: State, effects: Vec<(EffectId, Effect)>) {
+    fn moved_to(&mut self, position: u64, state: State, effects: Vec<(EffectId, Effect)>) {
         let before = std::mem::replace(&mut self.stored.state, state);
         let view = self.view();
         if std::mem::discriminant(&before.phase) != std::mem::discriminant(&self.stored.state.phase)
@@ -200,7 +203,7 @@ impl Driver {
                 canary = self.stored.state.wanted.get(), reason = view.reason.as_deref(), verdict = %view.verdict, "rollout moved"
             );
         }
-        self.shared.publish(view);
+        self.shared.publish(position, view);
         self.launch(effects);
     }
 

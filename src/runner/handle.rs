@@ -1,9 +1,10 @@
 //! What the API and triggers hold: starts rollouts, passes commands on, shows where things stand.
 
 use super::driver::{CommandFailure, Driver, INBOX, Message};
+use super::history::Change;
 use super::reading::Reader;
 use crate::base::fault::Fault;
-use crate::base::ids::{RolloutId, Seq};
+use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::clock::{Clock, new_rollout_id};
 use crate::policy::plan::Plan;
 use crate::ports::{Commit, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic};
@@ -56,7 +57,7 @@ pub(super) struct Shared {
     /// The tasks of the drivers, to wait for at the end.
     tasks: Mutex<JoinSet<()>>,
     pub(super) stopping: watch::Sender<bool>,
-    changes: broadcast::Sender<Arc<RolloutView>>,
+    changes: broadcast::Sender<Change>,
 }
 
 impl Shared {
@@ -64,9 +65,9 @@ impl Shared {
         Reader { traffic: Arc::clone(&self.parts.traffic), live: Arc::clone(&self.parts.live) }
     }
 
-    pub(super) fn publish(&self, view: RolloutView) {
+    pub(super) fn publish(&self, position: u64, view: RolloutView) {
         // Nobody listening is fine: the store has it.
-        let _ = self.changes.send(Arc::new(view));
+        let _ = self.changes.send(Change { position, view: Arc::new(view) });
     }
 
     pub(super) fn forget(&self, id: &RolloutId) {
@@ -236,12 +237,24 @@ impl Runner {
         Ok(self.start_by(stored.plan, &request, actor).await?)
     }
 
+    /// Asked before the route is read: a live rollout's weights would look like a route that nobody decided about, and
+    /// the advice for that would undo the rollout. `Journal::begin` asks again, in its transaction.
+    async fn no_other_live(&self, route: &RouteRef) -> Result<(), JournalError> {
+        let live = self.shared.parts.journal.live().await?;
+        let Some(Stored { state, .. }) = live.into_iter().find(|stored| stored.plan.route == *route) else {
+            return Ok(());
+        };
+        let (since, by) = (state.started_at.rfc3339(), state.started_by.to_string());
+        Err(JournalError::AlreadyLive { id: state.id, route: route.clone(), since, by })
+    }
+
     async fn start_by(&self, plan: Plan, request: &StartRequest, actor: Actor) -> Result<RolloutView, StartError> {
         let parts = &self.shared.parts;
         if *self.shared.stopping.borrow() {
             let fault = Fault::transient("runner", "this daemon is stopping and starts nothing any more");
             return Err(StartError::Journal(JournalError::Fault(fault)));
         }
+        self.no_other_live(&plan.route).await.map_err(StartError::Journal)?;
         let read = tokio::time::timeout(START_READ_TIMEOUT, parts.traffic.read(&plan.route)).await;
         let (route, remembered) = read
             .unwrap_or_else(|_| Err(Fault::transient("app mesh", "no answer in time")))
@@ -260,11 +273,11 @@ impl Runner {
         let (state, effects) = begin(&plan, new_rollout_id(), &input).map_err(StartError::Refused)?;
         let next_deadline = next_deadline(&plan, &state);
         let commit = Commit { state, input, effects, settles: None, next_deadline };
-        parts.journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
+        let position = parts.journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
         let stored = Stored { plan, state: commit.state };
         let view = RolloutView::of(&stored.plan, &stored.state);
         tracing::info!(rollout = %view.id, policy = %view.policy, canary = %view.canary, by = %view.started_by, "rollout started");
-        self.shared.publish(view.clone());
+        self.shared.publish(position, view.clone());
         self.drive(stored, commit.effects);
         Ok(view)
     }
@@ -327,9 +340,13 @@ impl Runner {
         self.shared.parts.policies.all().await
     }
 
+    pub(super) fn parts(&self) -> &RunnerParts {
+        &self.shared.parts
+    }
+
     /// Every change from now on.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Arc<RolloutView>> {
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
     }
 }

@@ -62,9 +62,17 @@ async fn read_together(journal: &dyn Journal, id: &RolloutId) -> Result<Option<(
 }
 
 fn replay(stored: &Stored, inputs: &[JournalRow]) -> Result<State, String> {
-    let (first, rest) = inputs.split_first().ok_or("its journal is empty")?;
+    let mut last = None;
+    fold(stored, inputs, |state| last = Some(state.clone()))?;
+    last.ok_or_else(|| "its journal is empty".to_owned())
+}
+
+/// Folds a rollout's inputs through the engine again, and shows each state on the way.
+pub(super) fn fold(stored: &Stored, inputs: &[JournalRow], mut show: impl FnMut(&State)) -> Result<(), String> {
+    let Some((first, rest)) = inputs.split_first() else { return Ok(()) };
     let begun = begin(&stored.plan, stored.state.id.clone(), &first.input);
     let (mut state, _) = begun.map_err(|refusal| format!("its first input is refused: {refusal}"))?;
+    show(&state);
     for row in rest {
         let seq = row.input.seq;
         if seq != state.seq.next() {
@@ -77,8 +85,9 @@ fn replay(stored: &Stored, inputs: &[JournalRow]) -> Result<State, String> {
                 return Err(format!("input {} is refused ({refusal}), yet it is journaled", seq.0));
             }
         }
+        show(&state);
     }
-    Ok(state)
+    Ok(())
 }
 
 fn difference(replayed: &State, stored: &State) -> String {

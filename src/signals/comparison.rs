@@ -3,24 +3,57 @@
 use crate::base::fault::Fault;
 use crate::base::ids::RouteRef;
 use crate::base::tally::{Report, Series};
+use crate::clock::Monotonic;
 use crate::judge::Counts;
 use crate::ports::{LiveCounts, Telemetry};
 use crate::rollout::event::{LiveReading, ProxyCounts, VersionCounts};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A proxy that placed a request on a route within this time serves it (interface: "in the last 30 s").
+const SERVING_FOR: Duration = Duration::from_secs(30);
+/// Pairs of proxy and route remembered; beyond it the oldest knowledge is dropped, which only makes a proxy count as
+/// serving once more.
+const REMEMBERED: usize = 65_536;
 
 /// Live counts of every proxy that reports to us.
 #[derive(Clone)]
 pub struct Comparison {
     telemetry: Arc<dyn Telemetry>,
+    served: Arc<Mutex<BTreeMap<(String, RouteRef), Served>>>,
+}
+
+/// What a proxy had placed on a route, and when that last rose.
+#[derive(Debug, Clone, Copy)]
+struct Served {
+    requests: u64,
+    at: Monotonic,
 }
 
 impl Comparison {
     /// Over a source of reports.
     #[must_use]
     pub fn new(telemetry: Arc<dyn Telemetry>) -> Self {
-        Self { telemetry }
+        Self { telemetry, served: Arc::default() }
+    }
+
+    /// Whether a proxy placed requests on a route lately. One seen for the first time counts if it ever did.
+    fn serves(&self, report: &Report, route: &RouteRef) -> bool {
+        let series = report.series.iter().filter(|series| series.key.route == *route);
+        let requests = series.map(|series| series.outcomes.requests).sum();
+        let now = Monotonic::now();
+        // The map is valid after any panic: every change to it is one insert or clear.
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if served.len() >= REMEMBERED {
+            served.clear();
+        }
+        let entry = served.entry((report.proxy.clone(), route.clone())).or_insert(Served { requests: 0, at: now });
+        if requests != entry.requests {
+            *entry = Served { requests, at: now };
+        }
+        requests > 0 && now.since(entry.at) < SERVING_FOR
     }
 }
 
@@ -30,6 +63,8 @@ impl LiveCounts for Comparison {
         let reports = self.telemetry.reports().await?;
         let proxies = reports.iter().map(|report| ProxyCounts {
             proxy: report.proxy.clone(),
+            applied: report.applied.iter().find(|(applied, _)| applied == route).map(|(_, version)| *version),
+            serving: self.serves(report, route),
             versions: by_version(report, route, canary, stable),
         });
         Ok(LiveReading { proxies: proxies.collect() })
@@ -90,6 +125,7 @@ mod tests {
     fn endpoints_add_up_and_other_routes_and_targets_stay_out() {
         let report = Report {
             proxy: "p".into(),
+            applied: Vec::new(),
             series: vec![
                 series("checkout", 7, "v1", 0.9, 90, 1),
                 series("checkout", 7, "v2", 0.1, 4, 1),
@@ -105,7 +141,8 @@ mod tests {
 
     #[test]
     fn the_share_is_the_canarys_even_when_only_stable_was_drawn() {
-        let report = Report { proxy: "p".into(), series: vec![series("checkout", 8, "v1", 0.99, 3, 0)] };
+        let report =
+            Report { proxy: "p".into(), series: vec![series("checkout", 8, "v1", 0.99, 3, 0)], applied: Vec::new() };
         assert_eq!(by_version(&report, &route("checkout"), "v2", "v1")[0].share_ppm, 10_000);
     }
 }

@@ -220,17 +220,19 @@ async fn insert_effects(tx: &mut Transaction<'_, Sqlite>, commit: &Commit) -> Re
     Ok(())
 }
 
-async fn insert_journal(tx: &mut Transaction<'_, Sqlite>, commit: &Commit) -> Result<(), Fault> {
-    sqlx::query("INSERT INTO journal (rollout_id, seq, at_ms, engine_version, input) VALUES (?, ?, ?, ?, ?)")
-        .bind(&commit.state.id.0)
-        .bind(count(commit.input.seq.0))
-        .bind(commit.input.at.0)
-        .bind(i64::from(ENGINE_VERSION))
-        .bind(record::to_text(&commit.input)?)
-        .execute(&mut **tx)
-        .await
-        .map_err(fault)?;
-    Ok(())
+/// Answers the row's position: rows are never deleted, so SQLite numbers them in the order of their commits.
+async fn insert_journal(tx: &mut Transaction<'_, Sqlite>, commit: &Commit) -> Result<u64, Fault> {
+    let inserted =
+        sqlx::query("INSERT INTO journal (rollout_id, seq, at_ms, engine_version, input) VALUES (?, ?, ?, ?, ?)")
+            .bind(&commit.state.id.0)
+            .bind(count(commit.input.seq.0))
+            .bind(commit.input.at.0)
+            .bind(i64::from(ENGINE_VERSION))
+            .bind(record::to_text(&commit.input)?)
+            .execute(&mut **tx)
+            .await
+            .map_err(fault)?;
+    Ok(u64::try_from(inserted.last_insert_rowid()).unwrap_or_default())
 }
 
 /// The effect that the input settles is done; whatever the state no longer waits for is superseded.
@@ -275,7 +277,7 @@ fn effect_id(rollout: &RolloutId, row: &SqliteRow) -> Result<EffectId, Fault> {
 
 #[async_trait]
 impl Journal for SqliteStore {
-    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<(), JournalError> {
+    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<u64, JournalError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
         let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM driver_lease WHERE id = 1")
             .fetch_one(&mut *tx)
@@ -315,13 +317,13 @@ impl Journal for SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
-        insert_journal(&mut tx, commit).await?;
+        let position = insert_journal(&mut tx, commit).await?;
         insert_effects(&mut tx, commit).await?;
         tx.commit().await.map_err(fault)?;
-        Ok(())
+        Ok(position)
     }
 
-    async fn commit(&self, commit: &Commit) -> Result<(), JournalError> {
+    async fn commit(&self, commit: &Commit) -> Result<u64, JournalError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
         let updated = sqlx::query(
             "UPDATE rollouts SET seq = ?, finished = ?, generation = ?, next_deadline_ms = ?, updated_at_ms = ?, \
@@ -342,11 +344,11 @@ impl Journal for SqliteStore {
         if updated.rows_affected() != 1 {
             return Err(JournalError::Fenced(commit.state.id.clone()));
         }
-        insert_journal(&mut tx, commit).await?;
+        let position = insert_journal(&mut tx, commit).await?;
         insert_effects(&mut tx, commit).await?;
         settle(&mut tx, commit).await?;
         tx.commit().await.map_err(fault)?;
-        Ok(())
+        Ok(position)
     }
 
     async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError> {
@@ -420,6 +422,32 @@ impl Journal for SqliteStore {
             .await
             .map_err(fault)?;
         Ok(highest.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
+    }
+
+    async fn position(&self) -> Result<u64, Fault> {
+        let last: Option<i64> =
+            sqlx::query_scalar("SELECT max(rowid) FROM journal").fetch_one(&self.readers).await.map_err(fault)?;
+        Ok(last.and_then(|position| u64::try_from(position).ok()).unwrap_or(0))
+    }
+
+    async fn since(&self, position: u64, limit: u32) -> Result<Vec<(u64, RolloutId, Seq)>, Fault> {
+        let rows = sqlx::query(
+            "SELECT rowid AS position, rollout_id, seq FROM journal WHERE rowid > ? ORDER BY rowid LIMIT ?",
+        )
+        .bind(count(position))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(fault)?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let position: i64 = row.try_get("position").map_err(fault)?;
+            let rollout: String = row.try_get("rollout_id").map_err(fault)?;
+            let seq: i64 = row.try_get("seq").map_err(fault)?;
+            let whole = |number: i64| u64::try_from(number).unwrap_or_default();
+            found.push((whole(position), RolloutId(rollout), Seq(whole(seq))));
+        }
+        Ok(found)
     }
 
     async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault> {

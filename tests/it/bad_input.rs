@@ -100,15 +100,18 @@ async fn a_route_that_cannot_take_a_rollout_refuses_it() {
 
     world.files.write("policies/checkout.yaml", QUICK);
     let id = daemon.start_rollout().await;
-    let live = refused(daemon, &start, 409).await;
-    let detail = live["detail"].as_str().unwrap();
     let started = daemon.view(&id).await["started_at"].as_str().unwrap().to_owned();
-    for part in [id.as_str(), "is live since", &started, "someone on this machine (os_user)"] {
-        assert!(detail.contains(part), "no `{part}` in {detail}");
+    // Before its weights are written, and after: then the route would be refused too, with advice that would undo it.
+    for weight in [None, Some(10)] {
+        let reached = async || daemon.weights().await.unwrap()["checkout-v2"];
+        until("its first step", async || (weight.is_none() || weight == Some(reached().await)).then_some(())).await;
+        let live = refused(daemon, &start, 409).await;
+        let detail = live["detail"].as_str().unwrap();
+        for part in [id.as_str(), "is live since", &started, "someone on this machine (os_user)"] {
+            assert!(detail.contains(part), "no `{part}` in {detail}");
+        }
+        assert!(live["hint"].as_str().unwrap().contains(&format!("tidegate rollout watch {id}")), "{live}");
     }
-    assert!(live["hint"].as_str().unwrap().contains(&format!("tidegate rollout watch {id}")), "{live}");
-    // The refused one changed nothing of the live one.
-    until("its first step", async || (daemon.weights().await.unwrap()["checkout-v2"] == 10).then_some(())).await;
 }
 
 #[tokio::test]

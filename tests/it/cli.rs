@@ -5,7 +5,7 @@ use crate::program::world::{Daemon, Files, World, verify};
 use crate::program::{self, command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["demo"],
     &["local"],
@@ -21,6 +21,11 @@ const COMMANDS: [&[&str]; 23] = [
     &["rollout", "approve"],
     &["rollout", "reject"],
     &["rollout", "retry"],
+    &["mesh"],
+    &["mesh", "validate"],
+    &["mesh", "diff"],
+    &["mesh", "apply"],
+    &["mesh", "export"],
     &["policy"],
     &["policy", "lint"],
     &["policy", "schema"],
@@ -132,7 +137,7 @@ async fn a_release_from_start_to_journal() {
     let last = waited.json().pop().unwrap();
     assert_eq!((&last["phase"], &last["revision"]), (&"succeeded".into(), &"r1".into()));
     assert_eq!((&last["started_by"]["name"], &last["weights"]["checkout-v2"]), (&"tester".into(), &100.into()));
-    assert!(waited.stderr.starts_with("started r-"), "{}", waited.stderr);
+    waited.says(&["started r-"]);
 
     world.stable.behave(Behaviour::FailsEvery(2));
     let bad = daemon.run(&["rollout", "start", "checkout", "--to", "checkout-v1", "--wait"]).await.expect(3);

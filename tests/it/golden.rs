@@ -81,7 +81,8 @@ fn events() -> Vec<(String, Event)> {
         all.push((format!("event-settled-failed-{kind}"), settled(Outcome::Failed(fault))));
     }
     let versions = vec![VersionCounts { version: 8, share_ppm: 100_000, counts: counts() }];
-    let live = LiveReading { proxies: vec![ProxyCounts { proxy: "p1".into(), versions }] };
+    let live =
+        LiveReading { proxies: vec![ProxyCounts { proxy: "p1".into(), applied: Some(8), serving: true, versions }] };
     let [fault, ..] = faults();
     for (name, route, live) in [
         ("both", Some(Ok(fresh_route(8))), Some(Ok(live.clone()))),

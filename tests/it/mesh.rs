@@ -1,6 +1,6 @@
 //! The mesh control plane over HTTP, driven by clients that are not ours: the AWS SDK for Rust and the AWS CLI.
 
-mod cli;
+pub(crate) mod cli;
 mod plain;
 mod sdk;
 

@@ -50,7 +50,7 @@ async fn a_stop_in_the_middle_decides_nothing() {
     assert!(!process.stderr.text().contains("effect failed"), "{}", process.stderr.text());
 
     let daemon = Daemon::start(&files.local(&BTreeMap::new())).await;
-    assert!(daemon.process.stderr.text().contains("1 live rollouts taken up again"));
+    assert!(daemon.process.stderr.text().contains("1 live rollout taken up again"));
     let load = daemon.load();
     let end = daemon.end(&id).await;
     assert_eq!(end["phase"], "succeeded", "{end}");
@@ -71,6 +71,19 @@ async fn a_second_signal_stops_at_once() {
     // In good order it would have waited ten seconds for the request.
     assert!(asked.elapsed().as_secs() < 5, "{:?}", asked.elapsed());
     assert!(process.stderr.text().contains("stopped at once"), "{}", process.stderr.text());
+}
+
+#[tokio::test]
+async fn a_listener_does_not_hold_up_the_end() {
+    let world = World::start().await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut events = http.get(format!("{}/v1/events", world.daemon.url("api"))).send().await.unwrap();
+    world.daemon.start_rollout().await;
+    assert!(String::from_utf8_lossy(&events.chunk().await.unwrap().unwrap()).contains("event: rollout"));
+    let World { files: _files, daemon: Daemon { process, .. }, stable: _stable, canary: _canary } = world;
+    let asked = Monotonic::now();
+    assert_eq!(process.terminate().await, Some(0));
+    assert!(asked.elapsed().as_secs() < 5, "{:?}", asked.elapsed());
 }
 
 #[tokio::test]

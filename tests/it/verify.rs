@@ -4,7 +4,7 @@ use crate::kit::{BEGINNING, SECOND, ann, beginning, directory, fresh_route, plan
 use async_trait::async_trait;
 use std::sync::Mutex;
 use tidegate::base::fault::Fault;
-use tidegate::base::ids::{RolloutId, RouteRef};
+use tidegate::base::ids::{RolloutId, RouteRef, Seq};
 use tidegate::base::time::Timestamp;
 use tidegate::policy::plan::Plan;
 use tidegate::ports::{Commit, Journal, JournalError, JournalRow, Stored};
@@ -23,11 +23,11 @@ struct Busy {
 
 #[async_trait]
 impl Journal for Busy {
-    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<(), JournalError> {
+    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<u64, JournalError> {
         self.store.begin(plan, commit).await
     }
 
-    async fn commit(&self, commit: &Commit) -> Result<(), JournalError> {
+    async fn commit(&self, commit: &Commit) -> Result<u64, JournalError> {
         self.store.commit(commit).await
     }
 
@@ -53,6 +53,14 @@ impl Journal for Busy {
 
     async fn last_generation(&self, route: &RouteRef) -> Result<u64, Fault> {
         self.store.last_generation(route).await
+    }
+
+    async fn position(&self) -> Result<u64, Fault> {
+        self.store.position().await
+    }
+
+    async fn since(&self, position: u64, limit: u32) -> Result<Vec<(u64, RolloutId, Seq)>, Fault> {
+        self.store.since(position, limit).await
     }
 
     async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault> {

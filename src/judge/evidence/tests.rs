@@ -1,6 +1,7 @@
 //! Reference vectors, properties, and Ville's bound by seeded simulation.
 
 use super::*;
+use crate::judge::tests::chance::{Chance, LOOKS, REPLICATIONS, about_equal, agrees, most_crossings};
 use crate::judge::{advance_threshold, rollback_threshold};
 use proptest::prelude::*;
 
@@ -14,11 +15,6 @@ enum Act {
     Epoch,
 }
 use Act::{Batch, Epoch};
-
-/// Agreement with the reference implementation, which prints twelve digits after the point.
-fn agrees(name: &str, got: f64, want: f64) {
-    assert!((got - want).abs() < 1e-9, "{name}: {got} is not {want}");
-}
 
 fn check_error_vector(name: &str, mut evidence: ErrorEvidence, acts: &[Act], want: &[f64]) {
     let mut want = want.iter();
@@ -172,43 +168,6 @@ fn nothing_proves_without_a_margin_a_coin_or_a_threshold() {
     assert!(hopeless.requests_to_proof(0.1, threshold).is_some());
 }
 
-/// SplitMix64: tiny, and the same on every machine.
-struct Chance(u64);
-
-impl Chance {
-    fn draw(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// Requests of one batch, each drawn to an arm and then to an outcome.
-    fn batch(&mut self, requests: u32, share: f64, p_canary: f64, p_stable: f64) -> Counts {
-        let mut counts = Counts::default();
-        for _ in 0..requests {
-            if self.draw() < share {
-                counts.canary_requests += 1;
-                counts.canary_errors += u64::from(self.draw() < p_canary);
-            } else {
-                counts.stable_requests += 1;
-                counts.stable_errors += u64::from(self.draw() < p_stable);
-            }
-        }
-        counts
-    }
-}
-
-const REPLICATIONS: u32 = 400;
-const LOOKS: u32 = 80;
-
-/// Most crossings in [`REPLICATIONS`] worlds that a true rate of `level` explains: three standard errors of slack.
-fn most_crossings(level: f64) -> u32 {
-    let worlds = f64::from(REPLICATIONS);
-    (level * worlds + 3.0 * (level * (1.0 - level) * worlds).sqrt()).ceil() as u32
-}
-
 /// Number of replications in which evidence that is looked at after each batch ever reaches the threshold of 5 %.
 fn false_rollbacks(tolerance: Tolerance, share_at: impl Fn(u32) -> f64, rates_at: impl Fn(u32) -> (f64, f64)) -> u32 {
     (0..REPLICATIONS)
@@ -282,11 +241,6 @@ fn any_counts(most: u64) -> impl Strategy<Value = Counts> {
 
 fn any_tolerance() -> impl Strategy<Value = Tolerance> {
     (1.0..3.0, prop_oneof![Just(0.0), 0.0..0.1]).prop_map(|(ratio, add)| Tolerance::new(ratio, add))
-}
-
-/// Equal up to what reordering sums of this size may cost.
-fn about_equal(a: f64, b: f64) -> bool {
-    (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()))
 }
 
 proptest! {

@@ -1,7 +1,10 @@
 //! Verdicts, their sentences, and the numbers in them.
 
 use super::*;
+use crate::base::histogram::Histogram;
+use crate::judge::absolute::AbsoluteGate;
 use crate::judge::evidence::{ErrorEvidence, SafetyEvidence};
+use crate::judge::latency::LatencyEvidence;
 use crate::judge::{Tolerance, advance_threshold, rollback_threshold};
 
 fn thresholds() -> Thresholds {
@@ -85,6 +88,98 @@ fn verdicts_keep_their_written_form() {
     }
 }
 
+/// Thresholds of a stable whose requests took just under 120 ms.
+fn around_120_ms(tolerance: f64) -> LatencyThresholds {
+    let mut baseline = Histogram::default();
+    (0..1000).for_each(|_| baseline.record(119_000));
+    LatencyThresholds::choose(&baseline, tolerance).expect("there are latencies")
+}
+
+#[test]
+fn slowness_is_told_by_the_quantile_that_shows_it() {
+    let counts = LatencyCounts {
+        canary_requests: 1930,
+        canary_slower: [965, 480, 190, 100, 41, 2],
+        stable_requests: 17_400,
+        stable_slower: [8700, 4350, 1740, 870, 12, 17],
+    };
+    let mut evidence = LatencyEvidence::new();
+    evidence.batch(0.1, &counts);
+    let (log_e, quantile) = (evidence.log_e(), evidence.strongest());
+    let finding = |tolerance| LatencyFinding { counts, thresholds: around_120_ms(tolerance), log_e, quantile };
+    for (tolerance, fails, sentence) in [
+        (0.0, true, "canary p99 slower: 41 of 1,930 above 123 ms, stable 12 of 17,400: 1 in 10^21 chance if no slower"),
+        (
+            0.1,
+            true,
+            "canary p99 slower: 41 of 1,930 above 147 ms, stable 12 of 17,400 above 123 ms: \
+             1 in 10^21 chance if at most 20 % slower",
+        ),
+        (0.0, false, "canary p99 not known to be slower: 41 of 1,930 above 123 ms, stable 12 of 17,400"),
+        (1e9, false, "canary p99 not known to be slower: 41 of 1,930 above 126 s, stable 12 of 17,400 above 123 ms"),
+    ] {
+        assert_eq!(finding(tolerance).explain(fails), sentence);
+    }
+    let none = LatencyFinding { counts: LatencyCounts::default(), quantile: 99, ..finding(0.0) };
+    assert_eq!(none.explain(false), "no successful request of the canary has been timed yet");
+}
+
+#[test]
+fn absolute_gates_say_whom_they_blame() {
+    let sentence = |limit: Limit, share: f64, [n_c, k_c, n_b, k_b]: [u64; 4], events: &str| {
+        let counts = Counts { canary_requests: n_c, canary_errors: k_c, stable_requests: n_b, stable_errors: k_b };
+        let mut gate = AbsoluteGate::new(limit);
+        gate.batch(share, &counts);
+        let outcome = gate.outcome(thresholds().rollback, share < 1.0);
+        AbsoluteFinding { counts, limit, events, outcome, canary_log_e: gate.canary_log_e() }.explain()
+    };
+    let max = Limit::AtMost(0.01);
+    for (limit, share, counts, events, wanted) in [
+        (max, 0.1, [0, 0, 90, 0], "failed", "no judged request has reached the canary yet, limit 1 %"),
+        (max, 0.1, [90, 1, 900, 0], "failed", "canary 1/90 failed (1.1 %), limit 1 %: not known to be beyond it"),
+        (
+            max,
+            0.1,
+            [1930, 45, 17_400, 12],
+            "failed",
+            "canary 45/1,930 failed (2.3 %), limit 1 %: 1 in 17,000 chance if within it",
+        ),
+        (
+            max,
+            0.1,
+            [1930, 60, 17_400, 480],
+            "failed",
+            "canary 60/1,930 failed (3.1 %), stable 480/17,400 (2.8 %), limit 1 %: \
+             both breach: held, not blamed on the release",
+        ),
+        (
+            max,
+            0.1,
+            [193, 2, 17_400, 480],
+            "slower than 852 ms",
+            "canary 2/193 slower than 852 ms (1.0 %), stable 480/17,400 (2.8 %), limit 1 %: \
+             stable breaches: held, not blamed on the release",
+        ),
+        (
+            max,
+            0.95,
+            [190, 19, 10, 1],
+            "failed",
+            "canary 19/190 failed (10 %), stable 1/10 (10 %), limit 1 %: \
+             held until it is known whether stable is any better",
+        ),
+        (
+            Limit::AtLeast(0.995),
+            1.0,
+            [200, 100, 0, 0],
+            "found",
+            "canary 100/200 found (50 %), limit at least 99.5 %: 1 in 10^163 chance if within it",
+        ),
+    ] {
+        assert_eq!(sentence(limit, share, counts, events), wanted);
+    }
+}
+
 #[test]
 fn chances_are_never_made_smaller() {
     for (log_e, text) in [
@@ -124,6 +219,23 @@ fn numbers_are_made_for_reading() {
     }
     for (share, text) in [(0.02, "2pp"), (0.005, "0.5pp"), (0.001, "0.1pp"), (0.1, "10pp"), (1.0, "100pp")] {
         assert_eq!(points(share), text);
+    }
+    for (share, text) in
+        [(0.01, "1 %"), (0.005, "0.5 %"), (0.999, "99.9 %"), (1.0, "100 %"), (0.1, "10 %"), (0.0, "0 %")]
+    {
+        assert_eq!(plain_percent(share), text);
+    }
+    for (us, text) in [
+        (0, "0 ms"),
+        (64, "0.064 ms"),
+        (1234, "1.23 ms"),
+        (10_000, "10 ms"),
+        (122_880, "123 ms"),
+        (999_999, "1000 ms"),
+        (1 << 27, "134 s"),
+        (10_000_000, "10 s"),
+    ] {
+        assert_eq!(duration(us), text);
     }
     for (number, rounded) in [(0, 0), (7, 7), (99, 99), (133, 140), (1201, 1300), (u64::MAX, u64::MAX)] {
         assert_eq!(round_up(number), rounded);

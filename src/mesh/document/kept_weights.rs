@@ -8,9 +8,25 @@ use crate::mesh::model::spec::{RouteSpec, WeightedTarget};
 use crate::mesh::model::{Kind, Resource};
 use crate::mesh::validate::{self, SpecPair, Unknown};
 use serde_json::Value;
+use std::fmt;
 
-/// The file's spec with the weights of the route as it is, and the line to tell; `None` when they agree anyway.
-pub(super) fn keep(old: &Resource, new: &SpecPair) -> Result<Option<(SpecPair, String)>, Violation> {
+/// Weights that stay, target by target as the file lists them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptWeights {
+    /// As they are and stay.
+    pub kept: Vec<u32>,
+    /// As the file has them.
+    pub said: Vec<u32>,
+}
+
+impl fmt::Display for KeptWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (the file says {})", slashes(&self.kept), slashes(&self.said))
+    }
+}
+
+/// The file's spec with the weights of the route as it is, and what to tell; `None` when they agree anyway.
+pub(super) fn keep(old: &Resource, new: &SpecPair) -> Result<Option<(SpecPair, KeptWeights)>, Violation> {
     let (Some(old_route), Some(new_route)) = (old.spec.route(), new.typed.route()) else { return Ok(None) };
     let (was, says) = (old_route.targets(), new_route.targets());
     let path = format!("spec.{}.action.weightedTargets", new_route.member());
@@ -43,9 +59,7 @@ pub(super) fn keep(old: &Resource, new: &SpecPair) -> Result<Option<(SpecPair, S
     }
     let pair = validate::spec(Kind::Route, &raw, Unknown::Drop)
         .map_err(|violations| violations.into_iter().next().unwrap_or(Violation { path, message: String::new() }))?;
-    let line =
-        format!("kept the weights of {}: {} (the file says {})", old.key.describe(), slashes(&kept), slashes(&said));
-    Ok(Some((pair, line)))
+    Ok(Some((pair, KeptWeights { kept, said })))
 }
 
 /// Whether a node appears once in a route, so that its name alone tells the target.

@@ -24,8 +24,9 @@ fn load(state: &mut MeshState, texts: &[&str], overwrite: bool) -> Result<Vec<St
         documents.extend(parse(&format!("f{at}"), text).map_err(told)?);
     }
     let plan = plan(state, &documents, overwrite, &context(), || "uid".into()).map_err(told)?;
+    let lines = plan.lines();
     state.commit(plan.changes);
-    Ok(plan.lines)
+    Ok(lines)
 }
 
 #[track_caller]
@@ -144,7 +145,9 @@ fn problems_say_where() {
         ("meshName: m\nvirtualNodeName: n n\nspec: {}\n", "f0:2:18: virtualNodeName: may hold only letters"),
         ("meshName: 7\n", "f0:1:11: meshName: must be a string"),
         ("virtualNodeName: n\nspec: {}\n", "f0:1:1: meshName: is required for a virtualNode"),
-        ("meshName: m\nspek: {}\n", "f0:2:1: spek: is not known in a document of a mesh"),
+        ("meshName: m\nspek: {}\n", "f0:2:1: spek: is not known in a document of a mesh; did you mean spec?"),
+        ("meshName: m\nsize: {}\n", "f0:2:1: size: is not known in a document of a mesh"),
+        ("meshname: m\n", "f0:1:11: meshname: is not known in an App Mesh resource; did you mean meshName?"),
         ("a: b\n", "f0:1:1: is not an App Mesh resource"),
         ("just text\n", "f0:1:1: a document must be an object"),
         ("a: [\n", "f0:2:1: not YAML: "),
@@ -170,6 +173,96 @@ fn all_documents_are_told_of_at_once() {
     assert_eq!(problems, ["f0:1:1: spec: is required", "f0:6:7: spec: must be an object, not a number"]);
 }
 
+/// Problems of texts as files `f0`, `f1`, …, loaded together.
+fn problems_of(present: &MeshState, texts: &[&str]) -> Vec<String> {
+    let named = texts.iter().enumerate();
+    let texts: Vec<Text> =
+        named.map(|(at, text)| Text { file: format!("f{at}"), text: Ok((*text).to_owned()) }).collect();
+    validate_all(present, &texts, &context()).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn files_are_validated_together() {
+    let nothing = MeshState::default();
+    assert_eq!(problems_of(&nothing, &[EXAMPLE]), Vec::<String>::new());
+    let route = route(100, 0).replace("routeName: checkout", "routeName: other");
+    assert_eq!(problems_of(&nothing, &[EXAMPLE, &route]), Vec::<String>::new());
+    assert_eq!(problems_of(&nothing, &[&route]).len(), 1);
+    let mut present = MeshState::default();
+    load(&mut present, &[EXAMPLE], false).expect("loads");
+    assert_eq!(problems_of(&present, &[&route]), Vec::<String>::new());
+    // One file that cannot be read, a document that is no resource beside one with a wrong spec, and one that is fine
+    // but for a mesh that might be in the others.
+    let mixed = "meshName: m\nvirtualNodeName: n\nspec: 7\n---\njust text\n";
+    assert_eq!(
+        problems_of(&nothing, &["a: [\n", mixed, &route]),
+        [
+            "f0:2:1: not YAML: while parsing a node, did not find expected node content",
+            "f1:3:7: spec: must be an object, not a number",
+            "f1:5:1: a document must be an object that describes one App Mesh resource"
+        ]
+    );
+}
+
+fn order_of(state: &MeshState, texts: &[&str]) -> Result<Vec<String>, NoOrder> {
+    let documents: Vec<Document> = texts.iter().flat_map(|text| parse("f", text).expect("reads")).collect();
+    let plan = plan(state, &documents, false, &context(), || "uid".into()).expect("fits");
+    let order = one_by_one(state, &plan.changes, &context())?;
+    let mut made = state.clone();
+    for change in &order {
+        made.commit([change.clone()]);
+        ops::check(&made, &context(), &change.0).expect("every step passes");
+    }
+    Ok(order.iter().map(|(key, _)| key.describe()).collect())
+}
+
+#[test]
+fn changes_come_in_an_order_that_an_endpoint_takes() {
+    let mut state = MeshState::default();
+    let order = order_of(&state, &[EXAMPLE]).expect("has one");
+    assert_eq!((order.len(), order[0].as_str(), order[4].as_str()), (6, "mesh shop", "route checkout-router/checkout"));
+
+    load(&mut state, &[EXAMPLE], false).expect("loads");
+    let node = |ports: &[u16]| {
+        let mappings: String =
+            ports.iter().map(|port| format!("    - portMapping: {{ port: {port}, protocol: http }}\n")).collect();
+        format!(
+            "meshName: shop\nvirtualNodeName: checkout-v1\nspec:\n  serviceDiscovery: {{ dns: {{ hostname: a }} }}\n  \
+             listeners:\n{mappings}"
+        )
+    };
+    // The route first: then the node may have two listeners.
+    let old_port = route(100, 0).replace("checkout-v1,", "checkout-v1, port: 9001,");
+    let order = order_of(&state, &[&node(&[9001, 9002]), &old_port]).expect("has one");
+    assert_eq!(order, ["route checkout-router/checkout", "virtualNode checkout-v1"]);
+    // Neither can be first.
+    let new_port = route(100, 0).replace("checkout-v1,", "checkout-v1, port: 9002,");
+    let stuck = order_of(&state, &[&node(&[9001, 9002]), &new_port]).expect_err("needs a step between");
+    assert_eq!(stuck.left.len(), 2);
+    assert!(stuck.left[0].1.message.contains("sends here without a port"), "{stuck:?}");
+}
+
+fn exported(state: &MeshState) -> String {
+    render(&state.iter().map(|resource| document(resource)).collect::<Vec<_>>())
+}
+
+#[test]
+fn what_is_written_is_read_back_to_the_same() {
+    let mut state = MeshState::default();
+    let gateway = "\n---\nmeshName: shop\nvirtualGatewayName: g\nspec:\n  listeners:\n    - portMapping: { port: 80, \
+                   protocol: http }\n---\nmeshName: shop\nvirtualGatewayName: g\ngatewayRouteName: x\nspec:\n  \
+                   httpRoute:\n    match: { prefix: / }\n    action: { target: { virtualService: { virtualServiceName: \
+                   checkout.local } } }\ntags:\n  - { key: 'a: b', value: '- \u{2028} \"' }\n---\nmeshName: other\n";
+    load(&mut state, &[EXAMPLE, gateway, &route(60, 40).replace("routeName: checkout", "routeName: 'no'")], true)
+        .expect("loads");
+    let text = exported(&state);
+    assert_eq!(text.matches("---\n").count(), 9, "{text}");
+    let mut again = MeshState::default();
+    load(&mut again, &[&text], true).expect("loads");
+    assert_eq!(again, state);
+    assert_eq!(exported(&MeshState::default()), "");
+}
+
 #[test]
 fn hostile_files_end_in_problems() {
     for text in [
@@ -189,5 +282,20 @@ proptest::proptest! {
     #[test]
     fn no_file_panics(text in "[ a-z:\\-\\[\\]{}&*!|>'\"\n\t#?,%@0-9]{0,80}") {
         drop(parse("f", &text));
+    }
+    #[test]
+    fn any_text_survives_being_written(name in "\\PC{1,60}", value in ".{0,60}") {
+        let mut state = MeshState::default();
+        let input = serde_json::json!([
+            { "meshName": "m", "tags": [{ "key": "k", "value": value }] },
+            { "meshName": "m", "virtualServiceName": name, "spec": {} },
+        ]);
+        let documents = [&input[0], &input[1]].map(Value::clone);
+        load(&mut state, &[&render(&documents)], false).expect("loads");
+        proptest::prop_assert_eq!(&state.get(&Key::mesh("m")).expect("is there").tags["k"], &value);
+        proptest::prop_assert!(state.get(&Key::child("m", Kind::VirtualService, &*name)).is_some());
+        let mut again = MeshState::default();
+        load(&mut again, &[&exported(&state)], true).expect("loads");
+        proptest::prop_assert_eq!(again, state);
     }
 }

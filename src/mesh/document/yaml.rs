@@ -5,8 +5,8 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 use serde_json::{Map, Number, Value};
 use std::collections::BTreeMap;
 
-/// Largest file, in characters. A mesh at every quota of App Mesh is below a tenth of it.
-const FILE_MAX: usize = 16 * 1024 * 1024;
+/// Largest file, in bytes. A mesh at every quota of App Mesh is below a tenth of it.
+pub const FILE_MAX: usize = 16 * 1024 * 1024;
 
 /// Widest indentation, in characters. Nesting in YAML needs a column per level, and the parser's recursion is as deep
 /// as the nesting: this bounds it. Brackets are bounded by the parser itself.

@@ -165,8 +165,9 @@ impl MeshControl {
         let mut writer = self.inner.writer.lock().await;
         let context = self.context(String::new());
         let plan = document::plan(&self.state(), docs, overwrite_weights, &context, clock::new_uuid)?;
+        let lines = plan.lines();
         self.take_over(&mut writer, plan.changes).await.map_err(|fault| vec![not_loaded(&fault.to_string())])?;
-        Ok(LoadReport { lines: plan.lines })
+        Ok(LoadReport { lines })
     }
 
     /// Stores changes, then takes them over, then publishes what they change.

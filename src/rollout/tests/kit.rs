@@ -110,6 +110,8 @@ pub(super) struct World {
     pub(super) counted: BTreeMap<u64, VersionCounts>,
     /// Whether the proxy answers.
     pub(super) silent: bool,
+    /// The version by which the proxy routes, when it is behind the mesh.
+    pub(super) applied: Option<u64>,
     /// The write under way.
     pub(super) under_way: Option<(EffectId, Effect)>,
     pub(super) inputs: Vec<Input>,
@@ -132,7 +134,7 @@ impl World {
         let ids = effects.iter().map(|(id, _)| id.clone()).collect();
         let under_way = effects.into_iter().next();
         let (counted, inputs) = (BTreeMap::new(), vec![input]);
-        Self { plan, state, now, mesh, counted, silent: false, under_way, inputs, ids, heard_at }
+        Self { plan, state, now, mesh, counted, silent: false, applied: None, under_way, inputs, ids, heard_at }
     }
 
     /// A world at the first step in a named phase, by the shortest way there.
@@ -274,7 +276,16 @@ impl World {
 
     pub(super) fn live(&self) -> LiveReading {
         let versions = self.counted.values().copied().collect();
-        let proxies = if self.silent { vec![] } else { vec![ProxyCounts { proxy: "p1".into(), versions }] };
+        let proxies = if self.silent {
+            vec![]
+        } else {
+            vec![ProxyCounts {
+                proxy: "p1".into(),
+                applied: self.applied.or(Some(self.mesh.version)),
+                serving: true,
+                versions,
+            }]
+        };
         LiveReading { proxies }
     }
 

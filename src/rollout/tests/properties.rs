@@ -94,7 +94,14 @@ fn nonsense(version: u64, weights: [u32; 3], share_ppm: u32, counts: [u64; 4], p
     let [canary_requests, canary_errors, stable_requests, stable_errors] = counts;
     let counts = Counts { canary_requests, canary_errors, stable_requests, stable_errors };
     let versions = vec![VersionCounts { version, share_ppm, counts }];
-    let proxies = (0..proxies).map(|n| ProxyCounts { proxy: format!("x{n}"), versions: versions.clone() }).collect();
+    let proxies = (0..proxies)
+        .map(|n| ProxyCounts {
+            proxy: format!("x{n}"),
+            applied: Some(u64::MAX),
+            serving: true,
+            versions: versions.clone(),
+        })
+        .collect();
     Observation {
         route: Some(Ok(RouteReading { version, targets: targets.collect() })),
         live: Some(Ok(LiveReading { proxies })),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate::base::fault::Fault;
-use tidegate::base::ids::{RolloutId, RouteRef};
+use tidegate::base::ids::{RolloutId, RouteRef, Seq};
 use tidegate::policy::plan::Plan;
 use tidegate::ports::{Commit, Journal, JournalError, JournalRow, Stored};
 use tidegate::rollout::effect::{Effect, EffectId};
@@ -18,6 +18,7 @@ struct Tables {
     effects: BTreeMap<EffectId, Effect>,
     done: BTreeSet<EffectId>,
     attempts: BTreeMap<EffectId, u32>,
+    order: Vec<(RolloutId, Seq)>,
 }
 
 #[derive(Default)]
@@ -47,7 +48,7 @@ impl MemoryJournal {
 }
 
 impl Tables {
-    fn write(&mut self, commit: &Commit) {
+    fn write(&mut self, commit: &Commit) -> u64 {
         let id = &commit.state.id;
         let row = JournalRow { engine_version: ENGINE_VERSION, input: commit.input.clone() };
         self.inputs.entry(id.clone()).or_default().push(row);
@@ -55,12 +56,14 @@ impl Tables {
         self.done.extend(commit.settles.clone());
         let superseded = self.effects.keys().filter(|e| e.rollout == *id && !commit.state.pending.contains_key(e));
         self.done.extend(superseded.cloned().collect::<Vec<_>>());
+        self.order.push((id.clone(), commit.input.seq));
+        self.order.len() as u64
     }
 }
 
 #[async_trait]
 impl Journal for MemoryJournal {
-    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<(), JournalError> {
+    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<u64, JournalError> {
         let mut tables = self.tables()?;
         self.fence(&commit.state.id)?;
         let live = tables.rollouts.values().find(|s| s.plan.route == plan.route && !s.state.is_finished());
@@ -70,11 +73,10 @@ impl Journal for MemoryJournal {
         }
         let stored = Stored { plan: plan.clone(), state: commit.state.clone() };
         tables.rollouts.insert(commit.state.id.clone(), stored);
-        tables.write(commit);
-        Ok(())
+        Ok(tables.write(commit))
     }
 
-    async fn commit(&self, commit: &Commit) -> Result<(), JournalError> {
+    async fn commit(&self, commit: &Commit) -> Result<u64, JournalError> {
         let mut tables = self.tables()?;
         let id = &commit.state.id;
         self.fence(id)?;
@@ -82,8 +84,7 @@ impl Journal for MemoryJournal {
             Some(stored) if stored.state.seq.next() == commit.state.seq => stored.state = commit.state.clone(),
             _ => return Err(JournalError::Fenced(id.clone())),
         }
-        tables.write(commit);
-        Ok(())
+        Ok(tables.write(commit))
     }
 
     async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError> {
@@ -121,6 +122,16 @@ impl Journal for MemoryJournal {
         let tables = self.tables()?;
         let used = tables.rollouts.values().filter(|stored| stored.plan.route == *route);
         Ok(used.map(|stored| stored.state.generation).max().unwrap_or(0))
+    }
+
+    async fn position(&self) -> Result<u64, Fault> {
+        Ok(self.tables()?.order.len() as u64)
+    }
+
+    async fn since(&self, position: u64, limit: u32) -> Result<Vec<(u64, RolloutId, Seq)>, Fault> {
+        let tables = self.tables()?;
+        let all = tables.order.iter().zip(1_u64..).map(|((id, seq), position)| (position, id.clone(), *seq));
+        Ok(all.filter(|(at, ..)| *at > position).take(limit as usize).collect())
     }
 
     async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault> {

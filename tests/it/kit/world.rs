@@ -223,7 +223,7 @@ impl LiveCounts for World {
         inside.serve(bad);
         let versions = inside.counted.values().copied().collect();
         let proxies = match reports {
-            true => vec![ProxyCounts { proxy: "p1".into(), versions }],
+            true => vec![ProxyCounts { proxy: "p1".into(), applied: Some(u64::MAX), serving: true, versions }],
             false => vec![],
         };
         Ok(LiveReading { proxies })

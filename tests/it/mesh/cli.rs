@@ -6,7 +6,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 /// The CLI of `.venv`, else the one on PATH; `None` when there is none, and a panic when `CI` says there must be one.
-async fn aws() -> Option<PathBuf> {
+pub(crate) async fn aws() -> Option<PathBuf> {
     let ours = Path::new(".venv/bin/aws");
     let path = if ours.exists() { ours.to_owned() } else { PathBuf::from("aws") };
     let works = Command::new(&path).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
@@ -24,11 +24,11 @@ async fn aws() -> Option<PathBuf> {
 }
 
 /// Runs `aws appmesh …`; what it printed as JSON, or the error text.
-async fn run(aws: &Path, running: &Running, arguments: &[&str]) -> Result<serde_json::Value, String> {
+pub(crate) async fn run(aws: &Path, url: &str, arguments: &[&str]) -> Result<serde_json::Value, String> {
     let output = Command::new(aws)
         .arg("appmesh")
         .args(arguments)
-        .args(["--endpoint-url", &running.url(), "--output", "json"])
+        .args(["--endpoint-url", url, "--output", "json"])
         .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
         .env("AWS_SECRET_ACCESS_KEY", "secret")
         .env("AWS_REGION", "us-east-1")
@@ -64,7 +64,7 @@ fn route(v1: u32, v2: u32) -> String {
 async fn the_cli_creates_and_shifts() {
     let Some(aws) = aws().await else { return };
     let running = Running::start().await;
-    let do_it = async |arguments: &[&str]| run(&aws, &running, arguments).await.unwrap();
+    let do_it = async |arguments: &[&str]| run(&aws, &running.url(), arguments).await.unwrap();
 
     let mesh = do_it(&["create-mesh", "--mesh-name", "shop"]).await;
     assert_eq!(mesh["mesh"]["spec"], serde_json::json!({}));
@@ -106,7 +106,7 @@ async fn the_cli_shows_our_errors() {
     let Some(aws) = aws().await else { return };
     let running = Running::start().await;
     running.load_example().await;
-    let refused = async |arguments: &[&str]| run(&aws, &running, arguments).await.unwrap_err();
+    let refused = async |arguments: &[&str]| run(&aws, &running.url(), arguments).await.unwrap_err();
 
     let text = refused(&["describe-mesh", "--mesh-name", "other"]).await;
     assert!(text.contains("(NotFoundException)"), "{text}");

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""A service to try releases with: answers `checkout VERSION`, and fails a share of its requests on purpose.
+
+Python's standard library only. GET /health answers 200 always, so a bad release looks healthy to a health check.
+"""
+
+import argparse
+import random
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="A service in one version, on 127.0.0.1.")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on")
+    parser.add_argument("--version", required=True, help="what it calls itself in its answers")
+    parser.add_argument("--fail-share", type=float, default=0.0, help="share of requests answered 500: 0.0 to 1.0")
+    return parser.parse_args()
+
+
+class Handler(BaseHTTPRequestHandler):
+    # Connections stay open between requests; small answers leave at once.
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        if self.path == "/health":
+            self.answer(200, "ok\n")
+        elif random.random() < self.server.fail_share:
+            self.answer(500, f"checkout {self.server.version} failed\n")
+        else:
+            self.answer(200, f"checkout {self.server.version}\n")
+
+    def answer(self, status, text):
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Says nothing: with load there would be a line for each request."""
+
+
+class Service(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+def main():
+    given = arguments()
+    try:
+        service = Service(("127.0.0.1", given.port), Handler)
+    except OSError as error:
+        sys.exit(f"cannot listen on 127.0.0.1:{given.port}: {error}")
+    service.version, service.fail_share = given.version, given.fail_share
+    print(f"checkout {given.version} listens on 127.0.0.1:{given.port}", flush=True)
+    try:
+        service.serve_forever()
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()

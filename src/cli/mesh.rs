@@ -1,0 +1,188 @@
+//! `tidegate mesh validate|diff|apply|export`: mesh files against themselves and against an endpoint.
+//!
+//! What loading does is planned by `mesh::document`, with the same rules as the API; here it is read, shown and sent.
+
+mod apply;
+mod files;
+mod show;
+
+use super::args::{MeshCommand, MeshEndpoint, MeshFiles};
+use super::{Ended, FAILED, Failure, Output, WRONG_USAGE};
+use crate::clock::{Clock, SystemClock, new_uuid};
+use crate::config::{APPMESH_ENDPOINT_VARIABLE, APPMESH_PORT, Environment, region};
+use crate::mesh::client::{Client, ClientError};
+use crate::mesh::document::{self, Plan, Problem, Text};
+use crate::mesh::model::{Key, MeshState, Quotas};
+use crate::mesh::ops::OpContext;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// Owner in messages when no endpoint says who it is: the account of local mode.
+const LOCAL_ACCOUNT: &str = "000000000000";
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let failure = Self { code: FAILED, message: error.message, hint: error.hint };
+        if error.is_usage { failure.usage() } else { failure }
+    }
+}
+
+pub(super) async fn run(command: MeshCommand, output: Output, environment: &dyn Environment) -> Ended {
+    match command {
+        MeshCommand::Validate { files, present } => validate(&files, &present, output, environment),
+        MeshCommand::Diff { files, weights, endpoint } => {
+            let ended = diff(&files, weights, &endpoint, output, environment).await;
+            // 1 says that something would change; what cannot be told must not look like that.
+            ended.map_err(Failure::usage)
+        }
+        MeshCommand::Apply(arguments) => apply::apply(arguments, output, environment).await,
+        MeshCommand::Export { mesh, endpoint } => export(mesh.as_deref(), &endpoint, output, environment).await,
+    }
+}
+
+fn client(endpoint: &MeshEndpoint, environment: &dyn Environment) -> Result<Client, Failure> {
+    let set = environment.get(APPMESH_ENDPOINT_VARIABLE).filter(|url| !url.is_empty());
+    let url = endpoint.endpoint_url.clone().or(set);
+    Ok(Client::new(&url.unwrap_or_else(|| format!("http://127.0.0.1:{APPMESH_PORT}")))?)
+}
+
+fn context(account: &str, environment: &dyn Environment) -> OpContext {
+    OpContext {
+        now: SystemClock.now(),
+        uid: String::new(),
+        account: account.to_owned(),
+        region: region(environment),
+        // The endpoint knows its own quotas.
+        quotas: Quotas::OFF,
+    }
+}
+
+/// All problems as one failure, each on a line with its place.
+fn invalid(problems: &[Problem]) -> Failure {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Failure::new(lines.join("\n")).usage()
+}
+
+fn validate(files: &MeshFiles, present: &[PathBuf], output: Output, environment: &dyn Environment) -> Ended {
+    let context = context(LOCAL_ACCOUNT, environment);
+    let mut state = MeshState::default();
+    if !present.is_empty() {
+        let documents = document::parse_all(&files::read(present)).map_err(|found| invalid(&found))?;
+        let plan = document::plan(&state, &documents, true, &context, String::new).map_err(|found| invalid(&found))?;
+        state.commit(plan.changes);
+    }
+    let texts = files::read(&files.files);
+    let problems = document::validate_all(&state, &texts, &context);
+    for Text { file, text } in &texts {
+        let found: Vec<&Problem> = problems.iter().filter(|problem| problem.file == *file).collect();
+        let parsed = text.as_ref().ok().and_then(|text| document::parse(file, text).ok());
+        let resources = parsed.map_or(0, |documents| documents.len());
+        if output.is_json() {
+            output.json(&json!({
+                "file": file,
+                "valid": found.is_empty(),
+                "resources": resources,
+                "problems": found.iter().map(|problem| problem_json(problem)).collect::<Vec<_>>(),
+            }));
+            continue;
+        }
+        for problem in &found {
+            output.remark(&format!("error: {problem}"));
+        }
+        match found.len() {
+            0 => output.line(&format!("{file}: valid, {}", count(resources, "resource"))),
+            wrong => output.line(&format!("{file}: not valid, {}", count(wrong, "problem"))),
+        }
+    }
+    if present.is_empty() && problems.iter().any(|problem| problem.message.contains("is not present")) {
+        output.remark("remark: what the files refer to and is there already can be given with --present FILE");
+    }
+    Ok(if problems.is_empty() { 0 } else { WRONG_USAGE })
+}
+
+fn problem_json(problem: &Problem) -> Value {
+    let mut object = json!({ "message": problem.message });
+    if let Some(at) = problem.position {
+        object["line"] = at.line.into();
+        object["column"] = at.column.into();
+    }
+    object
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What files would do to the meshes of an endpoint.
+struct Planned {
+    client: Client,
+    context: OpContext,
+    /// The meshes that the files name, as they are.
+    state: MeshState,
+    plan: Plan,
+}
+
+/// Reads the files, then the meshes that they name, and plans.
+async fn planned(
+    files: &MeshFiles,
+    weights: bool,
+    endpoint: &MeshEndpoint,
+    environment: &dyn Environment,
+) -> Result<Planned, Failure> {
+    let documents = document::parse_all(&files::read(&files.files)).map_err(|found| invalid(&found))?;
+    // Before anything is asked for by a name in them.
+    document::check(&documents).map_err(|found| invalid(&found))?;
+    let client = client(endpoint, environment)?;
+    let tagged: BTreeSet<&Key> = documents.iter().filter(|doc| doc.tags.is_some()).map(|doc| &doc.key).collect();
+    let meshes: BTreeSet<&str> = documents.iter().map(|doc| doc.key.mesh.as_str()).collect();
+    let mut resources = Vec::new();
+    for mesh in meshes {
+        resources.extend(client.read(mesh, |key| tagged.contains(key)).await?);
+    }
+    let account = resources.iter().find_map(|resource| resource.arn.split(':').nth(4)).unwrap_or(LOCAL_ACCOUNT);
+    let context = context(account, environment);
+    let state = MeshState::new(resources);
+    let plan = document::plan(&state, &documents, weights, &context, new_uuid).map_err(|found| invalid(&found))?;
+    Ok(Planned { client, context, state, plan })
+}
+
+async fn diff(
+    files: &MeshFiles,
+    weights: bool,
+    endpoint: &MeshEndpoint,
+    output: Output,
+    environment: &dyn Environment,
+) -> Ended {
+    let planned = planned(files, weights, endpoint, environment).await?;
+    show::plan(&planned, output);
+    if let Err(stuck) = planned.in_order() {
+        output.remark(&format!("remark: `apply` would refuse this: {}", stuck.message));
+    }
+    Ok(if planned.plan.changes.is_empty() { 0 } else { FAILED })
+}
+
+async fn export(mesh: Option<&str>, endpoint: &MeshEndpoint, output: Output, environment: &dyn Environment) -> Ended {
+    let client = client(endpoint, environment)?;
+    let all = client.meshes().await?;
+    let wanted: Vec<&String> = all.iter().filter(|name| mesh.is_none_or(|mesh| mesh == *name)).collect();
+    if let (Some(mesh), []) = (mesh, &wanted[..]) {
+        let there = if all.is_empty() { "no mesh at all".to_owned() } else { all.join(", ") };
+        return Err(Failure::new(format!("no mesh {mesh} at {}", client.url())).hint(format!("there is {there}")));
+    }
+    let mut resources = Vec::new();
+    for name in wanted {
+        resources.extend(client.read(name, |_| true).await?);
+    }
+    // By key: each mesh for itself, parents before children.
+    let state = MeshState::new(resources);
+    let documents: Vec<Value> = state.iter().map(|resource| document::document(resource)).collect();
+    if output.is_json() {
+        output.json(&documents);
+    } else if documents.is_empty() {
+        output.remark(&format!("no meshes at {}", client.url()));
+    } else {
+        output.raw(&document::render(&documents));
+    }
+    Ok(0)
+}

@@ -1,0 +1,421 @@
+//! A client of an App Mesh endpoint: reads whole meshes and makes single changes, for the command line.
+//!
+//! Requests are not signed, so the endpoint must be one that asks for no signature, such as that of `tidegate local`.
+//! Nothing is tried twice: whoever asks can ask again, and a change that was made already is then none.
+
+use crate::mesh::model::{Key, Kind, Resource, Spec};
+use crate::mesh::validate::{self, SpecPair, Unknown};
+use crate::mesh::wire::{FEATURES_HEADER, GENERATION_HEADER, ask};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// One call may take so long: an endpoint may take 10 s to store a change.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// A connection is made within this time, or nothing is there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer. A description is below twice the largest request, a page of a list far below it.
+const ANSWER_MAX: usize = 8 * 1024 * 1024;
+/// Most pages of one list: ten times what an endpoint without quotas may hold.
+const PAGES_MAX: usize = 1_000;
+/// Descriptions under way at once: enough to hide a network's delay, and no burden.
+const AT_ONCE: usize = 8;
+
+/// A call that did not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ClientError {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Whether it lies in what was given on the command line.
+    pub is_usage: bool,
+    /// Whether a change may have been made all the same.
+    pub is_unsure: bool,
+    /// Error code of App Mesh, when the endpoint answered with one.
+    pub code: Option<String>,
+}
+
+impl ClientError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, is_usage: false, is_unsure: false, code: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Whether the endpoint said that something changed since it was read.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.code.as_deref() == Some("ConflictException")
+    }
+
+    fn is_not_found(&self) -> bool {
+        self.code.as_deref() == Some("NotFoundException")
+    }
+}
+
+/// An App Mesh endpoint. A handle: clones share connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    base: String,
+    http: reqwest::Client,
+}
+
+/// What an endpoint answered.
+struct Answer {
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Client {
+    /// For the endpoint at `url`.
+    ///
+    /// # Errors
+    /// When that is no address of an endpoint that this version can talk to.
+    pub fn new(url: &str) -> Result<Self, ClientError> {
+        let usage = |error: ClientError| ClientError { is_usage: true, ..error };
+        let parsed = reqwest::Url::parse(url).ok().filter(reqwest::Url::has_host);
+        match parsed.as_ref().map(reqwest::Url::scheme) {
+            Some("http") => {}
+            Some("https") => {
+                let error = ClientError::new(format!("{url}: https and signed requests come in a later version"));
+                return Err(usage(
+                    error.hint("this version talks to endpoints like that of `tidegate local`, over http"),
+                ));
+            }
+            _ => {
+                let error = ClientError::new(format!("`{url}` is no address of an App Mesh endpoint"));
+                return Err(usage(error.hint("for example http://127.0.0.1:7071")));
+            }
+        }
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|error| ClientError::new(format!("no HTTP client: {error}")))?;
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), http })
+    }
+
+    /// The endpoint's address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// Names of all meshes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn meshes(&self) -> Result<Vec<String>, ClientError> {
+        self.list(&Key::mesh("")).await
+    }
+
+    /// A mesh and all that is in it, in no order; nothing when there is no such mesh. Tags only of what `with_tags`
+    /// asks for, since each costs a call.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn read(&self, mesh: &str, with_tags: impl Fn(&Key) -> bool) -> Result<Vec<Resource>, ClientError> {
+        let Some(root) = self.describe(Key::mesh(mesh), with_tags(&Key::mesh(mesh))).await? else {
+            return Ok(Vec::new());
+        };
+        let mut keys = Vec::new();
+        for kind in [Kind::VirtualNode, Kind::VirtualRouter, Kind::VirtualService, Kind::VirtualGateway] {
+            keys.extend(self.children(Key::child(mesh, kind, "")).await?);
+        }
+        let is_parent = |kind| [Kind::Route, Kind::GatewayRoute].into_iter().find(|child| child.parent() == Some(kind));
+        let parents: Vec<Key> =
+            keys.iter().filter_map(|key| Some(Key::grandchild(mesh, is_parent(key.kind)?, &key.name, ""))).collect();
+        let below = side_by_side(parents.into_iter().map(|key| {
+            let client = self.clone();
+            async move { client.children(key).await }
+        }));
+        keys.extend(below.await?.into_iter().flatten());
+        let described = side_by_side(keys.into_iter().map(|key| {
+            let (client, with_tags) = (self.clone(), with_tags(&key));
+            async move { client.describe(key, with_tags).await }
+        }));
+        // What was deleted since it was listed is not there.
+        let mut resources: Vec<Resource> = described.await?.into_iter().flatten().collect();
+        resources.push(root);
+        Ok(resources)
+    }
+
+    /// Creates a resource, with its tags.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create(&self, resource: &Resource) -> Result<(), ClientError> {
+        let path = ask::collection_path(&resource.key);
+        self.call(Method::PUT, &path, Some(&ask::create_body(resource)), None).await.map(drop)
+    }
+
+    /// Replaces a resource's spec. An update of a route is refused when a rollout wrote it since it was read, where the
+    /// endpoint can tell.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn update(&self, resource: &Resource) -> Result<(), ClientError> {
+        let path = ask::resource_path(&resource.key);
+        let body = json!({ "spec": resource.raw });
+        self.call(Method::PUT, &path, Some(&body), resource.generation).await.map(drop)
+    }
+
+    /// Adds tags to a resource, or gives them other values.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tag(&self, resource: &Resource, tags: &BTreeMap<String, String>) -> Result<(), ClientError> {
+        let body = json!({ "tags": ask::tag_list(tags) });
+        self.call(Method::PUT, &ask::tags_path("tag", &resource.arn), Some(&body), None).await.map(drop)
+    }
+
+    /// Siblings of the key; none when their parent is gone.
+    async fn children(&self, within: Key) -> Result<Vec<Key>, ClientError> {
+        match self.list(&within).await {
+            Ok(names) => Ok(names.into_iter().map(|name| Key { name, ..within.clone() }).collect()),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list(&self, within: &Key) -> Result<Vec<String>, ClientError> {
+        let path = ask::collection_path(within);
+        self.pages(&path, '?', |body| ask::names(within.kind, body)).await
+    }
+
+    /// All pages of a list. `mark` is what comes between the path and a query member.
+    async fn pages<T>(
+        &self,
+        path: &str,
+        mark: char,
+        read: impl Fn(&Value) -> Result<ask::Page<T>, String>,
+    ) -> Result<Vec<T>, ClientError> {
+        let mut all = Vec::new();
+        let mut page = path.to_owned();
+        for _ in 0..PAGES_MAX {
+            let answer = self.call(Method::GET, &page, None, None).await?;
+            let (items, next) = read(&answer.body).map_err(|missing| self.foreign(&missing))?;
+            all.extend(items);
+            let Some(next) = next else { return Ok(all) };
+            page = format!("{path}{mark}nextToken={}", ask::encoded(&next));
+        }
+        Err(ClientError::new(format!("{}{path}: the list has not ended after {PAGES_MAX} pages", self.base)))
+    }
+
+    async fn describe(&self, key: Key, with_tags: bool) -> Result<Option<Resource>, ClientError> {
+        let answer = match self.call(Method::GET, &ask::resource_path(&key), None, None).await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            answer => answer?,
+        };
+        let spec = &answer.body["spec"];
+        // An endpoint may hold what our rules refuse; what can be read will do.
+        let pair = validate::spec(key.kind, spec, Unknown::Drop).or_else(|violations| {
+            let read = Spec::read(key.kind, spec).map(|typed| SpecPair { raw: spec.clone(), typed });
+            let first = violations.first().map_or_else(String::new, ToString::to_string);
+            read.map_err(|_| self.foreign(&format!("{}: {first}", key.describe())))
+        })?;
+        let mut resource = ask::resource(&key, &answer.body, pair.raw, pair.typed);
+        if key.kind == Kind::Route {
+            resource.generation = generation(&answer.headers);
+        }
+        if with_tags {
+            let path = ask::tags_path("tags", &resource.arn);
+            match self.pages(&path, '&', ask::tags).await {
+                Ok(tags) => resource.tags = tags.into_iter().collect(),
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(resource))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        generation: Option<u64>,
+    ) -> Result<Answer, ClientError> {
+        let url = format!("{}{path}", self.base);
+        // `.` and `..` are legal names of virtual services, and steps of a path, even encoded.
+        if reqwest::Url::parse(&url).is_ok_and(|parsed| !parsed.as_str().ends_with(path)) {
+            return Err(ClientError::new(format!("{path}: a name of nothing but dots cannot be asked for over HTTP")));
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        if let Some(generation) = generation {
+            request = request.header(GENERATION_HEADER, generation);
+        }
+        let mut answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_MAX {
+                return Err(ClientError::new(format!("{}: an answer is larger than {ANSWER_MAX} bytes", self.base)));
+            }
+        }
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let read: Option<Value> = serde_json::from_slice(&bytes).ok();
+        match read {
+            Some(body) if status.is_success() => Ok(Answer { headers, body }),
+            read => Err(self.refused(status.as_u16(), &headers, &read.unwrap_or_default())),
+        }
+    }
+
+    fn refused(&self, status: u16, headers: &HeaderMap, body: &Value) -> ClientError {
+        let Some(code) = error_code(headers, body).filter(|code| code != "UnknownOperationException") else {
+            if matches!(status, 401 | 403) {
+                return signature_wanted(ClientError::new(format!("{}: refused with status {status}", self.base)));
+            }
+            return self.foreign(&format!("status {status}"));
+        };
+        let message = body["message"].as_str().or_else(|| body["Message"].as_str()).unwrap_or("no message");
+        let error = ClientError::new(format!("{code}: {}", message.chars().take(2000).collect::<String>()));
+        let error = ClientError { code: Some(code), ..error };
+        if matches!(status, 401 | 403) { signature_wanted(error) } else { error }
+    }
+
+    /// Something answers, but not in the way of App Mesh.
+    fn foreign(&self, what: &str) -> ClientError {
+        ClientError::new(format!("{} does not answer like App Mesh: {what}", self.base)).hint(
+            "--endpoint-url is the address of the App Mesh API (`tidegate local` has it on port 7071), not of the daemon's API",
+        )
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        let why = match error {
+            error if error.is_timeout() => "it does not answer in time",
+            error if error.is_connect() => "nothing answers there",
+            _ => "the connection broke",
+        };
+        // Without a connection nothing was sent.
+        ClientError {
+            is_unsure: !error.is_connect(),
+            ..ClientError::new(format!("no App Mesh at {}: {why}", self.base))
+        }
+        .hint(
+            "start one with `tidegate local`, or say where it is with --endpoint-url URL or AWS_ENDPOINT_URL_APP_MESH",
+        )
+    }
+}
+
+fn signature_wanted(error: ClientError) -> ClientError {
+    error.hint(
+        "requests of this version are not signed, and this endpoint seems to want that: signed endpoints come in a later version",
+    )
+}
+
+/// Code in the way of REST-JSON: `x-amzn-errortype`, which may go on after a colon, else a member of the body, which may
+/// begin with a namespace.
+fn error_code(headers: &HeaderMap, body: &Value) -> Option<String> {
+    let header = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
+    let code = header.or_else(|| ["code", "Code", "__type"].iter().find_map(|name| body[*name].as_str()))?;
+    let code = code.split(':').next().unwrap_or(code);
+    let code = code.rsplit('#').next().unwrap_or(code).trim();
+    (!code.is_empty()).then(|| code.chars().take(200).collect())
+}
+
+/// The generation that an update must carry not to overwrite a later write of a rollout; `None` when the endpoint knows
+/// no generations.
+fn generation(headers: &HeaderMap) -> Option<u64> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let knows = text(FEATURES_HEADER)?.split([',', ' ']).any(|word| word == "generation");
+    knows.then(|| text(GENERATION_HEADER).and_then(|number| number.parse().ok()).unwrap_or(0))
+}
+
+/// Does calls, a few at a time. The first that fails ends the others.
+async fn side_by_side<T, F>(calls: impl Iterator<Item = F>) -> Result<Vec<T>, ClientError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ClientError>> + Send + 'static,
+{
+    let mut calls = calls.fuse();
+    let mut running: JoinSet<Result<T, ClientError>> = JoinSet::new();
+    let mut done = Vec::new();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(call) = calls.next()
+        {
+            running.spawn(call);
+        }
+        match running.join_next().await {
+            None => return Ok(done),
+            Some(Ok(result)) => done.push(result?),
+            Some(Err(_)) => return Err(ClientError::new("an internal error while the endpoint was read")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_cannot_be_asked_are_said_to_be() {
+        for (url, message) in [
+            ("https://appmesh.eu-central-1.amazonaws.com", "signed requests come in a later version"),
+            ("127.0.0.1:7071", "is no address"),
+            ("localhost", "is no address"),
+            ("", "is no address"),
+        ] {
+            let error = Client::new(url).expect_err(url);
+            assert!(error.is_usage && error.message.contains(message), "{url}: {error}");
+        }
+        assert_eq!(Client::new("http://127.0.0.1:7071/").expect("is one").url(), "http://127.0.0.1:7071");
+    }
+
+    #[tokio::test]
+    async fn names_that_no_address_can_hold_are_said_to_be() {
+        let client = Client::new("http://127.0.0.1:7071").expect("is one");
+        for name in [".", ".."] {
+            let key = Key::child("shop", Kind::VirtualService, name);
+            let error = client.describe(key, false).await.expect_err("is not asked for");
+            assert!(error.message.contains("nothing but dots"), "{error}");
+        }
+    }
+
+    #[test]
+    fn error_codes_are_read_in_every_form() {
+        let header = |text: &str| {
+            HeaderMap::from_iter([("x-amzn-errortype".parse().expect("a name"), text.parse().expect("a value"))])
+        };
+        let none = HeaderMap::new();
+        for (headers, body, code) in [
+            (header("NotFoundException"), json!({}), Some("NotFoundException")),
+            (header("NotFoundException:http://internal/"), json!({}), Some("NotFoundException")),
+            (none.clone(), json!({ "__type": "com.amazon#AccessDenied" }), Some("AccessDenied")),
+            (none.clone(), json!({ "code": "X" }), Some("X")),
+            (none.clone(), json!({ "title": "not found" }), None),
+            (none, Value::Null, None),
+        ] {
+            assert_eq!(error_code(&headers, &body).as_deref(), code);
+        }
+    }
+
+    #[test]
+    fn a_generation_is_sent_only_where_it_is_known() {
+        let headers = |pairs: &[(&'static str, &str)]| -> HeaderMap {
+            pairs
+                .iter()
+                .map(|(name, value)| (reqwest::header::HeaderName::from_static(name), value.parse().expect("a value")))
+                .collect()
+        };
+        assert_eq!(generation(&headers(&[])), None);
+        assert_eq!(generation(&headers(&[("x-tidegate-generation", "7")])), None);
+        assert_eq!(generation(&headers(&[("x-tidegate-features", "generation")])), Some(0));
+        let both = [("x-tidegate-features", "lease, generation"), ("x-tidegate-generation", "7")];
+        assert_eq!(generation(&headers(&both)), Some(7));
+    }
+}
