@@ -88,7 +88,7 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
         () = stops.more_than(0) => return Ok(0),
     };
     announce(&bound.addresses, output);
-    welcome(&bound, &arguments.policies.display().to_string(), output);
+    welcome(&bound, &arguments.policies, output);
     tokio::select! {
         () = stops.more_than(0) => {}
         () = bound.quit_requested() => {}
@@ -109,7 +109,7 @@ fn server_flag(addresses: &Addresses) -> String {
     if addresses.api.port() == API_PORT { String::new() } else { format!(" --server http://{}", addresses.api) }
 }
 
-fn welcome(bound: &Bound, policies: &str, output: Output) {
+fn welcome(bound: &Bound, policies: &Path, output: Output) {
     for line in &bound.loaded.lines {
         output.remark(&format!("mesh: {line}"));
     }
@@ -122,8 +122,8 @@ fn welcome(bound: &Bound, policies: &str, output: Output) {
     if bound.resumed > 0 {
         output.remark(&format!("{} taken up again", counted(bound.resumed, "live rollout")));
     }
-    if !Path::new(policies).is_dir() {
-        output.remark(&format!("policies: there is no directory {policies}; --policies DIRECTORY names another"));
+    if !policies.is_dir() {
+        output.remark(&format!("policies: there is no directory {} yet; --policies names another", policies.display()));
     }
     if output.is_json() {
         return;
@@ -135,7 +135,8 @@ fn welcome(bound: &Bound, policies: &str, output: Output) {
          policies:  {policies}\n  \
          mesh:      aws appmesh list-meshes --endpoint-url http://{appmesh}\n             \
          (any AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION)\nCtrl-C stops it.",
-        server_flag(&bound.addresses)
+        server_flag(&bound.addresses),
+        policies = policies.display(),
     ));
 }
 

@@ -105,9 +105,10 @@ fn check_split(moves: &mut Moves<'_>) {
     }
     let seen = moves.state.evidence.seen.values().filter_map(|versions| versions.get(&written.version));
     let (canary, draws) = seen.fold((0, 0), |(canary, draws), counts| {
-        (canary + counts.canary_requests, draws + counts.canary_requests + counts.stable_requests)
+        let both = counts.canary_requests.saturating_add(counts.stable_requests);
+        (u64::saturating_add(canary, counts.canary_requests), u64::saturating_add(draws, both))
     });
-    if draws < (moves.state.split_checked * 2).max(split::LEAST_DRAWS) {
+    if draws < moves.state.split_checked.saturating_mul(2).max(split::LEAST_DRAWS) {
         return;
     }
     moves.state.split_checked = draws;

@@ -144,8 +144,8 @@ async fn files_that_are_wrong_are_named_and_load_nothing() {
     }
     // What the first try could have left behind would have weight on a node that does not exist.
     let daemon = Daemon::start(&[good, vec!["--as".to_owned(), "shop/checkout-v9".to_owned()]].concat()).await;
-    let remarks = daemon.process.stderr.text();
-    assert!(remarks.contains("--as shop/checkout-v9: there is no such virtual node yet"), "{remarks}");
+    let remark = "--as shop/checkout-v9: there is no such virtual node yet";
+    until(remark, async || daemon.process.stderr.text().contains(remark).then_some(())).await;
     assert_eq!(daemon.weights().await.unwrap()["checkout-v2"], 0);
 }
 
@@ -154,7 +154,8 @@ async fn a_missing_policy_directory_is_said_at_the_start_and_at_a_rollout() {
     let files = Files::new([1, 2], "");
     std::fs::remove_dir_all(files.path("policies")).unwrap();
     let daemon = Daemon::start(&files.local(&BTreeMap::new())).await;
-    assert!(daemon.process.stderr.text().contains("there is no directory"), "{}", daemon.process.stderr.text());
+    let remark = "there is no directory";
+    until(remark, async || daemon.process.stderr.text().contains(remark).then_some(())).await;
     let problem = refused(&daemon, &json!({"policy": "checkout"}), 404).await;
     assert!(problem["detail"].as_str().unwrap().contains("there is no directory"), "{problem}");
     assert_eq!(daemon.try_api("/v1/policies").await.unwrap(), (200, json!({"policies": []})));

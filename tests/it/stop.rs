@@ -50,7 +50,8 @@ async fn a_stop_in_the_middle_decides_nothing() {
     assert!(!process.stderr.text().contains("effect failed"), "{}", process.stderr.text());
 
     let daemon = Daemon::start(&files.local(&BTreeMap::new())).await;
-    assert!(daemon.process.stderr.text().contains("1 live rollout taken up again"));
+    let remark = "1 live rollout taken up again";
+    until(remark, async || daemon.process.stderr.text().contains(remark).then_some(())).await;
     let load = daemon.load();
     let end = daemon.end(&id).await;
     assert_eq!(end["phase"], "succeeded", "{end}");
