@@ -15,6 +15,7 @@ mod kit;
 mod mesh;
 mod mesh_cli;
 mod mesh_store;
+mod people;
 mod program;
 mod proxy;
 mod readme;

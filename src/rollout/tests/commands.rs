@@ -3,7 +3,7 @@
 use super::kit::{World, plan};
 use crate::base::fault::FaultKind;
 use crate::base::time::Millis;
-use crate::policy::plan::{OnFailure, OnVerifyTimeout, Plan};
+use crate::policy::plan::{ApprovalStep, OnFailure, OnVerifyTimeout, Plan, Step};
 use crate::rollout::state::Next;
 use crate::rollout::view::phase_name;
 
@@ -81,8 +81,22 @@ fn world(name: &str) -> World {
             world.read();
             world
         }
+        "awaiting_approval" => {
+            let mut asking = plan(&[10, 100]);
+            asking.steps.insert(1, Step::Approval(asked()));
+            let mut world = World::at(asking, "baking");
+            world.order("promote");
+            world
+        }
         phase => World::at(three(), phase),
     }
+}
+
+/// An approval that the kit's actor may give, asked for for ten minutes.
+fn asked() -> ApprovalStep {
+    let from = vec!["ann".to_owned()];
+    let timeout = Millis::from_seconds(600);
+    ApprovalStep { slack: None, from, need: 1, timeout, on_timeout: OnFailure::Rollback }
 }
 
 /// A budget that one error in a thousand does not spend and fifteen do, with gates too slow to see it first.
@@ -125,6 +139,48 @@ fn check(phase: &str, event: &str, expected: &str) {
     };
     assert_eq!(came, expected, "{phase} x {event}");
     world.check_replay();
+}
+
+#[test]
+fn people_are_heard_only_where_they_were_asked() {
+    for (phase, expected) in [
+        ("shifting", "awaits no approval now"),
+        ("verifying", "awaits no approval now"),
+        ("baking", "awaits no approval now"),
+        ("judging", "awaits no approval now"),
+        ("full", "awaits no approval now"),
+        ("paused", "awaits no approval now"),
+        ("drift", "awaits no approval now"),
+        ("no data", "awaits no approval now"),
+        ("budget", "awaits no approval now"),
+        ("gate failed", "awaits no approval now"),
+        ("rolling_back", "end is decided"),
+        ("holding", "end is decided"),
+        ("promoted", "end is decided"),
+        ("stuck", "end is decided"),
+        ("succeeded", "has ended"),
+        ("rolled_back", "has ended"),
+        ("aborted", "has ended"),
+    ] {
+        check(phase, "approve", expected);
+        check(phase, "reject", expected);
+    }
+    for (event, expected) in [
+        ("start", "started already"),
+        ("pause", "paused 10"),
+        ("resume", "not paused"),
+        ("promote", "it awaits approval"),
+        ("promote full", "it awaits approval"),
+        ("approve", "shifting 100 !"),
+        ("reject", "rolling_back 0 !"),
+        ("abort", "rolling_back 0 !"),
+        ("reading", "-"),
+        ("applied", "-"),
+        // Nobody was heard for so long: silence acts before the approval's own time is looked at.
+        ("late tick", "paused 0 !"),
+    ] {
+        check("awaiting_approval", event, expected);
+    }
 }
 
 #[test]
