@@ -4,7 +4,7 @@ use super::driver::{CommandFailure, Driver, INBOX, Message};
 use super::history::Change;
 use super::reading::Reader;
 use crate::base::fault::Fault;
-use crate::base::ids::{RolloutId, Seq};
+use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::clock::{Clock, new_rollout_id};
 use crate::policy::plan::Plan;
 use crate::ports::{Commit, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic};
@@ -237,12 +237,24 @@ impl Runner {
         Ok(self.start_by(stored.plan, &request, actor).await?)
     }
 
+    /// Asked before the route is read: a live rollout's weights would look like a route that nobody decided about, and
+    /// the advice for that would undo the rollout. `Journal::begin` asks again, in its transaction.
+    async fn no_other_live(&self, route: &RouteRef) -> Result<(), JournalError> {
+        let live = self.shared.parts.journal.live().await?;
+        let Some(Stored { state, .. }) = live.into_iter().find(|stored| stored.plan.route == *route) else {
+            return Ok(());
+        };
+        let (since, by) = (state.started_at.rfc3339(), state.started_by.to_string());
+        Err(JournalError::AlreadyLive { id: state.id, route: route.clone(), since, by })
+    }
+
     async fn start_by(&self, plan: Plan, request: &StartRequest, actor: Actor) -> Result<RolloutView, StartError> {
         let parts = &self.shared.parts;
         if *self.shared.stopping.borrow() {
             let fault = Fault::transient("runner", "this daemon is stopping and starts nothing any more");
             return Err(StartError::Journal(JournalError::Fault(fault)));
         }
+        self.no_other_live(&plan.route).await.map_err(StartError::Journal)?;
         let read = tokio::time::timeout(START_READ_TIMEOUT, parts.traffic.read(&plan.route)).await;
         let (route, remembered) = read
             .unwrap_or_else(|_| Err(Fault::transient("app mesh", "no answer in time")))

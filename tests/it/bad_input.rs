@@ -100,15 +100,18 @@ async fn a_route_that_cannot_take_a_rollout_refuses_it() {
 
     world.files.write("policies/checkout.yaml", QUICK);
     let id = daemon.start_rollout().await;
-    let live = refused(daemon, &start, 409).await;
-    let detail = live["detail"].as_str().unwrap();
     let started = daemon.view(&id).await["started_at"].as_str().unwrap().to_owned();
-    for part in [id.as_str(), "is live since", &started, "someone on this machine (os_user)"] {
-        assert!(detail.contains(part), "no `{part}` in {detail}");
+    // Before its weights are written, and after: then the route would be refused too, with advice that would undo it.
+    for weight in [None, Some(10)] {
+        let reached = async || daemon.weights().await.unwrap()["checkout-v2"];
+        until("its first step", async || (weight.is_none() || weight == Some(reached().await)).then_some(())).await;
+        let live = refused(daemon, &start, 409).await;
+        let detail = live["detail"].as_str().unwrap();
+        for part in [id.as_str(), "is live since", &started, "someone on this machine (os_user)"] {
+            assert!(detail.contains(part), "no `{part}` in {detail}");
+        }
+        assert!(live["hint"].as_str().unwrap().contains(&format!("tidegate rollout watch {id}")), "{live}");
     }
-    assert!(live["hint"].as_str().unwrap().contains(&format!("tidegate rollout watch {id}")), "{live}");
-    // The refused one changed nothing of the live one.
-    until("its first step", async || (daemon.weights().await.unwrap()["checkout-v2"] == 10).then_some(())).await;
 }
 
 #[tokio::test]
@@ -151,7 +154,8 @@ async fn a_missing_policy_directory_is_said_at_the_start_and_at_a_rollout() {
     let files = Files::new([1, 2], "");
     std::fs::remove_dir_all(files.path("policies")).unwrap();
     let daemon = Daemon::start(&files.local(&BTreeMap::new())).await;
-    assert!(daemon.process.stderr.text().contains("there is no directory"), "{}", daemon.process.stderr.text());
+    let remark = "there is no directory";
+    until(remark, async || daemon.process.stderr.text().contains(remark).then_some(())).await;
     let problem = refused(&daemon, &json!({"policy": "checkout"}), 404).await;
     assert!(problem["detail"].as_str().unwrap().contains("there is no directory"), "{problem}");
     assert_eq!(daemon.try_api("/v1/policies").await.unwrap(), (200, json!({"policies": []})));

@@ -5,7 +5,7 @@ use crate::program::world::{Daemon, Files, World, verify};
 use crate::program::{self, command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["demo"],
     &["local"],
@@ -21,6 +21,11 @@ const COMMANDS: [&[&str]; 23] = [
     &["rollout", "approve"],
     &["rollout", "reject"],
     &["rollout", "retry"],
+    &["mesh"],
+    &["mesh", "validate"],
+    &["mesh", "diff"],
+    &["mesh", "apply"],
+    &["mesh", "export"],
     &["policy"],
     &["policy", "lint"],
     &["policy", "schema"],

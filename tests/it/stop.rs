@@ -75,6 +75,19 @@ async fn a_second_signal_stops_at_once() {
 }
 
 #[tokio::test]
+async fn a_listener_does_not_hold_up_the_end() {
+    let world = World::start().await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut events = http.get(format!("{}/v1/events", world.daemon.url("api"))).send().await.unwrap();
+    world.daemon.start_rollout().await;
+    assert!(String::from_utf8_lossy(&events.chunk().await.unwrap().unwrap()).contains("event: rollout"));
+    let World { files: _files, daemon: Daemon { process, .. }, stable: _stable, canary: _canary } = world;
+    let asked = Monotonic::now();
+    assert_eq!(process.terminate().await, Some(0));
+    assert!(asked.elapsed().as_secs() < 5, "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
 async fn the_admin_page_can_end_it() {
     let world = World::start().await;
     let World { files: _files, mut daemon, stable: _stable, canary: _canary } = world;
