@@ -1,9 +1,8 @@
 //! Tidegate: progressive delivery over App Mesh.
 //!
 //! ```text
-//! trigger -> policy -> rollout + judge (pure) -> runner (journal, effects) -> traffic | workload | signals | notify
-//!                                                   ^------------- back as inputs ---------------------|
-//! mesh -> xds -> proxy/Envoy -> telemetry -> signals
+//! policy -> rollout + judge (pure) -> runner (journal, effects) -> traffic -> mesh -> proxy -> signals
+//!                                       ^------------- back as inputs ------------------------------'
 //! ```
 #![forbid(unsafe_code)]
 

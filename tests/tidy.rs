@@ -86,6 +86,20 @@ fn leftovers(source: &Source) -> Vec<String> {
     positions.map(|(at, token)| format!("{}:{}: `{token}`", source.path, line_of(&source.code, at))).collect()
 }
 
+/// Assignments to a field `phase` outside the engine.
+fn phase_assignments(source: &Source) -> Vec<String> {
+    if lies_in(&source.module(), "rollout") {
+        return Vec::new();
+    }
+    let code = &source.product;
+    let is_assigned = |at: &usize| {
+        let rest = code[at + ".phase".len()..].trim_start();
+        rest.starts_with('=') && !rest.starts_with("==") && !rest.starts_with("=>")
+    };
+    let positions = code.match_indices(".phase").map(|(at, _)| at).filter(is_assigned);
+    positions.map(|at| format!("{}:{}: assigns a phase", source.path, line_of(code, at))).collect()
+}
+
 fn mod_rs(source: &Source) -> Vec<String> {
     let is_one = source.path.ends_with("/mod.rs");
     if is_one { vec![format!("{}:1: name it after its folder and put it beside", source.path)] } else { Vec::new() }
@@ -126,6 +140,11 @@ fn modules_import_only_what_lies_below_them() {
 #[test]
 fn pure_modules_are_pure() {
     expect_none(&findings_in(&["src"], impurities), "a pure module is a function of values: hand these in");
+}
+
+#[test]
+fn only_the_engine_assigns_a_phase() {
+    expect_none(&findings_in(&["src"], phase_assignments), "phases follow from inputs, in `rollout`");
 }
 
 #[test]
@@ -259,6 +278,17 @@ fn an_impurity_is_found() {
         ["src/proxy/split.rs:1: `HashMap`"]
     );
     assert!(found(impurities, "src/proxy/serve.rs", "use std::collections::HashMap;").is_empty());
+}
+
+#[test]
+fn an_assigned_phase_is_found() {
+    for text in ["fn f() { state.phase = Phase::Judging; }", "fn f() {\n    self.state.phase\n        = x;\n}"] {
+        assert_eq!(found(phase_assignments, "src/runner/driver.rs", text).len(), 1, "{text}");
+        assert!(found(phase_assignments, "src/rollout/moves.rs", text).is_empty());
+    }
+    for text in ["fn f() { if state.phase == x {} }", "fn f() { g(view.phase); view.phased = 1; }"] {
+        assert!(found(phase_assignments, "src/runner/driver.rs", text).is_empty(), "{text}");
+    }
 }
 
 #[test]

@@ -10,8 +10,7 @@ use tokio::net::TcpListener;
 #[tokio::test]
 async fn a_taken_port_is_named_with_the_flag_that_moves_it() {
     let files = Files::new([1, 2], "");
-    let mut taken = Vec::new();
-    let ports: BTreeMap<&str, u16> = NAMES.map(|name| (name, steady_port(&mut taken))).into();
+    let ports: BTreeMap<&str, u16> = NAMES.map(|name| (name, steady_port())).into();
     for name in NAMES {
         let address = format!("127.0.0.1:{}", ports[name]);
         let holder = TcpListener::bind(&address).await.unwrap();

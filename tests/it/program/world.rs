@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 use tidegate::demo::load::Load;
 
@@ -150,7 +151,12 @@ impl Api {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send(self.http.post(format!("{}{path}", self.url("api"))).json(body)).await.unwrap()
+        self.try_post(path, body).await.unwrap()
+    }
+
+    /// The same; `None` when the daemon did not answer.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Option<Answer> {
+        self.send(self.http.post(format!("{}{path}", self.url("api"))).json(body)).await
     }
 
     /// Starts a rollout of the policy `checkout`; its identifier.
@@ -246,15 +252,12 @@ pub(crate) async fn verify(data: &Path) -> Ran {
 }
 
 /// A free port below those that the system gives to outgoing connections, so that it stays free between two uses.
-pub(crate) fn steady_port(taken: &mut Vec<u16>) -> u16 {
+pub(crate) fn steady_port() -> u16 {
+    /// Ports looked at by this process: whatever runs beside in it looks at others.
+    static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
     // Spread over processes that run at the same time by a number that differs for each.
     let first = std::process::id() * 31;
-    let candidates = (0..20_000_u32).map(|offset| u16::try_from(10_000 + (first + offset * 7) % 20_000).unwrap());
-    for port in candidates {
-        if !taken.contains(&port) && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            taken.push(port);
-            return port;
-        }
-    }
-    panic!("no free port");
+    let candidates = (0..20_000_u32).map(|_| first + LOOKED_AT.fetch_add(1, Ordering::SeqCst) * 7);
+    let mut ports = candidates.map(|number| u16::try_from(10_000 + number % 20_000).unwrap());
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
