@@ -8,6 +8,7 @@ pub mod driver;
 mod executor;
 pub mod handle;
 pub mod history;
+mod keeper;
 mod reading;
 pub mod verify;
 

@@ -112,7 +112,6 @@ impl Driver {
         for task in self.running.take().map(|(_, task)| task).into_iter().chain(self.reading.take()) {
             task.abort();
         }
-        self.shared.forget(&self.stored.state.id);
     }
 
     async fn on_message(&mut self, message: Message) -> Result<(), ()> {

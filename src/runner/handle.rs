@@ -1,7 +1,8 @@
 //! What the API and triggers hold: starts rollouts, passes commands on, shows where things stand.
 
-use super::driver::{CommandFailure, Driver, INBOX, Message};
+use super::driver::{CommandFailure, Message};
 use super::history::Change;
+use super::keeper;
 use super::reading::Reader;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
@@ -68,6 +69,10 @@ impl Shared {
     pub(super) fn publish(&self, position: u64, view: RolloutView) {
         // Nobody listening is fine: the store has it.
         let _ = self.changes.send(Change { position, view: Arc::new(view) });
+    }
+
+    pub(super) fn enlist(&self, id: RolloutId, driver: mpsc::Sender<Message>) {
+        self.drivers().insert(id, driver);
     }
 
     pub(super) fn forget(&self, id: &RolloutId) {
@@ -179,13 +184,12 @@ impl Runner {
     }
 
     fn drive(&self, stored: Stored, effects: Vec<(EffectId, Effect)>) {
-        let (sender, inbox) = mpsc::channel(INBOX);
-        self.shared.drivers().insert(stored.state.id.clone(), sender.clone());
-        let driver = Driver::new(Arc::clone(&self.shared), stored, inbox, sender);
+        let id = stored.state.id.clone();
+        let driver = keeper::enlist(&self.shared, stored);
         let mut tasks = self.shared.tasks();
         // Those that have ended are let go of here, so that the set is no longer than the list of live rollouts.
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(driver.run(effects));
+        tasks.spawn(keeper::keep(Arc::clone(&self.shared), id, driver, effects));
     }
 
     /// Stops driving: every rollout stays where it stands on disk, to be taken up by the next process. An effect under

@@ -4,7 +4,7 @@ use crate::kit::memory::MemoryJournal;
 use crate::kit::world::{Answer, Ways, World};
 use crate::kit::{BEGINNING, ann, plan};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate::base::ids::RolloutId;
 use tidegate::base::time::Timestamp;
@@ -206,6 +206,37 @@ async fn a_process_that_was_taken_over_stops() {
     assert_eq!(setting.world.inside().calls.len(), calls, "still driving");
     let answer = setting.runner.command(&id, Command::Abort { reason: "because".into() }, ann()).await;
     assert!(matches!(&answer, Err(CommandError::NotWritten(text)) if text.contains("not driven")), "{answer:?}");
+}
+
+/// A clock with a defect that strikes once, in whoever asks next.
+struct StruckClock {
+    clock: Arc<PausedClock>,
+    strikes: AtomicBool,
+}
+
+impl Clock for StruckClock {
+    fn now(&self) -> Timestamp {
+        assert!(!self.strikes.swap(false, Ordering::SeqCst), "a defect");
+        self.clock.now()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_panics_is_followed_by_another() {
+    let clock = PausedClock::new(BEGINNING);
+    let struck = Arc::new(StruckClock { clock: clock.clone(), strikes: AtomicBool::new(false) });
+    let world = World::new(clock, plan(&[10, 50, 100]), Ways::default());
+    let journal = Arc::new(MemoryJournal::default());
+    let runner = runner(struck.clone(), journal.clone(), &world);
+    let setting = Setting { runner, journal, world };
+    let id = setting.start().await.id;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        struck.strikes.store(true, Ordering::SeqCst);
+    }
+    let (view, phases) = setting.end().await;
+    assert_eq!((view.phase.as_str(), view.id), ("succeeded", id), "{phases:?}");
+    assert!(!struck.strikes.load(Ordering::SeqCst), "never struck");
 }
 
 #[tokio::test(start_paused = true)]
