@@ -41,8 +41,8 @@ kills: ## kill -9 of a daemon under load, 50 times at random instants; some minu
 	TIDEGATE_KILLS=$(or $(KILLS),50) $(if $(SEED),TIDEGATE_SEED=$(SEED)) \
 	    cargo test --locked --test it kill:: -- --nocapture --test-threads=2
 
-many: ## 200 rollouts in one daemon, and what they cost
-	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),200) cargo test --locked --test it many:: -- --nocapture
+many: ## 60 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
+	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),60) cargo test --locked --test it many:: -- --nocapture
 
 peers: ## install what the tests talk to: Python packages into .venv
 	@.ci/peers python
