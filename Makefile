@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills docs audit peers
+.PHONY: help lint test kills many docs audit peers
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: peers ## all tests, with the peers they talk to
 kills: ## kill -9 of a daemon under load, 50 times at random instants; some minutes, KILLS=N and SEED=N to choose
 	TIDEGATE_KILLS=$(or $(KILLS),50) $(if $(SEED),TIDEGATE_SEED=$(SEED)) \
 	    cargo test --locked --test it kill:: -- --nocapture --test-threads=2
+
+many: ## 60 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
+	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),60) cargo test --locked --test it many:: -- --nocapture
 
 peers: ## install what the tests talk to: Python packages into .venv
 	@.ci/peers python
