@@ -45,6 +45,8 @@ pub struct LocalOptions {
     pub discovery: Option<PathBuf>,
     /// Mesh and virtual node whose view of the mesh the proxy has; all services without it.
     pub as_node: Option<(String, String)>,
+    /// Worker threads of the proxy; 0 for one to each core.
+    pub workers: usize,
     /// Region of the local mesh.
     pub region: String,
     /// Where to listen; port 0 picks a free one.
@@ -234,6 +236,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
     let mut settings = ProxySettings::new(format!("local-{}", new_uuid()), options.listen.egress);
     settings.admin = Some(options.listen.admin);
+    settings.workers = options.workers;
     let proxy = proxy::start(settings, mesh.subscribe(view), endpoints).await?;
 
     let reporter = proxy.reporter();
