@@ -150,7 +150,7 @@ def start_tidegate(stage, backends, core, binary=None, name="tidegate", weights=
     command += ["--policies", stage.directory / f"{name}-policies", "--data-dir", stage.directory / f"{name}-data"]
     for face, port in ports.items():
         command += [f"--{face}", f"127.0.0.1:{port}"]
-    process = stage.start(name, command, core, ports["api"])
+    process = stage.start(name, command, core, ports["egress"])
     return process, ports
 
 

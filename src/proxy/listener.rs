@@ -3,13 +3,14 @@
 //! Connections carry no timer of their own: one sweep a second over all of them does, so that 10,000 idle ones cost a
 //! short loop and no timers.
 
+use super::alarm::Alarm;
 use super::serve;
 use super::shared::Phase;
+use super::socket::HttpSocket;
 use super::worker::Worker;
 use crate::clock::Monotonic;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -87,10 +88,11 @@ pub(super) struct Connection {
     active: Cell<bool>,
     idle_seconds: Cell<u32>,
     waker: RefCell<Option<Waker>>,
+    alarm: Alarm,
 }
 
 impl Connection {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             order: Cell::new(Order::Serve),
             in_flight: Cell::new(0),
@@ -98,6 +100,7 @@ impl Connection {
             active: Cell::new(false),
             idle_seconds: Cell::new(0),
             waker: RefCell::new(None),
+            alarm: Alarm::default(),
         }
     }
 
@@ -136,6 +139,11 @@ impl InFlight {
         connection.in_flight.set(connection.in_flight.get() + 1);
         connection.used.set(true);
         Self(connection)
+    }
+
+    /// The timer for the request's deadlines.
+    pub(super) fn alarm(&self) -> &Alarm {
+        &self.0.alarm
     }
 }
 
@@ -230,7 +238,6 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream) {
         return;
     }
     super::counters::Totals::count(&totals.accepted);
-    let _ = stream.set_nodelay(true);
     tokio::task::spawn_local(serve_connection(Rc::clone(worker), stream));
 }
 
@@ -239,7 +246,7 @@ async fn serve_connection(worker: Rc<Worker>, stream: TcpStream) {
     let _open = Open { worker: Rc::clone(&worker), id };
     let (handler, handled) = (Rc::clone(&worker), Rc::clone(&connection));
     let service = service_fn(move |request| serve::handle(Rc::clone(&handler), Rc::clone(&handled), request));
-    let served = Builder::new().max_buf_size(MAX_BUFFER).serve_connection(TokioIo::new(stream), service);
+    let served = Builder::new().max_buf_size(MAX_BUFFER).serve_connection(HttpSocket::new(stream), service);
     let mut served = pin!(served);
     let mut finishing = false;
     poll_fn(|context| {
