@@ -7,3 +7,4 @@
 mod mesh;
 mod mesh_store;
 mod proxy;
+mod weights;
