@@ -13,6 +13,8 @@ mod alarm;
 mod body;
 /// The compiled snapshot.
 mod config;
+/// One client connection.
+mod connection;
 /// Discovery, health and publication.
 mod control;
 /// What workers count.
@@ -23,7 +25,7 @@ pub mod headers;
 mod health;
 /// When an endpoint is healthy (pure).
 pub mod health_state;
-/// Client connections.
+/// Accepting and ending client connections.
 mod listener;
 /// When a try is made again (pure).
 pub mod retry;

@@ -22,6 +22,11 @@ struct Set {
 }
 
 impl Alarm {
+    /// Forgets the timer; for a connection that waits for nothing.
+    pub(super) fn clear(&self) {
+        self.0.replace(None);
+    }
+
     /// Ready when `due` has passed; until then the task is woken at `due` at the latest.
     pub(super) fn poll_until(&self, cx: &mut Context<'_>, due: Monotonic) -> Poll<()> {
         let mut alarm = self.0.borrow_mut();

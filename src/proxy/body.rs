@@ -4,8 +4,8 @@
 //! response body is where a request's outcome becomes known: it counts at the end, at a failure, or at the deadline.
 
 use super::alarm::Alarm;
+use super::connection::InFlight;
 use super::counters::Outcome;
-use super::listener::InFlight;
 use super::upstream::Lease;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
@@ -58,14 +58,19 @@ pub(super) enum RequestBody {
     /// None.
     Empty,
     /// The client's, as it comes.
-    Streamed(Incoming, Rc<Upload>),
+    Streamed {
+        body: Incoming,
+        upload: Rc<Upload>,
+        /// An upstream may answer before it has read everything; the client's connection is not idle then.
+        _in_flight: InFlight,
+    },
 }
 
 impl RequestBody {
     /// The client's body, with the place to watch it.
-    pub(super) fn streamed(body: Incoming) -> (Self, Rc<Upload>) {
+    pub(super) fn streamed(body: Incoming, in_flight: InFlight) -> (Self, Rc<Upload>) {
         let upload = Upload::new();
-        (Self::Streamed(body, Rc::clone(&upload)), upload)
+        (Self::Streamed { body, upload: Rc::clone(&upload), _in_flight: in_flight }, upload)
     }
 }
 
@@ -74,7 +79,7 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Streamed(body, upload) = self.get_mut() else { return Poll::Ready(None) };
+        let Self::Streamed { body, upload, .. } = self.get_mut() else { return Poll::Ready(None) };
         let polled = Pin::new(&mut *body).poll_frame(cx);
         match &polled {
             Poll::Pending => upload.stage.set(Stage::WaitingForClient),
@@ -93,14 +98,14 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(body, _) => body.is_end_stream(),
+            Self::Streamed { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body, _) => body.size_hint(),
+            Self::Streamed { body, .. } => body.size_hint(),
         }
     }
 }

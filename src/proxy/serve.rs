@@ -4,9 +4,9 @@
 //! service, no such route, refused by this version) are answered by the proxy and not judged.
 
 use super::body::{Deadline, Late, Pending, Relay, RequestBody, ResponseBody, Upload};
+use super::connection::{Connection, InFlight};
 use super::counters::{Outcome, Totals};
 use super::headers::{asks_for_upgrade, strip_hop_by_hop};
-use super::listener::{Connection, InFlight};
 use super::retry::{self, Failure};
 use super::route::host_name;
 use super::split::pick;
@@ -48,28 +48,39 @@ struct Refusal {
 }
 
 /// Answers one request.
-pub(super) async fn handle(
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
+///
+/// Routing happens at once and what is to be waited for goes into a box: the future is moved about and its room is kept
+/// as long as the connection, so it has to be small.
+pub(super) fn handle(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, ClientGone> {
-    let (in_flight, started) = (InFlight::new(connection), Monotonic::now());
+) -> impl Future<Output = Result<Response<ResponseBody>, ClientGone>> + use<> {
+    let (in_flight, started) = (InFlight::new(Rc::clone(connection)), Monotonic::now());
     let (mut head, body) = request.into_parts();
-    let mut response = match place(&worker, &head) {
-        Ok(placement) => {
-            prepare(&mut head, &body);
-            Exchange::new(Rc::clone(&worker), placement, head, body, in_flight, started).answer().await?
+    let placed = place(worker, &head).map(|placement| {
+        prepare(&mut head, &body);
+        Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started))
+    });
+    let worker = Rc::clone(worker);
+    async move {
+        let mut response = match placed {
+            Ok(exchange) => exchange.answer().await?,
+            Err(refusal) => refusal.answer(&worker),
+        };
+        if worker.draining.get() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Err(refusal) => {
-            Totals::count(&worker.view.totals.unrouted);
-            let reason = HeaderValue::from_str(&refusal.reason);
-            own(refusal.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
-        }
-    };
-    if worker.draining.get() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Ok(response)
     }
-    Ok(response)
+}
+
+impl Refusal {
+    fn answer(&self, worker: &Worker) -> Response<ResponseBody> {
+        Totals::count(&worker.view.totals.unrouted);
+        let reason = HeaderValue::from_str(&self.reason);
+        own(self.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
+    }
 }
 
 /// The proxy's own answer.
@@ -247,7 +258,7 @@ impl Exchange {
     }
 
     /// Gets the answer and passes it on, or answers for an upstream that did not.
-    async fn answer(self) -> Result<Response<ResponseBody>, ClientGone> {
+    async fn answer(self: Box<Self>) -> Result<Response<ResponseBody>, ClientGone> {
         let guard = AbortGuard(&self.worker);
         let ended = self.run_in_time().await;
         std::mem::forget(guard);
@@ -272,19 +283,20 @@ impl Exchange {
         .await
     }
 
-    fn relay(self, answer: Answer) -> Response<ResponseBody> {
+    fn relay(self: Box<Self>, answer: Answer) -> Response<ResponseBody> {
+        let exchange = *self;
         let now = Monotonic::now();
-        let latency_us = u64::try_from(now.since(self.started).as_micros()).unwrap_or(u64::MAX);
+        let latency_us = u64::try_from(now.since(exchange.started).as_micros()).unwrap_or(u64::MAX);
         let (mut head, body) = answer.response.into_parts();
         strip_hop_by_hop(&mut head.headers);
         let pending = if head.status.is_server_error() {
             // Nothing that follows can make it better.
-            self.placement.count(&self.worker.view, Outcome::Status5xx);
+            exchange.placement.count(&exchange.worker.view, Outcome::Status5xx);
             None
         } else {
-            Some(Pending { worker: self.worker, placement: self.placement, latency_us })
+            Some(Pending { worker: exchange.worker, placement: exchange.placement, latency_us })
         };
-        let relay = Relay::new(body, pending, answer.lease, self.deadline.into_inner(), now, self.in_flight);
+        let relay = Relay::new(body, pending, answer.lease, exchange.deadline.into_inner(), now, exchange.in_flight);
         head.version = Version::HTTP_11;
         Response::from_parts(head, ResponseBody::Relayed(Box::new(relay)))
     }
@@ -428,13 +440,18 @@ impl Exchange {
 
     async fn send(&self, mut upstream: Upstream, pool: &Rc<Pool>) -> Result<Answer, Unsuccessful> {
         let (request, upload) = self.request();
-        match upstream.exchange(request).await {
+        let mut response = pin!(upstream.send(request));
+        let answered = poll_fn(|cx| {
+            upstream.drive(cx);
+            response.as_mut().poll(cx)
+        });
+        match answered.await {
             // Nobody asked for another protocol, so there is none to switch to.
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(Unsuccessful::Malformed),
             Ok(response) => Ok(Answer { response, lease: Lease { upstream, pool: Rc::clone(pool), upload } }),
             Err(mut error) => {
                 if let Some(unsent) = error.take_message() {
-                    if let RequestBody::Streamed(body, _) = unsent.into_body() {
+                    if let RequestBody::Streamed { body, .. } = unsent.into_body() {
                         self.body.set(Some(body));
                     }
                     return Err(Unsuccessful::Unsent);
@@ -453,7 +470,7 @@ impl Exchange {
     fn request(&self) -> (Request<RequestBody>, Option<Rc<Upload>>) {
         let (body, upload) = match self.body.take() {
             Some(body) => {
-                let (body, upload) = RequestBody::streamed(body);
+                let (body, upload) = RequestBody::streamed(body, self.in_flight.also());
                 if let Some(deadline) = &mut *self.deadline.borrow_mut() {
                     deadline.watch(Rc::clone(&upload));
                 }
@@ -476,5 +493,23 @@ struct AbortGuard<'a>(&'a Worker);
 impl Drop for AbortGuard<'_> {
     fn drop(&mut self) {
         Totals::count(&self.0.view.totals.aborted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// hyper keeps room for a request's future with every connection, and moves it into place for every request.
+    #[test]
+    fn a_requests_future_stays_small() {
+        fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn handled(with: (&Rc<Worker>, &Rc<Connection>, Request<Incoming>)) -> impl Future + use<> {
+            handle(with.0, with.1, with.2)
+        }
+        let size = size_of_future(handled);
+        assert!(size <= 1200, "{size} bytes");
     }
 }
