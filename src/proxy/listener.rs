@@ -118,9 +118,18 @@ async fn housekeeping(worker: Rc<Worker>) {
             _ = second.tick() => {
                 worker.connections.sweep();
                 worker.expire_idle();
+                nudge_allocator();
             }
         }
     }
+}
+
+/// Lets the allocator give back what parked connections freed: mimalloc looks for memory to return when something large
+/// is freed, and a worker whose clients are all idle frees nothing.
+fn nudge_allocator() {
+    const LARGE: usize = 4 << 20;
+    // Never written to, so it takes addresses and no memory.
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
 }
 
 /// Ends all connections: for `grace` they may close by themselves after an answer that says so, then idle ones are
