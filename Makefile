@@ -12,10 +12,10 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills many docs audit peers
+.PHONY: help lint test kills many docs audit peers bench-proxy bench-weights bench-idle
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lint: ## formatting, clippy, documentation, licences and banned crates; warnings are errors
 	cargo fmt --all --check
@@ -53,3 +53,16 @@ docs: ## API documentation into target/doc
 audit: ## known vulnerabilities in dependencies; fetches the advisory database from github.com
 	@.ci/peers deny $(CARGO_DENY_VERSION)
 	$(CARGO_DENY) --locked check advisories
+
+# Options for the bench scripts, for example: make bench-proxy BENCH="--rounds 3 --seconds 2"
+BENCH ?=
+BENCH_PYTHON := PYTHONDONTWRITEBYTECODE=1 python3
+
+bench-proxy: ## CPU time for a request beside HAProxy, nginx, Envoy and a raw relay (docs/PERFORMANCE.md)
+	@$(BENCH_PYTHON) bench/proxy.py $(BENCH)
+
+bench-weights: ## 1,000 weight changes under load: requests lost, and time until the last one by the old weights
+	@$(BENCH_PYTHON) bench/weights.py $(BENCH)
+
+bench-idle: ## memory that 10,000 idle client connections take, beside HAProxy
+	@$(BENCH_PYTHON) bench/idle.py $(BENCH)

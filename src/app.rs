@@ -48,6 +48,8 @@ pub struct LocalOptions {
     pub discovery: Option<PathBuf>,
     /// Mesh and virtual node whose view of the mesh the proxy has; all services without it.
     pub as_node: Option<(String, String)>,
+    /// Worker threads of the proxy; 0 for one to each core.
+    pub workers: usize,
     /// Region of the local mesh.
     pub region: String,
     /// Where to listen; port 0 picks a free one.
@@ -241,6 +243,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let mesh_listener = bind("the App Mesh API", "--appmesh", options.listen.appmesh).await?;
     let mut settings = ProxySettings::new(format!("local-{}", new_uuid()), options.listen.egress);
     settings.admin = Some(options.listen.admin);
+    settings.workers = options.workers;
     let proxy_listeners = proxy::bind(settings).await?;
     let store = SqliteStore::open(&options.data_dir).await?;
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());

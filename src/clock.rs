@@ -80,6 +80,12 @@ impl Monotonic {
         Self(std::time::Instant::now())
     }
 
+    /// The point that lies so much later; this one when that cannot be told.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.checked_add(span).unwrap_or(self.0))
+    }
+
     /// Span since then.
     #[must_use]
     pub fn elapsed(self) -> Duration {

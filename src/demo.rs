@@ -228,6 +228,7 @@ impl Stage {
             data_dir: directory.path().join("data"),
             discovery: None,
             as_node: None,
+            workers: 0,
             region,
             listen,
         })

@@ -7,10 +7,14 @@
 
 /// The admin interface.
 mod admin;
+/// A client connection's timer.
+mod alarm;
 /// Bodies on their way through.
 mod body;
 /// The compiled snapshot.
 mod config;
+/// One client connection.
+mod connection;
 /// Discovery, health and publication.
 mod control;
 /// What workers count.
@@ -21,7 +25,7 @@ pub mod headers;
 mod health;
 /// When an endpoint is healthy (pure).
 pub mod health_state;
-/// Client connections.
+/// Accepting and ending client connections.
 mod listener;
 /// When a try is made again (pure).
 pub mod retry;
@@ -31,6 +35,8 @@ pub mod route;
 mod serve;
 /// State shared by the workers and the control side.
 mod shared;
+/// Sockets as hyper wants them.
+mod socket;
 /// Which target and endpoint a request goes to (pure).
 pub mod split;
 /// Connections to endpoints.
@@ -50,8 +56,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::JoinHandle;
 use worker::Worker;
 
 /// How a proxy is set up.
@@ -207,19 +214,26 @@ fn spawn_worker(
     index: usize,
     listener: std::net::TcpListener,
 ) -> io::Result<oneshot::Receiver<usize>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (shared, view) = (Arc::clone(shared), Arc::clone(&shared.workers[index]));
     let (tell, ended) = oneshot::channel();
+    // A local runtime cannot leave its thread, so it is made there, and its failure is told from there.
+    let (started, starts) = std::sync::mpsc::sync_channel(1);
     std::thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
-        let tasks = LocalSet::new();
-        let cut = tasks.block_on(&runtime, async {
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = match built {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let _ = started.send(Ok(()));
+        let cut = runtime.block_on(async {
             let worker = Rc::new(Worker::new(shared, view));
             listener::run(worker, listener).await
         });
         // Connections end with their tasks, before the end is told.
-        drop((tasks, runtime));
+        drop(runtime);
         let _ = tell.send(cut);
     })?;
+    starts.recv().map_err(io::Error::other)??;
     Ok(ended)
 }
 

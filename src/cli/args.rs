@@ -125,6 +125,9 @@ pub struct LocalArguments {
     /// See the mesh as this virtual node does (only its backends): MESH/NODE
     #[arg(long = "as", value_name = "MESH/NODE")]
     pub as_node: Option<String>,
+    /// Threads of the proxy, which share its port [default: one to each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
     /// Where to listen.
     #[command(flatten)]
     pub listen: ListenArguments,

@@ -79,6 +79,7 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
         data_dir: arguments.data_dir,
         discovery: arguments.discovery,
         as_node: as_node(arguments.as_node.as_deref())?,
+        workers: arguments.workers.map_or(0, usize::from),
         region: region(environment),
         listen,
     });

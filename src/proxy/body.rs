@@ -3,8 +3,9 @@
 //! The request body remembers how far it got, so that a slow or vanished client is not held against the upstream. The
 //! response body is where a request's outcome becomes known: it counts at the end, at a failure, or at the deadline.
 
+use super::alarm::Alarm;
+use super::connection::InFlight;
 use super::counters::Outcome;
-use super::listener::InFlight;
 use super::upstream::Lease;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
@@ -14,9 +15,8 @@ use hyper::body::Incoming;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Sleep, sleep};
 
 /// Where the sending of a request body stands.
 pub(super) struct Upload {
@@ -58,14 +58,19 @@ pub(super) enum RequestBody {
     /// None.
     Empty,
     /// The client's, as it comes.
-    Streamed(Incoming, Rc<Upload>),
+    Streamed {
+        body: Incoming,
+        upload: Rc<Upload>,
+        /// An upstream may answer before it has read everything; the client's connection is not idle then.
+        _in_flight: InFlight,
+    },
 }
 
 impl RequestBody {
     /// The client's body, with the place to watch it.
-    pub(super) fn streamed(body: Incoming) -> (Self, Rc<Upload>) {
+    pub(super) fn streamed(body: Incoming, in_flight: InFlight) -> (Self, Rc<Upload>) {
         let upload = Upload::new();
-        (Self::Streamed(body, Rc::clone(&upload)), upload)
+        (Self::Streamed { body, upload: Rc::clone(&upload), _in_flight: in_flight }, upload)
     }
 }
 
@@ -74,7 +79,7 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Streamed(body, upload) = self.get_mut() else { return Poll::Ready(None) };
+        let Self::Streamed { body, upload, .. } = self.get_mut() else { return Poll::Ready(None) };
         let polled = Pin::new(&mut *body).poll_frame(cx);
         match &polled {
             Poll::Pending => upload.stage.set(Stage::WaitingForClient),
@@ -93,14 +98,14 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(body, _) => body.is_end_stream(),
+            Self::Streamed { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body, _) => body.size_hint(),
+            Self::Streamed { body, .. } => body.size_hint(),
         }
     }
 }
@@ -135,10 +140,24 @@ impl Deadline {
         self.upload = Some(upload);
     }
 
+    /// Since when it counts.
+    fn from(&self) -> Monotonic {
+        self.upload.as_ref().map_or(self.started, |upload| upload.last.get().max(self.started))
+    }
+
+    /// Resolves when it has passed, with whose fault that is.
+    pub(super) fn poll(&self, cx: &mut Context<'_>, alarm: &Alarm) -> Poll<Late> {
+        loop {
+            ready!(alarm.poll_until(cx, self.from().plus(self.timeout)));
+            if let Err(late) = self.left() {
+                return Poll::Ready(late);
+            }
+        }
+    }
+
     /// Time left, or whose fault it is that there is none.
     pub(super) fn left(&self) -> Result<Duration, Late> {
-        let from = self.upload.as_ref().map_or(self.started, |upload| upload.last.get().max(self.started));
-        match self.timeout.checked_sub(from.elapsed()) {
+        match self.timeout.checked_sub(self.from().elapsed()) {
             Some(left) if !left.is_zero() => Ok(left),
             _ if self.upload.as_ref().is_some_and(|upload| upload.stage.get() == Stage::WaitingForClient) => {
                 Err(Late::Client)
@@ -175,9 +194,9 @@ pub(super) struct Relay {
     /// The connection, to be used again once the answer is complete.
     lease: Option<Lease>,
     deadline: Option<Deadline>,
-    /// Made only when the upstream lets the answer wait; most answers never need one.
-    timer: Option<Pin<Box<Sleep>>>,
-    _in_flight: InFlight,
+    /// When its head came, until more of it had to be waited for.
+    head_came: Option<Monotonic>,
+    in_flight: InFlight,
 }
 
 /// A request whose outcome is not known yet.
@@ -189,15 +208,16 @@ pub(super) struct Pending {
 }
 
 impl Relay {
-    /// Passes an answer on. `pending` is what still has to be counted.
+    /// Passes an answer on whose head came at `head_came`. `pending` is what still has to be counted.
     pub(super) fn new(
         body: Incoming,
         pending: Option<Pending>,
         lease: Lease,
         deadline: Option<Deadline>,
+        head_came: Monotonic,
         in_flight: InFlight,
     ) -> Self {
-        let mut relay = Self { body, pending, lease: Some(lease), deadline, timer: None, _in_flight: in_flight };
+        let mut relay = Self { body, pending, lease: Some(lease), deadline, head_came: Some(head_came), in_flight };
         // Answers without a body are never polled.
         if relay.body.is_end_stream() {
             relay.finish();
@@ -210,20 +230,31 @@ impl Relay {
             pending.placement.count(&pending.worker.view, Outcome::Good { latency_us: pending.latency_us });
         }
         if let Some(lease) = self.lease.take() {
-            lease.give_back();
+            lease.give_back(self.head_came.unwrap_or_else(Monotonic::now));
         }
-        (self.timer, self.deadline) = (None, None);
+        self.deadline = None;
     }
 
     fn fail(&mut self, outcome: Outcome) {
         if let Some(pending) = self.pending.take() {
             pending.placement.count(&pending.worker.view, outcome);
         }
-        (self.lease, self.timer, self.deadline) = (None, None, None);
+        (self.lease, self.deadline) = (None, None);
+    }
+
+    /// The next piece of the body: what is here already, else what the connection brings now.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Poll::Pending, Some(lease)) = (&polled, &mut self.lease) {
+            self.head_came = None;
+            lease.upstream.drive(cx);
+            return Pin::new(&mut self.body).poll_frame(cx);
+        }
+        polled
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        match self.poll_body(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 // With a known length the reader stops after the last byte and never asks for the end.
                 if self.body.is_end_stream() {
@@ -244,25 +275,12 @@ impl Relay {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        while let Some(deadline) = &self.deadline {
-            if let Some(timer) = &mut self.timer
-                && timer.as_mut().poll(cx).is_pending()
-            {
-                return Poll::Pending;
-            }
-            match deadline.left() {
-                Ok(left) => self.timer = Some(Box::pin(sleep(left))),
-                Err(Late::Upstream) => {
-                    self.fail(Outcome::Timeout);
-                    return Poll::Ready(Some(Err(BrokenOff::Deadline)));
-                }
-                Err(Late::Client) => {
-                    self.pending = None;
-                    return Poll::Ready(Some(Err(BrokenOff::Deadline)));
-                }
-            }
+        let Some(deadline) = &self.deadline else { return Poll::Pending };
+        match ready!(deadline.poll(cx, self.in_flight.alarm())) {
+            Late::Upstream => self.fail(Outcome::Timeout),
+            Late::Client => self.pending = None,
         }
-        Poll::Pending
+        Poll::Ready(Some(Err(BrokenOff::Deadline)))
     }
 }
 

@@ -9,7 +9,7 @@ use super::health_state::{Health, usable};
 use super::route::{RequestView, matches};
 use crate::base::ids::NodeName;
 use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Protocol, Route};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,7 +26,8 @@ pub(super) struct Compiled {
     pub(super) generation: u64,
     /// What it was compiled from.
     pub(super) config: Arc<NodeConfig>,
-    services: HashMap<String, Range<usize>>,
+    /// By name. Few, and a request compares a handful of short strings sooner than it has hashed its own.
+    services: BTreeMap<String, Range<usize>>,
     /// The routes of all services, those of one service together and in match order.
     pub(super) routes: Vec<CompiledRoute>,
     /// All sets that some route may use.
@@ -113,7 +114,7 @@ impl Compiled {
     pub(super) fn new(generation: u64, config: Arc<NodeConfig>, endpoints: &Endpoints) -> Self {
         let mut building =
             Building { config: &config, endpoints, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0 };
-        let mut services = HashMap::with_capacity(config.services.len());
+        let mut services = BTreeMap::new();
         let mut routes = Vec::new();
         for (name, service) in &config.services {
             let from = routes.len();

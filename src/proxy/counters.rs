@@ -90,6 +90,8 @@ pub(super) struct Totals {
     pub(super) accepted: AtomicU64,
     /// Client connections turned away at the limit.
     pub(super) turned_away: AtomicU64,
+    /// Times that an idle client connection gave up its memory.
+    pub(super) parked: AtomicU64,
     /// Connections made to endpoints.
     pub(super) connects: AtomicU64,
     /// Requests whose client went away before their outcome was known.
@@ -103,7 +105,7 @@ impl Totals {
     }
 
     /// Every total by name.
-    pub(super) fn read(&self) -> [(&'static str, u64); 7] {
+    pub(super) fn read(&self) -> [(&'static str, u64); 8] {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("unrouted", get(&self.unrouted)),
@@ -111,6 +113,7 @@ impl Totals {
             ("replays", get(&self.replays)),
             ("connections_accepted", get(&self.accepted)),
             ("connections_turned_away", get(&self.turned_away)),
+            ("connections_parked", get(&self.parked)),
             ("upstream_connects", get(&self.connects)),
             ("aborted_by_client", get(&self.aborted)),
         ]

@@ -4,13 +4,13 @@
 //! service, no such route, refused by this version) are answered by the proxy and not judged.
 
 use super::body::{Deadline, Late, Pending, Relay, RequestBody, ResponseBody, Upload};
+use super::connection::{Connection, InFlight};
 use super::counters::{Outcome, Totals};
 use super::headers::{asks_for_upgrade, strip_hop_by_hop};
-use super::listener::{Connection, InFlight};
 use super::retry::{self, Failure};
 use super::route::{RequestView, host_name};
 use super::split::pick;
-use super::upstream::{Lease, NoConnection, Pool};
+use super::upstream::{Lease, NoConnection, Pool, Upstream};
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
 use bytes::Bytes;
@@ -19,11 +19,13 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// Tells people why the proxy itself answered.
 const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
@@ -46,29 +48,39 @@ struct Refusal {
 }
 
 /// Answers one request.
-pub(super) async fn handle(
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
+///
+/// Routing happens at once and what is to be waited for goes into a box: the future is moved about and its room is kept
+/// as long as the connection, so it has to be small.
+pub(super) fn handle(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, ClientGone> {
-    let (in_flight, started) = (InFlight::new(connection), Monotonic::now());
+) -> impl Future<Output = Result<Response<ResponseBody>, ClientGone>> + use<> {
+    let (in_flight, started) = (InFlight::new(Rc::clone(connection)), Monotonic::now());
     let (mut head, body) = request.into_parts();
-    let mut response = match place(&worker, &head) {
-        Ok(placement) => {
-            prepare(&mut head, &body);
-            let exchange = Exchange::new(Rc::clone(&worker), placement, head, body, started);
-            exchange.answer(in_flight, started).await?
+    let placed = place(worker, &head).map(|placement| {
+        prepare(&mut head, &body);
+        Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started))
+    });
+    let worker = Rc::clone(worker);
+    async move {
+        let mut response = match placed {
+            Ok(exchange) => exchange.answer().await?,
+            Err(refusal) => refusal.answer(&worker),
+        };
+        if worker.draining.get() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Err(refusal) => {
-            Totals::count(&worker.view.totals.unrouted);
-            let reason = HeaderValue::from_str(&refusal.reason);
-            own(refusal.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
-        }
-    };
-    if worker.draining.get() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Ok(response)
     }
-    Ok(response)
+}
+
+impl Refusal {
+    fn answer(&self, worker: &Worker) -> Response<ResponseBody> {
+        Totals::count(&worker.view.totals.unrouted);
+        let reason = HeaderValue::from_str(&self.reason);
+        own(self.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
+    }
 }
 
 /// The proxy's own answer.
@@ -164,6 +176,10 @@ struct Exchange {
     body: Cell<Option<Incoming>>,
     has_body: bool,
     deadline: RefCell<Option<Deadline>>,
+    in_flight: InFlight,
+    started: Monotonic,
+    /// The time as this request last read it. Reading a clock costs, and what is decided by it can be a moment off.
+    now: Cell<Monotonic>,
 }
 
 /// The head of an upstream's answer, with its body and connection behind it.
@@ -206,8 +222,25 @@ enum TryError {
     ClientGone,
 }
 
+impl From<TryError> for Ended {
+    fn from(error: TryError) -> Self {
+        match error {
+            TryError::NoConnection(_) => Self::Failed(Failure::Connect),
+            TryError::Reset => Self::Failed(Failure::Reset),
+            TryError::ClientGone => Self::ClientGone,
+        }
+    }
+}
+
 impl Exchange {
-    fn new(worker: Rc<Worker>, placement: Placement, head: request::Parts, body: Incoming, started: Monotonic) -> Self {
+    fn new(
+        worker: Rc<Worker>,
+        placement: Placement,
+        head: request::Parts,
+        body: Incoming,
+        in_flight: InFlight,
+        started: Monotonic,
+    ) -> Self {
         let has_body = !body.is_end_stream();
         let timeout = placement.route().route.request_timeout;
         let deadline = timeout.map(|timeout| Deadline::new(timeout.duration(), started));
@@ -220,48 +253,52 @@ impl Exchange {
             body: Cell::new(has_body.then_some(body)),
             has_body,
             deadline: RefCell::new(deadline),
+            in_flight,
+            started,
+            now: Cell::new(started),
         }
     }
 
     /// Gets the answer and passes it on, or answers for an upstream that did not.
-    async fn answer(self, in_flight: InFlight, started: Monotonic) -> Result<Response<ResponseBody>, ClientGone> {
+    async fn answer(self: Box<Self>) -> Result<Response<ResponseBody>, ClientGone> {
         let guard = AbortGuard(&self.worker);
-        let ended = tokio::select! {
-            biased;
-            ended = self.run() => ended,
-            late = self.time_out() => Err(Ended::Late(late)),
-        };
+        let ended = self.run_in_time().await;
         std::mem::forget(guard);
         match ended {
-            Ok(answer) => Ok(self.relay(answer, in_flight, started)),
+            Ok(answer) => Ok(self.relay(answer)),
             Err(ended) => self.fail(ended),
         }
     }
 
-    /// Resolves when the deadline has passed; never when there is none.
-    async fn time_out(&self) -> Late {
-        loop {
-            let left = self.deadline.borrow().as_ref().map(Deadline::left);
-            match left {
-                Some(Ok(left)) => sleep(left).await,
-                Some(Err(late)) => return late,
-                None => std::future::pending().await,
+    /// As [`Self::run`], but until the deadline at most.
+    async fn run_in_time(&self) -> Result<Answer, Ended> {
+        let mut run = pin!(self.run());
+        poll_fn(|cx| {
+            if let Poll::Ready(ended) = run.as_mut().poll(cx) {
+                return Poll::Ready(ended);
             }
-        }
+            match &*self.deadline.borrow() {
+                Some(deadline) => deadline.poll(cx, self.in_flight.alarm()).map(|late| Err(Ended::Late(late))),
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 
-    fn relay(self, answer: Answer, in_flight: InFlight, started: Monotonic) -> Response<ResponseBody> {
-        let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    fn relay(self: Box<Self>, answer: Answer) -> Response<ResponseBody> {
+        let exchange = *self;
+        let now = Monotonic::now();
+        let latency_us = u64::try_from(now.since(exchange.started).as_micros()).unwrap_or(u64::MAX);
         let (mut head, body) = answer.response.into_parts();
         strip_hop_by_hop(&mut head.headers);
         let pending = if head.status.is_server_error() {
             // Nothing that follows can make it better.
-            self.placement.count(&self.worker.view, Outcome::Status5xx);
+            exchange.placement.count(&exchange.worker.view, Outcome::Status5xx);
             None
         } else {
-            Some(Pending { worker: self.worker, placement: self.placement, latency_us })
+            Some(Pending { worker: exchange.worker, placement: exchange.placement, latency_us })
         };
-        let relay = Relay::new(body, pending, answer.lease, self.deadline.into_inner(), in_flight);
+        let relay = Relay::new(body, pending, answer.lease, exchange.deadline.into_inner(), now, exchange.in_flight);
         head.version = Version::HTTP_11;
         Response::from_parts(head, ResponseBody::Relayed(Box::new(relay)))
     }
@@ -318,11 +355,12 @@ impl Exchange {
             if let Ok(Answer { response, lease }) = result
                 && response.body().is_end_stream()
             {
-                lease.give_back();
+                lease.give_back(Monotonic::now());
             }
             retries += 1;
             Totals::count(&self.worker.view.totals.retries);
             sleep(pause).await;
+            self.now.set(Monotonic::now());
         }
     }
 
@@ -341,18 +379,20 @@ impl Exchange {
     /// One try, within the time that the policy gives it.
     async fn try_endpoint(&self, endpoint: usize) -> Result<Answer, Ended> {
         let limit = self.placement.route().route.retry.per_try_timeout;
-        let result = match limit {
-            Some(limit) => match timeout(limit.duration(), self.try_addresses(endpoint)).await {
-                Ok(result) => result,
-                Err(_) => return Err(Ended::Failed(Failure::TryTimeout)),
-            },
-            None => self.try_addresses(endpoint).await,
-        };
-        result.map_err(|error| match error {
-            TryError::NoConnection(_) => Ended::Failed(Failure::Connect),
-            TryError::Reset => Ended::Failed(Failure::Reset),
-            TryError::ClientGone => Ended::ClientGone,
+        let due = limit.map(|limit| self.now.get().plus(limit.duration()));
+        let mut attempt = pin!(self.try_addresses(endpoint));
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(Ended::from));
+            }
+            match due {
+                Some(due) => {
+                    self.in_flight.alarm().poll_until(cx, due).map(|()| Err(Ended::Failed(Failure::TryTimeout)))
+                }
+                None => Poll::Pending,
+            }
         })
+        .await
     }
 
     /// An endpoint, and where its name has addresses of the other family too, those when it refuses.
@@ -380,8 +420,8 @@ impl Exchange {
         let pool = self.placement.local.pool(&self.worker, self.placement.set(), address);
         // RFC 9110 section 9.2.2: only what has the same effect twice may be sent twice unasked.
         let repeatable = !self.has_body && self.method.is_idempotent();
-        while let Some(sender) = pool.take(repeatable).await {
-            match self.send(sender, pool).await {
+        while let Some(upstream) = pool.take(repeatable, self.now.get()) {
+            match self.send(upstream, pool).await {
                 Ok(answer) => return Ok(answer),
                 Err(Unsuccessful::Unsent) => {}
                 Err(Unsuccessful::Broken) if repeatable => {
@@ -392,23 +432,28 @@ impl Exchange {
                 Err(Unsuccessful::ClientGone) => return Err(TryError::ClientGone),
             }
         }
-        let sender = pool.connect().await.map_err(TryError::NoConnection)?;
+        let upstream = pool.connect().await.map_err(TryError::NoConnection)?;
         Totals::count(&self.worker.view.totals.connects);
-        self.send(sender, pool).await.map_err(|error| match error {
+        self.send(upstream, pool).await.map_err(|error| match error {
             Unsuccessful::ClientGone => TryError::ClientGone,
             Unsuccessful::Unsent | Unsuccessful::Broken | Unsuccessful::Malformed => TryError::Reset,
         })
     }
 
-    async fn send(&self, mut sender: SendRequest<RequestBody>, pool: &Rc<Pool>) -> Result<Answer, Unsuccessful> {
+    async fn send(&self, mut upstream: Upstream, pool: &Rc<Pool>) -> Result<Answer, Unsuccessful> {
         let (request, upload) = self.request();
-        match sender.try_send_request(request).await {
+        let mut response = pin!(upstream.send(request));
+        let answered = poll_fn(|cx| {
+            upstream.drive(cx);
+            response.as_mut().poll(cx)
+        });
+        match answered.await {
             // Nobody asked for another protocol, so there is none to switch to.
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(Unsuccessful::Malformed),
-            Ok(response) => Ok(Answer { response, lease: Lease { sender, pool: Rc::clone(pool), upload } }),
+            Ok(response) => Ok(Answer { response, lease: Lease { upstream, pool: Rc::clone(pool), upload } }),
             Err(mut error) => {
                 if let Some(unsent) = error.take_message() {
-                    if let RequestBody::Streamed(body, _) = unsent.into_body() {
+                    if let RequestBody::Streamed { body, .. } = unsent.into_body() {
                         self.body.set(Some(body));
                     }
                     return Err(Unsuccessful::Unsent);
@@ -427,7 +472,7 @@ impl Exchange {
     fn request(&self) -> (Request<RequestBody>, Option<Rc<Upload>>) {
         let (body, upload) = match self.body.take() {
             Some(body) => {
-                let (body, upload) = RequestBody::streamed(body);
+                let (body, upload) = RequestBody::streamed(body, self.in_flight.also());
                 if let Some(deadline) = &mut *self.deadline.borrow_mut() {
                     deadline.watch(Rc::clone(&upload));
                 }
@@ -450,5 +495,23 @@ struct AbortGuard<'a>(&'a Worker);
 impl Drop for AbortGuard<'_> {
     fn drop(&mut self) {
         Totals::count(&self.0.view.totals.aborted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// hyper keeps room for a request's future with every connection, and moves it into place for every request.
+    #[test]
+    fn a_requests_future_stays_small() {
+        fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn handled(with: (&Rc<Worker>, &Rc<Connection>, Request<Incoming>)) -> impl Future + use<> {
+            handle(with.0, with.1, with.2)
+        }
+        let size = size_of_future(handled);
+        assert!(size <= 1200, "{size} bytes");
     }
 }

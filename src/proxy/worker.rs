@@ -3,8 +3,8 @@
 //! Everything here stays on one thread, so nothing is locked and reference counts are plain integers.
 
 use super::config::{Compiled, CompiledRoute, EndpointSet};
+use super::connection::Connections;
 use super::counters::{Counts, Outcome};
-use super::listener::Connections;
 use super::shared::{Shared, WorkerView};
 use super::split::{Draws, take_turn};
 use super::upstream::Pool;

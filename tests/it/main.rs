@@ -26,3 +26,4 @@ mod runner;
 mod stop;
 mod store;
 mod verify;
+mod weights;

@@ -5,6 +5,7 @@ mod admin;
 mod ends;
 mod failures;
 mod harness;
+mod idle;
 mod reload;
 mod wire;
 

@@ -1,0 +1,109 @@
+"""Memory that idle client connections take: `make bench-idle`.
+
+Opens 10,000 connections to each proxy, makes one request over each, waits until the proxy has settled, and compares the
+memory that belongs to the proxy's process alone. Needs a limit of about 12,000 open files (`ulimit -n`).
+"""
+
+import argparse
+import resource
+import socket
+import sys
+import time
+
+import proxies
+import rig
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: shop.local\r\nUser-Agent: idle\r\nAccept: */*\r\n\r\n"
+STARTERS = {"haproxy": proxies.start_haproxy, "nginx": proxies.start_nginx, "envoy": proxies.start_envoy}
+# The highest ratio of tidegate's memory for the connections to that of each peer.
+TARGETS = {"haproxy": 1.0, "envoy": 0.25}
+
+
+def arguments():
+    """How much of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--connections", type=int, default=10_000, help="idle connections [10000]")
+    parser.add_argument("--settle", type=float, default=8, help="seconds from the last request to the reading [8]")
+    parser.add_argument("--only", help="proxies to measure, with commas [tidegate,haproxy,nginx,envoy]")
+    parser.add_argument("--no-build", action="store_true", help="measure the binary as it is")
+    parser.add_argument(
+        "--against", metavar="NAME=PATH", action="append", default=[], help="another tidegate binary, measured beside"
+    )
+    return parser.parse_args()
+
+
+def use(connection):
+    """One request and its whole answer."""
+    connection.sendall(REQUEST)
+    received = b""
+    while not received.endswith(b"x\n"):
+        piece = connection.recv(4096)
+        if not piece:
+            raise ConnectionError(f"closed after {received!r}")
+        received += piece
+    if not received.startswith(b"HTTP/1.1 200"):
+        raise ConnectionError(received.split(b"\r\n")[0].decode())
+
+
+def measure(process, port, count, settle):
+    """Private memory before, with the idle connections, and whether they still work afterwards."""
+    rig.wrk(port, 1, connections=16)
+    before = rig.memory_kib(process)
+    connections = []
+    try:
+        for _ in range(count):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+            use(connection)
+            connections.append(connection)
+        time.sleep(settle)
+        idle = rig.memory_kib(process)
+        for connection in connections[:: max(1, count // 100)]:
+            use(connection)
+    finally:
+        for connection in connections:
+            connection.close()
+    return {"before_kib": before, "idle_kib": idle, "kib_each": (idle - before) / count}
+
+
+def main():
+    """Exit code 1 when a target is missed."""
+    options = arguments()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < options.connections + 1000:
+        rig.say(f"skipped: needs a limit of {options.connections + 1000} open files, this machine allows {hard}")
+        return 0
+    wanted = options.only.split(",") if options.only else ["tidegate", *STARTERS]
+    if not options.no_build and "tidegate" in wanted:
+        rig.build_tidegate()
+    binaries = dict(other.split("=", 1) for other in options.against)
+    results = {}
+    for name in [*wanted, *binaries]:
+        with rig.Stage() as stage:
+            backends = rig.start_backend(stage)
+            try:
+                if name in STARTERS:
+                    process, port = STARTERS[name](stage, backends, None)
+                else:
+                    process, ports = proxies.start_tidegate(stage, backends, None, binaries.get(name), name)
+                    port = ports["egress"]
+            except rig.Unavailable as missing:
+                rig.say(f"skipped: {name}: {missing}")
+                continue
+            results[name] = measure(process, port, options.connections, options.settle)
+    print(f"| proxy | before, MiB | with {options.connections:,} idle, MiB | KiB each |\n|---|---|---|---|")
+    for name, one in results.items():
+        print(f"| {name} | {one['before_kib'] / 1024:.1f} | {one['idle_kib'] / 1024:.1f} | {one['kib_each']:.2f} |")
+    rig.write_json("idle", {"machine": rig.machine(), "connections": options.connections, "results": results})
+    mine = results.get("tidegate")
+    missed = [p for p, most in TARGETS.items() if mine and p in results and mine["idle_kib"] > most * results[p]["idle_kib"]]
+    if missed:
+        print("MISSED: more memory than allowed beside", ", ".join(missed))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

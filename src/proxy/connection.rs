@@ -1,0 +1,274 @@
+//! One client connection: what is known of it, and its task.
+//!
+//! Connections carry no timer of their own: one sweep a second over all of them does, so that 10,000 idle ones cost a
+//! short loop. One that has been idle for a moment is **parked**: hyper's state for it (a read buffer of 8 KiB, room
+//! for a request's future, and more) is taken apart, and only the socket waits. The next byte puts it together again.
+
+use super::alarm::Alarm;
+use super::counters::Totals;
+use super::serve;
+use super::socket::HttpSocket;
+use super::worker::Worker;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Largest head of a request, and how much of a body waits in memory when an upstream reads slowly. Envoy's default is
+/// 60 KiB for heads.
+const MAX_BUFFER: usize = 64 * 1024;
+/// A connection without any request for this long is closed: App Mesh's documented idle timeout.
+const MAX_IDLE_SECONDS: u32 = 300;
+/// A connection that has not made its first request by then is closed: it is a port scan or an attack.
+const MAX_SILENT_SECONDS: u32 = 30;
+/// An idle connection is parked after this. Putting one together again costs about a microsecond, so only connections
+/// that pause for longer than busy ones do are worth it.
+const PARK_AFTER_SECONDS: u32 = 2;
+
+/// What a connection was told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Serve,
+    /// Give up the memory for requests until the next one.
+    Park,
+    /// Close now when idle, else after the answer under way.
+    Finish,
+    /// Close now.
+    Cut,
+}
+
+/// One client connection.
+pub(super) struct Connection {
+    order: Cell<Order>,
+    in_flight: Cell<u32>,
+    /// Whether it ever made a request.
+    used: Cell<bool>,
+    /// Whether it had a request since the last sweep.
+    active: Cell<bool>,
+    idle_seconds: Cell<u32>,
+    waker: RefCell<Option<Waker>>,
+    alarm: Alarm,
+    /// Whether the socket did not take all that was written to it.
+    blocked: Rc<Cell<bool>>,
+}
+
+impl Connection {
+    fn new() -> Self {
+        Self {
+            order: Cell::new(Order::Serve),
+            in_flight: Cell::new(0),
+            used: Cell::new(false),
+            active: Cell::new(false),
+            idle_seconds: Cell::new(0),
+            waker: RefCell::new(None),
+            alarm: Alarm::default(),
+            blocked: Rc::default(),
+        }
+    }
+
+    fn tell(&self, order: Order) {
+        self.order.set(order);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn remember(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    /// One second has passed.
+    pub(super) fn sweep(&self) {
+        if self.active.replace(false) || self.in_flight.get() > 0 {
+            return self.idle_seconds.set(0);
+        }
+        self.idle_seconds.set(self.idle_seconds.get() + 1);
+        let limit = if self.used.get() { MAX_IDLE_SECONDS } else { MAX_SILENT_SECONDS };
+        if self.idle_seconds.get() > limit {
+            self.tell(Order::Cut);
+        } else if self.idle_seconds.get() == PARK_AFTER_SECONDS && self.order.get() == Order::Serve {
+            self.tell(Order::Park);
+        }
+    }
+
+    /// Whether nothing of a request or an answer is under way between the client and hyper's buffers, so that what
+    /// hyper knows of the connection can be thrown away. Bytes that came of a next request are handed on.
+    fn can_park(&self) -> bool {
+        self.in_flight.get() == 0 && !self.blocked.get()
+    }
+}
+
+/// A request under way on a connection: until its answer is complete, and as long as any of its body may come.
+pub(super) struct InFlight(Rc<Connection>);
+
+impl InFlight {
+    pub(super) fn new(connection: Rc<Connection>) -> Self {
+        connection.in_flight.set(connection.in_flight.get() + 1);
+        connection.used.set(true);
+        Self(connection)
+    }
+
+    /// The same request under way in one more place.
+    pub(super) fn also(&self) -> Self {
+        Self::new(Rc::clone(&self.0))
+    }
+
+    /// The timer for the request's deadlines.
+    pub(super) fn alarm(&self) -> &Alarm {
+        &self.0.alarm
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.active.set(true);
+    }
+}
+
+/// A worker's open connections.
+#[derive(Default)]
+pub(super) struct Connections {
+    open: RefCell<HashMap<u64, Rc<Connection>>>,
+    next: Cell<u64>,
+    emptied: Notify,
+}
+
+impl Connections {
+    fn add(&self) -> (u64, Rc<Connection>) {
+        let (id, connection) = (self.next.get(), Rc::new(Connection::new()));
+        self.next.set(id + 1);
+        self.open.borrow_mut().insert(id, Rc::clone(&connection));
+        (id, connection)
+    }
+
+    fn remove(&self, id: u64) {
+        self.open.borrow_mut().remove(&id);
+        if self.open.borrow().is_empty() {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// One second has passed.
+    pub(super) fn sweep(&self) {
+        self.open.borrow().values().for_each(|connection| connection.sweep());
+    }
+
+    pub(super) fn tell_all(&self, order: Order) {
+        self.open.borrow().values().for_each(|connection| connection.tell(order));
+    }
+
+    pub(super) async fn all_closed(&self) {
+        while !self.open.borrow().is_empty() {
+            self.emptied.notified().await;
+        }
+    }
+}
+
+/// Takes the connection off the books, however its task ends.
+struct Open {
+    worker: Rc<Worker>,
+    id: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.connections.remove(self.id);
+        self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection's task.
+///
+/// Made of what was set up before, since an `async fn` would keep its arguments beside what it makes of them.
+pub(super) fn run(worker: Rc<Worker>, stream: TcpStream) -> impl Future<Output = ()> {
+    let (id, connection) = worker.connections.add();
+    let mut socket = HttpSocket::watched(stream, Rc::clone(&connection.blocked));
+    let open = Open { worker, id };
+    async move {
+        // A new connection begins parked: one that never sends anything costs next to nothing.
+        while wait_for_request(&connection, &socket).await {
+            // Boxed, so that a parked connection does not keep the room for it.
+            match Box::pin(serve_until_idle(&open.worker, &connection, socket)).await {
+                Some(idle) => socket = idle,
+                None => return,
+            }
+        }
+    }
+}
+
+/// Whether there is something to read. Not when the connection was told to end first.
+async fn wait_for_request(connection: &Connection, socket: &HttpSocket) -> bool {
+    poll_fn(|cx| {
+        match connection.order.get() {
+            Order::Finish | Order::Cut => return Poll::Ready(false),
+            Order::Park | Order::Serve => connection.order.set(Order::Serve),
+        }
+        connection.remember(cx.waker());
+        socket.poll_readable(cx).map(|()| true)
+    })
+    .await
+}
+
+/// Serves requests until the connection has ended (`None`) or was told to be parked.
+async fn serve_until_idle(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: HttpSocket) -> Option<HttpSocket> {
+    let (handler, handled) = (Rc::clone(worker), Rc::clone(connection));
+    let service = service_fn(move |request| serve::handle(&handler, &handled, request));
+    let mut served = Builder::new().max_buf_size(MAX_BUFFER).serve_connection(socket, service);
+    let mut finishing = false;
+    let parks = poll_fn(|cx: &mut Context<'_>| {
+        match connection.order.get() {
+            Order::Cut => return Poll::Ready(false),
+            Order::Park if connection.can_park() => return Poll::Ready(true),
+            Order::Finish if !finishing => {
+                finishing = true;
+                Pin::new(&mut served).graceful_shutdown();
+            }
+            Order::Park => connection.order.set(Order::Serve),
+            Order::Finish | Order::Serve => {}
+        }
+        connection.remember(cx.waker());
+        // An error here is the client's connection breaking; requests have counted what there is to count.
+        Pin::new(&mut served).poll(cx).map(|_| false)
+    })
+    .await;
+    if !parks {
+        return None;
+    }
+    connection.alarm.clear();
+    let parts = served.into_parts();
+    let mut socket = parts.io;
+    socket.put_back(&parts.read_buf);
+    Totals::count(&worker.view.totals.parked);
+    Some(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that a parked connection has of its own, beside tokio's part: 10,000 of them are common.
+    #[test]
+    fn a_parked_connection_stays_small() {
+        fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(|(worker, stream)| run(worker, stream)) + size_of::<Connection>();
+        assert!(size <= 256, "{size} bytes");
+    }
+}

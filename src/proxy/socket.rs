@@ -1,0 +1,124 @@
+//! A TCP stream as hyper wants it: it writes what is small with one plain `send`, it can tell whether all was written,
+//! and it can be taken from one hyper connection to the next.
+//!
+//! hyper hands a message over as its head and its body's pieces, in a list to be written by `writev`, which costs the
+//! kernel a good deal more than `send` does. Below a few KiB, copying the pieces together is cheaper than that.
+
+use bytes::{Buf, Bytes};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+
+/// Pieces of this much in all are copied together; above, the copy costs as much as it saves.
+const COPY_BELOW: usize = 4096;
+
+thread_local! {
+    /// Where pieces are put together: nothing stays in it between two writes, so one for each worker is enough.
+    static TOGETHER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(COPY_BELOW));
+}
+
+/// A connection's socket.
+pub(super) struct HttpSocket {
+    stream: TokioIo<TcpStream>,
+    /// Read before, by a hyper connection that is no more.
+    put_back: Bytes,
+    /// Whether the last write did not take everything. hyper tries until it has nothing left or this is so.
+    blocked: Rc<Cell<bool>>,
+}
+
+impl HttpSocket {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self::watched(stream, Rc::default())
+    }
+
+    /// A socket that keeps `blocked` true while not everything that was written to it is out.
+    pub(super) fn watched(stream: TcpStream, blocked: Rc<Cell<bool>>) -> Self {
+        // Heads and small bodies go out in one write each; waiting for more would only add delay.
+        let _ = stream.set_nodelay(true);
+        Self { stream: TokioIo::new(stream), put_back: Bytes::new(), blocked }
+    }
+
+    /// Makes these bytes the next to be read.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        // Copied, and not at all when there are none: they are the end of a buffer that would be kept for them.
+        self.put_back = if bytes.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(bytes) };
+    }
+
+    /// Resolves when there is something to read, an end or an error included.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.put_back.is_empty() {
+            return Poll::Ready(());
+        }
+        self.stream.inner().poll_read_ready(cx).map(|_| ())
+    }
+
+    fn stream(&mut self) -> Pin<&mut TokioIo<TcpStream>> {
+        Pin::new(&mut self.stream)
+    }
+
+    /// Remembers whether a write of `length` bytes took them all.
+    fn written(&self, length: usize, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.blocked.set(!matches!(polled, Poll::Ready(Ok(taken)) if taken == length));
+        polled
+    }
+}
+
+impl Read for HttpSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.put_back.is_empty() {
+            return self.stream().poll_read(cx, buffer);
+        }
+        let length = self.put_back.len().min(buffer.remaining());
+        buffer.put_slice(&self.put_back[..length]);
+        self.put_back.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for HttpSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = self.stream().poll_write(cx, bytes);
+        self.written(bytes.len(), polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [only] = pieces {
+            return self.poll_write(cx, only);
+        }
+        let length = pieces.iter().map(|piece| piece.len()).sum();
+        if length > COPY_BELOW {
+            let polled = self.stream().poll_write_vectored(cx, pieces);
+            return self.written(length, polled);
+        }
+        TOGETHER.with_borrow_mut(|together| {
+            together.clear();
+            pieces.iter().for_each(|piece| together.extend_from_slice(piece));
+            self.poll_write(cx, together)
+        })
+    }
+}
