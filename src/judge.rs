@@ -22,9 +22,9 @@ pub mod bounds;
 pub mod budget;
 pub mod combine;
 pub mod evidence;
-pub mod split;
 pub mod latency;
 pub mod points;
+pub mod split;
 pub mod verdict;
 mod wealth;
 
@@ -50,6 +50,17 @@ impl Counts {
         self.canary_errors = self.canary_errors.saturating_add(other.canary_errors);
         self.stable_requests = self.stable_requests.saturating_add(other.stable_requests);
         self.stable_errors = self.stable_errors.saturating_add(other.stable_errors);
+    }
+
+    /// What came on top of `earlier`, a count of the same series: no part below zero.
+    #[must_use]
+    pub const fn beyond(&self, earlier: &Self) -> Self {
+        Self {
+            canary_requests: self.canary_requests.saturating_sub(earlier.canary_requests),
+            canary_errors: self.canary_errors.saturating_sub(earlier.canary_errors),
+            stable_requests: self.stable_requests.saturating_sub(earlier.stable_requests),
+            stable_errors: self.stable_errors.saturating_sub(earlier.stable_errors),
+        }
     }
 
     /// Whether nothing was counted at all.
