@@ -262,11 +262,19 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let proxy = proxy_listeners.start(mesh.subscribe(view), endpoints).await?;
 
     let reporter = proxy.reporter();
+    let comparison = Comparison::new(Arc::new(LocalTelemetry::new(move || reporter.report())));
+    let (following, mut over) = (comparison.clone().follow(), stopped.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = following => {}
+            _ = over.changed() => {}
+        }
+    });
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
         traffic: Arc::new(AppMesh::local(&format!("http://{appmesh_address}"), &options.region)),
-        live: Arc::new(Comparison::new(Arc::new(LocalTelemetry::new(move || reporter.report())))),
+        live: Arc::new(comparison),
         policies: Arc::new(PolicyDirectory::new(&options.policies)),
     });
     let resumed = runner.resume().await?;

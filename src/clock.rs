@@ -92,6 +92,12 @@ impl Monotonic {
         Self::now().0.saturating_duration_since(self.0)
     }
 
+    /// The point so long after this one; the same where that is beyond what the clock can tell.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.checked_add(span).unwrap_or(self.0))
+    }
+
     /// Span from an earlier point to this one; zero when it is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -52,6 +52,17 @@ impl Counts {
         self.stable_errors = self.stable_errors.saturating_add(other.stable_errors);
     }
 
+    /// What came on top of `earlier`, a count of the same series: no part below zero.
+    #[must_use]
+    pub const fn beyond(&self, earlier: &Self) -> Self {
+        Self {
+            canary_requests: self.canary_requests.saturating_sub(earlier.canary_requests),
+            canary_errors: self.canary_errors.saturating_sub(earlier.canary_errors),
+            stable_requests: self.stable_requests.saturating_sub(earlier.stable_requests),
+            stable_errors: self.stable_errors.saturating_sub(earlier.stable_errors),
+        }
+    }
+
     /// Whether nothing was counted at all.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

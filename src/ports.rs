@@ -1,13 +1,14 @@
 //! The seams: what the core needs from the world, as traits. Each adapter implements one; fakes implement them in tests.
 
 use crate::base::fault::Fault;
+use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::base::tally::Report;
 use crate::base::time::Timestamp;
 use crate::mesh::snapshot::Discovery;
 use crate::policy::plan::Plan;
 use crate::rollout::effect::{Effect, EffectId};
-use crate::rollout::event::{Input, LiveReading, RouteReading};
+use crate::rollout::event::{Input, LiveReading, RouteReading, TimingAsk};
 use crate::rollout::state::State;
 use async_trait::async_trait;
 use std::net::SocketAddr;
@@ -48,8 +49,10 @@ pub trait Traffic: Send + Sync + 'static {
 /// What the data plane counted on one route, arm by arm.
 #[async_trait]
 pub trait LiveCounts: Send + Sync + 'static {
-    /// Cumulative counts of every proxy that answers; none is silence.
-    async fn read(&self, route: &RouteRef, canary: &str, stable: &str) -> Result<LiveReading, Fault>;
+    /// Cumulative counts of every proxy that answers; none is silence. `ask` says what to count of latencies.
+    async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Result<LiveReading, Fault>;
+    /// Latencies of a node's successful requests on a route in the last ten minutes, as far as they are known.
+    async fn recent(&self, route: &RouteRef, node: &str) -> Option<Histogram>;
 }
 
 /// Where policies come from.

@@ -11,11 +11,13 @@ pub mod event;
 pub mod evidence;
 pub mod explain;
 pub mod gate;
+pub mod limits;
 mod moves;
 mod observe;
 pub mod start;
 pub mod state;
 pub mod step;
+pub mod timing;
 pub mod view;
 
 pub use deadline::{next_deadline, next_reading};

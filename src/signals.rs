@@ -2,3 +2,4 @@
 
 pub mod comparison;
 pub mod live;
+mod recent;

@@ -65,11 +65,18 @@ impl Histogram {
         self.counts[bucket_of(latency_us)] += 1;
     }
 
-    /// Adds another histogram to this one.
+    /// Adds another histogram to this one. Saturates, since a wrapped count would be a lie.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
-            *mine += theirs;
+            *mine = mine.saturating_add(*theirs);
         }
+    }
+
+    /// What came on top of `earlier`, a count of the same series: no bucket below zero.
+    #[must_use]
+    pub fn beyond(&self, earlier: &Self) -> Self {
+        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, earlier)| now.saturating_sub(*earlier));
+        Self { counts: counts.collect() }
     }
 
     /// The count of each bucket.
@@ -81,7 +88,7 @@ impl Histogram {
     /// Requests counted.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
     }
 
     /// Upper bound in microseconds of the bucket that holds quantile `q` (0.0 to 1.0); `None` when empty.
@@ -95,7 +102,7 @@ impl Histogram {
         let rank = (q.clamp(0.0, 1.0) * total as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
-            seen += count;
+            seen = u64::saturating_add(seen, *count);
             if seen >= rank {
                 return upper_bound_us(bucket).or_else(|| upper_bound_us(BUCKETS - 2));
             }

@@ -10,7 +10,7 @@ use super::keys::{BLAST_RADIUS, FILE, NO_DATA, VERIFY};
 use super::plan::{BlastRadius, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, PLAN_FORMAT, Plan, Step, Verify};
 use super::problem::{Place, Problem, Report};
 use super::source;
-use super::steps::{steps, weights};
+use super::steps::{steps, unwatched, weights};
 use super::table::Record;
 use super::tree::Node;
 use super::units;
@@ -84,6 +84,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
     let verify = verify(root, report);
     let max_total = max_total(root, &steps, report);
     let gates = gates(root, &steps, report);
+    unwatched(root, &steps, &gates, report);
     let max_false_rollback =
         within(root, "max_false_rollback", "above 0% and at most 50%", |a| a > 0.0 && a <= 0.5, report);
     let confidence_to_advance =

@@ -1,17 +1,29 @@
 //! The gates of a plan: what is judged, and how.
 
-use super::compile::{difference, read};
+use super::compile::{difference, duration, read};
 use super::keys::{GATE, TOLERATE};
-use super::plan::{Gate, GateRule, Step};
+use super::plan::{Bound, Gate, GateRule, Step};
 use super::problem::Report;
 use super::steps::weights;
 use super::tree::{Node, Value};
 use super::units;
+use crate::base::time::Millis;
 use crate::base::weight::Percent;
 use std::collections::BTreeMap;
 
 /// Largest tolerated multiple of stable's rate: beyond it a gate would pass anything.
 const LARGEST_RATIO: f64 = 1000.0;
+/// By which part the canary may be slower where a gate on latency does not say.
+const LATENCY_TOLERANCE: f64 = 0.1;
+/// Metrics that are one quantile.
+const LATENCY_QUANTILES: [(&str, f64); 6] = [
+    ("latency_p50", 0.50),
+    ("latency_p75", 0.75),
+    ("latency_p90", 0.90),
+    ("latency_p95", 0.95),
+    ("latency_p99", 0.99),
+    ("latency_p999", 0.999),
+];
 
 pub(super) fn gates(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Vec<Gate> {
     let compared = weights(steps).find(|step| step.weight != Percent::FULL);
@@ -33,6 +45,7 @@ pub(super) fn gates(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Vec
         }
         gates.extend(gate(element, report));
     }
+    one_tolerance(list.elements(), report);
     let is_list = matches!(list.value, Value::List(_));
     if let (Some(step), true, true) = (compared, is_list, list.elements().is_empty()) {
         let message = format!("no gate judges the step of {} %", step.weight.get());
@@ -46,8 +59,67 @@ pub(super) fn gates(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Vec
 }
 
 fn gate(element: &Node, report: &mut Report<'_>) -> Option<Gate> {
-    let metric = element.get("metric")?;
+    let metric = element.get("metric")?.text()?;
+    let limit = limit(element, report);
+    let rule = match (metric, limit) {
+        // The shape was told before.
+        (_, Err(())) => None,
+        ("error_rate", Ok(None)) => Some(error_comparison(element, report)),
+        ("latency", Ok(None)) => Some(latency_comparison(element, report)),
+        ("error_rate", Ok(Some((bound, node)))) => error_limit(node, bound, report),
+        ("latency", Ok(Some((_, node)))) => {
+            let hint = "for a limit name one quantile: `metric: latency_p99`".to_owned();
+            report.error(
+                node.place,
+                "`metric: latency` looks at all quantiles, and a limit is one of them",
+                Some(hint),
+            );
+            None
+        }
+        (quantile, Ok(limit)) => quantile_limit(element, quantile, limit, report),
+    };
+    if element.get("compare").is_none() && matches!(limit, Ok(None)) {
+        let hint = match metric {
+            "error_rate" => "add `compare: stable`, or a limit such as `max: 1%`",
+            "latency" => "add `compare: stable`",
+            _ => "add a limit such as `max: 800ms`",
+        };
+        report.error(element.place, "this gate says what to measure and not how to judge it", Some(hint.to_owned()));
+    }
+    Some(Gate {
+        name: element.get("name")?.text()?.to_owned(),
+        rule: rule?,
+        dry_run: read(Some(element), &GATE, "dry_run", |text| text.to_ascii_lowercase().parse().ok()).value,
+    })
+}
+
+/// The limit of a gate that has one; an error when it excludes what else the gate says.
+fn limit<'a>(element: &'a Node, report: &mut Report<'_>) -> Result<Option<(Bound, &'a Node)>, ()> {
+    let (bound, node) = match (element.get("max"), element.get("min")) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(min)) => {
+            let hint = "write two gates, one for each".to_owned();
+            report.error(min.place, "`max` and `min` exclude each other in one gate", Some(hint));
+            return Err(());
+        }
+        (Some(max), None) => (Bound::Max, max),
+        (None, Some(min)) => (Bound::Min, min),
+    };
+    for key in ["compare", "tolerate"] {
+        if let Some(stray) = element.get(key) {
+            let hint = "a gate either compares with stable or has a limit: write two gates".to_owned();
+            report.error(stray.place, format!("`{key}` and a limit exclude each other in one gate"), Some(hint));
+        }
+    }
+    Ok(Some((bound, node)))
+}
+
+fn error_comparison(element: &Node, report: &mut Report<'_>) -> GateRule {
     let tolerate = element.get("tolerate");
+    if let Some(node) = tolerate.filter(|node| matches!(node.value, Value::Scalar { .. }) && !node.is_null()) {
+        let hint = "write `tolerate: { ratio: 1.1 }` for a multiple, `tolerate: { add: 0.1pp }` for a difference";
+        report.error(node.place, "a single share leaves open which of the two is meant", Some(hint.to_owned()));
+    }
     let ratio = read(tolerate, &TOLERATE, "ratio", |text| units::ratio(text).ok());
     let add = read(tolerate, &TOLERATE, "add", difference);
     if let (true, Some(place)) = (!(1.0..=LARGEST_RATIO).contains(&ratio.value), ratio.place) {
@@ -57,20 +129,81 @@ fn gate(element: &Node, report: &mut Report<'_>) -> Option<Gate> {
     if let (true, Some(place)) = (add.value >= 1.0, add.place) {
         report.error(place, "`add` must be below 100pp", Some("the default is `0.1pp`".to_owned()));
     }
-    // Another metric or a limit was refused already.
-    let limited = element.get("max").is_some() || element.get("min").is_some();
-    if metric.text() != Some("error_rate") || limited {
+    GateRule::ErrorRateAgainstStable { ratio: ratio.value, add: add.value }
+}
+
+fn latency_comparison(element: &Node, report: &mut Report<'_>) -> GateRule {
+    let tolerate = element.get("tolerate");
+    if let Some(node) = tolerate.filter(|node| matches!(node.value, Value::Mapping(_))) {
+        let hint = "write the part by which it may be slower: `tolerate: 10%`".to_owned();
+        report.error(node.place, "`ratio` and `add` are for error rates", Some(hint));
+    }
+    let share = tolerate.and_then(Node::written).and_then(|text| units::share(text).ok());
+    GateRule::LatencyAgainstStable { tolerate: share.unwrap_or(LATENCY_TOLERANCE) }
+}
+
+fn error_limit(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<GateRule> {
+    let share = node.written().and_then(|text| units::share(text).ok());
+    match share {
+        Some(share) if share > 0.0 && share < 1.0 => return Some(GateRule::ErrorRateLimit { share, bound }),
+        Some(_) => {
+            report.error(node.place, "a limit on the error rate must be above 0% and below 100%", None);
+        }
+        None if is_amount(node) => {
+            let hint = "write it with its unit: `1%`".to_owned();
+            report.error(node.place, "a limit on the error rate is a share", Some(hint));
+        }
+        // Its shape was told before.
+        None => {}
+    }
+    None
+}
+
+fn quantile_limit(
+    element: &Node,
+    metric: &str,
+    limit: Option<(Bound, &Node)>,
+    report: &mut Report<'_>,
+) -> Option<GateRule> {
+    let (_, quantile) = LATENCY_QUANTILES.into_iter().find(|(name, _)| *name == metric)?;
+    let Some((bound, node)) = limit else {
+        if let Some(compare) = element.get("compare") {
+            let hint = format!("give `{metric}` a limit such as `max: 800ms`, or write `metric: latency`");
+            report.error(compare.place, "the comparison with stable is one of all quantiles", Some(hint));
+        }
         return None;
+    };
+    match node.written().and_then(duration) {
+        Some(limit) if limit > Millis(0) => return Some(GateRule::LatencyLimit { quantile, limit, bound }),
+        Some(_) => report.error(node.place, "a limit on latency must be above 0", None),
+        None if is_amount(node) => {
+            let hint = "write it with its unit: `800ms`".to_owned();
+            report.error(node.place, "a limit on latency is a duration", Some(hint));
+        }
+        // Its shape was told before.
+        None => {}
     }
-    if element.get("compare").is_none() {
-        let hint = "add `compare: stable`".to_owned();
-        report.error(element.place, "this gate says what to measure and not how to judge it", Some(hint));
+    None
+}
+
+/// Whether a value has the shape of some limit.
+fn is_amount(node: &Node) -> bool {
+    let of = |text: &str| units::ratio(text).is_ok() || units::share(text).is_ok() || units::duration(text).is_ok();
+    node.written().is_some_and(of)
+}
+
+/// Refuses a second tolerance: the thresholds of a rollout are one set.
+fn one_tolerance(elements: &[Node], report: &mut Report<'_>) {
+    let mut first: Option<f64> = None;
+    for element in elements.iter().filter(|element| element.get("metric").and_then(Node::text) == Some("latency")) {
+        let node = element.get("tolerate");
+        let share = node.and_then(Node::written).and_then(|text| units::share(text).ok()).unwrap_or(LATENCY_TOLERANCE);
+        if *first.get_or_insert(share) != share {
+            let hint = "give all gates on `latency` the same `tolerate`".to_owned();
+            let place = node.unwrap_or(element).place;
+            report.error(place, "latencies are compared with one tolerance in a policy", Some(hint));
+        }
     }
-    Some(Gate {
-        name: element.get("name")?.text()?.to_owned(),
-        rule: GateRule::ErrorRateAgainstStable { ratio: ratio.value, add: add.value },
-        dry_run: read(Some(element), &GATE, "dry_run", |text| text.to_ascii_lowercase().parse().ok()).value,
-    })
 }
 
 fn default_gate() -> Gate {

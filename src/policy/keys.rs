@@ -13,10 +13,6 @@ pub(super) const fn word(word: &'static str) -> Word {
     Word { word, built: Built::Yes }
 }
 
-const fn later(word: &'static str, meanwhile: &'static str) -> Word {
-    Word { word, built: Built::NotYet(meanwhile) }
-}
-
 /// Names of policies and gates: they stand in URLs and on command lines.
 pub(super) static NAME: TextRule = TextRule {
     says: "a name of up to 63 lower-case letters, digits and `-` that begins with a letter or digit",
@@ -228,17 +224,17 @@ pub(super) static STEP_DEFAULTS: Record = Record::of(&[
 
 static GATE_SHAPE: Shape = Shape::Record(&GATE);
 
-const ONLY_COMPARISON: &str = "only `metric: error_rate` with `compare: stable` is built";
+const ONLY_METRICS: &str = "only a `metric` of the proxies is built, with `compare: stable` or a limit";
 
 static METRICS: &[Word] = &[
     word("error_rate"),
-    later("latency", ONLY_COMPARISON),
-    later("latency_p50", ONLY_COMPARISON),
-    later("latency_p75", ONLY_COMPARISON),
-    later("latency_p90", ONLY_COMPARISON),
-    later("latency_p95", ONLY_COMPARISON),
-    later("latency_p99", ONLY_COMPARISON),
-    later("latency_p999", ONLY_COMPARISON),
+    word("latency"),
+    word("latency_p50"),
+    word("latency_p75"),
+    word("latency_p90"),
+    word("latency_p95"),
+    word("latency_p99"),
+    word("latency_p999"),
 ];
 
 pub(super) static GATE: Record = Record {
@@ -256,42 +252,42 @@ pub(super) static GATE: Record = Record {
             "{ namespace: Shop, metric: QueueDepth, stat: Average }",
             "A metric of CloudWatch.",
         )
-        .not_yet(ONLY_COMPARISON),
+        .not_yet(ONLY_METRICS),
         Field::optional(
             "xray",
             Shape::Record(&XRAY),
             "{ filter: 'service(\"checkout\")', measure: fault_rate }",
             "Traces of X-Ray.",
         )
-        .not_yet(ONLY_COMPARISON),
+        .not_yet(ONLY_METRICS),
         Field::optional(
             "prometheus",
             Shape::Record(&PROMETHEUS),
             "{ query: 'up{node=\"{node}\"}' }",
             "A query of Prometheus.",
         )
-        .not_yet(ONLY_COMPARISON),
+        .not_yet(ONLY_METRICS),
         Field::optional(
             "http",
             Shape::Record(&HTTP),
             "{ url: http://127.0.0.1:9000/value }",
             "A number read from an HTTP service.",
         )
-        .not_yet(ONLY_COMPARISON),
+        .not_yet(ONLY_METRICS),
         Field::optional(
             "webhook",
             Shape::Record(&WEBHOOK),
             "{ url: http://127.0.0.1:9000/judge }",
             "A service that answers whether the release may go on.",
         )
-        .not_yet(ONLY_COMPARISON),
+        .not_yet(ONLY_METRICS),
         Field::optional(
             "health",
             Shape::Record(&HEALTH),
             "{ http: /health, interval: 5s }",
             "Health checks of the canary itself.",
         )
-        .not_yet(ONLY_COMPARISON),
+        .not_yet(ONLY_METRICS),
         Field::optional(
             "compare",
             Shape::Word(&[word("stable")]),
@@ -302,22 +298,27 @@ pub(super) static GATE: Record = Record {
             "tolerate",
             Shape::Short {
                 scalar: &Shape::Share,
-                scalar_built: Built::NotYet(ONLY_COMPARISON),
+                scalar_built: Built::Yes,
                 record: &TOLERATE,
                 record_built: Built::Yes,
             },
             "{ ratio: 1.0, add: 0.1pp }",
-            "How much worse than stable is still accepted.",
+            "How much worse than stable is still accepted: a mapping for `error_rate`, a share such as `10%` for `latency`.",
         ),
-        Field::optional("max", Shape::Amount, "1%", "Absolute limit: fails above it.").not_yet(ONLY_COMPARISON),
-        Field::optional("min", Shape::Amount, "99%", "Absolute limit: fails below it.").not_yet(ONLY_COMPARISON),
+        Field::optional(
+            "max",
+            Shape::Amount,
+            "1%",
+            "Absolute limit: fails when the canary is above it and worse than stable; at 100 % by the limit alone.",
+        ),
+        Field::optional("min", Shape::Amount, "1%", "Absolute limit: the same for below it."),
         Field::defaulted(
             "breaches",
             Shape::Whole { min: 1, max: 1000 },
             "3",
             "Consecutive points beyond the limit that fail a point-valued signal.",
         )
-        .not_yet(ONLY_COMPARISON),
+        .not_yet(ONLY_METRICS),
         Field::defaulted("dry_run", Shape::Boolean, "false", "Report the verdict and never decide by it."),
     ],
     one_of: &["metric", "cloudwatch", "xray", "prometheus", "http", "webhook", "health"],

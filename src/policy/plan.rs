@@ -51,6 +51,16 @@ impl Plan {
     pub fn slot(&self, node: &str) -> Option<Slot> {
         [Slot::First, Slot::Second].into_iter().find(|slot| self.node(*slot) == node)
     }
+
+    /// By which part the canary may be slower than stable: m of the gates that compare latencies, dry runs included.
+    /// `None` where none does.
+    #[must_use]
+    pub fn latency_tolerance(&self) -> Option<f64> {
+        self.gates.iter().find_map(|gate| match gate.rule {
+            GateRule::LatencyAgainstStable { tolerate } => Some(tolerate),
+            _ => None,
+        })
+    }
 }
 
 /// One step: a weight, or a person's approval.
@@ -138,6 +148,49 @@ pub enum GateRule {
         /// d, a share in [0, 1).
         add: f64,
     },
+    /// Canary's latencies against stable's over the same requests, at all quantiles: fails when it is refuted that the
+    /// canary is slower by the part `tolerate` at most. All such gates of a plan tolerate the same.
+    LatencyAgainstStable {
+        /// m, from 0: 0.1 is 10 %.
+        tolerate: f64,
+    },
+    /// Share of failed requests against a fixed limit.
+    ErrorRateLimit {
+        /// The limit, a share in (0, 1).
+        share: f64,
+        /// Which side of it is good.
+        bound: Bound,
+    },
+    /// A quantile of the latency of successful requests against a fixed limit.
+    LatencyLimit {
+        /// 0.99 for p99.
+        quantile: f64,
+        /// The limit as the policy has it; what is tested is a bucket bound near it.
+        limit: Millis,
+        /// Which side of it is good.
+        bound: Bound,
+    },
+}
+
+impl GateRule {
+    /// Whether the limit is fixed, so that the gate acts without a comparison.
+    #[must_use]
+    pub const fn is_absolute(&self) -> bool {
+        match self {
+            Self::ErrorRateLimit { .. } | Self::LatencyLimit { .. } => true,
+            Self::ErrorRateAgainstStable { .. } | Self::LatencyAgainstStable { .. } => false,
+        }
+    }
+}
+
+/// What a limit limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// Fails above.
+    Max,
+    /// Fails below.
+    Min,
 }
 
 /// Exposure control: neither is a test.

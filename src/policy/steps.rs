@@ -3,7 +3,7 @@
 use super::compile::{At, difference, duration, given, on_inconclusive, read, whole};
 use super::keys::STEP_DEFAULTS;
 use super::keys_outside::APPROVAL;
-use super::plan::{ApprovalStep, OnFailure, OnInconclusive, Step, WeightStep};
+use super::plan::{ApprovalStep, Gate, OnFailure, OnInconclusive, Step, WeightStep};
 use super::problem::{Place, Report};
 use super::tree::{Node, Value};
 use crate::base::time::Millis;
@@ -59,13 +59,6 @@ pub(super) fn steps(root: &Node, report: &mut Report<'_>) -> Vec<Step> {
     if let (true, Some(element)) = (last_is_readable, elements.last()) {
         ends_with_everything(element, &steps, report);
     }
-    let all: Vec<&WeightStep> = weights(&steps).collect();
-    if let (Some(list), [only]) = (list, all.as_slice())
-        && only.weight == Percent::FULL
-    {
-        let message = "all traffic moves in one step: nothing is left to compare with, and no gate can act";
-        report.warning(list.place, message, Some("put a small step before 100, such as `[5, 100]`".to_owned()));
-    }
     steps
 }
 
@@ -85,7 +78,6 @@ fn one(element: &Node, before: &[Step], defaults: &Defaults, report: &mut Report
         Some(_) => {}
         None => first_step(percent, place, report),
     }
-    weak_comparison(before, percent, place, report);
     Some(Step::Weight(step(element, percent, defaults, report)))
 }
 
@@ -212,13 +204,28 @@ fn first_step(weight: Percent, place: Place, report: &mut Report<'_>) {
     }
 }
 
-/// Warns at the first step between half and all: this version has no absolute gates that would watch it.
-fn weak_comparison(before: &[Step], weight: Percent, place: Place, report: &mut Report<'_>) {
-    let weak = |weight: Percent| weight.get() > WEAK_COMPARISON_ABOVE && weight != Percent::FULL;
-    if weak(weight) && !weights(before).any(|step| weak(step.weight)) {
+/// Warns at the first step between half and all where no absolute gate watches it, and where nothing can act at all.
+pub(super) fn unwatched(root: &Node, steps: &[Step], gates: &[Gate], report: &mut Report<'_>) {
+    if gates.iter().any(|gate| gate.rule.is_absolute() && !gate.dry_run) {
+        return;
+    }
+    let Some(list) = root.get("steps") else { return };
+    let all: Vec<&WeightStep> = weights(steps).collect();
+    if let [only] = all.as_slice()
+        && only.weight == Percent::FULL
+    {
+        let message = "all traffic moves in one step: nothing is left to compare with, and no gate can act";
+        let hint = "put a small step before 100, such as `[5, 100]`, or add a gate with a limit".to_owned();
+        report.warning(list.place, message, Some(hint));
+    }
+    let weak = |weight: u8| weight > WEAK_COMPARISON_ABOVE && weight < Percent::FULL.get();
+    let first = list.elements().iter().filter_map(weight).find(|weight| weak(weight.value));
+    if let Some(place) = first.and_then(|weight| weight.place) {
         let message =
             format!("comparison is weak above {WEAK_COMPARISON_ABOVE} %: little is left on stable to compare with");
-        let hint = format!("no absolute gate watches this step; consider going from {WEAK_COMPARISON_ABOVE} to 100");
+        let hint = "no absolute gate watches this step; add one, such as \
+                    `{ name: slo, metric: error_rate, max: 1% }`"
+            .to_owned();
         report.warning(place, message, Some(hint));
     }
 }

@@ -1,6 +1,8 @@
 //! Tables of bad files with their messages, whole renderings, and texts that no person would write.
 
-use super::plan::{BlastRadius, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Verify, WeightStep};
+use super::plan::{
+    BlastRadius, Bound, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Verify, WeightStep,
+};
 use super::problem::MAX_PROBLEMS;
 use super::{Compiled, MAX_BYTES, Problem, compile};
 use crate::base::time::Millis;
@@ -151,9 +153,6 @@ fn the_whole_schema_parses_and_what_is_not_built_is_refused_by_name() {
             refused(8, 1, "start"),
             refused(9, 1, "preview"),
             refused(18, 1, "on_total"),
-            refused(21, 31, "gates[1].metric: latency"),
-            refused(22, 31, "gates[2].metric: latency_p99"),
-            refused(23, 54, "gates[3].max"),
             refused(24, 22, "gates[4].cloudwatch"),
             refused(25, 22, "gates[5].xray"),
             refused(26, 22, "gates[6].health"),
@@ -489,7 +488,9 @@ fn gates_that_make_no_sense() {
     );
     check(
         &with("gates:\n  - { name: e, metric: error_rate }\n"),
-        &["7:5 this gate says what to measure and not how to judge it | add `compare: stable`"],
+        &[
+            "7:5 this gate says what to measure and not how to judge it | add `compare: stable`, or a limit such as `max: 1%`",
+        ],
     );
     check(
         &with("gates:\n  - { name: e }\n"),
@@ -525,7 +526,12 @@ fn gates_that_make_no_sense() {
             "7:70 `gates[0].tolerate.add` must be a difference of shares such as `0.1pp`: `0.1` has no unit | write `0.1pp`: percentage points, the difference of two shares",
         ],
     );
-    check(&gate("tolerate: 10%"), &["7:63 `gates[0].tolerate: 10%` is not in this version"]);
+    check(
+        &gate("tolerate: 10%"),
+        &[
+            "7:63 a single share leaves open which of the two is meant | write `tolerate: { ratio: 1.1 }` for a multiple, `tolerate: { add: 0.1pp }` for a difference",
+        ],
+    );
     check(&gate("dry_run: yes"), &["7:62 `gates[0].dry_run` must be `true` or `false`, found the text `yes`"]);
     check(
         &gate("health: { http: health }"),
@@ -538,10 +544,69 @@ fn gates_that_make_no_sense() {
     check(
         &with("gates:\n  - { name: p99, metric: latency_p99, max: 800 ms }\n"),
         &[
-            "7:26 `gates[0].metric: latency_p99` is not in this version | only `metric: error_rate` with `compare: stable` is built",
             "7:44 `gates[0].max` must be a limit such as `800ms`, `1%` or `1000`: `800 ms` has the unit ` ms`, which is not one of `ms`, `s`, `m`, `h`",
         ],
     );
+}
+
+#[test]
+fn limits_and_latencies_that_make_no_sense() {
+    let gate = |rest: &str| with(&format!("gates:\n  - {{ name: e, metric: {rest} }}\n"));
+    let (either, share, span) = (
+        "a gate either compares with stable or has a limit: write two gates",
+        "a limit on the error rate is a share | write it with its unit: `1%`",
+        "a limit on latency is a duration | write it with its unit: `800ms`",
+    );
+    for (rest, expected) in [
+        ("error_rate, max: 1% , min: 2%", "7:51 `max` and `min` exclude each other in one gate".to_owned()),
+        (
+            "error_rate, compare: stable, max: 1%",
+            format!("7:45 `compare` and a limit exclude each other in one gate | {either}"),
+        ),
+        ("error_rate, max: 800ms", format!("7:41 {share}")),
+        ("error_rate, max: 1", format!("7:41 {share}")),
+        ("error_rate, max: 100%", "7:41 a limit on the error rate must be above 0% and below 100%".to_owned()),
+        ("error_rate, min: 0%", "7:41 a limit on the error rate must be above 0% and below 100%".to_owned()),
+        ("latency_p99, max: 1%", format!("7:42 {span}")),
+        ("latency_p99, min: 0s", "7:42 a limit on latency must be above 0".to_owned()),
+        ("latency, max: 800ms", "7:38 `metric: latency` looks at all quantiles, and a limit is one of them".to_owned()),
+        ("latency, compare: stable, tolerate: { add: 1pp }", "7:60 `ratio` and `add` are for error rates".to_owned()),
+        ("latency", "7:5 this gate says what to measure and not how to judge it | add `compare: stable`".to_owned()),
+        (
+            "latency_p50",
+            "7:5 this gate says what to measure and not how to judge it | add a limit such as `max: 800ms`".to_owned(),
+        ),
+        ("latency_p50, compare: stable", "7:46 the comparison with stable is one of all quantiles".to_owned()),
+        ("error_rate, max: 1%, breaches: 2", "7:45 `gates[0].breaches` is not in this version".to_owned()),
+    ] {
+        check(&gate(rest), &[&expected]);
+    }
+    check(
+        &with(
+            "gates:\n  - { name: a, metric: latency, compare: stable }\n  - { name: b, metric: latency, compare: stable, tolerate: 20% }\n",
+        ),
+        &["8:60 latencies are compared with one tolerance in a policy"],
+    );
+}
+
+#[test]
+fn limits_and_latencies_arrive_in_the_plan() {
+    let compiled = good(&with(
+        "gates:\n  - { name: a, metric: latency, compare: stable }\n  - { name: b, metric: latency, compare: stable, tolerate: 10%, dry_run: true }\n  \
+         - { name: c, metric: error_rate, max: 0.5% }\n  - { name: d, metric: latency_p999, max: 2s }\n  - { name: f, metric: latency_p50, min: 1ms }\n",
+    ));
+    let rules: Vec<&GateRule> = compiled.plan.gates.iter().map(|gate| &gate.rule).collect();
+    assert_eq!(
+        rules,
+        [
+            &GateRule::LatencyAgainstStable { tolerate: 0.1 },
+            &GateRule::LatencyAgainstStable { tolerate: 0.1 },
+            &GateRule::ErrorRateLimit { share: 0.005, bound: Bound::Max },
+            &GateRule::LatencyLimit { quantile: 0.999, limit: Millis(2000), bound: Bound::Max },
+            &GateRule::LatencyLimit { quantile: 0.5, limit: Millis(1), bound: Bound::Min },
+        ]
+    );
+    assert_eq!(compiled.plan.latency_tolerance(), Some(0.1));
 }
 
 #[test]
@@ -562,6 +627,9 @@ fn warnings_are_for_plans_that_are_probably_not_meant() {
         told(&with("steps: [100]\n")),
         ["5:8 all traffic moves in one step: nothing is left to compare with, and no gate can act"]
     );
+    let slo = "gates:\n  - { name: slo, metric: error_rate, max: 1% }\n";
+    assert_eq!(told(&with(&format!("steps: [10, 60, 95, 100]\n{slo}"))), [] as [&str; 0], "a limit watches it");
+    assert_eq!(told(&with(&format!("steps: [100]\n{slo}"))), [] as [&str; 0], "a limit acts there");
     assert_eq!(
         told(&with("gates:\n  - { name: e, metric: error_rate, compare: stable, dry_run: true }\n")),
         ["7:3 every gate is a dry run: no verdict rolls this release back"]

@@ -2,8 +2,11 @@
 
 use super::effect::EffectId;
 use crate::base::fault::Fault;
+use crate::base::histogram::Histogram;
 use crate::base::ids::{NodeName, Seq};
 use crate::base::time::Timestamp;
+use crate::judge::Counts;
+use crate::judge::latency::{LatencyCounts, LatencyThresholds};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -113,6 +116,9 @@ pub struct Start {
     pub first_step: usize,
     /// The highest generation that any rollout of this route has used so far.
     pub last_generation: u64,
+    /// Latencies of stable on this route in the last minutes, where a gate compares latencies and they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Histogram>,
 }
 
 /// Who did something.
@@ -223,12 +229,63 @@ pub struct ProxyCounts {
 }
 
 /// Requests that one weights version placed on the two slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionCounts {
     /// The route's version.
     pub version: u64,
     /// The canary's share in it, in millionths: the coin that placed each request.
     pub share_ppm: u32,
     /// Requests and errors.
-    pub counts: crate::judge::Counts,
+    pub counts: Counts,
+    /// Latencies of successful requests for the comparison with stable; absent where no gate compares them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// Successful requests that were slower than the bounds of absolute gates; empty where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slower: Vec<SlowCounts>,
+}
+
+impl VersionCounts {
+    /// Requests and errors alone.
+    #[must_use]
+    pub const fn new(version: u64, share_ppm: u32, counts: Counts) -> Self {
+        Self { version, share_ppm, counts, latency: None, slower: Vec::new() }
+    }
+}
+
+/// Latencies in one of two forms; cumulative.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Latency {
+    /// Stable's, to choose thresholds by.
+    Baseline(Histogram),
+    /// Both arms', counted by the thresholds.
+    Counts(LatencyCounts),
+}
+
+/// Requests that were slower than a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowCounts {
+    /// The bound in microseconds, one between two buckets of the histogram.
+    pub bound_us: u64,
+    /// Successful requests, the slower ones as "errors".
+    pub counts: Counts,
+}
+
+/// What a reading should count of latencies. Derived from plan and state, and never stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TimingAsk {
+    /// For the comparison with stable; `None` where no gate compares latencies.
+    pub compared: Option<ComparedBy>,
+    /// Bounds of absolute gates, in microseconds.
+    pub bounds_us: Vec<u64>,
+}
+
+/// How latencies are to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ComparedBy {
+    /// As stable's histogram: the thresholds are still being chosen.
+    Collecting,
+    /// As counts.
+    Thresholds(LatencyThresholds),
 }

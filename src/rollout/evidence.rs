@@ -4,9 +4,12 @@
 //! capital for a fault that starts late. Within a block only the sum for each share matters, so a block is small
 //! however many rounds of readings it took.
 
-use super::event::{LiveReading, ProxyCounts, VersionCounts};
+use super::event::{LiveReading, ProxyCounts, SlowCounts, VersionCounts};
+use super::timing::{Timing, TimingNews, add_slower};
+use crate::base::histogram::Histogram;
 use crate::base::time::{Millis, Timestamp};
 use crate::judge::Counts;
+use crate::judge::latency::LatencyCounts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,16 +26,6 @@ const VERSIONS_KEPT: usize = 32;
 /// costs evidence and never validity.
 const PROXIES_KEPT: usize = 4096;
 
-/// What came on top of `earlier`, a count of the same series: no part below zero.
-const fn beyond(now: &Counts, earlier: &Counts) -> Counts {
-    Counts {
-        canary_requests: now.canary_requests.saturating_sub(earlier.canary_requests),
-        canary_errors: now.canary_errors.saturating_sub(earlier.canary_errors),
-        stable_requests: now.stable_requests.saturating_sub(earlier.stable_requests),
-        stable_errors: now.stable_errors.saturating_sub(earlier.stable_errors),
-    }
-}
-
 /// Counts between two re-starts of the evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Block {
@@ -40,6 +33,43 @@ pub struct Block {
     pub opened_at: Timestamp,
     /// Counts by the canary's share in millionths.
     pub by_share: BTreeMap<u32, Counts>,
+    /// Latencies of both arms by the rollout's thresholds, by the canary's share in millionths.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency_by_share: BTreeMap<u32, LatencyCounts>,
+    /// Requests slower than the bounds of absolute gates, likewise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slower_by_share: BTreeMap<u32, Vec<SlowCounts>>,
+}
+
+impl Block {
+    fn opened_at(opened_at: Timestamp) -> Self {
+        Self { opened_at, ..Self::default() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.by_share.is_empty() && self.latency_by_share.is_empty() && self.slower_by_share.is_empty()
+    }
+
+    fn add(&mut self, share_ppm: u32, news: &News) {
+        if !news.counts.is_empty() {
+            self.by_share.entry(share_ppm).or_default().add(&news.counts);
+        }
+        if let Some(counts) = news.timing.counts() {
+            self.latency_by_share.entry(share_ppm).or_default().add(counts);
+        }
+        if !news.timing.slower.is_empty() {
+            add_slower(self.slower_by_share.entry(share_ppm).or_default(), &news.timing.slower);
+        }
+    }
+}
+
+/// What a reading of one proxy says that was not known.
+struct News {
+    /// The reading itself.
+    now: VersionCounts,
+    /// Requests and errors on top of those known.
+    counts: Counts,
+    timing: TimingNews,
 }
 
 /// All counts of a rollout.
@@ -51,53 +81,64 @@ pub struct Evidence {
     pub blocks: Vec<Block>,
     /// What each proxy had counted when it was last read, by weights version.
     pub seen: BTreeMap<String, BTreeMap<u64, Counts>>,
+    /// Latencies.
+    #[serde(default, skip_serializing_if = "Timing::is_empty")]
+    pub timing: Timing,
 }
 
 impl Evidence {
     /// Nothing counted yet; versions up to `after_version` are not this rollout's.
     #[must_use]
-    pub fn new(after_version: u64, at: Timestamp) -> Self {
-        let first = Block { opened_at: at, by_share: BTreeMap::new() };
-        Self { after_version, blocks: vec![first], seen: BTreeMap::new() }
+    pub fn new(after_version: u64, at: Timestamp, timing: Timing) -> Self {
+        Self { after_version, blocks: vec![Block::opened_at(at)], seen: BTreeMap::new(), timing }
     }
 
     /// Opens a block, for a weight change.
     pub fn open_block(&mut self, at: Timestamp) {
         match self.blocks.last_mut() {
             // A block in which nothing happened yet serves as the new one.
-            Some(last) if last.by_share.is_empty() => last.opened_at = at,
-            _ => self.blocks.push(Block { opened_at: at, by_share: BTreeMap::new() }),
+            Some(last) if last.is_empty() => last.opened_at = at,
+            _ => self.blocks.push(Block::opened_at(at)),
         }
     }
 
-    /// Takes a reading in; answers whether anything new was counted.
-    pub fn absorb(&mut self, reading: &LiveReading, at: Timestamp) -> bool {
-        let mut fresh: BTreeMap<u32, Counts> = BTreeMap::new();
+    /// Takes a reading in; answers whether anything new was counted. `tolerance` is that of the plan's gates on latency.
+    pub fn absorb(&mut self, reading: &LiveReading, at: Timestamp, tolerance: Option<f64>) -> bool {
+        let mut all: Vec<News> = Vec::new();
         for proxy in &reading.proxies {
             let news = self.news(proxy);
             if news.is_empty() || self.seen.len() >= PROXIES_KEPT && !self.seen.contains_key(&proxy.proxy) {
                 continue;
             }
             let seen = self.seen.entry(proxy.proxy.clone()).or_default();
-            for (now, news) in news {
-                seen.insert(now.version, now.counts);
-                fresh.entry(now.share_ppm).or_default().add(&news);
+            for news in news {
+                if !news.counts.is_empty() {
+                    seen.insert(news.now.version, news.now.counts);
+                }
+                self.timing.saw(&proxy.proxy, &news.now, &news.timing);
+                all.push(news);
             }
             while seen.len() > VERSIONS_KEPT {
                 // Forgetting what was seen of a version must not count it anew: it is out of the rollout from here on.
                 if let Some((forgotten, _)) = seen.pop_first() {
                     self.after_version = self.after_version.max(forgotten);
+                    self.timing.forget(&proxy.proxy, forgotten);
                 }
             }
         }
-        if fresh.is_empty() {
+        if all.is_empty() {
             return false;
         }
         self.open_block_when_due(at);
-        if let Some(block) = self.blocks.last_mut() {
-            for (share_ppm, counts) in fresh {
-                block.by_share.entry(share_ppm).or_default().add(&counts);
+        let mut stable = Histogram::default();
+        for news in &all {
+            if let Some(block) = self.blocks.last_mut() {
+                block.add(news.now.share_ppm, news);
             }
+            news.timing.stable().into_iter().for_each(|fresh| stable.merge(fresh));
+        }
+        if let Some(tolerance) = tolerance {
+            self.timing.collect(&stable, tolerance);
         }
         true
     }
@@ -107,20 +148,21 @@ impl Evidence {
     #[must_use]
     pub fn only_news(&self, mut reading: LiveReading) -> LiveReading {
         for proxy in &mut reading.proxies {
-            proxy.versions = self.news(proxy).into_iter().map(|(now, _)| now).collect();
+            proxy.versions = self.news(proxy).into_iter().map(|news| news.now).collect();
         }
         reading
     }
 
-    /// What a proxy counted since it was last read: its counts, and how many of them are new.
-    fn news(&self, proxy: &ProxyCounts) -> Vec<(VersionCounts, Counts)> {
+    /// What a proxy counted since it was last read.
+    fn news(&self, proxy: &ProxyCounts) -> Vec<News> {
         let seen = self.seen.get(&proxy.proxy);
         let judged = proxy.versions.iter().filter(|now| now.version > self.after_version);
         let each = judged.map(|now| {
             let earlier = seen.and_then(|seen| seen.get(&now.version)).copied().unwrap_or_default();
-            (*now, beyond(&now.counts, &earlier))
+            let timing = self.timing.news(&proxy.proxy, now);
+            News { counts: now.counts.beyond(&earlier), timing, now: now.clone() }
         });
-        each.filter(|(_, news)| !news.is_empty()).collect()
+        each.filter(|news| !news.counts.is_empty() || !news.timing.is_empty()).collect()
     }
 
     fn open_block_when_due(&mut self, at: Timestamp) {
@@ -135,6 +177,17 @@ impl Evidence {
     pub fn totals(&self) -> Counts {
         let mut sum = Counts::default();
         for counts in self.judged().map(|(_, counts)| counts) {
+            sum.add(counts);
+        }
+        sum
+    }
+
+    /// The same of latencies.
+    #[must_use]
+    pub fn latency_totals(&self) -> LatencyCounts {
+        let mut sum = LatencyCounts::default();
+        let all = self.blocks.iter().flat_map(|block| &block.latency_by_share);
+        for (_, counts) in all.filter(|(share, _)| (1..1_000_000).contains(*share)) {
             sum.add(counts);
         }
         sum

@@ -2,12 +2,13 @@
 //! bound on false rollbacks does not cover. For people who are about to trust it with their traffic.
 
 use super::gate::weight_step;
+use super::limits::tested_us;
 use crate::base::time::Millis;
 use crate::base::weight::Percent;
 use crate::judge::advance_threshold;
 use crate::judge::evidence::SafetyEvidence;
-use crate::judge::verdict::{percent, points, thousands};
-use crate::policy::plan::{OnFailure, OnInconclusive, OnVerifyTimeout, Plan, WeightStep};
+use crate::judge::verdict::{duration, percent, plain_percent, points, thousands};
+use crate::policy::plan::{Bound, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, WeightStep};
 use std::fmt::Write;
 
 /// The judge looks once a second: what a dead release fails until then cannot be taken back.
@@ -36,8 +37,13 @@ fn steps(text: &mut String, plan: &Plan, requests_per_s: Option<f64>) {
         if step.weight == Percent::FULL {
             let _ = writeln!(
                 text,
-                "  {number}. All traffic, for {}: nothing is left to compare it with; comparing gates are silent here.",
-                step.min
+                "  {number}. All traffic, for {}: nothing is left to compare it with; {} here.",
+                step.min,
+                if plan.gates.iter().any(|gate| gate.rule.is_absolute() && !gate.dry_run) {
+                    "only gates with a limit act"
+                } else {
+                    "comparing gates are silent"
+                }
             );
             continue;
         }
@@ -140,18 +146,7 @@ fn verdicts(text: &mut String, plan: &Plan) {
         text,
         "Verdict\n  A failing gate {what}. Looked at every second, with no minimum number of looks or errors."
     );
-    let deciding: Vec<&str> = plan.gates.iter().filter(|gate| !gate.dry_run).map(|gate| gate.name.as_str()).collect();
-    if deciding.is_empty() {
-        text.push_str("  No gate decides anything: only people and time limits end this rollout badly.\n");
-    } else {
-        let _ = writeln!(
-            text,
-            "  A release that is no worse is rolled back in at most {} of rollouts by the gates {}, together, however long \
-             they take.",
-            percent(plan.max_false_rollback),
-            deciding.join(", ")
-        );
-    }
+    bounds(text, plan);
     for gate in plan.gates.iter().filter(|gate| gate.dry_run) {
         let _ = writeln!(text, "  Gate {} only reports (dry_run).", gate.name);
     }
@@ -163,4 +158,60 @@ fn verdicts(text: &mut String, plan: &Plan) {
         plan.no_data.hold_after,
         plan.no_data.withdraw_after
     );
+}
+
+/// Which gates the bound on false rollbacks covers, and what the others do.
+fn bounds(text: &mut String, plan: &Plan) {
+    let deciding = || plan.gates.iter().filter(|gate| !gate.dry_run);
+    let compared: Vec<&str> =
+        deciding().filter(|gate| !gate.rule.is_absolute()).map(|gate| gate.name.as_str()).collect();
+    if deciding().next().is_none() {
+        text.push_str("  No gate decides anything: only people and time limits end this rollout badly.\n");
+    }
+    if !compared.is_empty() {
+        let _ = writeln!(
+            text,
+            "  A release that is no worse is rolled back in at most {} of rollouts by the gates {}, together, however long \
+             they take.",
+            percent(plan.max_false_rollback),
+            compared.join(", ")
+        );
+    }
+    if let Some(tolerate) = plan.latency_tolerance() {
+        let _ = writeln!(
+            text,
+            "  Latencies are compared at p50 to p99.9 of stable's, {} slower is tolerated and up to 12.5 % more, since limits \
+             are moved up to a bound of the histogram; the first 1,000 requests of stable may be needed to know it.",
+            percent(tolerate)
+        );
+    }
+    for gate in deciding().filter(|gate| gate.rule.is_absolute()) {
+        let _ = writeln!(
+            text,
+            "  Gate {} ({}) is not covered by that bound: it keeps {} by itself. It fails a release that is beyond the \
+             limit and worse than stable; where stable is beyond it too, nothing advances and a person is told. At 100 % \
+             the limit alone decides.",
+            gate.name,
+            limit(&gate.rule),
+            percent(plan.max_false_rollback)
+        );
+    }
+}
+
+/// A limit as it is really tested.
+fn limit(rule: &GateRule) -> String {
+    let side = |bound: Bound| if bound == Bound::Max { "at most" } else { "at least" };
+    match rule {
+        GateRule::ErrorRateLimit { share, bound } => {
+            format!("{} {} of requests fail", side(*bound), plain_percent(*share))
+        }
+        GateRule::LatencyLimit { quantile, limit, bound } => {
+            let tested = tested_us(*limit, *bound);
+            let slower = plain_percent(1.0 - quantile);
+            let tested =
+                if tested == u64::MAX { "any latency that is told apart".to_owned() } else { duration(tested) };
+            format!("{} {slower} of requests slower than {tested}, for a limit of {limit}", side(*bound))
+        }
+        GateRule::ErrorRateAgainstStable { .. } | GateRule::LatencyAgainstStable { .. } => String::new(),
+    }
 }

@@ -3,18 +3,22 @@
 //! Cost is proportional to the number of blocks (bounded, see `evidence`), whatever the traffic was.
 
 use super::evidence::Evidence;
+use super::limits::{LimitVerdict, judge_limits};
 use super::state::State;
 use crate::base::weight::Percent;
+use crate::judge::baseline::Baseline;
 use crate::judge::budget::Exposure;
+use crate::judge::combine::{ERROR_PART, combine_gates};
 use crate::judge::evidence::{ErrorEvidence, SafetyEvidence};
-use crate::judge::verdict::{Finding, Thresholds, Verdict};
+use crate::judge::latency::LatencyEvidence;
+use crate::judge::verdict::{Finding, LatencyFinding, Thresholds, Verdict};
 use crate::judge::{Tolerance, advance_threshold, rollback_threshold};
-use crate::policy::plan::{Gate, GateRule, OnInconclusive, Plan, Step, WeightStep};
+use crate::policy::plan::{GateRule, OnInconclusive, Plan, Step, WeightStep};
 
 /// What the gates say about a rollout now.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
-    /// The gates together.
+    /// The comparing gates together.
     pub finding: Finding,
     /// What they need to act.
     pub thresholds: Thresholds,
@@ -22,25 +26,52 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Whether the blast-radius budget is spent.
     pub budget_spent: bool,
+    /// What is known of latencies, where they speak louder against the release than errors do.
+    pub latency: Option<LatencyFinding>,
+    /// What the absolute gates say.
+    pub limits: Vec<LimitVerdict>,
 }
 
 impl Judgement {
-    /// The release is worse, with the confidence that the policy asks for.
+    /// The release is worse, or beyond a limit, with the confidence that the policy asks for.
     #[must_use]
     pub fn fails(&self) -> bool {
-        self.verdict == Verdict::Fail
+        self.verdict == Verdict::Fail || self.limits.iter().any(|limit| limit.outcome.fails())
     }
 
     /// No worse than the margin, with the confidence that the policy asks for, and not worse by any gate.
     #[must_use]
     pub fn proven(&self) -> bool {
-        self.verdict == Verdict::Pass
+        self.verdict == Verdict::Pass && !self.fails() && !self.holds()
+    }
+
+    /// An absolute gate is breached by no fault of the release that is known: stay where it is.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.limits.iter().any(|limit| limit.outcome.holds())
+    }
+
+    /// What a person should be told although nothing is decided: stable itself is beyond a limit. The same text as long
+    /// as it is the same trouble.
+    #[must_use]
+    pub fn page(&self) -> Option<String> {
+        let paging = self.limits.iter().find(|limit| limit.outcome.pages())?;
+        Some(format!("stable itself is beyond the limit of gate {}: held, not blamed on the release", paging.gate))
     }
 
     /// In a sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
-        self.finding.explain(self.verdict)
+        let told = |which: fn(&LimitVerdict) -> bool| self.limits.iter().find(|limit| which(limit));
+        match &self.latency {
+            Some(latency) if self.verdict == Verdict::Fail => return latency.explain(true),
+            None if self.verdict == Verdict::Fail => return self.finding.explain(self.verdict),
+            Some(_) | None => {}
+        }
+        match told(|limit| limit.outcome.fails()).or_else(|| told(|limit| limit.outcome.holds())) {
+            Some(limit) => limit.sentence.clone(),
+            None => self.finding.explain(self.verdict),
+        }
     }
 }
 
@@ -70,7 +101,6 @@ pub fn is_full(plan: &Plan, index: usize) -> bool {
 /// Judges everything counted so far, with the margin of the present step (of the last one when there is none).
 #[must_use]
 pub fn judge(plan: &Plan, state: &State) -> Judgement {
-    let deciding: Vec<Tolerance> = plan.gates.iter().filter(|gate| !gate.dry_run).map(tolerance).collect();
     let step =
         state.step_index().and_then(|index| weight_index(plan, index)).and_then(|index| weight_step(plan, index));
     let margin = step
@@ -80,28 +110,60 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         rollback: rollback_threshold(plan.max_false_rollback),
         advance: advance_threshold(plan.confidence_to_advance),
     };
+    let tolerances = error_tolerances(plan);
     let mut safety = SafetyEvidence::new(margin, 1.0);
-    let mut exposure = Exposure::new(deciding.first().copied().unwrap_or(Tolerance::NONE));
+    let mut exposure = Exposure::new(tolerances.first().copied().unwrap_or(Tolerance::NONE));
     for (share_ppm, counts) in state.evidence.judged() {
         safety.batch(share(share_ppm), counts);
         exposure.batch(share(share_ppm), counts);
     }
     let budget = plan.blast_radius.failed_requests.saturating_mul(1 + state.budget_grants);
+    let comparison = compare(plan, &tolerances, &state.evidence);
     let finding = Finding {
         counts: state.evidence.totals(),
-        worse_log_e: combined(&deciding, &state.evidence),
+        worse_log_e: comparison.log_e,
         safe_log_e: safety.log_e(),
         margin,
         missing_requests: safety.requests_to_proof(state.wanted.share(), thresholds.advance),
     };
-    Judgement { finding, thresholds, verdict: finding.verdict(&thresholds), budget_spent: exposure.is_spent(budget) }
+    Judgement {
+        finding,
+        thresholds,
+        verdict: finding.verdict(&thresholds),
+        budget_spent: exposure.is_spent(budget),
+        latency: comparison.latency,
+        limits: judge_limits(plan, state, thresholds.rollback),
+    }
+}
+
+/// What the comparing gates say together.
+struct Comparison {
+    /// Evidence against the release, in nats.
+    log_e: f64,
+    /// Set where latencies have the larger part in it.
+    latency: Option<LatencyFinding>,
 }
 
 /// Average of the gates' e-values: valid whatever their dependence. No gate, no evidence.
-fn combined(gates: &[Tolerance], evidence: &Evidence) -> f64 {
-    let each: Vec<f64> = gates.iter().map(|tolerance| error_evidence(*tolerance, evidence)).collect();
-    let Some(most) = each.iter().copied().reduce(f64::max) else { return 0.0 };
-    most + (each.iter().map(|log_e| (log_e - most).exp()).sum::<f64>() / each.len() as f64).ln()
+fn compare(plan: &Plan, tolerances: &[Tolerance], evidence: &Evidence) -> Comparison {
+    let errors: Vec<f64> = tolerances.iter().map(|tolerance| error_evidence(*tolerance, evidence)).collect();
+    let gates = plan.gates.iter().filter(|gate| !gate.dry_run);
+    let timed = gates.filter(|gate| matches!(gate.rule, GateRule::LatencyAgainstStable { .. })).count();
+    if timed == 0 {
+        return Comparison { log_e: combine_gates(&errors, &[]), latency: None };
+    }
+    // All of them tolerate the same, so they are one process. While thresholds are being chosen it has no evidence.
+    let process = latency_evidence(evidence);
+    let log_e = combine_gates(&errors, &vec![process.log_e(); timed]);
+    let parts = (ERROR_PART.ln() + combine_gates(&errors, &[]), (1.0 - ERROR_PART).ln() + process.log_e());
+    let thresholds = evidence.timing.baseline.as_ref().and_then(Baseline::thresholds);
+    let latency = thresholds.filter(|_| errors.is_empty() || parts.1 > parts.0).map(|thresholds| LatencyFinding {
+        counts: evidence.latency_totals(),
+        thresholds: *thresholds,
+        log_e,
+        quantile: process.strongest(),
+    });
+    Comparison { log_e, latency }
 }
 
 /// One gate's ln e-value.
@@ -118,12 +180,33 @@ fn error_evidence(tolerance: Tolerance, evidence: &Evidence) -> f64 {
     process.log_e()
 }
 
-fn tolerance(gate: &Gate) -> Tolerance {
-    let GateRule::ErrorRateAgainstStable { ratio, add } = &gate.rule;
-    Tolerance::new(*ratio, *add)
+/// Failures count in to the canary's advantage, so that arms that fail unequally are not mistaken for slow ones.
+/// Failures from before the thresholds are among them in the block in which these were fixed; that costs power only.
+fn latency_evidence(evidence: &Evidence) -> LatencyEvidence {
+    let mut process = LatencyEvidence::new();
+    for (index, block) in evidence.blocks.iter().enumerate() {
+        if index > 0 {
+            process.epoch();
+        }
+        for (share_ppm, counts) in &block.latency_by_share {
+            let failures = block.by_share.get(share_ppm).copied().unwrap_or_default();
+            process.batch(share(*share_ppm), &counts.with_failures(&failures));
+        }
+    }
+    process
 }
 
-fn share(share_ppm: u32) -> f64 {
+/// Tolerances of the gates that compare error rates and decide.
+fn error_tolerances(plan: &Plan) -> Vec<Tolerance> {
+    let deciding = plan.gates.iter().filter(|gate| !gate.dry_run);
+    let each = deciding.filter_map(|gate| match gate.rule {
+        GateRule::ErrorRateAgainstStable { ratio, add } => Some(Tolerance::new(ratio, add)),
+        GateRule::LatencyAgainstStable { .. } | GateRule::ErrorRateLimit { .. } | GateRule::LatencyLimit { .. } => None,
+    });
+    each.collect()
+}
+
+pub(super) fn share(share_ppm: u32) -> f64 {
     f64::from(share_ppm) / 1e6
 }
 

@@ -30,7 +30,7 @@ fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
         return;
     }
     let at = moves.at();
-    let fresh = moves.state.evidence.absorb(reading, at);
+    let fresh = moves.state.evidence.absorb(reading, at, moves.plan.latency_tolerance());
     // A quiet service is heard as well, but not written down every second.
     let patience = moves.plan.no_data.hold_after.min(moves.plan.no_data.withdraw_after);
     let stale = at.since(moves.state.last_live_at) >= Millis(patience.0 / 4);
@@ -104,11 +104,11 @@ fn check_split(moves: &mut Moves<'_>) {
         return;
     }
     let seen = moves.state.evidence.seen.values().filter_map(|versions| versions.get(&written.version));
-    let (canary, draws) = seen.fold((0, 0), |(canary, draws), counts| {
+    let (canary, draws) = seen.fold((0_u64, 0_u64), |(canary, draws), counts| {
         let both = counts.canary_requests.saturating_add(counts.stable_requests);
-        (u64::saturating_add(canary, counts.canary_requests), u64::saturating_add(draws, both))
+        (canary.saturating_add(counts.canary_requests), draws.saturating_add(both))
     });
-    if draws < moves.state.split_checked.saturating_mul(2).max(split::LEAST_DRAWS) {
+    if draws < (moves.state.split_checked.saturating_mul(2)).max(split::LEAST_DRAWS) {
         return;
     }
     moves.state.split_checked = draws;

@@ -5,6 +5,7 @@ use super::event::{Actor, Command, Event, Input, RouteReading, Start};
 use super::evidence::Evidence;
 use super::moves::Moves;
 use super::state::{Phase, Refusal, State};
+use super::timing::Timing;
 use crate::base::ids::RolloutId;
 use crate::base::weight::{Percent, Slot};
 use crate::policy::plan::Plan;
@@ -51,7 +52,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         approvals: Vec::new(),
         pending: std::collections::BTreeMap::new(),
         written: None,
-        evidence: Evidence::new(start.route.version, input.at),
+        evidence: Evidence::new(start.route.version, input.at, Timing::begin(plan, start.baseline.as_ref())),
         last_live_at: input.at,
         split_checked: 0,
         ending: None,

@@ -246,6 +246,8 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
     if verdict_ends_it(moves, step, &judgement) || total_time_is_over(moves) {
         return;
     }
+    // Told once: the text stays the same as long as the trouble does.
+    moves.state.trouble = judgement.page().or_else(|| moves.state.trouble.take());
     budget_withdraws(moves, step, &judgement);
     silence_withdraws(moves, step);
     let (now, paused) = (moves.at(), moves.state.paused.is_some());
@@ -273,8 +275,8 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
     }
 }
 
-/// Whether the gates decided its end. At 100 % nothing more is counted for comparison, but what was counted below and
-/// arrives late still speaks: the last second before 100 is judged too.
+/// Whether the gates decided its end. At 100 % absolute gates go on, and nothing more is counted for comparison; but what
+/// was counted below and arrives late still speaks: the last second before 100 is judged too.
 fn verdict_ends_it(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) -> bool {
     if !judgement.fails() || moves.state.overruled {
         return false;
@@ -337,7 +339,7 @@ fn on_unverified(moves: &mut Moves<'_>, step: usize) {
 fn on_baked(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
     let Some(wanted) = weight_step(moves.plan, step).filter(|wanted| wanted.weight != Percent::FULL) else {
         // Silence never advances, to the end neither; a plan without gates does not listen in the first place.
-        if moves.plan.gates.is_empty() || !is_silent(moves) {
+        if moves.plan.gates.is_empty() || !is_silent(moves) && !judgement.holds() {
             moves.finish_well();
         }
         return;
@@ -348,8 +350,9 @@ fn on_baked(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
 }
 
 fn on_judging(moves: &mut Moves<'_>, step: usize, over: bool, judgement: &Judgement) {
-    // "Silence never advances" stands over everything below, and it is no verdict either.
-    if is_silent(moves) {
+    // "Silence never advances" stands over everything below, and it is no verdict either. Nor is a limit that is breached
+    // by no known fault of the release.
+    if is_silent(moves) || judgement.holds() {
         return;
     }
     if judgement.proven() {

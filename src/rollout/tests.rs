@@ -6,6 +6,8 @@ mod commands;
 mod drift;
 mod endings;
 mod kit;
+mod latency;
+mod limits;
 mod no_data;
 mod properties;
 mod starts;

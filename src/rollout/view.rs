@@ -202,7 +202,7 @@ fn verdict_sentence(state: &State, judgement: &Judgement) -> String {
         Some(pause) if pause.cause == PauseCause::Budget => return pause.reason.clone(),
         Some(_) | None => {}
     }
-    if state.wanted == Percent::FULL && !judgement.fails() {
+    if state.wanted == Percent::FULL && !judgement.fails() && !judgement.holds() {
         return "all traffic is on the canary: nothing is left to compare it with".to_owned();
     }
     judgement.sentence()

@@ -225,11 +225,11 @@ impl Driver {
     fn read(&mut self) {
         let (reader, inbox) = (self.shared.reader(), self.sender.clone());
         let (plan, canary) = (&self.stored.plan, self.stored.state.canary);
-        let route = plan.route.clone();
+        let (route, ask) = (plan.route.clone(), self.stored.state.evidence.timing.ask(plan));
         let (canary, stable) = (plan.node(canary).to_owned(), plan.node(canary.other()).to_owned());
         let task = tokio::spawn(async move {
             // A task of its own: should an adapter panic, the rollout is told and goes on reading.
-            let reading = tokio::spawn(async move { reader.read(&route, &canary, &stable).await });
+            let reading = tokio::spawn(async move { reader.read(&route, &canary, &stable, &ask).await });
             let observation = reading.await.unwrap_or_else(|broken| {
                 let fault = Fault::unknown("runner", format!("the reading broke off: {broken}"));
                 Observation { route: Some(Err(fault.clone())), live: Some(Err(fault)) }

@@ -5,12 +5,13 @@ use super::history::Change;
 use super::keeper;
 use super::reading::Reader;
 use crate::base::fault::Fault;
+use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::clock::{Clock, new_rollout_id};
 use crate::policy::plan::Plan;
 use crate::ports::{Commit, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic};
 use crate::rollout::effect::{Effect, EffectId};
-use crate::rollout::event::{Actor, Command, Event, Input, Start};
+use crate::rollout::event::{Actor, Command, Event, Input, RouteReading, Start};
 use crate::rollout::gate::weight_index;
 use crate::rollout::state::{EndingKind, Refusal};
 use crate::rollout::view::RolloutView;
@@ -30,6 +31,8 @@ const START_READ_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Drivers get so long to finish the commit that they are at.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// What stable did lately is worth waiting for so long; without it the first requests serve instead.
+const BASELINE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a runner works with.
 #[derive(Clone)]
@@ -265,12 +268,14 @@ impl Runner {
             .map_err(StartError::Route)?;
         let written = parts.journal.last_generation(&plan.route).await;
         let written = written.map_err(|fault| StartError::Journal(JournalError::Fault(fault)))?;
+        let baseline = self.baseline(&plan, &route).await;
         let start = Start {
             to: request.to.clone(),
             revision: request.revision.clone(),
             route,
             first_step: request.first_step,
             last_generation: written.max(remembered),
+            baseline,
         };
         let event = Event::Command { command: Command::Start(start), actor };
         let input = Input { seq: Seq(1), at: parts.clock.now(), event };
@@ -284,6 +289,15 @@ impl Runner {
         self.shared.publish(position, view.clone());
         self.drive(stored, commit.effects);
         Ok(view)
+    }
+
+    /// What stable did lately, for the gates that compare latencies. Stable is whichever version has the weight; where it
+    /// is not clear, the start is refused anyhow.
+    async fn baseline(&self, plan: &Plan, route: &RouteReading) -> Option<Histogram> {
+        plan.latency_tolerance()?;
+        let stable = plan.versions.iter().max_by_key(|node| route.weight_of(node))?;
+        let recent = self.shared.parts.live.recent(&plan.route, stable);
+        tokio::time::timeout(BASELINE_TIMEOUT, recent).await.ok().flatten()
     }
 
     /// Passes a command to a rollout, named by its identifier or by the policy whose live rollout it is.

@@ -3,7 +3,7 @@
 use crate::base::fault::Fault;
 use crate::base::ids::RouteRef;
 use crate::ports::{LiveCounts, Traffic};
-use crate::rollout::event::{LiveReading, Observation, RouteReading};
+use crate::rollout::event::{LiveReading, Observation, RouteReading, TimingAsk};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) async fn read(&self, route: &RouteRef, canary: &str, stable: &str) -> Observation {
-        let (route_reading, live) = tokio::join!(self.route(route), self.live(route, canary, stable));
+    pub(super) async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Observation {
+        let (route_reading, live) = tokio::join!(self.route(route), self.live(route, canary, stable, ask));
         Observation { route: Some(route_reading), live: Some(live) }
     }
 
@@ -30,8 +30,8 @@ impl Reader {
         }
     }
 
-    async fn live(&self, route: &RouteRef, canary: &str, stable: &str) -> Result<LiveReading, Fault> {
-        match tokio::time::timeout(TIMEOUT, self.live.read(route, canary, stable)).await {
+    async fn live(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Result<LiveReading, Fault> {
+        match tokio::time::timeout(TIMEOUT, self.live.read(route, canary, stable, ask)).await {
             Ok(answer) => answer,
             Err(_) => Err(Fault::transient("live telemetry", "no answer in time")),
         }

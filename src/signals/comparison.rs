@@ -1,12 +1,15 @@
 //! From the data plane's reports to the two arms of one rollout: which counts are the canary's, which are stable's.
 
+use super::recent::{INTERVAL, Recent};
 use crate::base::fault::Fault;
+use crate::base::histogram::Histogram;
 use crate::base::ids::RouteRef;
 use crate::base::tally::{Report, Series};
 use crate::clock::Monotonic;
 use crate::judge::Counts;
+use crate::judge::bounds::{requests_in, slower_than};
 use crate::ports::{LiveCounts, Telemetry};
-use crate::rollout::event::{LiveReading, ProxyCounts, VersionCounts};
+use crate::rollout::event::{ComparedBy, Latency, LiveReading, ProxyCounts, SlowCounts, TimingAsk, VersionCounts};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +26,7 @@ const REMEMBERED: usize = 65_536;
 pub struct Comparison {
     telemetry: Arc<dyn Telemetry>,
     served: Arc<Mutex<BTreeMap<(String, RouteRef), Served>>>,
+    recent: Arc<Mutex<Recent>>,
 }
 
 /// What a proxy had placed on a route, and when that last rose.
@@ -36,7 +40,29 @@ impl Comparison {
     /// Over a source of reports.
     #[must_use]
     pub fn new(telemetry: Arc<dyn Telemetry>) -> Self {
-        Self { telemetry, served: Arc::default() }
+        Self { telemetry, served: Arc::default(), recent: Arc::default() }
+    }
+
+    /// Follows the latencies of all routes until the task is dropped, so that a rollout knows what stable did before it.
+    pub async fn follow(self) {
+        let mut tick = tokio::time::interval(INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.sample().await;
+        }
+    }
+
+    async fn sample(&self) {
+        // Without reports nothing is new; the next ones hold it all.
+        if let Ok(reports) = self.telemetry.reports().await {
+            self.recent().sample(&reports, Monotonic::now());
+        }
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
+        // After a panic in the middle of a sample a few latencies are missing or there twice, which costs power only.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a proxy placed requests on a route lately. One seen for the first time counts if it ever did.
@@ -59,21 +85,52 @@ impl Comparison {
 
 #[async_trait]
 impl LiveCounts for Comparison {
-    async fn read(&self, route: &RouteRef, canary: &str, stable: &str) -> Result<LiveReading, Fault> {
+    async fn recent(&self, route: &RouteRef, node: &str) -> Option<Histogram> {
+        self.sample().await;
+        Self::recent(self).of(route, node)
+    }
+
+    async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Result<LiveReading, Fault> {
         let reports = self.telemetry.reports().await?;
         let proxies = reports.iter().map(|report| ProxyCounts {
             proxy: report.proxy.clone(),
             applied: report.applied.iter().find(|(applied, _)| applied == route).map(|(_, version)| *version),
             serving: self.serves(report, route),
-            versions: by_version(report, route, canary, stable),
+            versions: by_version(report, route, canary, stable, ask),
         });
         Ok(LiveReading { proxies: proxies.collect() })
     }
 }
 
+/// Successful requests of both arms under one weights version, by latency.
+#[derive(Default)]
+struct Latencies {
+    canary: Histogram,
+    stable: Histogram,
+}
+
+impl Latencies {
+    fn told(&self, by: &ComparedBy) -> Latency {
+        match by {
+            ComparedBy::Collecting => Latency::Baseline(self.stable.clone()),
+            ComparedBy::Thresholds(thresholds) => Latency::Counts(thresholds.counts(&self.canary, &self.stable)),
+        }
+    }
+
+    fn slower(&self, bound_us: u64) -> SlowCounts {
+        let counts = Counts {
+            canary_requests: requests_in(&self.canary),
+            canary_errors: slower_than(&self.canary, Some(bound_us)),
+            stable_requests: requests_in(&self.stable),
+            stable_errors: slower_than(&self.stable, Some(bound_us)),
+        };
+        SlowCounts { bound_us, counts }
+    }
+}
+
 /// One proxy's counts on a route by weights version, endpoints added up.
-fn by_version(report: &Report, route: &RouteRef, canary: &str, stable: &str) -> Vec<VersionCounts> {
-    let mut versions: BTreeMap<u64, VersionCounts> = BTreeMap::new();
+fn by_version(report: &Report, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Vec<VersionCounts> {
+    let mut versions: BTreeMap<u64, (VersionCounts, Latencies)> = BTreeMap::new();
     for series in report.series.iter().filter(|series| series.key.route == *route) {
         let (is_canary, is_stable) = (series.key.target == canary, series.key.target == stable);
         if !is_canary && !is_stable {
@@ -81,10 +138,19 @@ fn by_version(report: &Report, route: &RouteRef, canary: &str, stable: &str) -> 
         }
         let version = series.key.version;
         let share_ppm = if is_canary { ppm(series.share) } else { 1_000_000 - ppm(series.share) };
-        let entry = versions.entry(version).or_insert(VersionCounts { version, share_ppm, counts: Counts::default() });
+        let entry = versions.entry(version);
+        let (entry, latencies) =
+            entry.or_insert_with(|| (VersionCounts::new(version, share_ppm, Counts::default()), Latencies::default()));
         entry.counts.add(&counts_of(series, is_canary));
+        let arm = if is_canary { &mut latencies.canary } else { &mut latencies.stable };
+        arm.merge(&series.latency);
     }
-    versions.into_values().collect()
+    let told = versions.into_values().map(|(counts, latencies)| VersionCounts {
+        latency: ask.compared.as_ref().map(|by| latencies.told(by)),
+        slower: ask.bounds_us.iter().map(|bound_us| latencies.slower(*bound_us)).collect(),
+        ..counts
+    });
+    told.collect()
 }
 
 fn counts_of(series: &Series, is_canary: bool) -> Counts {
@@ -104,8 +170,8 @@ fn ppm(share: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::histogram::Histogram;
     use crate::base::tally::{Outcomes, SeriesKey};
+    use crate::judge::latency::LatencyThresholds;
 
     fn route(name: &str) -> RouteRef {
         RouteRef { mesh: "shop".into(), router: "r".into(), route: name.into() }
@@ -134,15 +200,43 @@ mod tests {
                 series("other", 7, "v2", 0.1, 50, 50),
             ],
         };
-        let versions = by_version(&report, &route("checkout"), "v2", "v1");
+        let versions = by_version(&report, &route("checkout"), "v2", "v1", &TimingAsk::default());
         let counts = Counts { canary_requests: 10, canary_errors: 3, stable_requests: 90, stable_errors: 1 };
-        assert_eq!(versions, [VersionCounts { version: 7, share_ppm: 100_000, counts }]);
+        assert_eq!(versions, [VersionCounts::new(7, 100_000, counts)]);
+    }
+
+    #[test]
+    fn latencies_are_told_as_asked() {
+        let with = |mut series: Series, latencies: &[u64]| {
+            latencies.iter().for_each(|latency| series.latency.record(*latency));
+            series
+        };
+        let mut baseline = Histogram::default();
+        (0..100).for_each(|_| baseline.record(1000));
+        let thresholds = LatencyThresholds::choose(&baseline, 0.0).expect("not empty");
+        let series = vec![
+            with(series("checkout", 7, "v1", 0.9, 3, 0), &[1000, 1000, 9000]),
+            with(series("checkout", 7, "v2", 0.1, 2, 0), &[2000, 9000]),
+        ];
+        let report = Report { proxy: "p".into(), applied: Vec::new(), series };
+        let told = |compared| {
+            let ask = TimingAsk { compared: Some(compared), bounds_us: vec![8192] };
+            by_version(&report, &route("checkout"), "v2", "v1", &ask).remove(0)
+        };
+        let Some(Latency::Baseline(stable)) = told(ComparedBy::Collecting).latency else { panic!("not collecting") };
+        assert_eq!(stable.total(), 3);
+        let counted = told(ComparedBy::Thresholds(thresholds));
+        let Some(Latency::Counts(counts)) = counted.latency else { panic!("not counted") };
+        assert_eq!((counts.canary_requests, counts.canary_slower), (2, [2; 6]));
+        assert_eq!((counts.stable_requests, counts.stable_slower), (3, [1; 6]));
+        let slower = Counts { canary_requests: 2, canary_errors: 1, stable_requests: 3, stable_errors: 1 };
+        assert_eq!(counted.slower, [SlowCounts { bound_us: 8192, counts: slower }]);
     }
 
     #[test]
     fn the_share_is_the_canarys_even_when_only_stable_was_drawn() {
         let report =
             Report { proxy: "p".into(), series: vec![series("checkout", 8, "v1", 0.99, 3, 0)], applied: Vec::new() };
-        assert_eq!(by_version(&report, &route("checkout"), "v2", "v1")[0].share_ppm, 10_000);
+        assert_eq!(by_version(&report, &route("checkout"), "v2", "v1", &TimingAsk::default())[0].share_ppm, 10_000);
     }
 }

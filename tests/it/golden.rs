@@ -8,18 +8,22 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use tidegate::base::fault::{Fault, FaultKind};
+use tidegate::base::histogram::Histogram;
 use tidegate::base::ids::RolloutId;
 use tidegate::base::ids::Seq;
 use tidegate::base::time::{Millis, Timestamp};
 use tidegate::base::weight::{Percent, Slot, Weights};
 use tidegate::judge::Counts;
-use tidegate::policy::plan::{ApprovalStep, OnFailure, OnInconclusive, OnVerifyTimeout, Step};
+use tidegate::judge::baseline::Baseline;
+use tidegate::judge::latency::LatencyCounts;
+use tidegate::policy::plan::{ApprovalStep, Bound, Gate, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Step};
 use tidegate::rollout::effect::{Effect, EffectId};
 use tidegate::rollout::event::{
-    Command, Event, Input, LiveReading, Observation, Outcome, ProxyCounts, Start, VersionCounts,
+    Command, Event, Input, Latency, LiveReading, Observation, Outcome, ProxyCounts, SlowCounts, Start, VersionCounts,
 };
 use tidegate::rollout::evidence::Block;
 use tidegate::rollout::state::{Approval, Ending, EndingKind, Pause, PauseCause, Phase, State, Written};
+use tidegate::rollout::timing::{SeenLatency, SeenTiming};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journal")
@@ -46,8 +50,41 @@ fn counts() -> Counts {
     Counts { canary_requests: 100, canary_errors: 1, stable_requests: 900, stable_errors: 2 }
 }
 
+fn histogram() -> Histogram {
+    let mut histogram = Histogram::default();
+    [900, 1000, 200_000_000].into_iter().for_each(|latency| histogram.record(latency));
+    histogram
+}
+
+fn latency_counts() -> LatencyCounts {
+    LatencyCounts {
+        canary_requests: 99,
+        canary_slower: [50, 25, 10, 5, 1, 0],
+        stable_requests: 898,
+        stable_slower: [449, 225, 90, 45, 9, 1],
+    }
+}
+
+/// The same counts with latencies, in both forms.
+fn timed_versions() -> Vec<VersionCounts> {
+    let slower = vec![SlowCounts { bound_us: 851_968, counts: counts() }];
+    vec![
+        VersionCounts { latency: Some(Latency::Baseline(histogram())), ..VersionCounts::new(8, 100_000, counts()) },
+        VersionCounts {
+            latency: Some(Latency::Counts(latency_counts())),
+            slower,
+            ..VersionCounts::new(9, 500_000, counts())
+        },
+    ]
+}
+
+fn start_of(to: Option<String>, revision: Option<String>) -> Start {
+    Start { to, revision, route: fresh_route(7), first_step: 0, last_generation: 3, baseline: None }
+}
+
 fn commands() -> Vec<Command> {
-    let start = |to, revision| Start { to, revision, route: fresh_route(7), first_step: 0, last_generation: 3 };
+    let start =
+        |to, revision| Start { to, revision, route: fresh_route(7), first_step: 0, last_generation: 3, baseline: None };
     vec![
         Command::Start(start(Some("v2".into()), Some("abc".into()))),
         Command::Start(start(None, None)),
@@ -58,6 +95,7 @@ fn commands() -> Vec<Command> {
         Command::Abort { reason: "no".into() },
         Command::Approve { person: Some("payments-oncall".into()), reason: "seen".into() },
         Command::Reject { person: None, reason: "no".into() },
+        Command::Start(Start { baseline: Some(histogram()), ..start_of(None, None) }),
     ]
 }
 
@@ -80,12 +118,15 @@ fn events() -> Vec<(String, Event)> {
         let kind = format!("{:?}", fault.kind).to_lowercase();
         all.push((format!("event-settled-failed-{kind}"), settled(Outcome::Failed(fault))));
     }
-    let versions = vec![VersionCounts { version: 8, share_ppm: 100_000, counts: counts() }];
+    let versions = vec![VersionCounts::new(8, 100_000, counts())];
     let live =
         LiveReading { proxies: vec![ProxyCounts { proxy: "p1".into(), applied: Some(8), serving: true, versions }] };
+    let mut timed = live.clone();
+    timed.proxies[0].versions = timed_versions();
     let [fault, ..] = faults();
     for (name, route, live) in [
         ("both", Some(Ok(fresh_route(8))), Some(Ok(live.clone()))),
+        ("timed", None, Some(Ok(timed))),
         ("silence", None, Some(Ok(LiveReading::default()))),
         ("errors", Some(Err(fault.clone())), Some(Err(fault))),
         ("nothing", None, None),
@@ -192,10 +233,25 @@ fn states_keep_their_form() {
     full.budget_grants = 2;
     full.trouble = Some("someone raised the canary".into());
     full.evidence.seen.entry("p1".into()).or_default().insert(8, counts());
-    full.evidence.blocks = vec![Block { opened_at: BEGINNING, by_share: [(100_000, counts())].into() }];
+    full.evidence.blocks =
+        vec![Block { opened_at: BEGINNING, by_share: [(100_000, counts())].into(), ..Block::default() }];
     full.approvals = vec![Approval { person: "ann".into(), actor: ann(), at: BEGINNING, reason: "seen".into() }];
     full.paused = Some(Pause { cause: PauseCause::Person, reason: "lunch".into(), at: BEGINNING, step: 0 });
     check("state-full", &full);
+    check("state-timed", &timed(full));
+}
+
+fn timed(mut state: State) -> State {
+    let slower = vec![SlowCounts { bound_us: 851_968, counts: counts() }];
+    state.evidence.blocks[0].latency_by_share = [(100_000, latency_counts())].into();
+    state.evidence.blocks[0].slower_by_share = [(100_000, slower.clone())].into();
+    let mut many = Histogram::default();
+    (0..1000).for_each(|_| many.record(5000));
+    state.evidence.timing.baseline = Some(Baseline::begin(Some(&many), 0.1));
+    let latencies = [SeenLatency::Collecting(histogram()), SeenLatency::Early, SeenLatency::Counts(latency_counts())];
+    let seen = latencies.into_iter().map(|latency| SeenTiming { latency: Some(latency), slower: slower.clone() });
+    state.evidence.timing.seen = [("p1".into(), (8..).zip(seen).collect())].into();
+    state
 }
 
 #[test]
@@ -237,6 +293,14 @@ fn plans_keep_their_form() {
     }
     plan.steps.insert(1, Step::Approval(asking()));
     check("plan-other", &plan);
+    let gate = |name: &str, rule| Gate { name: name.into(), rule, dry_run: false };
+    let limit = Millis(800);
+    plan.gates = vec![
+        gate("latency", GateRule::LatencyAgainstStable { tolerate: 0.1 }),
+        gate("slo", GateRule::ErrorRateLimit { share: 0.01, bound: Bound::Max }),
+        gate("p99", GateRule::LatencyLimit { quantile: 0.99, limit, bound: Bound::Min }),
+    ];
+    check("plan-gates", &plan);
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub(crate) fn fresh_route(version: u64) -> RouteReading {
 
 /// The commit that begins a rollout.
 pub(crate) fn beginning(plan: &Plan, id: &str, at: Timestamp, route: RouteReading, last_generation: u64) -> Commit {
-    let start = Start { to: None, revision: Some("abc".into()), route, first_step: 0, last_generation };
+    let start = Start { to: None, revision: Some("abc".into()), route, first_step: 0, last_generation, baseline: None };
     let event = Event::Command { command: Command::Start(start), actor: ann() };
     let input = Input { seq: Seq(1), at, event };
     let (state, effects) = begin(plan, RolloutId(id.into()), &input).expect("a route that can take it");

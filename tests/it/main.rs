@@ -13,6 +13,7 @@ mod faults;
 mod golden;
 mod kill;
 mod kit;
+mod latency;
 mod many;
 mod mesh;
 mod mesh_cli;

@@ -54,7 +54,17 @@ pub(crate) const MATRIX: &[Row] = &[
     ),
     row(
         &["signals"],
-        &["base", "clock", "policy::plan", "ports", "rollout::event", "judge::Counts", "telemetry"],
+        &[
+            "base",
+            "clock",
+            "policy::plan",
+            "ports",
+            "rollout::event",
+            "judge::Counts",
+            "judge::latency",
+            "judge::bounds",
+            "telemetry",
+        ],
         "as above; readings are made of counts",
     ),
     row(

@@ -1,16 +1,19 @@
 //! A plan in one line, and a small world: a mesh, a data plane and a clock around one rollout.
 
 use crate::base::fault::{Fault, FaultKind};
+use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
 use crate::judge::Counts;
+use crate::judge::bounds::{requests_in, slower_than};
 use crate::policy::plan::{
     BlastRadius, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Step, Verify, WeightStep,
 };
 use crate::rollout::effect::{Effect, EffectId};
 use crate::rollout::event::{
-    Actor, Command, Event, Input, LiveReading, Observation, Outcome, ProxyCounts, RouteReading, Start, VersionCounts,
+    Actor, Command, ComparedBy, Event, Input, Latency, LiveReading, Observation, Outcome, ProxyCounts, RouteReading,
+    SlowCounts, Start, TimingAsk, VersionCounts,
 };
 use crate::rollout::gate::{judge, weight_step};
 use crate::rollout::state::{EndingKind, Next, PauseCause, Phase, State};
@@ -81,6 +84,7 @@ pub(super) fn command(name: &str) -> Command {
             route: route(7, 100, 0),
             first_step: 0,
             last_generation: 0,
+            baseline: None,
         }),
         "pause" => Command::Pause { reason: because() },
         "resume" => Command::Resume,
@@ -110,6 +114,10 @@ pub(super) struct World {
     pub(super) mesh: RouteReading,
     /// What the one proxy counted, by version.
     pub(super) counted: BTreeMap<u64, VersionCounts>,
+    /// Latencies of their successful requests, of the canary and of stable.
+    pub(super) timed: BTreeMap<u64, (Histogram, Histogram)>,
+    /// Least latency of the canary and of stable in microseconds; requests are spread up to twice as much.
+    pub(super) latency_us: (u64, u64),
     /// Whether the proxy answers.
     pub(super) silent: bool,
     /// The version by which the proxy routes, when it is behind the mesh.
@@ -125,9 +133,20 @@ pub(super) struct World {
 impl World {
     /// Started: the first step's write is under way.
     pub(super) fn start(plan: Plan) -> Self {
+        Self::start_with(plan, None)
+    }
+
+    /// The same with what is known of stable's latency.
+    pub(super) fn start_with(plan: Plan, baseline: Option<Histogram>) -> Self {
         let mesh = route(7, 100, 0);
-        let start =
-            Start { to: None, revision: Some("abc".into()), route: mesh.clone(), first_step: 0, last_generation: 3 };
+        let start = Start {
+            to: None,
+            revision: Some("abc".into()),
+            route: mesh.clone(),
+            first_step: 0,
+            last_generation: 3,
+            baseline,
+        };
         let event = Event::Command { command: Command::Start(start), actor: actor() };
         let input = Input { seq: Seq(1), at: Timestamp(START), event };
         let (state, effects) = begin(&plan, RolloutId("r-1".into()), &input).expect("a route that can take it");
@@ -135,8 +154,21 @@ impl World {
         let (now, heard_at) = (state.at, state.at);
         let ids = effects.iter().map(|(id, _)| id.clone()).collect();
         let under_way = effects.into_iter().next();
-        let (counted, inputs) = (BTreeMap::new(), vec![input]);
-        Self { plan, state, now, mesh, counted, silent: false, applied: None, under_way, inputs, ids, heard_at }
+        Self {
+            plan,
+            state,
+            now,
+            mesh,
+            counted: BTreeMap::new(),
+            timed: BTreeMap::new(),
+            latency_us: (5000, 5000),
+            silent: false,
+            applied: None,
+            under_way,
+            inputs: vec![input],
+            ids,
+            heard_at,
+        }
     }
 
     /// A world at the first step in a named phase, by the shortest way there.
@@ -269,17 +301,47 @@ impl World {
         let version = self.mesh.version;
         let share_ppm = u32::from(self.mesh.percent_of("v2")) * 10_000;
         let entry = self.counted.entry(version);
-        let entry = entry.or_insert(VersionCounts { version, share_ppm, counts: Counts::default() });
+        let entry = entry.or_insert(VersionCounts::new(version, share_ppm, Counts::default()));
         entry.counts.add(&Counts {
             canary_requests: canary.0,
             canary_errors: canary.1,
             stable_requests: stable.0,
             stable_errors: stable.1,
         });
+        if self.state.evidence.timing.ask(&self.plan) == TimingAsk::default() {
+            return;
+        }
+        let timed = self.timed.entry(version).or_default();
+        for (histogram, (requests, errors), least) in
+            [(&mut timed.0, canary, self.latency_us.0), (&mut timed.1, stable, self.latency_us.1)]
+        {
+            let before = histogram.total();
+            (before..before + (requests - errors)).for_each(|n| histogram.record(least + least * (n * 37 % 101) / 100));
+        }
+    }
+
+    /// A proxy's counts of one version with latencies, as the signals tell them.
+    fn told(&self, now: &VersionCounts, ask: &TimingAsk) -> VersionCounts {
+        let (canary, stable) = self.timed.get(&now.version).cloned().unwrap_or_default();
+        let latency = ask.compared.map(|by| match by {
+            ComparedBy::Collecting => Latency::Baseline(stable.clone()),
+            ComparedBy::Thresholds(thresholds) => Latency::Counts(thresholds.counts(&canary, &stable)),
+        });
+        let slower = ask.bounds_us.iter().map(|bound_us| SlowCounts {
+            bound_us: *bound_us,
+            counts: Counts {
+                canary_requests: requests_in(&canary),
+                canary_errors: slower_than(&canary, Some(*bound_us)),
+                stable_requests: requests_in(&stable),
+                stable_errors: slower_than(&stable, Some(*bound_us)),
+            },
+        });
+        VersionCounts { latency, slower: slower.collect(), ..now.clone() }
     }
 
     pub(super) fn live(&self) -> LiveReading {
-        let versions = self.counted.values().copied().collect();
+        let ask = self.state.evidence.timing.ask(&self.plan);
+        let versions = self.counted.values().map(|now| self.told(now, &ask)).collect();
         let proxies = if self.silent {
             vec![]
         } else {

@@ -93,7 +93,7 @@ fn nonsense(version: u64, weights: [u32; 3], share_ppm: u32, counts: [u64; 4], p
     let targets = ["v1", "v2", "v0"].into_iter().zip(weights).map(|(node, weight)| (node.to_owned(), weight));
     let [canary_requests, canary_errors, stable_requests, stable_errors] = counts;
     let counts = Counts { canary_requests, canary_errors, stable_requests, stable_errors };
-    let versions = vec![VersionCounts { version, share_ppm, counts }];
+    let versions = vec![VersionCounts::new(version, share_ppm, counts)];
     let proxies = (0..proxies)
         .map(|n| ProxyCounts {
             proxy: format!("x{n}"),

@@ -9,7 +9,8 @@ use crate::rollout::event::{Command, Event, Input, RouteReading, Start};
 use crate::rollout::state::Refusal;
 
 fn try_start(route: RouteReading, to: Option<&str>) -> Result<Effect, Refusal> {
-    let start = Start { to: to.map(str::to_owned), revision: None, route, first_step: 0, last_generation: 41 };
+    let start =
+        Start { to: to.map(str::to_owned), revision: None, route, first_step: 0, last_generation: 41, baseline: None };
     let event = Event::Command { command: Command::Start(start), actor: actor() };
     let input = Input { seq: Seq(1), at: Timestamp(5), event };
     let (state, mut effects) = begin(&plan(&[10, 100]), RolloutId("r-1".into()), &input)?;
@@ -66,7 +67,14 @@ fn only_a_start_begins() {
 
 #[test]
 fn a_remembered_generation_of_any_size_does_not_stop_a_start() {
-    let start = Start { to: None, revision: None, route: route(7, 100, 0), first_step: 0, last_generation: u64::MAX };
+    let start = Start {
+        to: None,
+        revision: None,
+        route: route(7, 100, 0),
+        first_step: 0,
+        last_generation: u64::MAX,
+        baseline: None,
+    };
     let event = Event::Command { command: Command::Start(start), actor: actor() };
     let input = Input { seq: Seq(1), at: Timestamp(5), event };
     assert!(begin(&plan(&[100]), RolloutId("r-1".into()), &input).is_ok());

@@ -173,7 +173,8 @@ impl<'a> Process<'a> {
 
     async fn read(&mut self) -> Result<(), Died> {
         let (world, route) = (&self.outside.world, &self.stored.plan.route);
-        let live = LiveCounts::read(&**world, route, "v2", "v1").await;
+        let ask = self.stored.state.evidence.timing.ask(&self.stored.plan);
+        let live = LiveCounts::read(&**world, route, "v2", "v1", &ask).await;
         let route = Traffic::read(&**world, route).await.map(|(reading, _)| reading);
         self.take(Event::Observed(Observation { route: Some(route), live: Some(live) })).await.map(drop)
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tidegate::base::fault::Fault;
+use tidegate::base::histogram::{BUCKETS, Histogram, bucket_of};
 use tidegate::base::ids::RouteRef;
 use tidegate::base::time::Timestamp;
 use tidegate::clock::Clock;
@@ -13,7 +14,7 @@ use tidegate::judge::Counts;
 use tidegate::policy::plan::Plan;
 use tidegate::ports::{LiveCounts, Policies, PolicyFault, Traffic};
 use tidegate::rollout::effect::Effect;
-use tidegate::rollout::event::{LiveReading, ProxyCounts, RouteReading, VersionCounts};
+use tidegate::rollout::event::{ComparedBy, Latency, LiveReading, ProxyCounts, RouteReading, TimingAsk, VersionCounts};
 
 /// Time that moves when it is told to.
 pub(crate) struct HandClock(pub(crate) AtomicI64);
@@ -173,11 +174,29 @@ impl Inside {
         self.route = RouteReading { version: self.route.version + 1, targets };
     }
 
+    /// What was counted, with latencies as asked: 5 ms on both arms.
+    fn told(&self, ask: &TimingAsk) -> Vec<VersionCounts> {
+        let histogram = |requests: u64| {
+            let mut counts = vec![0; BUCKETS];
+            counts[bucket_of(5000)] = requests;
+            Histogram::from_counts(counts).expect("as many as there are buckets")
+        };
+        let latency = |counts: &Counts| {
+            let canary = histogram(counts.canary_requests - counts.canary_errors);
+            let stable = histogram(counts.stable_requests - counts.stable_errors);
+            ask.compared.map(|by| match by {
+                ComparedBy::Collecting => Latency::Baseline(stable),
+                ComparedBy::Thresholds(thresholds) => Latency::Counts(thresholds.counts(&canary, &stable)),
+            })
+        };
+        self.counted.values().map(|now| VersionCounts { latency: latency(&now.counts), ..now.clone() }).collect()
+    }
+
     /// A second's requests, a thousand.
     fn serve(&mut self, bad: bool) {
         let (version, share) = (self.route.version, u64::from(self.route.percent_of("v2")));
         let share_ppm = u32::try_from(share * 10_000).expect("at most a million");
-        let entry = VersionCounts { version, share_ppm, counts: Counts::default() };
+        let entry = VersionCounts::new(version, share_ppm, Counts::default());
         self.counted.entry(version).or_insert(entry).counts.add(&Counts {
             canary_requests: share * 10,
             canary_errors: if bad { share * 10 } else { 0 },
@@ -216,12 +235,16 @@ impl Traffic for World {
 
 #[async_trait]
 impl LiveCounts for World {
-    async fn read(&self, _: &RouteRef, _: &str, _: &str) -> Result<LiveReading, Fault> {
+    async fn recent(&self, _: &RouteRef, _: &str) -> Option<Histogram> {
+        None
+    }
+
+    async fn read(&self, _: &RouteRef, _: &str, _: &str, ask: &TimingAsk) -> Result<LiveReading, Fault> {
         let reports = (self.ways.reports)(self.seconds());
         let bad = self.ways.bad_from.is_some_and(|second| second <= self.seconds());
         let mut inside = self.inside();
         inside.serve(bad);
-        let versions = inside.counted.values().copied().collect();
+        let versions = inside.told(ask);
         let proxies = match reports {
             true => vec![ProxyCounts { proxy: "p1".into(), applied: Some(u64::MAX), serving: true, versions }],
             false => vec![],

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -14,6 +15,8 @@ pub(crate) enum Behaviour {
     Good,
     /// Answers every n-th request with 500.
     FailsEvery(u64),
+    /// Answers 200 after so many milliseconds.
+    Slow(u64),
     /// Takes the request and never answers.
     Silent,
     /// Announces a long answer and closes the connection in the middle of it.
@@ -83,6 +86,10 @@ async fn serve(inner: Arc<Inner>, stream: TcpStream) -> std::io::Result<()> {
         let status = match behaviour {
             Behaviour::FailsEvery(n) if number.is_multiple_of(n) => "500 Internal Server Error",
             Behaviour::Good | Behaviour::FailsEvery(_) => "200 OK",
+            Behaviour::Slow(wait_ms) => {
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                "200 OK"
+            }
             Behaviour::CutsOff => {
                 sink.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nthe beginning").await?;
                 return Ok(());
