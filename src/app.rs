@@ -18,10 +18,12 @@ use crate::ports::{EndpointSource, Journal};
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
+use crate::signals::health::HttpHealth;
 use crate::signals::live::LocalTelemetry;
 use crate::store::directory::PolicyDirectory;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::traffic::appmesh::AppMesh;
+use crate::traffic::nodes::Nodes;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -259,7 +261,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
 
     let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
     let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
-    let proxy = proxy_listeners.start(mesh.subscribe(view), endpoints).await?;
+    let proxy = proxy_listeners.start(mesh.subscribe(view), Arc::clone(&endpoints)).await?;
 
     let reporter = proxy.reporter();
     let comparison = Comparison::new(Arc::new(LocalTelemetry::new(move || reporter.report())));
@@ -270,10 +272,12 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
             _ = over.changed() => {}
         }
     });
+    let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
-        traffic: Arc::new(AppMesh::local(&format!("http://{appmesh_address}"), &options.region)),
+        health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), Arc::clone(&endpoints))))?),
+        traffic: Arc::new(traffic),
         live: Arc::new(comparison),
         policies: Arc::new(PolicyDirectory::new(&options.policies)),
     });

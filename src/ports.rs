@@ -55,6 +55,31 @@ pub trait LiveCounts: Send + Sync + 'static {
     async fn recent(&self, route: &RouteRef, node: &str) -> Option<Histogram>;
 }
 
+/// Where a virtual node's endpoints are, by what the mesh says of it.
+#[async_trait]
+pub trait NodeEndpoints: Send + Sync + 'static {
+    /// Addresses now; empty when the node has none.
+    async fn endpoints(&self, mesh: &str, node: &str) -> Result<Vec<SocketAddr>, Fault>;
+}
+
+/// Asks a version itself how it is.
+#[async_trait]
+pub trait Health: Send + Sync + 'static {
+    /// Asks every endpoint of a virtual node for a path.
+    async fn check(&self, mesh: &str, node: &str, path: &str) -> Result<Checked, Fault>;
+}
+
+/// What asking every endpoint of a node came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checked {
+    /// Endpoints that were asked; none is no answer.
+    pub asked: usize,
+    /// Of these, how many did not answer with a success status in time.
+    pub failed: usize,
+    /// The first of those, and what it did, for people.
+    pub first: Option<String>,
+}
+
 /// Where policies come from.
 #[async_trait]
 pub trait Policies: Send + Sync + 'static {
@@ -130,6 +155,10 @@ pub enum JournalError {
     /// Another process has taken over; this one must stop driving.
     #[error("rollout {0} is driven by another process now")]
     Fenced(RolloutId),
+    /// The store holds inputs of the rollout that this process does not know: a write that was reported as failed had
+    /// been made. Whoever drives must begin anew from what is stored.
+    #[error("rollout {0} stands further on in the store than here")]
+    Ahead(RolloutId),
     /// The store did not do it.
     #[error(transparent)]
     Fault(#[from] Fault),

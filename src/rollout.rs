@@ -14,6 +14,7 @@ pub mod gate;
 pub mod limits;
 mod moves;
 mod observe;
+pub mod points;
 pub mod start;
 pub mod state;
 pub mod step;

@@ -1,5 +1,6 @@
 //! Readings for the judge, one source to a file.
 
 pub mod comparison;
+pub mod health;
 pub mod live;
 mod recent;

@@ -1,4 +1,6 @@
-//! The only part of the controller that changes weights, and only for a committed effect.
+//! The only part of the controller that changes weights, and only for a committed effect; and what else it reads of the
+//! mesh through the same API.
 
 pub mod appmesh;
 pub mod edit;
+pub mod nodes;

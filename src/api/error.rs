@@ -111,6 +111,8 @@ impl From<JournalError> for ApiError {
             JournalError::AlreadyLive { id, .. } => Self::new(StatusCode::CONFLICT, "already-live", text)
                 .hint(format!("`tidegate rollout watch {id}` shows it; `tidegate rollout abort {id}` ends it")),
             JournalError::Fenced(_) => Self::new(StatusCode::CONFLICT, "driven-elsewhere", text),
+            JournalError::Ahead(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-written", text)
+                .hint("it is being taken up from the store; try again"),
             JournalError::Fault(fault) => fault.into(),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::compile::{difference, duration, read};
 use super::keys::{GATE, TOLERATE};
+use super::keys_outside::HEALTH;
 use super::plan::{Bound, Gate, GateRule, Step};
 use super::problem::Report;
 use super::steps::weights;
@@ -15,6 +16,9 @@ use std::collections::BTreeMap;
 const LARGEST_RATIO: f64 = 1000.0;
 /// By which part the canary may be slower where a gate on latency does not say.
 const LATENCY_TOLERANCE: f64 = 0.1;
+/// Longest and shortest time between two health checks. Three failures in a row must not take longer than a step, and
+/// checks are no load.
+const HEALTH_INTERVALS: std::ops::RangeInclusive<Millis> = Millis::from_seconds(1)..=Millis::from_seconds(300);
 /// Metrics that are one quantile.
 const LATENCY_QUANTILES: [(&str, f64); 6] = [
     ("latency_p50", 0.50),
@@ -59,7 +63,38 @@ pub(super) fn gates(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Vec
 }
 
 fn gate(element: &Node, report: &mut Report<'_>) -> Option<Gate> {
-    let metric = element.get("metric")?.text()?;
+    let rule = match (element.get("metric"), element.get("health")) {
+        (Some(metric), _) => metric_rule(element, metric.text()?, report),
+        (None, Some(health)) => health_rule(element, health, report),
+        (None, None) => None,
+    };
+    Some(Gate {
+        name: element.get("name")?.text()?.to_owned(),
+        rule: rule?,
+        dry_run: read(Some(element), &GATE, "dry_run", |text| text.to_ascii_lowercase().parse().ok()).value,
+    })
+}
+
+fn health_rule(element: &Node, health: &Node, report: &mut Report<'_>) -> Option<GateRule> {
+    for key in ["compare", "tolerate", "max", "min"] {
+        if let Some(stray) = element.get(key) {
+            let hint = "a check passes or fails; `breaches` says how often in a row it may fail".to_owned();
+            report.error(stray.place, format!("`{key}` has no meaning for health checks"), Some(hint));
+        }
+    }
+    let interval = read(Some(health), &HEALTH, "interval", duration);
+    if let (false, Some(place)) = (HEALTH_INTERVALS.contains(&interval.value), interval.place) {
+        report.error(place, "`interval` must be from 1s to 5m", Some("the default is `5s`".to_owned()));
+    }
+    let breaches = read(Some(element), &GATE, "breaches", |text| text.parse().ok()).value;
+    Some(GateRule::Health { path: health.get("http")?.text()?.to_owned(), interval: interval.value, breaches })
+}
+
+fn metric_rule(element: &Node, metric: &str, report: &mut Report<'_>) -> Option<GateRule> {
+    if let Some(breaches) = element.get("breaches") {
+        let hint = "leave it out: requests are judged by a test that needs no such number".to_owned();
+        report.error(breaches.place, "`breaches` is for signals that come as points, such as `health`", Some(hint));
+    }
     let limit = limit(element, report);
     let rule = match (metric, limit) {
         // The shape was told before.
@@ -86,11 +121,7 @@ fn gate(element: &Node, report: &mut Report<'_>) -> Option<Gate> {
         };
         report.error(element.place, "this gate says what to measure and not how to judge it", Some(hint.to_owned()));
     }
-    Some(Gate {
-        name: element.get("name")?.text()?.to_owned(),
-        rule: rule?,
-        dry_run: read(Some(element), &GATE, "dry_run", |text| text.to_ascii_lowercase().parse().ok()).value,
-    })
+    rule
 }
 
 /// The limit of a gate that has one; an error when it excludes what else the gate says.

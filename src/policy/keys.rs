@@ -224,7 +224,7 @@ pub(super) static STEP_DEFAULTS: Record = Record::of(&[
 
 static GATE_SHAPE: Shape = Shape::Record(&GATE);
 
-const ONLY_METRICS: &str = "only a `metric` of the proxies is built, with `compare: stable` or a limit";
+const ONLY_METRICS: &str = "built are a `metric` of the proxies, with `compare: stable` or a limit, and `health`";
 
 static METRICS: &[Word] = &[
     word("error_rate"),
@@ -285,9 +285,8 @@ pub(super) static GATE: Record = Record {
             "health",
             Shape::Record(&HEALTH),
             "{ http: /health, interval: 5s }",
-            "Health checks of the canary itself.",
-        )
-        .not_yet(ONLY_METRICS),
+            "Health checks of the endpoints themselves, made by the daemon.",
+        ),
         Field::optional(
             "compare",
             Shape::Word(&[word("stable")]),
@@ -317,8 +316,7 @@ pub(super) static GATE: Record = Record {
             Shape::Whole { min: 1, max: 1000 },
             "3",
             "Consecutive points beyond the limit that fail a point-valued signal.",
-        )
-        .not_yet(ONLY_METRICS),
+        ),
         Field::defaulted("dry_run", Shape::Boolean, "false", "Report the verdict and never decide by it."),
     ],
     one_of: &["metric", "cloudwatch", "xray", "prometheus", "http", "webhook", "health"],

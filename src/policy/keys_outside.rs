@@ -240,5 +240,5 @@ pub(super) static WEBHOOK: Record = Record::of(&[
 
 pub(super) static HEALTH: Record = Record::of(&[
     Field::required("http", Shape::Text(&PATH), "/health", "Path that must answer with a success status."),
-    Field::optional("interval", Shape::Duration, "5s", "How often to ask."),
+    Field::defaulted("interval", Shape::Duration, "5s", "How often to ask; from 1s to 5m."),
 ]);

@@ -170,6 +170,16 @@ pub enum GateRule {
         /// Which side of it is good.
         bound: Bound,
     },
+    /// Health checks of every endpoint of both versions: fails when some endpoint of the canary failed so many times in
+    /// a row, and none of stable's did.
+    Health {
+        /// Path that must answer with a success status.
+        path: String,
+        /// Time between checks.
+        interval: Millis,
+        /// Checks in a row that fail the gate, from 1.
+        breaches: u32,
+    },
 }
 
 impl GateRule {
@@ -177,7 +187,7 @@ impl GateRule {
     #[must_use]
     pub const fn is_absolute(&self) -> bool {
         match self {
-            Self::ErrorRateLimit { .. } | Self::LatencyLimit { .. } => true,
+            Self::ErrorRateLimit { .. } | Self::LatencyLimit { .. } | Self::Health { .. } => true,
             Self::ErrorRateAgainstStable { .. } | Self::LatencyAgainstStable { .. } => false,
         }
     }

@@ -155,7 +155,6 @@ fn the_whole_schema_parses_and_what_is_not_built_is_refused_by_name() {
             refused(18, 1, "on_total"),
             refused(24, 22, "gates[4].cloudwatch"),
             refused(25, 22, "gates[5].xray"),
-            refused(26, 22, "gates[6].health"),
             refused(27, 22, "gates[7].prometheus"),
             refused(28, 22, "gates[8].http"),
             refused(29, 22, "gates[9].webhook"),
@@ -536,7 +535,6 @@ fn gates_that_make_no_sense() {
     check(
         &gate("health: { http: health }"),
         &[
-            "7:53 `gates[0].health` is not in this version",
             "7:53 `metric` and `health` exclude each other in `gates[0]`",
             "7:69 `gates[0].health.http` must be a path that begins with `/`, such as `/health`, found the text `health`",
         ],
@@ -577,7 +575,10 @@ fn limits_and_latencies_that_make_no_sense() {
             "7:5 this gate says what to measure and not how to judge it | add a limit such as `max: 800ms`".to_owned(),
         ),
         ("latency_p50, compare: stable", "7:46 the comparison with stable is one of all quantiles".to_owned()),
-        ("error_rate, max: 1%, breaches: 2", "7:45 `gates[0].breaches` is not in this version".to_owned()),
+        (
+            "error_rate, max: 1%, breaches: 2",
+            "7:55 `breaches` is for signals that come as points, such as `health`".to_owned(),
+        ),
     ] {
         check(&gate(rest), &[&expected]);
     }
@@ -587,6 +588,32 @@ fn limits_and_latencies_that_make_no_sense() {
         ),
         &["8:60 latencies are compared with one tolerance in a policy"],
     );
+}
+
+#[test]
+fn health_gates_arrive_in_the_plan_or_say_what_is_wrong() {
+    let gate = |rest: &str| with(&format!("gates:\n  - {{ name: e, health: {rest} }}\n"));
+    let rule = |rest: &str| good(&gate(rest)).plan.gates.remove(0).rule;
+    let health = |seconds, breaches| GateRule::Health {
+        path: "/health".to_owned(),
+        interval: Millis::from_seconds(seconds),
+        breaches,
+    };
+    assert_eq!(rule("{ http: /health }"), health(5, 3));
+    assert_eq!(rule("{ http: /health, interval: 1s }, breaches: 1"), health(1, 1));
+    for (rest, expected) in [
+        ("{ interval: 5s }", "7:24 missing key `http` in `gates[0].health`"),
+        ("{ http: /health, interval: 500ms }", "7:51 `interval` must be from 1s to 5m | the default is `5s`"),
+        ("{ http: /health, interval: 6m }", "7:51 `interval` must be from 1s to 5m | the default is `5s`"),
+        ("{ http: /health }, max: 1%", "7:48 `max` has no meaning for health checks"),
+        ("{ http: /health }, compare: stable", "7:52 `compare` has no meaning for health checks"),
+        (
+            "{ http: /health }, breaches: 0",
+            "7:53 `gates[0].breaches` must be a whole number from 1 to 1000, found the number `0`",
+        ),
+    ] {
+        check(&gate(rest), &[expected]);
+    }
 }
 
 #[test]

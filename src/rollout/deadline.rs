@@ -1,7 +1,7 @@
 //! When a rollout needs attention by itself. Derived from the state, never stored as an effect.
 
 use super::gate::on_inconclusive;
-use super::state::{Phase, State};
+use super::state::{PauseCause, Phase, State};
 use super::step::due_at;
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
@@ -30,7 +30,9 @@ fn acts_when_due(plan: &Plan, state: &State) -> bool {
     match state.phase {
         Phase::Verifying { .. } | Phase::Baking { .. } | Phase::AwaitingApproval { .. } => state.paused.is_none(),
         Phase::Judging { step, .. } => state.paused.is_none() && on_inconclusive(plan, step) != OnInconclusive::Hold,
-        Phase::Shifting { .. } | Phase::RollingBack { .. } | Phase::Stuck { .. } => true,
+        // A pause for weights that could not be set waits for a person.
+        Phase::Shifting { .. } => !state.paused.as_ref().is_some_and(|pause| pause.cause == PauseCause::VerifyTimeout),
+        Phase::RollingBack { .. } | Phase::Stuck { .. } => true,
         // Ended by a reading.
         Phase::Holding { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => false,
     }

@@ -7,6 +7,7 @@ use crate::base::ids::{NodeName, Seq};
 use crate::base::time::Timestamp;
 use crate::judge::Counts;
 use crate::judge::latency::{LatencyCounts, LatencyThresholds};
+use crate::judge::points::PointReading;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -166,6 +167,38 @@ pub struct Observation {
     /// What the data plane counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Result<LiveReading, Fault>>,
+    /// What signals that come as points say, gate by gate; absent for gates that were not read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<PointsReading>,
+}
+
+impl Observation {
+    /// Whether it is a reading of points alone.
+    #[must_use]
+    pub const fn is_of_points(&self) -> bool {
+        self.route.is_none() && self.live.is_none()
+    }
+}
+
+/// One reading of a gate whose signal comes as points.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PointsReading {
+    /// The gate's name.
+    pub gate: String,
+    /// Of the canary.
+    pub canary: ArmReading,
+    /// Of stable.
+    pub stable: ArmReading,
+}
+
+/// The reading of one arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArmReading {
+    /// What the source said.
+    pub point: PointReading,
+    /// The same for people, where it is worth telling: which endpoint, which status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A route's weights as the mesh answers them.

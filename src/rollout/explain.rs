@@ -40,7 +40,7 @@ fn steps(text: &mut String, plan: &Plan, requests_per_s: Option<f64>) {
                 "  {number}. All traffic, for {}: nothing is left to compare it with; {} here.",
                 step.min,
                 if plan.gates.iter().any(|gate| gate.rule.is_absolute() && !gate.dry_run) {
-                    "only gates with a limit act"
+                    "only gates with a limit and health checks act"
                 } else {
                     "comparing gates are silent"
                 }
@@ -186,6 +186,16 @@ fn bounds(text: &mut String, plan: &Plan) {
         );
     }
     for gate in deciding().filter(|gate| gate.rule.is_absolute()) {
+        if let GateRule::Health { path, interval, breaches } = &gate.rule {
+            let _ = writeln!(
+                text,
+                "  Gate {} (every endpoint is asked for {path} every {interval}) is not covered by that bound: it fails a \
+                 release of which some endpoint did not answer with success {breaches} times in a row while all of stable's \
+                 did. Nothing advances before the first answer, or while the last one was bad.",
+                gate.name,
+            );
+            continue;
+        }
         let _ = writeln!(
             text,
             "  Gate {} ({}) is not covered by that bound: it keeps {} by itself. It fails a release that is beyond the \
@@ -212,6 +222,8 @@ fn limit(rule: &GateRule) -> String {
                 if tested == u64::MAX { "any latency that is told apart".to_owned() } else { duration(tested) };
             format!("{} {slower} of requests slower than {tested}, for a limit of {limit}", side(*bound))
         }
-        GateRule::ErrorRateAgainstStable { .. } | GateRule::LatencyAgainstStable { .. } => String::new(),
+        GateRule::ErrorRateAgainstStable { .. } | GateRule::LatencyAgainstStable { .. } | GateRule::Health { .. } => {
+            String::new()
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::evidence::Evidence;
 use super::limits::{LimitVerdict, judge_limits};
+use super::points::judge_points;
 use super::state::State;
 use crate::base::weight::Percent;
 use crate::judge::baseline::Baseline;
@@ -51,12 +52,10 @@ impl Judgement {
         self.limits.iter().any(|limit| limit.outcome.holds())
     }
 
-    /// What a person should be told although nothing is decided: stable itself is beyond a limit. The same text as long
-    /// as it is the same trouble.
+    /// What a person should be told although nothing is decided: stable itself is beyond a limit, or a gate sees nothing.
     #[must_use]
     pub fn page(&self) -> Option<String> {
-        let paging = self.limits.iter().find(|limit| limit.outcome.pages())?;
-        Some(format!("stable itself is beyond the limit of gate {}: held, not blamed on the release", paging.gate))
+        self.limits.iter().find_map(|limit| limit.page.clone())
     }
 
     /// In a sentence.
@@ -132,7 +131,7 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         verdict: finding.verdict(&thresholds),
         budget_spent: exposure.is_spent(budget),
         latency: comparison.latency,
-        limits: judge_limits(plan, state, thresholds.rollback),
+        limits: judge_limits(plan, state, thresholds.rollback).into_iter().chain(judge_points(plan, state)).collect(),
     }
 }
 
@@ -201,7 +200,10 @@ fn error_tolerances(plan: &Plan) -> Vec<Tolerance> {
     let deciding = plan.gates.iter().filter(|gate| !gate.dry_run);
     let each = deciding.filter_map(|gate| match gate.rule {
         GateRule::ErrorRateAgainstStable { ratio, add } => Some(Tolerance::new(ratio, add)),
-        GateRule::LatencyAgainstStable { .. } | GateRule::ErrorRateLimit { .. } | GateRule::LatencyLimit { .. } => None,
+        GateRule::LatencyAgainstStable { .. }
+        | GateRule::ErrorRateLimit { .. }
+        | GateRule::LatencyLimit { .. }
+        | GateRule::Health { .. } => None,
     });
     each.collect()
 }

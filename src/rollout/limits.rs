@@ -22,6 +22,8 @@ pub struct LimitVerdict {
     pub outcome: Outcome,
     /// In a sentence without a full stop.
     pub sentence: String,
+    /// What a person should be told although nothing is decided by it. The same text as long as it is the same trouble.
+    pub page: Option<String>,
 }
 
 /// A gate's limit as it is tested.
@@ -63,7 +65,9 @@ fn tested(gate: &Gate) -> Option<Tested> {
             limit: quantile_limit(quantile, bound == Bound::Max),
             bound_us: Some(tested_us(limit, bound)),
         }),
-        GateRule::ErrorRateAgainstStable { .. } | GateRule::LatencyAgainstStable { .. } => None,
+        GateRule::ErrorRateAgainstStable { .. } | GateRule::LatencyAgainstStable { .. } | GateRule::Health { .. } => {
+            None
+        }
     }
 }
 
@@ -103,5 +107,12 @@ fn judge_one(gate: &Gate, tested: &Tested, state: &State, threshold: f64) -> Lim
         outcome,
         canary_log_e: process.canary_log_e(),
     };
-    LimitVerdict { gate: gate.name.clone(), outcome, sentence: format!("gate {}: {}", gate.name, finding.explain()) }
+    let sentence = format!("gate {}: {}", gate.name, finding.explain());
+    LimitVerdict { gate: gate.name.clone(), outcome, sentence, page: stable_is_beyond(&gate.name, outcome) }
+}
+
+/// What is told where stable itself is in trouble.
+pub(super) fn stable_is_beyond(gate: &str, outcome: Outcome) -> Option<String> {
+    let text = || format!("stable itself is beyond the limit of gate {gate}: held, not blamed on the release");
+    outcome.pages().then(text)
 }

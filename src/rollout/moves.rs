@@ -101,6 +101,12 @@ impl<'a> Moves<'a> {
         self.phase(Phase::Shifting { step, until });
     }
 
+    /// Writes a step's weights once more; its time does not begin anew.
+    pub(super) fn write_step_again(&mut self, step: usize, until: Timestamp) {
+        self.write(self.state.wanted);
+        self.phase(Phase::Shifting { step, until });
+    }
+
     /// Takes up a step after its weight was, or may have been, changed: at an approval the weight before it comes first.
     pub(super) fn take_up(&mut self, step: usize) {
         self.shift_to(weight_index(self.plan, step).unwrap_or(step));

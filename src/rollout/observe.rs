@@ -3,6 +3,7 @@
 use super::event::{LiveReading, Observation, ProxyCounts, RouteReading};
 use super::gate::weight_step;
 use super::moves::Moves;
+use super::points;
 use super::state::{PauseCause, Phase};
 use crate::base::time::Millis;
 use crate::base::weight::Percent;
@@ -13,6 +14,7 @@ pub(super) fn take_in(moves: &mut Moves<'_>, observation: &Observation) {
     if let Some(Ok(reading)) = &observation.live {
         heard(moves, reading);
     }
+    points::absorb(moves.plan, &mut moves.state, &observation.points);
     // No answer is not a bad answer: the deadlines go on, nothing else does.
     if let Some(Ok(route)) = &observation.route {
         compare(moves, route, acknowledged(moves, observation));

@@ -52,6 +52,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         approvals: Vec::new(),
         pending: std::collections::BTreeMap::new(),
         written: None,
+        points: std::collections::BTreeMap::new(),
         evidence: Evidence::new(start.route.version, input.at, Timing::begin(plan, start.baseline.as_ref())),
         last_live_at: input.at,
         split_checked: 0,

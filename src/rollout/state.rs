@@ -3,6 +3,7 @@
 use super::effect::EffectId;
 use super::event::Actor;
 use super::evidence::Evidence;
+use super::points::ArmPoints;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, Seq};
 use crate::base::time::Timestamp;
@@ -49,6 +50,9 @@ pub struct State {
     pub written: Option<Written>,
     /// Counts to judge by.
     pub evidence: Evidence,
+    /// What gates on points have seen, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub points: BTreeMap<String, ArmPoints>,
     /// Draws at the present weight when the split was last looked at.
     #[serde(default)]
     pub split_checked: u64,

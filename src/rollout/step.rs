@@ -191,6 +191,13 @@ fn on_failed(moves: &mut Moves<'_>, fault: &Fault) {
             moves.state.trouble = Some(format!("writing weight 0 failed and is tried again: {}", fault.message));
             moves.write_withdrawal(step);
         }
+        // Nor does it make a release bad: tried again for as long as the step may take to be in force.
+        Phase::Shifting { step, until } if passing => {
+            let trouble =
+                format!("setting the weights of step {} failed and is tried again: {}", step + 1, fault.message);
+            moves.state.trouble = Some(trouble);
+            moves.write_step_again(step, until);
+        }
         Phase::Shifting { step, .. }
         | Phase::Verifying { step, .. }
         | Phase::Baking { step, .. }
@@ -253,9 +260,9 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
     let (now, paused) = (moves.at(), moves.state.paused.is_some());
     match moves.state.phase {
         Phase::Shifting { step, until } if now >= until && moves.state.is_withdrawn() => moves.write_withdrawal(step),
-        Phase::Shifting { step, until } if now >= until => {
+        Phase::Shifting { step, until } if now >= until && !has_pause(moves, PauseCause::VerifyTimeout) => {
             let reason = format!("the weights of step {} were not set within {}", step + 1, moves.plan.verify.timeout);
-            moves.roll_back(EndingKind::RolledBack, reason);
+            moves.not_in_force(step, reason);
         }
         Phase::Verifying { step, until } if now >= until && !paused => on_unverified(moves, step),
         Phase::Baking { step, until } if now >= until && !paused => on_baked(moves, step, &judgement),

@@ -9,6 +9,7 @@ mod kit;
 mod latency;
 mod limits;
 mod no_data;
+mod points;
 mod properties;
 mod starts;
 mod verified;

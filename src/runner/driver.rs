@@ -35,6 +35,15 @@ pub(super) enum CommandFailure {
     NotWritten(JournalError),
 }
 
+/// Why a driver stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// The rollout is finished, the process stops, or another process drives.
+    Over,
+    /// The store stands further on than the driver does: another one has to begin from there.
+    Behind,
+}
+
 /// What taking an input in came to.
 enum Taken {
     Moved,
@@ -85,8 +94,19 @@ impl Driver {
     }
 
     /// Drives until the rollout is finished, the process stops, or another process has taken over.
-    pub(super) async fn run(mut self, effects: Vec<(EffectId, Effect)>) {
+    pub(super) async fn run(mut self, effects: Vec<(EffectId, Effect)>) -> Stopped {
         self.launch(effects);
+        // Aborted with this value however the driver ends, a panic included.
+        let checks = Checks(self.shared.checker().watch(&self.stored, &self.sender));
+        let stopped = self.drive().await;
+        drop(checks);
+        for task in self.running.take().map(|(_, task)| task).into_iter().chain(self.reading.take()) {
+            task.abort();
+        }
+        stopped
+    }
+
+    async fn drive(&mut self) -> Stopped {
         let mut stopping = self.shared.stopping.subscribe();
         // Kept across the turns of the loop: messages must not put the next reading off.
         let reading_due = tokio::time::sleep(Duration::ZERO);
@@ -94,14 +114,14 @@ impl Driver {
         while let Some(every) = next_reading(&self.stored.state) {
             let until_deadline = self.until_deadline();
             tokio::select! {
-                () = told(&mut stopping) => break,
+                () = told(&mut stopping) => return Stopped::Over,
                 message = self.inbox.recv() => match message {
-                    Some(message) => if self.on_message(message).await.is_err() { break },
-                    None => break,
+                    Some(message) => if let Some(stopped) = self.on_message(message).await { return stopped },
+                    None => return Stopped::Over,
                 },
                 () = tokio::time::sleep(until_deadline), if self.informed => {
                     self.ticked_for = next_deadline(&self.stored.plan, &self.stored.state);
-                    if self.take(Event::Tick).await.fenced() { break }
+                    if let Some(stopped) = self.take(Event::Tick).await.stops() { return stopped }
                 }
                 () = &mut reading_due, if self.reading.is_none() => {
                     self.read();
@@ -109,48 +129,52 @@ impl Driver {
                 }
             }
         }
-        for task in self.running.take().map(|(_, task)| task).into_iter().chain(self.reading.take()) {
-            task.abort();
-        }
+        Stopped::Over
     }
 
-    async fn on_message(&mut self, message: Message) -> Result<(), ()> {
+    async fn on_message(&mut self, message: Message) -> Option<Stopped> {
         match message {
             Message::Event(mut event) => {
                 if let Event::Observed(observation) = &mut event {
-                    self.reading = None;
-                    self.informed = true;
+                    if !observation.is_of_points() {
+                        self.reading = None;
+                        self.informed = true;
+                    }
                     self.shorten(observation);
                 }
                 let settled = matches!(event, Event::Settled { .. });
                 self.outdated |= settled && self.reading.is_some();
                 loop {
-                    match self.take(event.clone()).await {
-                        taken if taken.fenced() => return Err(()),
+                    let taken = self.take(event.clone()).await;
+                    match taken.stops() {
                         // What came of an effect is told once: it must not get lost because the store was busy.
-                        Taken::NotWritten(_) if settled => tokio::time::sleep(STORE_RETRY).await,
-                        _ => return Ok(()),
+                        None if settled && matches!(taken, Taken::NotWritten(_)) => {
+                            tokio::time::sleep(STORE_RETRY).await;
+                        }
+                        stopped => return stopped,
                     }
                 }
             }
             Message::Command(command, actor, answer) => {
                 let taken = self.take(Event::Command { command, actor }).await;
-                let fenced = taken.fenced();
+                let stopped = taken.stops();
                 let _ = answer.send(match taken {
                     Taken::Moved | Taken::Ignored => Ok(self.view()),
                     Taken::Refused(refusal) => Err(CommandFailure::Refused(refusal)),
                     Taken::NotWritten(error) => Err(CommandFailure::NotWritten(error)),
                 });
-                if fenced { Err(()) } else { Ok(()) }
+                stopped
             }
         }
     }
 
     /// Leaves out what says nothing: it would be journaled every second.
     fn shorten(&mut self, observation: &mut Observation) {
-        if std::mem::take(&mut self.outdated) {
+        if !observation.is_of_points() && std::mem::take(&mut self.outdated) {
             observation.route = None;
         }
+        let Stored { plan, state } = &self.stored;
+        observation.points.retain(|reading| state.step_index().is_some() && state.is_news(plan, reading));
         if let Some(Ok(live)) = &mut observation.live {
             *live = self.stored.state.evidence.only_news(std::mem::take(live));
         }
@@ -232,11 +256,20 @@ impl Driver {
             let reading = tokio::spawn(async move { reader.read(&route, &canary, &stable, &ask).await });
             let observation = reading.await.unwrap_or_else(|broken| {
                 let fault = Fault::unknown("runner", format!("the reading broke off: {broken}"));
-                Observation { route: Some(Err(fault.clone())), live: Some(Err(fault)) }
+                Observation { route: Some(Err(fault.clone())), live: Some(Err(fault)), ..Observation::default() }
             });
             let _ = inbox.send(Message::Event(Event::Observed(observation))).await;
         });
         self.reading = Some(task.abort_handle());
+    }
+}
+
+/// The tasks that check health.
+struct Checks(Vec<AbortHandle>);
+
+impl Drop for Checks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -247,7 +280,14 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
 }
 
 impl Taken {
-    const fn fenced(&self) -> bool {
-        matches!(self, Self::NotWritten(JournalError::Fenced(_)))
+    const fn stops(&self) -> Option<Stopped> {
+        match self {
+            Self::NotWritten(JournalError::Fenced(_)) => Some(Stopped::Over),
+            Self::NotWritten(JournalError::Ahead(_)) => Some(Stopped::Behind),
+            Self::NotWritten(JournalError::AlreadyLive { .. } | JournalError::Fault(_))
+            | Self::Moved
+            | Self::Ignored
+            | Self::Refused(_) => None,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What the API and triggers hold: starts rollouts, passes commands on, shows where things stand.
 
+use super::checks::Checker;
 use super::driver::{CommandFailure, Message};
 use super::history::Change;
 use super::keeper;
@@ -9,7 +10,7 @@ use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::clock::{Clock, new_rollout_id};
 use crate::policy::plan::Plan;
-use crate::ports::{Commit, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic};
+use crate::ports::{Commit, Health, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic};
 use crate::rollout::effect::{Effect, EffectId};
 use crate::rollout::event::{Actor, Command, Event, Input, RouteReading, Start};
 use crate::rollout::gate::weight_index;
@@ -45,6 +46,8 @@ pub struct RunnerParts {
     pub traffic: Arc<dyn Traffic>,
     /// Reads counts.
     pub live: Arc<dyn LiveCounts>,
+    /// Asks versions how they are.
+    pub health: Arc<dyn Health>,
     /// Knows policies.
     pub policies: Arc<dyn Policies>,
 }
@@ -67,6 +70,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn reader(&self) -> Reader {
         Reader { traffic: Arc::clone(&self.parts.traffic), live: Arc::clone(&self.parts.live) }
+    }
+
+    pub(super) fn checker(&self) -> Checker {
+        Checker { health: Arc::clone(&self.parts.health), clock: Arc::clone(&self.parts.clock) }
     }
 
     pub(super) fn publish(&self, position: u64, view: RolloutView) {

@@ -1,7 +1,8 @@
-//! Keeps a rollout driven: a driver that panics (a defect) is followed by another, which begins where the store stands.
-//! One that was fenced is not: another process drives then.
+//! Keeps a rollout driven: a driver that panics (a defect) or that finds the store further on than itself (a write that
+//! was reported as failed had been made) is followed by another, which begins where the store stands. One that was
+//! fenced is not: another process drives then.
 
-use super::driver::{Driver, INBOX};
+use super::driver::{Driver, INBOX, Stopped};
 use super::handle::Shared;
 use crate::base::ids::RolloutId;
 use crate::ports::Stored;
@@ -25,10 +26,11 @@ pub(super) async fn keep(shared: Arc<Shared>, id: RolloutId, first: Driver, effe
     let (mut driver, mut effects, mut wait) = (first, effects, FIRST_WAIT);
     loop {
         // The driver is dropped with its panic, so nothing half-changed is seen again.
-        if AssertUnwindSafe(driver.run(effects)).catch_unwind().await.is_ok() {
-            return shared.forget(&id);
+        match AssertUnwindSafe(driver.run(effects)).catch_unwind().await {
+            Ok(Stopped::Over) => return shared.forget(&id),
+            Ok(Stopped::Behind) => tracing::warn!(rollout = %id, "the store is further on than its driver"),
+            Err(_) => tracing::error!(rollout = %id, "the driver panicked; another one takes the rollout up"),
         }
-        tracing::error!(rollout = %id, "the driver panicked; another one takes the rollout up");
         let Some((stored, unsettled)) = next_beginning(&shared, &id, &mut wait).await else {
             return shared.forget(&id);
         };

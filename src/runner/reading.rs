@@ -20,7 +20,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Observation {
         let (route_reading, live) = tokio::join!(self.route(route), self.live(route, canary, stable, ask));
-        Observation { route: Some(route_reading), live: Some(live) }
+        Observation { route: Some(route_reading), live: Some(live), ..Observation::default() }
     }
 
     async fn route(&self, route: &RouteRef) -> Result<RouteReading, Fault> {

@@ -21,10 +21,16 @@ const SERVING_FOR: Duration = Duration::from_secs(30);
 /// serving once more.
 const REMEMBERED: usize = 65_536;
 
+/// Reports that are younger than this are read again instead of asked for: with many rollouts each would otherwise have
+/// every proxy add up its counts of all routes. Short beside the second between two readings of one rollout, so that one
+/// alone always has fresh ones.
+const FRESH_FOR: Duration = Duration::from_millis(100);
+
 /// Live counts of every proxy that reports to us.
 #[derive(Clone)]
 pub struct Comparison {
     telemetry: Arc<dyn Telemetry>,
+    latest: Arc<tokio::sync::Mutex<Option<Latest>>>,
     served: Arc<Mutex<BTreeMap<(String, RouteRef), Served>>>,
     recent: Arc<Mutex<Recent>>,
 }
@@ -40,7 +46,7 @@ impl Comparison {
     /// Over a source of reports.
     #[must_use]
     pub fn new(telemetry: Arc<dyn Telemetry>) -> Self {
-        Self { telemetry, served: Arc::default(), recent: Arc::default() }
+        Self { telemetry, latest: Arc::default(), served: Arc::default(), recent: Arc::default() }
     }
 
     /// Follows the latencies of all routes until the task is dropped, so that a rollout knows what stable did before it.
@@ -51,6 +57,22 @@ impl Comparison {
             tick.tick().await;
             self.sample().await;
         }
+    }
+
+    /// The reports as of now, or as of a moment ago.
+    async fn latest(&self) -> Result<Arc<Vec<ByRoute>>, Fault> {
+        // Held while they are asked for, so that whoever comes meanwhile gets the same ones.
+        let mut latest = self.latest.lock().await;
+        if let Some(latest) = &*latest
+            && latest.at.elapsed() < FRESH_FOR
+        {
+            return Ok(Arc::clone(&latest.reports));
+        }
+        let at = Monotonic::now();
+        let reports: Vec<ByRoute> = self.telemetry.reports().await?.into_iter().map(ByRoute::new).collect();
+        let reports = Arc::new(reports);
+        *latest = Some(Latest { at, reports: Arc::clone(&reports) });
+        Ok(reports)
     }
 
     async fn sample(&self) {
@@ -66,9 +88,8 @@ impl Comparison {
     }
 
     /// Whether a proxy placed requests on a route lately. One seen for the first time counts if it ever did.
-    fn serves(&self, report: &Report, route: &RouteRef) -> bool {
-        let series = report.series.iter().filter(|series| series.key.route == *route);
-        let requests = series.map(|series| series.outcomes.requests).sum();
+    fn serves(&self, report: &ByRoute, route: &RouteRef) -> bool {
+        let requests = report.series(route).iter().map(|series| series.outcomes.requests).sum();
         let now = Monotonic::now();
         // The map is valid after any panic: every change to it is one insert or clear.
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,14 +112,44 @@ impl LiveCounts for Comparison {
     }
 
     async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Result<LiveReading, Fault> {
-        let reports = self.telemetry.reports().await?;
+        let reports = self.latest().await?;
         let proxies = reports.iter().map(|report| ProxyCounts {
             proxy: report.proxy.clone(),
-            applied: report.applied.iter().find(|(applied, _)| applied == route).map(|(_, version)| *version),
+            applied: report.applied.get(route).copied(),
             serving: self.serves(report, route),
-            versions: by_version(report, route, canary, stable, ask),
+            versions: by_version(report.series(route), canary, stable, ask),
         });
         Ok(LiveReading { proxies: proxies.collect() })
+    }
+}
+
+/// Reports and when they were asked for.
+struct Latest {
+    at: Monotonic,
+    reports: Arc<Vec<ByRoute>>,
+}
+
+/// One proxy's report, sorted once for all rollouts that read it.
+struct ByRoute {
+    proxy: String,
+    applied: BTreeMap<RouteRef, u64>,
+    series: BTreeMap<RouteRef, Vec<Series>>,
+}
+
+impl ByRoute {
+    fn new(report: Report) -> Self {
+        let mut all: BTreeMap<RouteRef, Vec<Series>> = BTreeMap::new();
+        for series in report.series {
+            match all.get_mut(&series.key.route) {
+                Some(of_route) => of_route.push(series),
+                None => drop(all.insert(series.key.route.clone(), vec![series])),
+            }
+        }
+        Self { proxy: report.proxy, applied: report.applied.into_iter().collect(), series: all }
+    }
+
+    fn series(&self, route: &RouteRef) -> &[Series] {
+        self.series.get(route).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
@@ -129,9 +180,9 @@ impl Latencies {
 }
 
 /// One proxy's counts on a route by weights version, endpoints added up.
-fn by_version(report: &Report, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Vec<VersionCounts> {
+fn by_version(of_route: &[Series], canary: &str, stable: &str, ask: &TimingAsk) -> Vec<VersionCounts> {
     let mut versions: BTreeMap<u64, (VersionCounts, Latencies)> = BTreeMap::new();
-    for series in report.series.iter().filter(|series| series.key.route == *route) {
+    for series in of_route {
         let (is_canary, is_stable) = (series.key.target == canary, series.key.target == stable);
         if !is_canary && !is_stable {
             continue;
@@ -200,7 +251,8 @@ mod tests {
                 series("other", 7, "v2", 0.1, 50, 50),
             ],
         };
-        let versions = by_version(&report, &route("checkout"), "v2", "v1", &TimingAsk::default());
+        let report = ByRoute::new(report);
+        let versions = by_version(report.series(&route("checkout")), "v2", "v1", &TimingAsk::default());
         let counts = Counts { canary_requests: 10, canary_errors: 3, stable_requests: 90, stable_errors: 1 };
         assert_eq!(versions, [VersionCounts::new(7, 100_000, counts)]);
     }
@@ -218,10 +270,10 @@ mod tests {
             with(series("checkout", 7, "v1", 0.9, 3, 0), &[1000, 1000, 9000]),
             with(series("checkout", 7, "v2", 0.1, 2, 0), &[2000, 9000]),
         ];
-        let report = Report { proxy: "p".into(), applied: Vec::new(), series };
+        let report = ByRoute::new(Report { proxy: "p".into(), applied: Vec::new(), series });
         let told = |compared| {
             let ask = TimingAsk { compared: Some(compared), bounds_us: vec![8192] };
-            by_version(&report, &route("checkout"), "v2", "v1", &ask).remove(0)
+            by_version(report.series(&route("checkout")), "v2", "v1", &ask).remove(0)
         };
         let Some(Latency::Baseline(stable)) = told(ComparedBy::Collecting).latency else { panic!("not collecting") };
         assert_eq!(stable.total(), 3);
@@ -235,8 +287,7 @@ mod tests {
 
     #[test]
     fn the_share_is_the_canarys_even_when_only_stable_was_drawn() {
-        let report =
-            Report { proxy: "p".into(), series: vec![series("checkout", 8, "v1", 0.99, 3, 0)], applied: Vec::new() };
-        assert_eq!(by_version(&report, &route("checkout"), "v2", "v1", &TimingAsk::default())[0].share_ppm, 10_000);
+        let series = [series("checkout", 8, "v1", 0.99, 3, 0)];
+        assert_eq!(by_version(&series, "v2", "v1", &TimingAsk::default())[0].share_ppm, 10_000);
     }
 }

@@ -1,23 +1,25 @@
 //! SQLite: one file, one writer, WAL, fsync on every commit.
 //!
-//! One connection writes, so two inputs never wait on each other's locks; a few others read. The directory is locked
-//! for the life of the process: two daemons on one database would each believe that they drive its rollouts.
+//! One connection writes, so two inputs never wait on each other's locks; a few others read. Writes that wait at the
+//! same time share a commit: see `writer`. The directory is locked for the life of the process: two daemons on one
+//! database would each believe that they drive its rollouts.
 
-use super::record;
+mod read;
+mod rows;
+mod writer;
+
+use self::rows::{Begin, Rows, Write};
+use self::writer::Writer;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::policy::plan::Plan;
 use crate::ports::{Commit, Journal, JournalError, JournalRow, MeshStore, Stored};
 use crate::rollout::effect::{Effect, EffectId};
-use crate::rollout::state::ENGINE_VERSION;
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,10 +74,8 @@ impl OpenError {
 /// An open database.
 #[derive(Clone)]
 pub struct SqliteStore {
-    writer: SqlitePool,
+    writer: Writer,
     readers: SqlitePool,
-    /// Every write of a rollout carries it: see `driver_lease`.
-    epoch: i64,
     /// Held for its lock. `None` for readers beside a running daemon.
     _lock: Option<Arc<File>>,
 }
@@ -101,7 +101,7 @@ impl SqliteStore {
         MIGRATIONS.run(&writer).await.map_err(|error| migration_error(&file, &error))?;
         let readers = pool(READERS).await.map_err(|error| OpenError::failed(&file, error))?;
         let epoch = take_over(&writer).await.map_err(|error| OpenError::failed(&file, error))?;
-        Ok(Self { writer, readers, epoch, _lock: Some(Arc::new(lock)) })
+        Ok(Self { writer: Writer::start(writer, epoch), readers, _lock: Some(Arc::new(lock)) })
     }
 
     /// Opens a database for reading only, beside a daemon that may be running.
@@ -113,7 +113,7 @@ impl SqliteStore {
         let options = SqliteConnectOptions::new().filename(&file).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options);
         let readers = pool.await.map_err(|error| OpenError::failed(&file, error))?;
-        Ok(Self { writer: readers.clone(), readers, epoch: -1, _lock: None })
+        Ok(Self { writer: Writer::none(), readers, _lock: None })
     }
 
     /// Finishes what is being written and closes the file.
@@ -185,311 +185,65 @@ fn fault(error: sqlx::Error) -> Fault {
     }
 }
 
-fn count(number: u64) -> i64 {
-    // Sequence numbers and generations rise by one: 2^63 of them do not happen.
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn stored(row: &SqliteRow) -> Result<Stored, Fault> {
-    let id: String = row.try_get("id").map_err(fault)?;
-    let format: i64 = row.try_get("format").map_err(fault)?;
-    let plan: String = row.try_get("plan").map_err(fault)?;
-    let state: String = row.try_get("state").map_err(fault)?;
-    let read = record::plan(format, &plan).and_then(|plan| Ok(Stored { plan, state: record::state(format, &state)? }));
-    read.map_err(|fault| of_rollout(&id, fault))
-}
-
-/// The same fault, naming the rollout whose row is concerned.
-fn of_rollout(id: &str, fault: Fault) -> Fault {
-    Fault { message: format!("rollout {id}: {}", fault.message), ..fault }
-}
-
-async fn insert_effects(tx: &mut Transaction<'_, Sqlite>, commit: &Commit) -> Result<(), Fault> {
-    for (id, effect) in &commit.effects {
-        sqlx::query(
-            "INSERT INTO effects (rollout_id, seq, n, body, status, attempts) VALUES (?, ?, ?, ?, 'intended', 0)",
-        )
-        .bind(&id.rollout.0)
-        .bind(count(id.seq.0))
-        .bind(i64::from(id.n))
-        .bind(record::to_text(effect)?)
-        .execute(&mut **tx)
-        .await
-        .map_err(fault)?;
-    }
-    Ok(())
-}
-
-/// Answers the row's position: rows are never deleted, so SQLite numbers them in the order of their commits.
-async fn insert_journal(tx: &mut Transaction<'_, Sqlite>, commit: &Commit) -> Result<u64, Fault> {
-    let inserted =
-        sqlx::query("INSERT INTO journal (rollout_id, seq, at_ms, engine_version, input) VALUES (?, ?, ?, ?, ?)")
-            .bind(&commit.state.id.0)
-            .bind(count(commit.input.seq.0))
-            .bind(commit.input.at.0)
-            .bind(i64::from(ENGINE_VERSION))
-            .bind(record::to_text(&commit.input)?)
-            .execute(&mut **tx)
-            .await
-            .map_err(fault)?;
-    Ok(u64::try_from(inserted.last_insert_rowid()).unwrap_or_default())
-}
-
-/// The effect that the input settles is done; whatever the state no longer waits for is superseded.
-async fn settle(tx: &mut Transaction<'_, Sqlite>, commit: &Commit) -> Result<(), Fault> {
-    let mut mark = Vec::new();
-    if let Some(id) = &commit.settles {
-        mark.push((id.clone(), "settled"));
-    }
-    let open = sqlx::query("SELECT seq, n FROM effects WHERE rollout_id = ? AND status = 'intended'")
-        .bind(&commit.state.id.0)
-        .fetch_all(&mut **tx)
-        .await
-        .map_err(fault)?;
-    for row in open {
-        let id = effect_id(&commit.state.id, &row)?;
-        if Some(&id) != commit.settles.as_ref() && !commit.state.pending.contains_key(&id) {
-            mark.push((id, "superseded"));
-        }
-    }
-    for (id, status) in mark {
-        sqlx::query("UPDATE effects SET status = ? WHERE rollout_id = ? AND seq = ? AND n = ?")
-            .bind(status)
-            .bind(&id.rollout.0)
-            .bind(count(id.seq.0))
-            .bind(i64::from(id.n))
-            .execute(&mut **tx)
-            .await
-            .map_err(fault)?;
-    }
-    Ok(())
-}
-
-fn effect_id(rollout: &RolloutId, row: &SqliteRow) -> Result<EffectId, Fault> {
-    let seq: i64 = row.try_get("seq").map_err(fault)?;
-    let n: i64 = row.try_get("n").map_err(fault)?;
-    Ok(EffectId {
-        rollout: rollout.clone(),
-        seq: Seq(u64::try_from(seq).unwrap_or_default()),
-        n: u8::try_from(n).unwrap_or_default(),
-    })
-}
-
 #[async_trait]
 impl Journal for SqliteStore {
     async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<u64, JournalError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
-        let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM driver_lease WHERE id = 1")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(fault)?;
-        if epoch != self.epoch {
-            return Err(JournalError::Fenced(commit.state.id.clone()));
-        }
-        let route = plan.route.to_string();
-        let live = sqlx::query("SELECT id, format, plan, state FROM rollouts WHERE route = ? AND finished = 0")
-            .bind(&route)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(fault)?;
-        if let Some(row) = live {
-            let Stored { plan, state } = stored(&row)?;
-            let (since, by) = (state.started_at.rfc3339(), state.started_by.to_string());
-            return Err(JournalError::AlreadyLive { id: state.id, route: plan.route, since, by });
-        }
-        sqlx::query(
-            "INSERT INTO rollouts (id, policy, route, seq, finished, generation, lease_epoch, next_deadline_ms, \
-             started_at_ms, updated_at_ms, format, plan, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&commit.state.id.0)
-        .bind(&plan.name)
-        .bind(&route)
-        .bind(count(commit.state.seq.0))
-        .bind(commit.state.is_finished())
-        .bind(count(commit.state.generation))
-        .bind(self.epoch)
-        .bind(commit.next_deadline.map(|at| at.0))
-        .bind(commit.state.started_at.0)
-        .bind(commit.state.at.0)
-        .bind(record::FORMAT)
-        .bind(record::to_text(plan)?)
-        .bind(record::to_text(&commit.state)?)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        let position = insert_journal(&mut tx, commit).await?;
-        insert_effects(&mut tx, commit).await?;
-        tx.commit().await.map_err(fault)?;
-        Ok(position)
+        self.writer.write(Write::Begin(Begin::of(plan, commit)?)).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<u64, JournalError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
-        let updated = sqlx::query(
-            "UPDATE rollouts SET seq = ?, finished = ?, generation = ?, next_deadline_ms = ?, updated_at_ms = ?, \
-             state = ? WHERE id = ? AND seq = ? AND lease_epoch = ?",
-        )
-        .bind(count(commit.state.seq.0))
-        .bind(commit.state.is_finished())
-        .bind(count(commit.state.generation))
-        .bind(commit.next_deadline.map(|at| at.0))
-        .bind(commit.state.at.0)
-        .bind(record::to_text(&commit.state)?)
-        .bind(&commit.state.id.0)
-        .bind(count(commit.state.seq.0) - 1)
-        .bind(self.epoch)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        if updated.rows_affected() != 1 {
-            return Err(JournalError::Fenced(commit.state.id.clone()));
-        }
-        let position = insert_journal(&mut tx, commit).await?;
-        insert_effects(&mut tx, commit).await?;
-        settle(&mut tx, commit).await?;
-        tx.commit().await.map_err(fault)?;
-        Ok(position)
+        self.writer.write(Write::Commit(Rows::of(commit)?)).await
     }
 
     async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError> {
-        let updated = sqlx::query(
-            "UPDATE effects SET attempts = attempts + 1 WHERE rollout_id = ? AND seq = ? AND n = ? \
-             AND EXISTS (SELECT 1 FROM rollouts WHERE id = effects.rollout_id AND lease_epoch = ?)",
-        )
-        .bind(&effect.rollout.0)
-        .bind(count(effect.seq.0))
-        .bind(i64::from(effect.n))
-        .bind(self.epoch)
-        .execute(&self.writer)
-        .await
-        .map_err(fault)?;
-        match updated.rows_affected() {
-            1 => Ok(()),
-            _ => Err(JournalError::Fenced(effect.rollout.clone())),
-        }
+        self.writer.write(Write::Attempt(effect.clone())).await.map(drop)
     }
 
     async fn live(&self) -> Result<Vec<Stored>, Fault> {
-        let rows =
-            sqlx::query("SELECT id, format, plan, state FROM rollouts WHERE finished = 0 ORDER BY started_at_ms")
-                .fetch_all(&self.readers)
-                .await
-                .map_err(fault)?;
-        rows.iter().map(stored).collect()
+        read::live(&self.readers).await
     }
 
     async fn unsettled(&self, id: &RolloutId) -> Result<Vec<(EffectId, Effect)>, Fault> {
-        let rows = sqlx::query(
-            "SELECT seq, n, body FROM effects WHERE rollout_id = ? AND status = 'intended' ORDER BY seq, n",
-        )
-        .bind(&id.0)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(fault)?;
-        let mut effects = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let body: String = row.try_get("body").map_err(fault)?;
-            let effect = record::effect(&body).map_err(|fault| of_rollout(&id.0, fault))?;
-            effects.push((effect_id(id, row)?, effect));
-        }
-        Ok(effects)
+        read::unsettled(&self.readers, id).await
     }
 
     async fn get(&self, id: &RolloutId) -> Result<Option<Stored>, Fault> {
-        let row = sqlx::query("SELECT id, format, plan, state FROM rollouts WHERE id = ?")
-            .bind(&id.0)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(fault)?;
-        row.as_ref().map(stored).transpose()
+        read::get(&self.readers, id).await
     }
 
     async fn list(&self, limit: u32) -> Result<Vec<Stored>, Fault> {
-        let rows = sqlx::query(
-            "SELECT id, format, plan, state FROM rollouts ORDER BY finished, started_at_ms DESC, id LIMIT ?",
-        )
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(fault)?;
-        rows.iter().map(stored).collect()
+        read::list(&self.readers, limit).await
     }
 
     async fn last_generation(&self, route: &RouteRef) -> Result<u64, Fault> {
-        let highest: Option<i64> = sqlx::query_scalar("SELECT max(generation) FROM rollouts WHERE route = ?")
-            .bind(route.to_string())
-            .fetch_one(&self.readers)
-            .await
-            .map_err(fault)?;
-        Ok(highest.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
+        read::last_generation(&self.readers, route).await
     }
 
     async fn position(&self) -> Result<u64, Fault> {
-        let last: Option<i64> =
-            sqlx::query_scalar("SELECT max(rowid) FROM journal").fetch_one(&self.readers).await.map_err(fault)?;
-        Ok(last.and_then(|position| u64::try_from(position).ok()).unwrap_or(0))
+        read::position(&self.readers).await
     }
 
     async fn since(&self, position: u64, limit: u32) -> Result<Vec<(u64, RolloutId, Seq)>, Fault> {
-        let rows = sqlx::query(
-            "SELECT rowid AS position, rollout_id, seq FROM journal WHERE rowid > ? ORDER BY rowid LIMIT ?",
-        )
-        .bind(count(position))
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(fault)?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let position: i64 = row.try_get("position").map_err(fault)?;
-            let rollout: String = row.try_get("rollout_id").map_err(fault)?;
-            let seq: i64 = row.try_get("seq").map_err(fault)?;
-            let whole = |number: i64| u64::try_from(number).unwrap_or_default();
-            found.push((whole(position), RolloutId(rollout), Seq(whole(seq))));
-        }
-        Ok(found)
+        read::since(&self.readers, position, limit).await
     }
 
     async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault> {
-        let rows = sqlx::query("SELECT engine_version, input FROM journal WHERE rollout_id = ? ORDER BY seq")
-            .bind(&id.0)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(fault)?;
-        let mut inputs = Vec::with_capacity(rows.len());
-        for row in rows {
-            let version: i64 = row.try_get("engine_version").map_err(fault)?;
-            let text: String = row.try_get("input").map_err(fault)?;
-            let engine_version = u32::try_from(version).unwrap_or_default();
-            let input = record::input(&text).map_err(|fault| of_rollout(&id.0, fault))?;
-            inputs.push(JournalRow { engine_version, input });
-        }
-        Ok(inputs)
+        read::inputs(&self.readers, id).await
     }
 }
 
 #[async_trait]
 impl MeshStore for SqliteStore {
     async fn load(&self) -> Result<Vec<(String, String)>, Fault> {
-        sqlx::query_as("SELECT key, body FROM mesh_resources ORDER BY key")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(fault)
+        read::mesh(&self.readers).await
     }
 
     async fn save(&self, changes: Vec<(String, Option<String>)>) -> Result<(), Fault> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
-        for (key, body) in changes {
-            let query = match &body {
-                Some(body) => sqlx::query(
-                    "INSERT INTO mesh_resources (key, body) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET body = excluded.body",
-                )
-                .bind(&key)
-                .bind(body),
-                None => sqlx::query("DELETE FROM mesh_resources WHERE key = ?").bind(&key),
-            };
-            query.execute(&mut *tx).await.map_err(fault)?;
+        match self.writer.write(Write::Mesh(changes)).await {
+            Ok(_) => Ok(()),
+            Err(JournalError::Fault(fault)) => Err(fault),
+            // Rows of the mesh belong to no rollout.
+            Err(other) => Err(Fault::permanent("sqlite", other)),
         }
-        tx.commit().await.map_err(fault)
     }
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 /// One call may take so long. The engine's holding phase is longer, so that a call that timed out cannot land after it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Name under which faults are reported.
-const SOURCE: &str = "app mesh";
+pub(super) const SOURCE: &str = "app mesh";
 
 /// The App Mesh API.
 #[derive(Debug, Clone)]
@@ -50,6 +50,10 @@ impl AppMesh {
             .timeout_config(TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build())
             .build();
         Self { client: Client::from_conf(config) }
+    }
+
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
     }
 
     async fn describe(&self, route: &RouteRef) -> Result<(RouteData, u64), Fault> {
@@ -102,11 +106,11 @@ fn reading(data: &RouteData) -> RouteReading {
 }
 
 /// Whose fault, and whether to try again. A timeout leaves the effect unknown; throttling and 5xx pass.
-fn fault<E>(error: &SdkError<E, HttpResponse>, operation: &str, route: &RouteRef) -> Fault
+pub(super) fn fault<E>(error: &SdkError<E, HttpResponse>, operation: &str, place: &dyn std::fmt::Display) -> Fault
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let place = format!("{operation} of {route}");
+    let place = format!("{operation} of {place}");
     match error {
         SdkError::ConstructionFailure(_) => Fault::permanent(SOURCE, format!("{place}: {}", chain(error))),
         SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_user() => {

@@ -16,12 +16,15 @@ use tidegate::base::weight::{Percent, Slot, Weights};
 use tidegate::judge::Counts;
 use tidegate::judge::baseline::Baseline;
 use tidegate::judge::latency::LatencyCounts;
+use tidegate::judge::points::{PointReading, PointTrail};
 use tidegate::policy::plan::{ApprovalStep, Bound, Gate, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Step};
 use tidegate::rollout::effect::{Effect, EffectId};
 use tidegate::rollout::event::{
-    Command, Event, Input, Latency, LiveReading, Observation, Outcome, ProxyCounts, SlowCounts, Start, VersionCounts,
+    ArmReading, Command, Event, Input, Latency, LiveReading, Observation, Outcome, PointsReading, ProxyCounts,
+    SlowCounts, Start, VersionCounts,
 };
 use tidegate::rollout::evidence::Block;
+use tidegate::rollout::points::{ArmPoints, ArmTrail};
 use tidegate::rollout::state::{Approval, Ending, EndingKind, Pause, PauseCause, Phase, State, Written};
 use tidegate::rollout::timing::{SeenLatency, SeenTiming};
 
@@ -131,10 +134,21 @@ fn events() -> Vec<(String, Event)> {
         ("errors", Some(Err(fault.clone())), Some(Err(fault))),
         ("nothing", None, None),
     ] {
-        all.push((format!("event-observed-{name}"), Event::Observed(Observation { route, live })));
+        all.push((format!("event-observed-{name}"), Event::Observed(Observation { route, live, points: Vec::new() })));
     }
+    let observed = Observation { points: points(), ..Observation::default() };
+    all.push(("event-observed-points".into(), Event::Observed(observed)));
     all.push(("event-tick".into(), Event::Tick));
     all
+}
+
+fn points() -> Vec<PointsReading> {
+    let bad =
+        ArmReading { point: PointReading::of(BEGINNING, 1.0), note: Some("1 of 2: 10.0.0.1:80 answered 503".into()) };
+    let [missing, failed] = [PointReading::Missing, PointReading::Failed].map(|point| ArmReading { point, note: None });
+    let reading =
+        |canary: &ArmReading| PointsReading { gate: "alive".into(), canary: canary.clone(), stable: missing.clone() };
+    vec![reading(&bad), reading(&failed)]
 }
 
 /// Names every variant: one that is added does not compile until it has a file.
@@ -238,6 +252,11 @@ fn states_keep_their_form() {
     full.approvals = vec![Approval { person: "ann".into(), actor: ann(), at: BEGINNING, reason: "seen".into() }];
     full.paused = Some(Pause { cause: PauseCause::Person, reason: "lunch".into(), at: BEGINNING, step: 0 });
     check("state-full", &full);
+    let mut pointed = full.clone();
+    let trail = PointTrail { last: Some((BEGINNING, 1.0)), breaches: 2, missing: 1, failures: 3 };
+    let arm = ArmTrail { trail, note: Some("no answer".into()) };
+    pointed.points = [("alive".into(), ArmPoints { canary: arm, stable: ArmTrail::default() })].into();
+    check("state-points", &pointed);
     check("state-timed", &timed(full));
 }
 
@@ -299,6 +318,7 @@ fn plans_keep_their_form() {
         gate("latency", GateRule::LatencyAgainstStable { tolerate: 0.1 }),
         gate("slo", GateRule::ErrorRateLimit { share: 0.01, bound: Bound::Max }),
         gate("p99", GateRule::LatencyLimit { quantile: 0.99, limit, bound: Bound::Min }),
+        gate("alive", GateRule::Health { path: "/health".into(), interval: limit, breaches: 3 }),
     ];
     check("plan-gates", &plan);
 }

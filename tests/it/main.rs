@@ -11,6 +11,7 @@ mod demo;
 mod examples;
 mod faults;
 mod golden;
+mod health;
 mod kill;
 mod kit;
 mod latency;

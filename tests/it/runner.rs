@@ -6,9 +6,12 @@ use crate::kit::{BEGINNING, ann, plan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tidegate::base::fault::Fault;
 use tidegate::base::ids::RolloutId;
-use tidegate::base::time::Timestamp;
+use tidegate::base::time::{Millis, Timestamp};
 use tidegate::clock::Clock;
+use tidegate::policy::plan::{Gate, GateRule, Plan};
+use tidegate::ports::Checked;
 use tidegate::rollout::event::Command;
 use tidegate::rollout::view::RolloutView;
 use tidegate::runner::verify::{Verified, verify};
@@ -40,16 +43,20 @@ struct Setting {
 }
 
 fn setting(weights: &[u8], ways: Ways) -> Setting {
+    setting_of(plan(weights), ways)
+}
+
+fn setting_of(plan: Plan, ways: Ways) -> Setting {
     let clock = PausedClock::new(BEGINNING);
-    let world = World::new(clock.clone(), plan(weights), ways);
+    let world = World::new(clock.clone(), plan, ways);
     let journal = Arc::new(MemoryJournal::default());
     let runner = runner(clock, journal.clone(), &world);
     Setting { runner, journal, world }
 }
 
 fn runner(clock: Arc<dyn Clock>, journal: Arc<MemoryJournal>, world: &Arc<World>) -> Runner {
-    let (traffic, live, policies) = (world.clone(), world.clone(), world.clone());
-    Runner::new(RunnerParts { clock, journal, traffic, live, policies })
+    let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
+    Runner::new(RunnerParts { clock, journal, traffic, live, health, policies })
 }
 
 impl Setting {
@@ -309,5 +316,47 @@ fn a_restart_goes_on_where_it_stood() {
             assert_eq!(view.phase, "succeeded", "after {seconds} s: {phases:?}");
             assert!(phases.iter().all(|phase| phase != "paused"), "{phases:?}");
         });
+    }
+}
+
+/// A plan with a gate on health, asked every second, that fails at the third bad answer.
+fn with_health(weights: &[u8]) -> Plan {
+    let mut plan = plan(weights);
+    let rule = GateRule::Health { path: "/health".into(), interval: Millis::from_seconds(1), breaches: 3 };
+    plan.gates.push(Gate { name: "alive".into(), rule, dry_run: false });
+    plan
+}
+
+fn checked(failed: usize) -> Result<Checked, Fault> {
+    let first = (failed > 0).then(|| "127.0.0.1:9002 answered 503 to /health".to_owned());
+    Ok(Checked { asked: 2, failed, first })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unhealthy_version_is_rolled_back_though_it_answers_every_request() {
+    let health = |_, node: &str| checked(usize::from(node == "v2"));
+    let setting = setting_of(with_health(&[10, 100]), Ways { health: Box::new(health), ..Ways::default() });
+    setting.start().await;
+    let (view, _) = setting.end().await;
+    assert_eq!((view.phase.as_str(), setting.world.canary()), ("rolled_back", 0));
+    let reason = view.reason.unwrap();
+    assert!(reason.contains("gate alive") && reason.contains("127.0.0.1:9002 answered 503"), "{reason}");
+    assert!(setting.world.seconds() < 20, "{} s", setting.world.seconds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_that_hang_or_break_off_neither_blame_nor_advance() {
+    for seconds in [0, 40] {
+        // Nobody knows for a while, once by a defect and once by an error; then all is well.
+        let health = move |now, _: &str| match now < seconds {
+            true if now % 2 == 0 => panic!("a defect of the adapter"),
+            true => Err(Fault::transient("dns", "no such name")),
+            false => checked(0),
+        };
+        let setting = setting_of(with_health(&[10, 100]), Ways { health: Box::new(health), ..Ways::default() });
+        setting.start().await;
+        let (view, _) = setting.end().await;
+        assert_eq!(view.phase, "succeeded", "{:?}", view.reason);
+        assert!(setting.world.seconds() > seconds, "advanced blindly");
     }
 }

@@ -70,7 +70,9 @@ impl<'a> Rollout<'a> {
         self.order(second, abort()).await.expect("written");
         self.settle(second).await.expect("written");
         let route = Some(Ok(fresh_route(8)));
-        self.give(second + 8, Event::Observed(Observation { route, live: None })).await.expect("written");
+        self.give(second + 8, Event::Observed(Observation { route, live: None, points: Vec::new() }))
+            .await
+            .expect("written");
         assert!(self.stored.state.is_finished());
     }
 
@@ -126,13 +128,13 @@ async fn one_live_rollout_for_each_route(journal: &dyn Journal) {
     Rollout::begin(journal, &plan, "r-2", 20).await.expect("the first has ended");
 }
 
-async fn an_input_out_of_turn_is_fenced_and_writes_nothing(journal: &dyn Journal) {
+async fn an_input_out_of_turn_writes_nothing(journal: &dyn Journal) {
     let mut rollout = Rollout::begin(journal, &plan(&[10, 100]), "r-1", 0).await.expect("written");
     let late = rollout.commit(1, Event::Command { command: abort(), actor: ann() });
     rollout.order(1, pause()).await.expect("written");
     let again = late.clone();
     for commit in [late, again] {
-        assert!(matches!(journal.commit(&commit).await, Err(JournalError::Fenced(fenced)) if fenced == id("r-1")));
+        assert!(matches!(journal.commit(&commit).await, Err(JournalError::Ahead(rollout)) if rollout == id("r-1")));
     }
     assert_eq!(journal.get(&id("r-1")).await.expect("readable"), Some(rollout.stored.clone()));
     assert_eq!(journal.inputs(&id("r-1")).await.expect("readable").len(), 2);
@@ -225,7 +227,7 @@ async fn with_sqlite(rule: impl AsyncFnOnce(&dyn Journal)) {
 every_journal!(memory, super::with_memory:
     what_is_written_is_read_back,
     one_live_rollout_for_each_route,
-    an_input_out_of_turn_is_fenced_and_writes_nothing,
+    an_input_out_of_turn_writes_nothing,
     effects_are_settled_once_or_superseded,
     generations_are_remembered_for_each_route,
     lists_show_the_live_ones_first_and_then_the_newest,
@@ -233,7 +235,7 @@ every_journal!(memory, super::with_memory:
 every_journal!(sqlite, super::with_sqlite:
     what_is_written_is_read_back,
     one_live_rollout_for_each_route,
-    an_input_out_of_turn_is_fenced_and_writes_nothing,
+    an_input_out_of_turn_writes_nothing,
     effects_are_settled_once_or_superseded,
     generations_are_remembered_for_each_route,
     lists_show_the_live_ones_first_and_then_the_newest,
@@ -289,6 +291,40 @@ async fn a_process_that_was_taken_over_writes_nothing_more() {
     let other = on_route(plan(&[10, 100]), "pay");
     assert!(matches!(Rollout::begin(&store, &other, "r-2", 1).await.map(drop), Err(JournalError::Fenced(_))));
     assert_eq!(store.inputs(&id("r-1")).await.expect("readable").len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn writes_that_wait_together_are_written_together_and_fail_alone() {
+    let directory = directory();
+    let store = SqliteStore::open(directory.path()).await.expect("opens");
+    // Refused by the database itself, so that the transaction which it shares with others breaks.
+    sql(
+        directory.path(),
+        "CREATE TRIGGER no_bad_rows BEFORE INSERT ON mesh_resources WHEN new.key LIKE 'bad%' BEGIN SELECT raise(FAIL, 'bad'); END",
+    )
+    .await;
+    // Held by another hand, so that all of them wait.
+    let url = format!("sqlite://{}", directory.path().join("tidegate.db").display());
+    let mut other = sqlx::SqliteConnection::connect(&url).await.expect("opens");
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.expect("held");
+    let writes = (0..100).map(|number| {
+        let store = store.clone();
+        let key = if number == 50 { "bad".to_owned() } else { format!("good-{number:02}") };
+        tokio::spawn(async move { store.save(vec![(key, Some("{}".to_owned()))]).await })
+    });
+    let writes: Vec<_> = writes.collect();
+    tokio::task::yield_now().await;
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.expect("let go");
+    let mut failed = Vec::new();
+    for (number, write) in writes.into_iter().enumerate() {
+        if write.await.expect("no panic").is_err() {
+            failed.push(number);
+        }
+    }
+    assert_eq!(failed, [50]);
+    assert_eq!(store.load().await.expect("readable").len(), 99);
+    other.close().await.expect("closes");
     store.close().await;
 }
 

@@ -46,11 +46,15 @@ pub(crate) const MATRIX: &[Row] = &[
         ],
         "",
     ),
-    row(&["runner"], &["base", "clock", "policy", "rollout", "ports", "telemetry", "drain"], "no adapter"),
+    row(
+        &["runner"],
+        &["base", "clock", "policy", "rollout", "judge::points", "ports", "telemetry", "drain"],
+        "no adapter; a check is a point",
+    ),
     row(
         &["traffic", "workload", "notify"],
-        &["base", "clock", "policy::plan", "ports", "rollout::event", "rollout::effect", "telemetry"],
-        "never each other, never runner or api; events and effects are the words of their ports",
+        &["base", "clock", "policy::plan", "ports", "rollout::event", "rollout::effect", "mesh::snapshot", "telemetry"],
+        "never each other, never runner or api; events and effects are the words of their ports, and so is a node's discovery",
     ),
     row(
         &["signals"],

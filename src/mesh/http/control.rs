@@ -1,8 +1,10 @@
 //! The control plane as a value: one writer, many readers, and the configurations that it publishes.
 //!
-//! A write is checked and applied in memory, stored, taken over, compiled and published, in this order and one at a
-//! time; only then is it answered. So an `UpdateRoute` that was answered has been published, and a store that fails has
-//! changed nothing. A write runs in a task of its own: a client that hangs up cannot stop it halfway.
+//! A write is checked and applied in memory, stored, taken over, compiled and published, in this order; only then is it
+//! answered. So an `UpdateRoute` that was answered has been published, and a store that fails has changed nothing. Writes
+//! that wait at the same time are applied one after the other, but stored and published together: a slow disk makes each
+//! of them slower and not all of them one by one. A write runs in a task of its own: a client that hangs up cannot stop
+//! it halfway.
 
 use crate::base::fault::{Fault, FaultKind};
 use crate::clock::{self, Clock};
@@ -13,10 +15,11 @@ use crate::mesh::model::{Change, Key, MeshState, Quotas, Reply, Request, Resourc
 use crate::mesh::ops::{self, OpContext};
 use crate::mesh::snapshot::NodeConfig;
 use crate::ports::MeshStore;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Account of local mode.
 const ACCOUNT: &str = "000000000000";
@@ -37,13 +40,21 @@ pub struct LoadReport {
     pub lines: Vec<String>,
 }
 
+/// A write that waits for its turn.
+struct Waiting {
+    request: Request,
+    answer: oneshot::Sender<Result<Reply, ApiError>>,
+}
+
 struct Inner {
     store: Arc<dyn MeshStore>,
     clock: Arc<dyn Clock>,
     region: String,
     quotas: Quotas,
     state: RwLock<MeshState>,
-    /// Held over a whole write.
+    /// Writes that nobody has taken up yet, oldest first. As long as there are connections at most.
+    waiting: Mutex<Vec<Waiting>>,
+    /// Held over a whole write; whoever gets it does all that wait.
     writer: tokio::sync::Mutex<Writer>,
     /// Locked before `state`, never after.
     published: Mutex<Published>,
@@ -96,6 +107,7 @@ impl MeshControl {
                 region,
                 quotas,
                 state: RwLock::new(MeshState::new(resources?)),
+                waiting: Mutex::default(),
                 writer: tokio::sync::Mutex::default(),
                 published: Mutex::new(Published { version, views: BTreeMap::new() }),
             }),
@@ -132,11 +144,8 @@ impl MeshControl {
             return ops::apply(&self.state(), &request, &self.context(String::new())).map(|outcome| outcome.reply);
         }
         let control = self.clone();
-        let done = tokio::spawn(async move { control.write(&request).await }).await;
-        done.unwrap_or_else(|_| {
-            let message = "an internal error; the daemon's log says more";
-            Err(ApiError::new(ErrorCode::InternalServerError, message))
-        })
+        let done = tokio::spawn(async move { control.write(request).await }).await;
+        done.unwrap_or_else(|_| Err(internal_error()))
     }
 
     /// Loads documents: all of them or none. Creates what is missing and updates what differs, except the weights of
@@ -151,14 +160,47 @@ impl MeshControl {
         done.unwrap_or_else(|_| Err(vec![not_loaded("an internal error; the daemon's log says more")]))
     }
 
-    async fn write(&self, request: &Request) -> Result<Reply, ApiError> {
+    async fn write(&self, request: Request) -> Result<Reply, ApiError> {
+        let (answer, mut answered) = oneshot::channel();
+        self.waiting().push(Waiting { request, answer });
         let mut writer = self.inner.writer.lock().await;
-        let outcome = ops::apply(&self.state(), request, &self.context(clock::new_uuid()))?;
-        self.take_over(&mut writer, outcome.changes).await.map_err(|_| {
-            let message = "the change could not be stored, and nothing has changed; try again";
-            ApiError::new(ErrorCode::ServiceUnavailable, message)
-        })?;
-        Ok(outcome.reply)
+        // Whoever held it before has done this one too, or it is among those that wait now.
+        if let Ok(answer) = answered.try_recv() {
+            return answer;
+        }
+        let group = std::mem::take(&mut *self.waiting());
+        self.write_group(&mut writer, group).await;
+        drop(writer);
+        answered.await.unwrap_or_else(|_| Err(internal_error()))
+    }
+
+    /// Applies writes one after the other, each to what those before it leave, then stores and publishes them together.
+    async fn write_group(&self, writer: &mut Writer, group: Vec<Waiting>) {
+        let (mut changes, mut answers) = (Vec::new(), Vec::with_capacity(group.len()));
+        {
+            let mut state = Cow::Borrowed(&*self.state());
+            let more = group.len() > 1;
+            for waiting in group {
+                let outcome = ops::apply(&state, &waiting.request, &self.context(clock::new_uuid()));
+                answers.push((
+                    waiting.answer,
+                    outcome.map(|outcome| {
+                        if more {
+                            state.to_mut().commit(outcome.changes.clone());
+                        }
+                        changes.extend(outcome.changes);
+                        outcome.reply
+                    }),
+                ));
+            }
+        }
+        let stored = self.take_over(writer, changes).await;
+        for (waiting, answer) in answers {
+            // One that was refused may have been so for what another one did: it has not been done either.
+            let answer = if stored.is_ok() { answer } else { Err(not_stored()) };
+            // A client that hung up is not told.
+            let _ = waiting.send(answer);
+        }
     }
 
     async fn load(&self, docs: &[Document], overwrite_weights: bool) -> Result<LoadReport, Vec<document::Problem>> {
@@ -243,6 +285,10 @@ impl MeshControl {
         self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn published(&self) -> MutexGuard<'_, Published> {
         self.inner.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -252,6 +298,15 @@ impl std::fmt::Debug for MeshControl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MeshControl").field("region", &self.inner.region).finish_non_exhaustive()
     }
+}
+
+fn not_stored() -> ApiError {
+    let message = "the change could not be stored, and nothing has changed; try again";
+    ApiError::new(ErrorCode::ServiceUnavailable, message)
+}
+
+fn internal_error() -> ApiError {
+    ApiError::new(ErrorCode::InternalServerError, "an internal error; the daemon's log says more")
 }
 
 fn not_loaded(message: &str) -> document::Problem {

@@ -310,7 +310,8 @@ fn commands_in_every_phase() {
 fn the_world_in_every_phase() {
     for (phase, expected) in [
         //               applied, failed, refused, reading, late tick: silence for so long withdraws first
-        ("shifting", ["verifying 10", "rolling_back 0 !", "rolling_back 0 !", "-", "paused 0 !"]),
+        // A write that failed in passing is written again, for as long as the step may take to be in force.
+        ("shifting", ["verifying 10", "shifting 10 !", "rolling_back 0 !", "-", "paused 0 !"]),
         ("verifying", ["-", "-", "-", "baking 10", "paused 0 !"]),
         ("baking", ["-", "-", "-", "-", "paused 0 !"]),
         ("judging", ["-", "-", "-", "-", "paused 0 !"]),

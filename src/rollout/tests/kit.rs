@@ -357,12 +357,16 @@ impl World {
 
     /// One round of readings, of everything as it is.
     pub(super) fn read(&mut self) -> Next {
-        self.give(Event::Observed(Observation { route: Some(Ok(self.mesh.clone())), live: Some(Ok(self.live())) }))
+        self.give(Event::Observed(Observation {
+            route: Some(Ok(self.mesh.clone())),
+            live: Some(Ok(self.live())),
+            points: Vec::new(),
+        }))
     }
 
     /// The route only, as given.
     pub(super) fn read_route(&mut self, reading: RouteReading) -> Next {
-        self.give(Event::Observed(Observation { route: Some(Ok(reading)), live: None }))
+        self.give(Event::Observed(Observation { route: Some(Ok(reading)), live: None, points: Vec::new() }))
     }
 
     /// Second by second for so long, with traffic that is good or bad on the canary and good on stable; every write is
@@ -474,7 +478,7 @@ impl World {
         if wanted.weight == Percent::FULL {
             return;
         }
-        let judged = State { evidence: state.evidence.clone(), ..self.state.clone() };
+        let judged = State { evidence: state.evidence.clone(), points: state.points.clone(), ..self.state.clone() };
         let judgement = judge(&self.plan, &judged);
         let by_time =
             wanted.on_inconclusive == OnInconclusive::Advance && state.at.since(self.state.phase_since) >= wanted.min;

@@ -105,6 +105,7 @@ fn nonsense(version: u64, weights: [u32; 3], share_ppm: u32, counts: [u64; 4], p
     Observation {
         route: Some(Ok(RouteReading { version, targets: targets.collect() })),
         live: Some(Ok(LiveReading { proxies })),
+        points: Vec::new(),
     }
 }
 
@@ -137,7 +138,7 @@ fn carry(world: &mut World, what: &Move) {
         Move::Read => drop(world.read()),
         Move::ReadErrors => {
             let (route, live) = (Some(Err(fault(FaultKind::Unknown))), Some(Err(fault(FaultKind::Transient))));
-            world.give(Event::Observed(Observation { route, live }));
+            world.give(Event::Observed(Observation { route, live, points: Vec::new() }));
         }
         Move::ReadNonsense { version, weights, share_ppm, counts, proxies } => {
             let observation = nonsense(version, weights, share_ppm, counts, proxies);

@@ -1,9 +1,11 @@
 //! A step's clock starts when the mesh, the proxies and the traffic agree that its weights are in force.
 
 use super::kit::*;
-use crate::policy::plan::OnVerifyTimeout;
+use crate::base::fault::FaultKind;
+use crate::base::time::Millis;
+use crate::policy::plan::{OnVerifyTimeout, Plan, Verify};
 use crate::rollout::event::{Event, Observation};
-use crate::rollout::state::PauseCause;
+use crate::rollout::state::{Next, PauseCause};
 
 #[test]
 fn a_proxy_that_is_behind_holds_the_step_back() {
@@ -36,7 +38,7 @@ fn a_proxy_that_stays_behind_is_rolled_back() {
 fn where_no_proxy_reports_reading_back_is_enough() {
     let mut world = World::at(plan(&[10, 100]), "verifying");
     let route = world.mesh.clone();
-    world.give(Event::Observed(Observation { route: Some(Ok(route)), live: None }));
+    world.give(Event::Observed(Observation { route: Some(Ok(route)), live: None, points: Vec::new() }));
     assert_eq!(world.stand(), "baking 10");
 }
 
@@ -67,4 +69,53 @@ fn a_split_that_luck_explains_passes() {
     world.wait(1);
     world.read();
     assert_eq!(world.stand(), "baking 10");
+}
+
+/// A policy whose steps may take 20 s to be in force.
+fn within_20_s(on_timeout: OnVerifyTimeout) -> Plan {
+    let mut plan = plan(&[10, 100]);
+    plan.verify = Verify { timeout: Millis::from_seconds(20), on_timeout };
+    plan
+}
+
+#[test]
+fn a_write_that_fails_in_passing_is_written_again_and_blames_nobody() {
+    let mut world = World::start(within_20_s(OnVerifyTimeout::Rollback));
+    for kind in [FaultKind::Transient, FaultKind::Unknown, FaultKind::Transient] {
+        world.wait(6);
+        world.fail(kind);
+        assert_eq!(world.stand(), "shifting 10");
+        assert!(world.state.trouble.as_ref().expect("told").contains("is tried again"), "{:?}", world.state.trouble);
+    }
+    world.settle();
+    world.run(60, true);
+    assert_eq!(world.phase(), "succeeded");
+    world.check_replay();
+}
+
+#[test]
+fn a_write_that_goes_on_failing_ends_as_a_step_that_is_not_in_force() {
+    for (on_timeout, expected) in [(OnVerifyTimeout::Rollback, "rolling_back 0"), (OnVerifyTimeout::Pause, "paused 10")]
+    {
+        let mut world = World::start(within_20_s(on_timeout));
+        while world.stand() == "shifting 10" {
+            assert!(world.state.at.since(world.state.started_at) <= Millis::from_seconds(20), "never ends");
+            world.wait(1);
+            world.fail(FaultKind::Transient);
+            world.silent = true;
+            world.read();
+        }
+        assert_eq!(world.stand(), expected);
+        world.wait(1);
+        // Not looked at again and again; a person goes on with it.
+        assert_eq!(world.tick(), Next::Ignored("nothing new"));
+        if on_timeout == OnVerifyTimeout::Pause {
+            world.silent = false;
+            world.order("resume");
+            world.settle();
+            world.read();
+            assert_eq!(world.stand(), "baking 10");
+        }
+        world.check_replay();
+    }
 }

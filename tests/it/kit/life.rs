@@ -122,8 +122,8 @@ impl<'a> Process<'a> {
 
     /// Carries out what was committed and is still wanted.
     async fn act(&mut self) -> Result<(), Died> {
-        while !self.effects.is_empty() {
-            let (id, effect) = self.effects.remove(0);
+        // What they cause is carried out at the next second: the executor's own tries come first.
+        for (id, effect) in std::mem::take(&mut self.effects) {
             if !self.stored.state.pending.contains_key(&id) {
                 continue;
             }
@@ -136,8 +136,6 @@ impl<'a> Process<'a> {
                 Err(fault) => Outcome::Failed(fault),
             };
             self.take(Event::Settled { effect: id, outcome }).await?;
-            // A mesh that refuses at once must not make this a loop without time.
-            self.outside.clock.pass(SECOND / 10);
         }
         Ok(())
     }
@@ -176,7 +174,9 @@ impl<'a> Process<'a> {
         let ask = self.stored.state.evidence.timing.ask(&self.stored.plan);
         let live = LiveCounts::read(&**world, route, "v2", "v1", &ask).await;
         let route = Traffic::read(&**world, route).await.map(|(reading, _)| reading);
-        self.take(Event::Observed(Observation { route: Some(route), live: Some(live) })).await.map(drop)
+        self.take(Event::Observed(Observation { route: Some(route), live: Some(live), points: Vec::new() }))
+            .await
+            .map(drop)
     }
 
     async fn tick(&mut self) -> Result<(), Died> {

@@ -82,7 +82,8 @@ impl Journal for MemoryJournal {
         self.fence(id)?;
         match tables.rollouts.get_mut(id) {
             Some(stored) if stored.state.seq.next() == commit.state.seq => stored.state = commit.state.clone(),
-            _ => return Err(JournalError::Fenced(id.clone())),
+            Some(_) => return Err(JournalError::Ahead(id.clone())),
+            None => return Err(JournalError::Fenced(id.clone())),
         }
         Ok(tables.write(commit))
     }

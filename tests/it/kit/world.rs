@@ -12,7 +12,7 @@ use tidegate::base::time::Timestamp;
 use tidegate::clock::Clock;
 use tidegate::judge::Counts;
 use tidegate::policy::plan::Plan;
-use tidegate::ports::{LiveCounts, Policies, PolicyFault, Traffic};
+use tidegate::ports::{Checked, Health, LiveCounts, Policies, PolicyFault, Traffic};
 use tidegate::rollout::effect::Effect;
 use tidegate::rollout::event::{ComparedBy, Latency, LiveReading, ProxyCounts, RouteReading, TimingAsk, VersionCounts};
 
@@ -54,6 +54,9 @@ pub(crate) enum Answer {
     Panics,
 }
 
+/// Asking a node's endpoints at a second.
+type Checks = Box<dyn Fn(i64, &str) -> Result<Checked, Fault> + Send + Sync>;
+
 /// How the world behaves, second by second since the beginning.
 pub(crate) struct Ways {
     /// Write of a share for the canary.
@@ -66,6 +69,8 @@ pub(crate) struct Ways {
     pub(crate) slow_read: std::time::Duration,
     /// Whether the mesh numbers the versions of a route.
     pub(crate) versions: bool,
+    /// What asking every endpoint of a node comes to.
+    pub(crate) health: Checks,
 }
 
 impl Default for Ways {
@@ -76,6 +81,7 @@ impl Default for Ways {
             reports: Box::new(|_| true),
             slow_read: std::time::Duration::ZERO,
             versions: true,
+            health: Box::new(|_, _| Ok(Checked { asked: 1, ..Checked::default() })),
         }
     }
 }
@@ -250,6 +256,13 @@ impl LiveCounts for World {
             false => vec![],
         };
         Ok(LiveReading { proxies })
+    }
+}
+
+#[async_trait]
+impl Health for World {
+    async fn check(&self, _: &str, node: &str, _: &str) -> Result<Checked, Fault> {
+        (self.ways.health)(self.seconds(), node)
     }
 }
 

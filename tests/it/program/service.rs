@@ -17,6 +17,8 @@ pub(crate) enum Behaviour {
     FailsEvery(u64),
     /// Answers 200 after so many milliseconds.
     Slow(u64),
+    /// Answers 200, but 503 to `/health`.
+    Unwell,
     /// Takes the request and never answers.
     Silent,
     /// Announces a long answer and closes the connection in the middle of it.
@@ -74,18 +76,20 @@ async fn serve(inner: Arc<Inner>, stream: TcpStream) -> std::io::Result<()> {
     let (source, mut sink) = stream.into_split();
     let mut source = BufReader::new(source);
     loop {
-        let mut line = String::new();
+        let (mut line, mut is_check) = (String::new(), false);
         while line != "\r\n" {
             line.clear();
             if source.read_line(&mut line).await? == 0 {
                 return Ok(());
             }
+            is_check |= line.starts_with("GET /health ");
         }
         let number = inner.requests.fetch_add(1, Ordering::SeqCst) + 1;
         let behaviour = *inner.behaviour.lock().unwrap();
         let status = match behaviour {
             Behaviour::FailsEvery(n) if number.is_multiple_of(n) => "500 Internal Server Error",
-            Behaviour::Good | Behaviour::FailsEvery(_) => "200 OK",
+            Behaviour::Unwell if is_check => "503 Service Unavailable",
+            Behaviour::Good | Behaviour::Unwell | Behaviour::FailsEvery(_) => "200 OK",
             Behaviour::Slow(wait_ms) => {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                 "200 OK"

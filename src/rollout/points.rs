@@ -1,0 +1,127 @@
+//! Gates whose signal comes as points, such as health checks: beyond a limit several times in a row.
+//!
+//! As with every limit, the release fails only by what stable does not do as well. The rule is a threshold and not a test
+//! (see `judge::points`), so the bound on false rollbacks does not cover it.
+
+use super::event::PointsReading;
+use super::limits::{LimitVerdict, stable_is_beyond};
+use super::state::State;
+use crate::judge::absolute::Outcome;
+use crate::judge::points::{PointRule, PointTrail, PointVerdict};
+use crate::policy::plan::{Gate, GateRule, Plan};
+use serde::{Deserialize, Serialize};
+
+/// Readings in a row without an answer after which a person is told that the gate sees nothing.
+const BLIND_AFTER: u32 = 3;
+
+/// What one gate has seen of both arms.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ArmPoints {
+    /// The canary.
+    pub canary: ArmTrail,
+    /// Stable.
+    pub stable: ArmTrail,
+}
+
+/// What one gate has seen of one arm.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ArmTrail {
+    /// The points.
+    pub trail: PointTrail,
+    /// The last reading for people, where it was worth telling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// How a gate's points are judged; `None` for gates that have none.
+fn rule(gate: &Gate) -> Option<PointRule> {
+    match &gate.rule {
+        // The value is the number of endpoints that fail.
+        GateRule::Health { breaches, .. } => Some(PointRule { max: Some(0.0), min: None, breaches: *breaches }),
+        GateRule::ErrorRateAgainstStable { .. }
+        | GateRule::LatencyAgainstStable { .. }
+        | GateRule::ErrorRateLimit { .. }
+        | GateRule::LatencyLimit { .. } => None,
+    }
+}
+
+/// Takes readings in. One of a gate that the plan does not have says nothing.
+pub(super) fn absorb(plan: &Plan, state: &mut State, readings: &[PointsReading]) {
+    for reading in readings {
+        if let Some(rule) = plan.gates.iter().find(|gate| gate.name == reading.gate).and_then(rule) {
+            let seen = state.points.entry(reading.gate.clone()).or_default();
+            seen.take(&rule, reading);
+        }
+    }
+}
+
+impl ArmPoints {
+    fn take(&mut self, rule: &PointRule, reading: &PointsReading) {
+        for (arm, reading) in [(&mut self.canary, &reading.canary), (&mut self.stable, &reading.stable)] {
+            arm.trail.read(rule, reading.point);
+            arm.note.clone_from(&reading.note);
+        }
+    }
+}
+
+impl State {
+    /// Whether a reading says something that is worth keeping: another good point after a good one is not.
+    #[must_use]
+    pub fn is_news(&self, plan: &Plan, reading: &PointsReading) -> bool {
+        let Some(rule) = plan.gates.iter().find(|gate| gate.name == reading.gate).and_then(rule) else { return false };
+        let Some(before) = self.points.get(&reading.gate) else { return true };
+        let mut after = before.clone();
+        after.take(&rule, reading);
+        let still_good = |before: &ArmTrail, after: &ArmTrail| {
+            let timeless = |trail: PointTrail| PointTrail { last: None, ..trail };
+            timeless(before.trail) == timeless(after.trail)
+                && before.trail.last.is_some() == after.trail.last.is_some()
+                && after.trail.breaches == 0
+                && before.note == after.note
+        };
+        !(still_good(&before.canary, &after.canary) && still_good(&before.stable, &after.stable))
+    }
+}
+
+/// What the gates on points that decide say, in the plan's order.
+pub(super) fn judge_points(plan: &Plan, state: &State) -> Vec<LimitVerdict> {
+    let deciding = plan.gates.iter().filter(|gate| !gate.dry_run);
+    let seen = |gate: &Gate| state.points.get(&gate.name).cloned().unwrap_or_default();
+    deciding.filter_map(|gate| Some(judge_one(gate, &rule(gate)?, &seen(gate)))).collect()
+}
+
+fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints) -> LimitVerdict {
+    use PointVerdict::{Breaching, Fail, NoData, Within};
+    let (canary, stable) = (seen.canary.trail.verdict(rule), seen.stable.trail.verdict(rule));
+    let told = |arm: &ArmTrail| arm.note.clone().unwrap_or_else(|| "outside its limit".to_owned());
+    let (outcome, sentence) = match (canary, stable) {
+        (Fail, Fail) => (Outcome::BothBreach, format!("canary and stable alike: {}", told(&seen.canary))),
+        // One bad moment of both may be a network's: whose it is shows with the next points.
+        (Fail, Breaching(_)) => {
+            (Outcome::Unattributed, format!("canary {}, and stable began to as well", told(&seen.canary)))
+        }
+        (Fail, Within | NoData) => (
+            Outcome::CanaryBreaches,
+            format!("canary {}, {} times in a row", told(&seen.canary), seen.canary.trail.breaches),
+        ),
+        (Breaching(times), _) => {
+            (Outcome::Unattributed, format!("canary {}, {times} of {} times", told(&seen.canary), rule.breaches))
+        }
+        (NoData, _) => (Outcome::Unattributed, "nothing known yet".to_owned()),
+        (Within, Fail) => (Outcome::StableBreaches, format!("stable {}", told(&seen.stable))),
+        (Within, Within | Breaching(_) | NoData) => (Outcome::Within, "good".to_owned()),
+    };
+    LimitVerdict {
+        gate: gate.name.clone(),
+        outcome,
+        sentence: format!("gate {}: {sentence}", gate.name),
+        page: stable_is_beyond(&gate.name, outcome).or_else(|| blind(gate, &seen.canary)),
+    }
+}
+
+/// What is told once a gate has seen nothing of the canary for a while: silence is no verdict, but a person can end it.
+fn blind(gate: &Gate, arm: &ArmTrail) -> Option<String> {
+    let lasts = arm.trail.failures.max(arm.trail.missing) >= BLIND_AFTER;
+    let why = arm.note.as_deref().unwrap_or("no answer");
+    lasts.then(|| format!("gate {} sees nothing of the canary: {why}", gate.name))
+}

@@ -1,0 +1,56 @@
+//! Endpoints of a virtual node: what the App Mesh API says of its discovery, resolved by whoever knows names.
+
+use super::appmesh::{AppMesh, SOURCE, fault};
+use crate::base::fault::Fault;
+use crate::mesh::snapshot::Discovery;
+use crate::ports::{EndpointSource, NodeEndpoints};
+use async_trait::async_trait;
+use aws_sdk_appmesh::types::{ServiceDiscovery, VirtualNodeSpec};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Nodes of a mesh, and a source of addresses.
+pub struct Nodes {
+    mesh: AppMesh,
+    source: Arc<dyn EndpointSource>,
+}
+
+impl Nodes {
+    /// Over a mesh and a source of addresses.
+    #[must_use]
+    pub fn new(mesh: AppMesh, source: Arc<dyn EndpointSource>) -> Self {
+        Self { mesh, source }
+    }
+}
+
+/// What to resolve, and the port of the node's first listener; `None` when it has no listener.
+fn discovery(spec: &VirtualNodeSpec) -> Option<(Discovery, u16)> {
+    let listener = spec.listeners.as_ref()?.first()?;
+    let port = u16::try_from(listener.port_mapping.as_ref()?.port).ok()?;
+    let discovery = match spec.service_discovery.as_ref()? {
+        ServiceDiscovery::Dns(dns) => Discovery::Dns { hostname: dns.hostname.clone() },
+        ServiceDiscovery::AwsCloudMap(map) => Discovery::CloudMap {
+            namespace: map.namespace_name.clone(),
+            service: map.service_name.clone(),
+            attributes: map.attributes().iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+        },
+        _ => Discovery::None,
+    };
+    Some((discovery, port))
+}
+
+#[async_trait]
+impl NodeEndpoints for Nodes {
+    async fn endpoints(&self, mesh: &str, node: &str) -> Result<Vec<SocketAddr>, Fault> {
+        let call = self.mesh.client().describe_virtual_node().mesh_name(mesh).virtual_node_name(node).send();
+        let place = format!("{mesh}/{node}");
+        let output = call.await.map_err(|error| fault(&error, "DescribeVirtualNode", &place))?;
+        let data = output.virtual_node;
+        let data =
+            data.ok_or_else(|| Fault::unknown(SOURCE, format!("DescribeVirtualNode of {place} answered none")))?;
+        match data.spec.as_ref().and_then(discovery) {
+            Some((discovery, port)) => self.source.resolve(&discovery, port).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}
