@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills many docs audit peers bench-proxy bench-weights bench-idle
+.PHONY: help lint test kills detect many docs audit peers bench-proxy bench-weights bench-idle
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,11 +41,15 @@ kills: ## kill -9 of a daemon under load, 50 times at random instants; some minu
 	TIDEGATE_KILLS=$(or $(KILLS),50) $(if $(SEED),TIDEGATE_SEED=$(SEED)) \
 	    cargo test --locked --test it kill:: -- --nocapture --test-threads=2
 
+detect: ## how fast bad releases are caught, 20 of each kind, and that 20 healthy ones go through; RUNS=N to choose
+	TIDEGATE_RUNS=$(or $(RUNS),20) cargo test --locked --test it detect:: -- --nocapture --test-threads=1
+
 many: ## 60 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
 	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),60) cargo test --locked --test it many:: -- --nocapture
 
-peers: ## install what the tests talk to: Python packages into .venv
+peers: ## install what the tests talk to: Python packages into .venv, Debian packages when root
 	@.ci/peers python
+	@.ci/peers debian strace
 
 docs: ## API documentation into target/doc
 	cargo doc --locked --no-deps --document-private-items

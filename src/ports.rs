@@ -58,8 +58,8 @@ pub trait LiveCounts: Send + Sync + 'static {
 /// Where a virtual node's endpoints are, by what the mesh says of it.
 #[async_trait]
 pub trait NodeEndpoints: Send + Sync + 'static {
-    /// Addresses now; empty when the node has none.
-    async fn endpoints(&self, mesh: &str, node: &str) -> Result<Vec<SocketAddr>, Fault>;
+    /// Endpoints now, each with the addresses to try in turn while they refuse; empty when the node has none.
+    async fn endpoints(&self, mesh: &str, node: &str) -> Result<Vec<Vec<SocketAddr>>, Fault>;
 }
 
 /// Asks a version itself how it is.

@@ -5,6 +5,7 @@
 
 use super::ApiState;
 use super::error::ApiError;
+use crate::clock::Monotonic;
 use crate::rollout::view::RolloutView;
 use crate::runner::handle::Runner;
 use crate::runner::history::Change;
@@ -15,7 +16,7 @@ use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
 use axum::routing::get;
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
@@ -24,6 +25,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// A comment this often keeps proxies and browsers from taking a quiet stream for a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a change that was told too early waits for the one before it: both were committed in the same moment.
+const OUT_OF_ORDER: Duration = Duration::from_millis(250);
+/// Changes that wait so at most: two groups of commits. Beyond it the journal is asked.
+const EARLY: usize = 512;
 /// Wait before asking the store again when it did not answer.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -71,6 +76,9 @@ struct Listener {
     /// Whether the journal has to be asked for what was missed.
     behind: bool,
     ready: VecDeque<Event>,
+    /// Changes that were told before the one that comes first.
+    early: BTreeMap<u64, Change>,
+    early_since: Monotonic,
 }
 
 fn event(view: &RolloutView) -> Event {
@@ -88,7 +96,8 @@ impl Listener {
             None => runner.position().await?,
         };
         let behind = resumed.is_some();
-        Ok((Self { runner, changes, only, sent, behind, ready: VecDeque::new() }, behind))
+        let (ready, early, early_since) = (VecDeque::new(), BTreeMap::new(), Monotonic::now());
+        Ok((Self { runner, changes, only, sent, behind, ready, early, early_since }, behind))
     }
 
     /// The stream, beginning with how things stand: oldest first, as everything after it.
@@ -113,24 +122,41 @@ impl Listener {
                 self.catch_up().await;
                 continue;
             }
-            match self.changes.recv().await {
-                Ok(change) => self.take(&change),
-                Err(RecvError::Lagged(_)) => self.behind = true,
-                Err(RecvError::Closed) => return None,
+            match tokio::time::timeout(self.patience(), self.changes.recv()).await {
+                Ok(Ok(change)) => self.take(change),
+                // What is missing is not coming by itself.
+                Err(_) | Ok(Err(RecvError::Lagged(_))) => self.fall_behind(),
+                Ok(Err(RecvError::Closed)) => return None,
             }
         }
     }
 
     /// One change, when it is the next: rollouts commit side by side, so one may be told before the one before it.
-    fn take(&mut self, change: &Change) {
+    fn take(&mut self, change: Change) {
         if change.position <= self.sent {
             return;
         }
-        if change.position > self.sent + 1 {
-            self.behind = true;
-            return;
+        if self.early.is_empty() {
+            self.early_since = Monotonic::now();
         }
-        self.send(change);
+        self.early.insert(change.position, change);
+        while let Some(next) = self.early.remove(&(self.sent + 1)) {
+            self.send(&next);
+        }
+        if self.early.len() > EARLY {
+            self.fall_behind();
+        }
+    }
+
+    /// How long the next change may take: for ever, unless a later one is here already.
+    fn patience(&self) -> Duration {
+        let waited = self.early_since.elapsed();
+        if self.early.is_empty() { Duration::MAX } else { OUT_OF_ORDER.saturating_sub(waited) }
+    }
+
+    fn fall_behind(&mut self) {
+        self.early.clear();
+        self.behind = true;
     }
 
     fn send(&mut self, change: &Change) {

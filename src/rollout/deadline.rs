@@ -1,11 +1,11 @@
 //! When a rollout needs attention by itself. Derived from the state, never stored as an effect.
 
 use super::gate::on_inconclusive;
-use super::state::{PauseCause, Phase, State};
+use super::state::{Phase, State};
 use super::step::due_at;
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
-use crate::policy::plan::{OnInconclusive, Plan};
+use crate::policy::plan::{OnInconclusive, OnVerifyTimeout, Plan};
 
 /// Time between readings of the data plane and the route while the canary has weight: the tick of the judge.
 const READING: Millis = Millis::from_seconds(1);
@@ -30,8 +30,10 @@ fn acts_when_due(plan: &Plan, state: &State) -> bool {
     match state.phase {
         Phase::Verifying { .. } | Phase::Baking { .. } | Phase::AwaitingApproval { .. } => state.paused.is_none(),
         Phase::Judging { step, .. } => state.paused.is_none() && on_inconclusive(plan, step) != OnInconclusive::Hold,
-        // A pause for weights that could not be set waits for a person.
-        Phase::Shifting { .. } => !state.paused.as_ref().is_some_and(|pause| pause.cause == PauseCause::VerifyTimeout),
+        // A pause waits for a person, except that a withdrawal has to be written.
+        Phase::Shifting { .. } => {
+            state.is_withdrawn() || state.paused.is_none() || plan.verify.on_timeout == OnVerifyTimeout::Rollback
+        }
         Phase::RollingBack { .. } | Phase::Stuck { .. } => true,
         // Ended by a reading.
         Phase::Holding { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => false,

@@ -183,6 +183,8 @@ impl<'a> Moves<'a> {
     pub(super) fn not_in_force(&mut self, step: usize, reason: String) {
         match self.plan.verify.on_timeout {
             OnVerifyTimeout::Rollback => self.roll_back(EndingKind::RolledBack, reason),
+            // It waits for a person already; which pause it is decides what `resume` may do, so that stays.
+            OnVerifyTimeout::Pause if self.state.paused.is_some() => self.state.trouble = Some(reason),
             OnVerifyTimeout::Pause => self.pause(step, PauseCause::VerifyTimeout, reason),
         }
     }

@@ -6,8 +6,9 @@
 use super::event::PointsReading;
 use super::limits::{LimitVerdict, stable_is_beyond};
 use super::state::State;
+use crate::base::time::Millis;
 use crate::judge::absolute::Outcome;
-use crate::judge::points::{PointRule, PointTrail, PointVerdict};
+use crate::judge::points::{PointReading, PointRule, PointTrail, PointVerdict};
 use crate::policy::plan::{Gate, GateRule, Plan};
 use serde::{Deserialize, Serialize};
 
@@ -58,28 +59,41 @@ pub(super) fn absorb(plan: &Plan, state: &mut State, readings: &[PointsReading])
 impl ArmPoints {
     fn take(&mut self, rule: &PointRule, reading: &PointsReading) {
         for (arm, reading) in [(&mut self.canary, &reading.canary), (&mut self.stable, &reading.stable)] {
-            arm.trail.read(rule, reading.point);
+            arm.trail.read(rule, in_order(&arm.trail, reading.point));
             arm.note.clone_from(&reading.note);
         }
     }
 }
 
+/// A check is made when its answer comes, and answers come in order: a wall clock that was set back must not make new
+/// ones look old.
+fn in_order(trail: &PointTrail, reading: PointReading) -> PointReading {
+    match (reading, trail.last) {
+        (PointReading::Point { at, value }, Some((last, _))) if at <= last => {
+            PointReading::Point { at: last.plus(Millis(1)), value }
+        }
+        _ => reading,
+    }
+}
+
 impl State {
-    /// Whether a reading says something that is worth keeping: another good point after a good one is not.
+    /// Whether a reading says something that is worth keeping: more of the same is not, once nothing depends on how
+    /// often it was said.
     #[must_use]
     pub fn is_news(&self, plan: &Plan, reading: &PointsReading) -> bool {
         let Some(rule) = plan.gates.iter().find(|gate| gate.name == reading.gate).and_then(rule) else { return false };
         let Some(before) = self.points.get(&reading.gate) else { return true };
         let mut after = before.clone();
         after.take(&rule, reading);
-        let still_good = |before: &ArmTrail, after: &ArmTrail| {
-            let timeless = |trail: PointTrail| PointTrail { last: None, ..trail };
-            timeless(before.trail) == timeless(after.trail)
-                && before.trail.last.is_some() == after.trail.last.is_some()
-                && after.trail.breaches == 0
-                && before.note == after.note
+        let enough = rule.breaches.max(1);
+        let counts = |trail: &PointTrail| {
+            let (missing, failures) = (trail.missing.min(BLIND_AFTER), trail.failures.min(BLIND_AFTER));
+            (trail.last.is_some(), trail.breaches.min(enough), missing, failures)
         };
-        !(still_good(&before.canary, &after.canary) && still_good(&before.stable, &after.stable))
+        let same = |before: &ArmTrail, after: &ArmTrail| {
+            counts(&before.trail) == counts(&after.trail) && before.note == after.note
+        };
+        !(same(&before.canary, &after.canary) && same(&before.stable, &after.stable))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
 use crate::judge::verdict::Verdict;
-use crate::policy::plan::{OnFailure, OnInconclusive, Plan};
+use crate::policy::plan::{OnFailure, OnInconclusive, OnVerifyTimeout, Plan};
 
 /// Moves a rollout on by one input.
 #[must_use]
@@ -191,6 +191,16 @@ fn on_failed(moves: &mut Moves<'_>, fault: &Fault) {
             moves.state.trouble = Some(format!("writing weight 0 failed and is tried again: {}", fault.message));
             moves.write_withdrawal(step);
         }
+        // It waits for a person, or is about to: `resume` writes it anew.
+        Phase::Shifting { step, until }
+            if passing && (moves.at() >= until || has_pause(moves, PauseCause::VerifyTimeout)) =>
+        {
+            // Paused, it stands like a step that is written and not seen in force: a write that lands late is found.
+            moves.phase(Phase::Verifying { step, until });
+            moves.not_in_force(step, unset(moves.plan, step));
+            let trouble = format!("setting the weights of step {} failed: {}", step + 1, fault.message);
+            moves.state.trouble = Some(trouble);
+        }
         // Nor does it make a release bad: tried again for as long as the step may take to be in force.
         Phase::Shifting { step, until } if passing => {
             let trouble =
@@ -260,9 +270,10 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
     let (now, paused) = (moves.at(), moves.state.paused.is_some());
     match moves.state.phase {
         Phase::Shifting { step, until } if now >= until && moves.state.is_withdrawn() => moves.write_withdrawal(step),
-        Phase::Shifting { step, until } if now >= until && !has_pause(moves, PauseCause::VerifyTimeout) => {
-            let reason = format!("the weights of step {} were not set within {}", step + 1, moves.plan.verify.timeout);
-            moves.not_in_force(step, reason);
+        Phase::Shifting { step, until }
+            if now >= until && (!paused || moves.plan.verify.on_timeout == OnVerifyTimeout::Rollback) =>
+        {
+            moves.not_in_force(step, unset(moves.plan, step));
         }
         Phase::Verifying { step, until } if now >= until && !paused => on_unverified(moves, step),
         Phase::Baking { step, until } if now >= until && !paused => on_baked(moves, step, &judgement),
@@ -308,6 +319,11 @@ fn budget_withdraws(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
     let reason =
         format!("budget spent: {failed} failed requests beyond stable's rate; this is no verdict on the release");
     moves.withdraw(step, PauseCause::Budget, reason);
+}
+
+/// Why a step is not in force whose weights could not be written.
+fn unset(plan: &Plan, step: usize) -> String {
+    format!("the weights of step {} were not set within {}", step + 1, plan.verify.timeout)
 }
 
 fn has_pause(moves: &Moves<'_>, cause: PauseCause) -> bool {

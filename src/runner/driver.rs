@@ -38,8 +38,10 @@ pub(super) enum CommandFailure {
 /// Why a driver stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// The rollout is finished, the process stops, or another process drives.
+    /// The rollout is finished, or the process stops.
     Over,
+    /// Another process drives.
+    Fenced,
     /// The store stands further on than the driver does: another one has to begin from there.
     Behind,
 }
@@ -61,6 +63,8 @@ pub(super) struct Driver {
     /// The effect under way: at most one write for each route.
     running: Option<(EffectId, AbortHandle)>,
     reading: Option<AbortHandle>,
+    /// Begun with the first reading; aborted with the driver however it ends, by a panic too.
+    checks: Option<Checks>,
     /// Whether a write was answered since the present reading began: then what it says of the route is out of date.
     outdated: bool,
     /// Whether there was a reading yet. After a restart deadlines may have passed long ago; what to make of that is
@@ -87,6 +91,7 @@ impl Driver {
             sender,
             running: None,
             reading: None,
+            checks: None,
             outdated: false,
             informed: false,
             ticked_for: None,
@@ -96,10 +101,7 @@ impl Driver {
     /// Drives until the rollout is finished, the process stops, or another process has taken over.
     pub(super) async fn run(mut self, effects: Vec<(EffectId, Effect)>) -> Stopped {
         self.launch(effects);
-        // Aborted with this value however the driver ends, a panic included.
-        let checks = Checks(self.shared.checker().watch(&self.stored, &self.sender));
         let stopped = self.drive().await;
-        drop(checks);
         for task in self.running.take().map(|(_, task)| task).into_iter().chain(self.reading.take()) {
             task.abort();
         }
@@ -139,6 +141,9 @@ impl Driver {
                     if !observation.is_of_points() {
                         self.reading = None;
                         self.informed = true;
+                        // Not before: a check would have the deadlines looked at by how things stood then.
+                        let checker = self.shared.checker();
+                        self.checks.get_or_insert_with(|| Checks(checker.watch(&self.stored, &self.sender)));
                     }
                     self.shorten(observation);
                 }
@@ -282,7 +287,7 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
 impl Taken {
     const fn stops(&self) -> Option<Stopped> {
         match self {
-            Self::NotWritten(JournalError::Fenced(_)) => Some(Stopped::Over),
+            Self::NotWritten(JournalError::Fenced(_)) => Some(Stopped::Fenced),
             Self::NotWritten(JournalError::Ahead(_)) => Some(Stopped::Behind),
             Self::NotWritten(JournalError::AlreadyLive { .. } | JournalError::Fault(_))
             | Self::Moved

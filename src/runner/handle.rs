@@ -18,6 +18,7 @@ use crate::rollout::state::{EndingKind, Refusal};
 use crate::rollout::view::RolloutView;
 use crate::rollout::{begin, next_deadline};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -61,6 +62,10 @@ pub struct Runner {
 pub(super) struct Shared {
     pub(super) parts: RunnerParts,
     drivers: Mutex<BTreeMap<RolloutId, mpsc::Sender<Message>>>,
+    /// Held while a rollout that nobody drives is taken up.
+    adopting: tokio::sync::Mutex<()>,
+    /// Whether another process has taken the rollouts over.
+    pub(super) taken_over: AtomicBool,
     /// The tasks of the drivers, to wait for at the end.
     tasks: Mutex<JoinSet<()>>,
     pub(super) stopping: watch::Sender<bool>,
@@ -171,8 +176,9 @@ impl Runner {
     #[must_use]
     pub fn new(parts: RunnerParts) -> Self {
         let (changes, _) = broadcast::channel(CHANGES);
-        let (drivers, tasks, stopping) = (Mutex::default(), Mutex::default(), watch::Sender::new(false));
-        Self { shared: Arc::new(Shared { parts, drivers, tasks, stopping, changes }) }
+        let (drivers, adopting, tasks) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
+        let (stopping, taken_over) = (watch::Sender::new(false), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { parts, drivers, adopting, taken_over, tasks, stopping, changes }) }
     }
 
     /// Takes up every stored rollout that is not finished; answers how many.
@@ -289,13 +295,41 @@ impl Runner {
         let (state, effects) = begin(&plan, new_rollout_id(), &input).map_err(StartError::Refused)?;
         let next_deadline = next_deadline(&plan, &state);
         let commit = Commit { state, input, effects, settles: None, next_deadline };
-        let position = parts.journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
+        // A task of its own: a client that hangs up must not leave a rollout behind that nobody drives.
+        match tokio::spawn(self.clone().begin(plan, commit)).await {
+            Ok(begun) => begun,
+            Err(_) => {
+                let fault = Fault::unknown("runner", "the start broke off; the daemon's log says more");
+                Err(StartError::Journal(fault.into()))
+            }
+        }
+    }
+
+    async fn begin(self, plan: Plan, commit: Commit) -> Result<RolloutView, StartError> {
+        let position = self.parts().journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
         let stored = Stored { plan, state: commit.state };
         let view = RolloutView::of(&stored.plan, &stored.state);
         tracing::info!(rollout = %view.id, policy = %view.policy, canary = %view.canary, by = %view.started_by, "rollout started");
         self.shared.publish(position, view.clone());
         self.drive(stored, commit.effects);
         Ok(view)
+    }
+
+    /// Takes up a rollout that is stored and that nobody drives: its start was reported as failed and had been made.
+    async fn adopt(&self, id: &RolloutId) -> Result<(), Fault> {
+        let _one_at_a_time = self.shared.adopting.lock().await;
+        let ours = !self.shared.taken_over.load(Ordering::SeqCst) && !*self.shared.stopping.borrow();
+        if !ours || self.shared.drivers().contains_key(id) {
+            return Ok(());
+        }
+        let journal = &self.parts().journal;
+        let stored = journal.get(id).await?.filter(|stored| !stored.state.is_finished());
+        if let Some(stored) = stored {
+            let effects = journal.unsettled(id).await?;
+            tracing::warn!(rollout = %id, "rollout taken up: nobody drove it");
+            self.drive(stored, effects);
+        }
+        Ok(())
     }
 
     /// What stable did lately, for the gates that compare latencies. Stable is whichever version has the weight; where it
@@ -314,7 +348,11 @@ impl Runner {
     pub async fn command(&self, name: &str, command: Command, actor: Actor) -> Result<RolloutView, CommandError> {
         let view = self.get(name).await.map_err(|fault| CommandError::NotWritten(fault.to_string()))?;
         let view = view.ok_or_else(|| CommandError::NotFound(name.to_owned()))?;
-        let driver = self.shared.drivers().get(&RolloutId(view.id.clone())).cloned();
+        let id = RolloutId(view.id.clone());
+        if !view.finished && !self.shared.drivers().contains_key(&id) {
+            self.adopt(&id).await.map_err(|fault| CommandError::NotWritten(fault.to_string()))?;
+        }
+        let driver = self.shared.drivers().get(&id).cloned();
         let Some(driver) = driver else {
             return Err(nobody_drives(&command, &view));
         };

@@ -61,17 +61,18 @@ impl Comparison {
 
     /// The reports as of now, or as of a moment ago.
     async fn latest(&self) -> Result<Arc<Vec<ByRoute>>, Fault> {
-        // Held while they are asked for, so that whoever comes meanwhile gets the same ones.
+        let came = Monotonic::now();
+        // Held while they are asked for, so that whoever comes meanwhile gets the same ones, however long that took.
         let mut latest = self.latest.lock().await;
         if let Some(latest) = &*latest
-            && latest.at.elapsed() < FRESH_FOR
+            && (latest.asked.elapsed() < FRESH_FOR || latest.answered > came)
         {
             return Ok(Arc::clone(&latest.reports));
         }
-        let at = Monotonic::now();
+        let asked = Monotonic::now();
         let reports: Vec<ByRoute> = self.telemetry.reports().await?.into_iter().map(ByRoute::new).collect();
         let reports = Arc::new(reports);
-        *latest = Some(Latest { at, reports: Arc::clone(&reports) });
+        *latest = Some(Latest { asked, answered: Monotonic::now(), reports: Arc::clone(&reports) });
         Ok(reports)
     }
 
@@ -123,9 +124,10 @@ impl LiveCounts for Comparison {
     }
 }
 
-/// Reports and when they were asked for.
+/// Reports, when they were asked for and when they came.
 struct Latest {
-    at: Monotonic,
+    asked: Monotonic,
+    answered: Monotonic,
     reports: Arc<Vec<ByRoute>>,
 }
 

@@ -6,7 +6,7 @@
 use crate::base::fault::Fault;
 use crate::ports::{Checked, Health, NodeEndpoints};
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,17 +43,25 @@ impl HttpHealth {
         Ok(Self { nodes, client: client.map_err(|error| Fault::permanent("health", error))? })
     }
 
-    /// What an endpoint did wrong; `None` when it answered with success.
-    async fn ask(&self, address: SocketAddr, path: &str) -> Option<String> {
-        match self.client.get(format!("http://{address}{path}")).send().await {
-            Ok(answer) if answer.status().is_success() => None,
-            Ok(answer) => Some(format!("{address} answered {} to {path}", answer.status().as_u16())),
-            Err(error) if error.is_timeout() => {
-                Some(format!("{address} did not answer {path} within {} s", TIMEOUT.as_secs()))
+    /// What an endpoint did wrong; `None` when it answered with success. Its other addresses are asked where one refuses.
+    async fn ask(&self, addresses: &[SocketAddr], path: &str) -> Result<Option<String>, Fault> {
+        let mut refused = None;
+        for address in addresses {
+            match self.client.get(format!("http://{address}{path}")).send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(None),
+                Ok(answer) => return Ok(Some(format!("{address} answered {} to {path}", answer.status().as_u16()))),
+                Err(error) if error.is_timeout() => {
+                    return Ok(Some(format!("{address} did not answer {path} within {} s", TIMEOUT.as_secs())));
+                }
+                Err(error) if error.is_connect() => {
+                    refused.get_or_insert_with(|| format!("{address} takes no connection"));
+                }
+                // Nobody was asked, so nobody can be blamed.
+                Err(error) if error.is_builder() => return Err(Fault::permanent("health", error)),
+                Err(_) => return Ok(Some(format!("{address} broke off its answer to {path}"))),
             }
-            Err(error) if error.is_connect() => Some(format!("{address} takes no connection")),
-            Err(_) => Some(format!("{address} broke off its answer to {path}")),
         }
+        Ok(refused)
     }
 }
 
@@ -63,9 +71,11 @@ impl Health for HttpHealth {
         let mut endpoints = self.nodes.endpoints(mesh, node).await?;
         endpoints.truncate(ASKED);
         let asked = endpoints.len();
-        let answers = futures_util::stream::iter(endpoints).map(|address| self.ask(address, path));
-        let failures: Vec<String> =
-            answers.buffered(AT_A_TIME).filter_map(|failure| async move { failure }).collect().await;
+        let answers = futures_util::stream::iter(endpoints)
+            .map(|addresses| async move { self.ask(&addresses, path).await })
+            .buffered(AT_A_TIME);
+        let answers: Vec<Option<String>> = answers.try_collect().await?;
+        let failures: Vec<String> = answers.into_iter().flatten().collect();
         Ok(Checked { asked, failed: failures.len(), first: failures.into_iter().next() })
     }
 }

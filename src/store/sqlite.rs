@@ -172,11 +172,12 @@ async fn take_over(writer: &SqlitePool) -> Result<i64, sqlx::Error> {
 fn fault(error: sqlx::Error) -> Fault {
     let text = error.to_string();
     match &error {
-        // The code is an extended one, its lowest byte the plain one: SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR,
-        // SQLITE_FULL may pass. https://www.sqlite.org/rescode.html
+        // The code is an extended one, its lowest byte the plain one: SQLITE_BUSY, SQLITE_LOCKED, SQLITE_NOMEM,
+        // SQLITE_READONLY (a disk that the kernel took for broken), SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN may
+        // pass. https://www.sqlite.org/rescode.html
         sqlx::Error::Database(inner) => {
             match inner.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
-                Some(5 | 6 | 10 | 13) => Fault::transient("sqlite", text),
+                Some(5 | 6 | 7 | 8 | 10 | 13 | 14) => Fault::transient("sqlite", text),
                 _ => Fault::permanent("sqlite", text),
             }
         }

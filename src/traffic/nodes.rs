@@ -39,9 +39,20 @@ fn discovery(spec: &VirtualNodeSpec) -> Option<(Discovery, u16)> {
     Some((discovery, port))
 }
 
+/// Addresses by endpoint. A name with addresses of both families is one server twice, as for the proxy: its IPv6
+/// addresses are tried where an IPv4 one refuses.
+fn grouped(addresses: Vec<SocketAddr>, discovery: &Discovery) -> Vec<Vec<SocketAddr>> {
+    let by_name = matches!(discovery, Discovery::Dns { .. });
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| !by_name || address.is_ipv4());
+    if first.is_empty() {
+        return second.into_iter().map(|address| vec![address]).collect();
+    }
+    first.into_iter().map(|address| [vec![address], second.clone()].concat()).collect()
+}
+
 #[async_trait]
 impl NodeEndpoints for Nodes {
-    async fn endpoints(&self, mesh: &str, node: &str) -> Result<Vec<SocketAddr>, Fault> {
+    async fn endpoints(&self, mesh: &str, node: &str) -> Result<Vec<Vec<SocketAddr>>, Fault> {
         let call = self.mesh.client().describe_virtual_node().mesh_name(mesh).virtual_node_name(node).send();
         let place = format!("{mesh}/{node}");
         let output = call.await.map_err(|error| fault(&error, "DescribeVirtualNode", &place))?;
@@ -49,8 +60,29 @@ impl NodeEndpoints for Nodes {
         let data =
             data.ok_or_else(|| Fault::unknown(SOURCE, format!("DescribeVirtualNode of {place} answered none")))?;
         match data.spec.as_ref().and_then(discovery) {
-            Some((discovery, port)) => self.source.resolve(&discovery, port).await,
+            Some((discovery, port)) => Ok(grouped(self.source.resolve(&discovery, port).await?, &discovery)),
             None => Ok(Vec::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_of_a_name_are_one_endpoint_and_instances_are_their_own() {
+        let (four, other, six) = ("10.0.0.1:80", "10.0.0.2:80", "[::1]:80");
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let name = Discovery::Dns { hostname: "a".into() };
+        let map = Discovery::CloudMap { namespace: "n".into(), service: "s".into(), attributes: [].into() };
+        for (discovery, all, expected) in [
+            (&name, &[four, other, six][..], vec![addresses(&[four, six]), addresses(&[other, six])]),
+            (&name, &[six][..], vec![addresses(&[six])]),
+            (&map, &[four, six][..], vec![addresses(&[four]), addresses(&[six])]),
+            (&name, &[][..], vec![]),
+        ] {
+            assert_eq!(grouped(addresses(all), discovery), expected, "{all:?}");
         }
     }
 }

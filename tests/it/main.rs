@@ -8,6 +8,8 @@ mod bad_input;
 mod cli;
 mod crash;
 mod demo;
+mod detect;
+mod disk;
 mod examples;
 mod faults;
 mod golden;

@@ -99,7 +99,7 @@ pub(crate) async fn finish(mut command: Command) -> Ran {
 pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Lines {
-    fn read(source: impl AsyncRead + Unpin + Send + 'static) -> (Self, JoinHandle<()>) {
+    pub(crate) fn read(source: impl AsyncRead + Unpin + Send + 'static) -> (Self, JoinHandle<()>) {
         let lines = Self::default();
         let kept = lines.clone();
         let reading = tokio::spawn(async move {

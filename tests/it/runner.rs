@@ -2,7 +2,7 @@
 
 use crate::kit::memory::MemoryJournal;
 use crate::kit::world::{Answer, Ways, World};
-use crate::kit::{BEGINNING, ann, plan};
+use crate::kit::{BEGINNING, ann, beginning, fresh_route, plan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tidegate::base::ids::RolloutId;
 use tidegate::base::time::{Millis, Timestamp};
 use tidegate::clock::Clock;
 use tidegate::policy::plan::{Gate, GateRule, Plan};
-use tidegate::ports::Checked;
+use tidegate::ports::{Checked, Journal};
 use tidegate::rollout::event::Command;
 use tidegate::rollout::view::RolloutView;
 use tidegate::runner::verify::{Verified, verify};
@@ -213,6 +213,17 @@ async fn a_process_that_was_taken_over_stops() {
     assert_eq!(setting.world.inside().calls.len(), calls, "still driving");
     let answer = setting.runner.command(&id, Command::Abort { reason: "because".into() }, ann()).await;
     assert!(matches!(&answer, Err(CommandError::NotWritten(text)) if text.contains("not driven")), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_is_stored_and_driven_by_nobody_is_taken_up_when_somebody_speaks_to_it() {
+    let setting = setting(&[10, 50, 100], Ways::default());
+    // As a start leaves it that was made and reported as failed.
+    let commit = beginning(&plan(&[10, 50, 100]), "r-lost", BEGINNING, fresh_route(7), 0);
+    setting.journal.begin(&plan(&[10, 50, 100]), &commit).await.expect("written");
+    let answer = setting.runner.command("r-lost", Command::Abort { reason: "because".into() }, ann()).await;
+    assert_eq!(answer.expect("followed").phase, "rolling_back");
+    assert_eq!(setting.end().await.0.phase, "aborted");
 }
 
 /// A clock with a defect that strikes once, in whoever asks next.

@@ -301,7 +301,7 @@ async fn writes_that_wait_together_are_written_together_and_fail_alone() {
     // Refused by the database itself, so that the transaction which it shares with others breaks.
     sql(
         directory.path(),
-        "CREATE TRIGGER no_bad_rows BEFORE INSERT ON mesh_resources WHEN new.key LIKE 'bad%' BEGIN SELECT raise(FAIL, 'bad'); END",
+        "CREATE TRIGGER no_bad_rows BEFORE INSERT ON mesh_resources WHEN new.key LIKE 'bad%' BEGIN SELECT raise(ROLLBACK, 'bad'); END",
     )
     .await;
     // Held by another hand, so that all of them wait.

@@ -3,7 +3,7 @@
 use super::kit::*;
 use crate::base::fault::FaultKind;
 use crate::base::time::Millis;
-use crate::policy::plan::{OnVerifyTimeout, Plan, Verify};
+use crate::policy::plan::{OnFailure, OnVerifyTimeout, Plan, Verify};
 use crate::rollout::event::{Event, Observation};
 use crate::rollout::state::{Next, PauseCause};
 
@@ -110,6 +110,12 @@ fn a_write_that_goes_on_failing_ends_as_a_step_that_is_not_in_force() {
         // Not looked at again and again; a person goes on with it.
         assert_eq!(world.tick(), Next::Ignored("nothing new"));
         if on_timeout == OnVerifyTimeout::Pause {
+            // What was still under way fails too: it waits for a person and is not written again.
+            world.wait(1);
+            if world.under_way.is_some() {
+                world.fail(FaultKind::Transient);
+            }
+            assert!(world.under_way.is_none() && world.stand() == "paused 10", "{}", world.stand());
             world.silent = false;
             world.order("resume");
             world.settle();
@@ -118,4 +124,28 @@ fn a_write_that_goes_on_failing_ends_as_a_step_that_is_not_in_force() {
         }
         world.check_replay();
     }
+}
+
+#[test]
+fn a_pause_for_failing_gates_is_not_replaced_by_one_for_weights_that_are_not_in_force() {
+    let mut plan = within_20_s(OnVerifyTimeout::Pause);
+    plan.on_failure = OnFailure::Pause;
+    let mut world = World::at(plan, "baking");
+    world.order("promote");
+    assert_eq!(world.stand(), "shifting 100");
+    // Failures that were under way come in late, while the next weights cannot be written.
+    world.fail(FaultKind::Transient);
+    world.traffic((50, 25), (450, 0));
+    world.read();
+    assert_eq!(world.cause(), Some(PauseCause::GateFailed));
+    for _ in 0..5 {
+        world.wait(10);
+        world.tick();
+        if world.under_way.is_some() {
+            world.fail(FaultKind::Transient);
+        }
+    }
+    assert_eq!(world.cause(), Some(PauseCause::GateFailed));
+    assert!(matches!(world.order("resume"), Next::Refused(refusal) if refusal.message.contains("gates still fail")));
+    world.check_replay();
 }

@@ -8,7 +8,8 @@ use crate::ports::{Commit, JournalError, Stored};
 use crate::rollout::effect::EffectId;
 use crate::rollout::state::ENGINE_VERSION;
 use crate::store::record;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
 use std::collections::BTreeSet;
 
 /// One thing to write, all or nothing.
@@ -97,15 +98,13 @@ fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-type Tx<'c> = Transaction<'c, Sqlite>;
-
 impl Write {
     /// Writes within a transaction. `Ok(Err(_))` is a refusal, which has written nothing: whatever shares the transaction
     /// may still be committed. `epoch` is this process's lease.
     ///
     /// # Errors
     /// The database's: the transaction is broken.
-    pub(super) async fn apply(&self, tx: &mut Tx<'_>, epoch: i64) -> Result<Answer, sqlx::Error> {
+    pub(super) async fn apply(&self, tx: &mut SqliteConnection, epoch: i64) -> Result<Answer, sqlx::Error> {
         match self {
             Self::Begin(begin) => begin.apply(tx, epoch).await,
             Self::Commit(rows) => rows.apply(tx, epoch).await,
@@ -120,16 +119,16 @@ impl Write {
 }
 
 impl Begin {
-    async fn apply(&self, tx: &mut Tx<'_>, epoch: i64) -> Result<Answer, sqlx::Error> {
+    async fn apply(&self, tx: &mut SqliteConnection, epoch: i64) -> Result<Answer, sqlx::Error> {
         let rows = &self.rows;
-        let lease: i64 = sqlx::query_scalar("SELECT epoch FROM driver_lease WHERE id = 1").fetch_one(&mut **tx).await?;
+        let lease: i64 = sqlx::query_scalar("SELECT epoch FROM driver_lease WHERE id = 1").fetch_one(&mut *tx).await?;
         if lease != epoch {
             return Ok(Err(JournalError::Fenced(rows.id.clone())));
         }
         let route = self.route.to_string();
         let live = sqlx::query("SELECT id, format, plan, state FROM rollouts WHERE route = ? AND finished = 0")
             .bind(&route)
-            .fetch_optional(&mut **tx)
+            .fetch_optional(&mut *tx)
             .await?;
         if let Some(row) = live {
             return Ok(Err(match read::stored(&row) {
@@ -157,7 +156,7 @@ impl Begin {
         .bind(record::FORMAT)
         .bind(&self.plan)
         .bind(&rows.state)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
         let position = rows.journal(tx).await?;
         rows.intend(tx).await?;
@@ -166,7 +165,7 @@ impl Begin {
 }
 
 impl Rows {
-    async fn apply(&self, tx: &mut Tx<'_>, epoch: i64) -> Result<Answer, sqlx::Error> {
+    async fn apply(&self, tx: &mut SqliteConnection, epoch: i64) -> Result<Answer, sqlx::Error> {
         let updated = sqlx::query(
             "UPDATE rollouts SET seq = ?, finished = ?, generation = ?, next_deadline_ms = ?, updated_at_ms = ?, \
              state = ? WHERE id = ? AND seq = ? AND lease_epoch = ?",
@@ -180,7 +179,7 @@ impl Rows {
         .bind(&self.id.0)
         .bind(self.seq - 1)
         .bind(epoch)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
         if updated.rows_affected() != 1 {
             return self.refused(tx, epoch).await;
@@ -193,10 +192,10 @@ impl Rows {
 
     /// Why no row was there to update: another process drives, or a commit that was reported as failed had been made
     /// all the same (a disk may fail after writing).
-    async fn refused(&self, tx: &mut Tx<'_>, epoch: i64) -> Result<Answer, sqlx::Error> {
+    async fn refused(&self, tx: &mut SqliteConnection, epoch: i64) -> Result<Answer, sqlx::Error> {
         let lease: Option<i64> = sqlx::query_scalar("SELECT lease_epoch FROM rollouts WHERE id = ?")
             .bind(&self.id.0)
-            .fetch_optional(&mut **tx)
+            .fetch_optional(&mut *tx)
             .await?;
         if lease != Some(epoch) {
             return Ok(Err(JournalError::Fenced(self.id.clone())));
@@ -205,7 +204,7 @@ impl Rows {
     }
 
     /// Answers the row's position: rows are never deleted, so SQLite numbers them in the order of their commits.
-    async fn journal(&self, tx: &mut Tx<'_>) -> Result<u64, sqlx::Error> {
+    async fn journal(&self, tx: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
         let inserted =
             sqlx::query("INSERT INTO journal (rollout_id, seq, at_ms, engine_version, input) VALUES (?, ?, ?, ?, ?)")
                 .bind(&self.id.0)
@@ -213,12 +212,12 @@ impl Rows {
                 .bind(self.at_ms)
                 .bind(i64::from(ENGINE_VERSION))
                 .bind(&self.input)
-                .execute(&mut **tx)
+                .execute(&mut *tx)
                 .await?;
         Ok(u64::try_from(inserted.last_insert_rowid()).unwrap_or_default())
     }
 
-    async fn intend(&self, tx: &mut Tx<'_>) -> Result<(), sqlx::Error> {
+    async fn intend(&self, tx: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         for (id, body) in &self.effects {
             sqlx::query(
                 "INSERT INTO effects (rollout_id, seq, n, body, status, attempts) VALUES (?, ?, ?, ?, 'intended', 0)",
@@ -227,18 +226,18 @@ impl Rows {
             .bind(count(id.seq.0))
             .bind(i64::from(id.n))
             .bind(body)
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
         }
         Ok(())
     }
 
     /// The effect that the input settles is done; whatever the state no longer waits for is superseded.
-    async fn settle(&self, tx: &mut Tx<'_>) -> Result<(), sqlx::Error> {
+    async fn settle(&self, tx: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let mut mark: Vec<(EffectId, &str)> = self.settles.iter().map(|id| (id.clone(), "settled")).collect();
         let open = sqlx::query("SELECT seq, n FROM effects WHERE rollout_id = ? AND status = 'intended'")
             .bind(&self.id.0)
-            .fetch_all(&mut **tx)
+            .fetch_all(&mut *tx)
             .await?;
         for row in open {
             let id = read::effect_id(&self.id, row.try_get("seq")?, row.try_get("n")?);
@@ -252,14 +251,14 @@ impl Rows {
                 .bind(&id.rollout.0)
                 .bind(count(id.seq.0))
                 .bind(i64::from(id.n))
-                .execute(&mut **tx)
+                .execute(&mut *tx)
                 .await?;
         }
         Ok(())
     }
 }
 
-async fn attempt(tx: &mut Tx<'_>, effect: &EffectId, epoch: i64) -> Result<Answer, sqlx::Error> {
+async fn attempt(tx: &mut SqliteConnection, effect: &EffectId, epoch: i64) -> Result<Answer, sqlx::Error> {
     let updated = sqlx::query(
         "UPDATE effects SET attempts = attempts + 1 WHERE rollout_id = ? AND seq = ? AND n = ? \
          AND EXISTS (SELECT 1 FROM rollouts WHERE id = effects.rollout_id AND lease_epoch = ?)",
@@ -268,7 +267,7 @@ async fn attempt(tx: &mut Tx<'_>, effect: &EffectId, epoch: i64) -> Result<Answe
     .bind(count(effect.seq.0))
     .bind(i64::from(effect.n))
     .bind(epoch)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     Ok(match updated.rows_affected() {
         1 => Ok(0),
@@ -276,7 +275,7 @@ async fn attempt(tx: &mut Tx<'_>, effect: &EffectId, epoch: i64) -> Result<Answe
     })
 }
 
-async fn mesh(tx: &mut Tx<'_>, changes: &[(String, Option<String>)]) -> Result<(), sqlx::Error> {
+async fn mesh(tx: &mut SqliteConnection, changes: &[(String, Option<String>)]) -> Result<(), sqlx::Error> {
     for (key, body) in changes {
         let query = match body {
             Some(body) => sqlx::query(
@@ -286,7 +285,7 @@ async fn mesh(tx: &mut Tx<'_>, changes: &[(String, Option<String>)]) -> Result<(
             .bind(body),
             None => sqlx::query("DELETE FROM mesh_resources WHERE key = ?").bind(key),
         };
-        query.execute(&mut **tx).await?;
+        query.execute(&mut *tx).await?;
     }
     Ok(())
 }

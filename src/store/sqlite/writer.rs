@@ -3,9 +3,9 @@
 
 use super::fault;
 use super::rows::{Answer, Write};
-use crate::base::fault::Fault;
+use crate::base::fault::{Fault, FaultKind};
 use crate::ports::JournalError;
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
 /// Writes that may wait: beyond it callers wait to be let in. A rollout has two at most, an input and a note.
@@ -28,12 +28,23 @@ struct Job {
     answer: oneshot::Sender<Answer>,
 }
 
-/// Why nothing of a group is in the database.
+/// Why nothing of a group is known to be in the database.
 enum Lost {
-    /// One of the writes failed.
+    /// One of the writes failed: nothing is there.
     Write(sqlx::Error),
-    /// The transaction did, whatever is in it.
-    Transaction(sqlx::Error),
+    /// The transaction could not begin: nothing is there.
+    Begin(sqlx::Error),
+    /// It could not be ended: a disk may fail after it has written.
+    Commit(sqlx::Error),
+}
+
+impl Lost {
+    fn fault(self) -> Fault {
+        match self {
+            Self::Write(error) | Self::Begin(error) => fault(error),
+            Self::Commit(error) => Fault { kind: FaultKind::Unknown, ..fault(error) },
+        }
+    }
 }
 
 impl Writer {
@@ -49,7 +60,8 @@ impl Writer {
         Self { queue: mpsc::channel(1).0, pool: None }
     }
 
-    /// Writes; answers when it is on disk. A caller that stops waiting does not stop the write.
+    /// Writes; answers when it is on disk. A caller that stops waiting
+    /// before its turn has changed nothing.
     pub(super) async fn write(&self, write: Write) -> Answer {
         let (answer, answered) = oneshot::channel();
         let closed = || Fault::permanent("sqlite", "the database is closed for writing");
@@ -70,6 +82,8 @@ impl Writer {
 async fn run(pool: SqlitePool, epoch: i64, mut jobs: mpsc::Receiver<Job>) {
     let mut group = Vec::with_capacity(GROUP);
     while jobs.recv_many(&mut group, GROUP).await > 0 {
+        // Nobody waits for these any more: whoever wanted them was told that they are not done.
+        group.retain(|job| !job.answer.is_closed());
         match together(&pool, epoch, &group).await {
             // Each by itself, so that what the database cannot take does not take the others with it.
             Err(Lost::Write(_)) if group.len() > 1 => {
@@ -83,13 +97,30 @@ async fn run(pool: SqlitePool, epoch: i64, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
+/// Writes a group in one transaction.
+///
+/// Its ends are said in SQL, not by sqlx's guard: SQLite rolls back by itself where the disk fails, and the guard would
+/// go on believing in a transaction that is gone.
 async fn together(pool: &SqlitePool, epoch: i64, group: &[Job]) -> Result<Vec<Answer>, Lost> {
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.map_err(Lost::Transaction)?;
+    if group.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut connection = pool.acquire().await.map_err(Lost::Begin)?;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(Lost::Begin)?;
+    let written = fill(&mut connection, epoch, group).await;
+    if written.is_err() {
+        // Refused where SQLite has rolled back already, which is as good.
+        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+    }
+    written
+}
+
+async fn fill(connection: &mut SqliteConnection, epoch: i64, group: &[Job]) -> Result<Vec<Answer>, Lost> {
     let mut answers = Vec::with_capacity(group.len());
     for job in group {
-        answers.push(job.write.apply(&mut tx, epoch).await.map_err(Lost::Write)?);
+        answers.push(job.write.apply(connection, epoch).await.map_err(Lost::Write)?);
     }
-    tx.commit().await.map_err(Lost::Transaction)?;
+    sqlx::raw_sql("COMMIT").execute(connection).await.map_err(Lost::Commit)?;
     Ok(answers)
 }
 
@@ -101,8 +132,8 @@ fn tell(group: impl IntoIterator<Item = Job>, written: Result<Vec<Answer>, Lost>
                 let _ = job.answer.send(answer);
             }
         }
-        Err(Lost::Write(error) | Lost::Transaction(error)) => {
-            let fault = fault(error);
+        Err(lost) => {
+            let fault = lost.fault();
             for job in group {
                 let _ = job.answer.send(Err(JournalError::Fault(fault.clone())));
             }

@@ -1,5 +1,6 @@
 //! A service of the mesh in this process, which behaves as it is told: well, badly, not at all.
 
+use rand::RngExt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,8 +16,12 @@ pub(crate) enum Behaviour {
     Good,
     /// Answers every n-th request with 500.
     FailsEvery(u64),
+    /// Answers one request in n with 500, by chance.
+    FailsOneIn(u32),
     /// Answers 200 after so many milliseconds.
     Slow(u64),
+    /// Answers 200 after so many milliseconds or up to three times as many, by chance.
+    Spread(u64),
     /// Answers 200, but 503 to `/health`.
     Unwell,
     /// Takes the request and never answers.
@@ -90,6 +95,13 @@ async fn serve(inner: Arc<Inner>, stream: TcpStream) -> std::io::Result<()> {
             Behaviour::FailsEvery(n) if number.is_multiple_of(n) => "500 Internal Server Error",
             Behaviour::Unwell if is_check => "503 Service Unavailable",
             Behaviour::Good | Behaviour::Unwell | Behaviour::FailsEvery(_) => "200 OK",
+            Behaviour::FailsOneIn(n) if one_in(n) => "500 Internal Server Error",
+            Behaviour::FailsOneIn(_) => "200 OK",
+            Behaviour::Spread(least_ms) => {
+                let wait_us = between(least_ms * 1000, least_ms * 3000);
+                tokio::time::sleep(Duration::from_micros(wait_us)).await;
+                "200 OK"
+            }
             Behaviour::Slow(wait_ms) => {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                 "200 OK"
@@ -108,4 +120,17 @@ async fn serve(inner: Arc<Inner>, stream: TcpStream) -> std::io::Result<()> {
         let answer = format!("HTTP/1.1 {status}\r\nx-demo-version: {version}\r\ncontent-length: 3\r\n\r\nok\n");
         sink.write_all(answer.as_bytes()).await?;
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "services of tests fail by chance; no test depends on which request does"
+)]
+fn one_in(n: u32) -> bool {
+    rand::rng().random_ratio(1, n)
+}
+
+#[expect(clippy::disallowed_methods, reason = "likewise how long they take")]
+fn between(least: u64, most: u64) -> u64 {
+    rand::rng().random_range(least..most)
 }
