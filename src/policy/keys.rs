@@ -108,7 +108,7 @@ pub(super) static FILE: Record = Record::of(&[
         "Longest a rollout may take; it has failed when it has not ended by then.",
     ),
     Field::defaulted("on_total", Shape::Word(ROLLBACK_OR_PAUSE), "rollback", "What happens at `max_total`.")
-        .not_yet("leave `on_total` out: at `max_total` happens what `on_failure` says"),
+        .not_yet("leave `on_total` out: at `max_total` a rollout is rolled back"),
     Field::optional(
         "gates",
         Shape::List { of: &GATE_SHAPE, min: 0, max: MAX_GATES },

@@ -21,7 +21,7 @@ pub struct Plan {
     pub versions: [NodeName; 2],
     /// At least one; weights rise strictly; the last is a weight of 100.
     pub steps: Vec<Step>,
-    /// Rolled back (or paused, see `on_failure`) when the rollout has not ended by then.
+    /// Rolled back when the rollout has not ended by then, whatever `on_failure` says.
     pub max_total: Millis,
     /// What to judge by. May be empty only when no step below 100 exists.
     pub gates: Vec<Gate>,
