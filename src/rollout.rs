@@ -15,6 +15,7 @@ pub mod limits;
 mod moves;
 mod observe;
 pub mod points;
+pub mod report;
 pub mod start;
 pub mod state;
 pub mod step;

@@ -1,6 +1,6 @@
 //! How a rollout looks in a terminal: a few lines that are redrawn in place, or one plain line for each change.
 
-use crate::rollout::view::{ApprovalView, RolloutView};
+use crate::rollout::view::{ApprovalView, GateVerdict, RolloutView};
 use std::fmt::Write;
 
 /// Columns that the block is laid out for. A narrower terminal cuts lines off instead of wrapping them: a wrapped line
@@ -56,6 +56,14 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
     if !view.finished && view.decided_at.is_none() {
         let evidence = &view.evidence;
         let _ = writeln!(text, "  proof {}   against {}", gauge(evidence.proof, '+'), gauge(evidence.against, '!'));
+    }
+    for gate in view.gates.iter().filter(|gate| gate.dry_run) {
+        let would = match gate.verdict {
+            GateVerdict::Good => "good",
+            GateVerdict::Fails => "would fail the release",
+            GateVerdict::Holds => "would hold the release",
+        };
+        let _ = write!(text, "{}", wrapped(&format!("{} (dry run) {would}: {}", gate.name, gate.text)));
     }
     if let Some(trouble) = &view.trouble {
         let _ = write!(text, "\x1b[33m{}\x1b[0m", wrapped(trouble));
@@ -183,7 +191,7 @@ pub fn line(view: &RolloutView) -> String {
 mod tests {
     use super::*;
     use crate::rollout::event::Actor;
-    use crate::rollout::view::EvidenceView;
+    use crate::rollout::view::{EvidenceView, GateView};
     use std::collections::BTreeMap;
 
     #[test]
@@ -230,6 +238,13 @@ mod tests {
             until_ms: Some(60_000),
             verdict: long("canary 0/63 failed (0 %), stable 0/535 (0 %): no worse than +5pp not proven yet "),
             evidence,
+            gates: vec![GateView {
+                name: long("slo"),
+                dry_run: true,
+                verdict: GateVerdict::Holds,
+                against: None,
+                text: long("canary 1/63 failed "),
+            }],
             approval: Some(ApprovalView { from: vec![long("alice")], need: 2, given: Vec::new() }),
             reason: Some(long("paused by anna: \x1b[2Jsomething\nis odd ")),
             decided_at: None,
@@ -269,7 +284,8 @@ mod tests {
              judging      steps [10] → 50 → 100   waits for proof, 60 s at most\n  \
              canary 0/63 failed (0 %), stable 0/535 (0 %): no worse than +5pp not proven\n  \
              yet\n  \
-             proof [++++++++++] 100 %   against [!!        ]  20 %\n"
+             proof [++++++++++] 100 %   against [!!        ]  20 %\n  \
+             slo (dry run) would hold the release: canary 1/63 failed\n"
         );
     }
 }

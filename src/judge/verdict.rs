@@ -88,6 +88,15 @@ impl Finding {
     fn rates(&self) -> String {
         rates(&self.counts, "failed")
     }
+
+    /// What was seen, and how unlikely that is for a release that is no worse: without what follows from it.
+    #[must_use]
+    pub fn seen(&self) -> String {
+        if self.counts.canary_requests == 0 {
+            return self.explain(Verdict::NoData);
+        }
+        format!("{}: {} chance if no worse", self.rates(), odds(self.worse_log_e.max(0.0)))
+    }
 }
 
 /// `canary 41/1,930 failed (2.1 %), stable 12/17,400 (0.07 %)`.

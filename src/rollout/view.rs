@@ -2,6 +2,8 @@
 
 use super::event::Actor;
 use super::gate::{Judgement, judge, weight_step};
+use super::report::gate_views;
+pub use super::report::{GateVerdict, GateView};
 use super::state::{PauseCause, Phase, State};
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
@@ -52,6 +54,9 @@ pub struct RolloutView {
     pub verdict: String,
     /// The numbers behind it.
     pub evidence: EvidenceView,
+    /// What each gate says by itself, in the policy's order.
+    #[serde(default)]
+    pub gates: Vec<GateView>,
     /// Whom it waits for, while it awaits approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
@@ -137,6 +142,7 @@ impl RolloutView {
             until_ms: until.map(|until| until.0),
             verdict: verdict_sentence(state, &judgement),
             evidence: EvidenceView::of(&judgement),
+            gates: gate_views(plan, state),
             approval: ApprovalView::of(plan, state),
             reason: reason(state),
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),

@@ -6,6 +6,7 @@ use crate::judge::absolute::Outcome;
 use crate::policy::plan::{Bound, Gate, GateRule, OnInconclusive, Plan};
 use crate::rollout::gate::judge;
 use crate::rollout::limits::tested_us;
+use crate::rollout::report::GateVerdict;
 
 fn limited(weights: &[u8], rule: GateRule) -> Plan {
     let mut plan = plan(weights);
@@ -134,4 +135,28 @@ fn both_slow_is_held_and_a_dry_run_holds_nothing() {
     world.latency_us = (30_000, 30_000);
     seconds(&mut world, 300, (0, 0));
     assert_eq!(world.phase(), "succeeded");
+}
+
+#[test]
+fn each_gate_is_told_by_itself_and_a_dry_run_decides_nothing() {
+    let mut plan = limited(&[10, 100], errors(0.02));
+    plan.gates[0].dry_run = true;
+    plan.gates[1].dry_run = true;
+    let rule = GateRule::LatencyAgainstStable { tolerate: 0.1 };
+    plan.gates.push(Gate { name: "latency".into(), rule, dry_run: false });
+    let mut world = World::start(plan);
+    seconds(&mut world, 60, (10, 0));
+    assert_eq!(world.stand(), "judging 10", "{:?}", world.state.ending);
+    let views = crate::rollout::report::gate_views(&world.plan, &world.state);
+    let told: Vec<(&str, bool, GateVerdict)> =
+        views.iter().map(|view| (view.name.as_str(), view.dry_run, view.verdict)).collect();
+    let expected = [
+        ("errors", true, GateVerdict::Fails),
+        ("slo", true, GateVerdict::Fails),
+        ("latency", false, GateVerdict::Good),
+    ];
+    assert_eq!(told, expected, "{views:?}");
+    assert_eq!((views[0].against, views[1].against), (Some(1.0), None));
+    assert!(views[0].text.contains("chance if no worse"), "{}", views[0].text);
+    assert!(views[1].text.contains("limit 2 %") && !views[1].text.starts_with("gate"), "{}", views[1].text);
 }
