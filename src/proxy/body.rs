@@ -6,7 +6,7 @@
 use super::alarm::Alarm;
 use super::connection::InFlight;
 use super::counters::Outcome;
-use super::upstream::Lease;
+use super::upstream::{BodyError, Lease};
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
 use bytes::Bytes;
@@ -41,72 +41,67 @@ impl Upload {
     fn new() -> Rc<Self> {
         Rc::new(Self { stage: Cell::new(Stage::Sending), last: Cell::new(Monotonic::now()) })
     }
-
-    /// Whether all of the body was handed over.
-    pub(super) fn is_finished(&self) -> bool {
-        self.stage.get() == Stage::Finished
-    }
-
-    /// Whether it was the client that broke the upload off.
-    pub(super) fn client_failed(&self) -> bool {
-        self.stage.get() == Stage::ClientFailed
-    }
 }
 
-/// Body of a request to an endpoint.
-pub(super) enum RequestBody {
-    /// None.
-    Empty,
-    /// The client's, as it comes.
-    Streamed {
-        body: Incoming,
-        upload: Rc<Upload>,
-        /// An upstream may answer before it has read everything; the client's connection is not idle then.
-        _in_flight: InFlight,
-    },
+/// The client went away or sent nonsense in the middle of its body.
+#[derive(Debug)]
+pub(super) struct BodyLost;
+
+/// Body of a request to an endpoint: the client's, as it comes.
+pub(super) struct RequestBody {
+    body: Incoming,
+    upload: Rc<Upload>,
+    /// An upstream may answer before it has read everything; the client's connection is not idle then.
+    _in_flight: InFlight,
 }
 
 impl RequestBody {
     /// The client's body, with the place to watch it.
     pub(super) fn streamed(body: Incoming, in_flight: InFlight) -> (Self, Rc<Upload>) {
         let upload = Upload::new();
-        (Self::Streamed { body, upload: Rc::clone(&upload), _in_flight: in_flight }, upload)
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Streamed { body, upload, .. } = self.get_mut() else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *body).poll_frame(cx);
-        match &polled {
-            Poll::Pending => upload.stage.set(Stage::WaitingForClient),
-            Poll::Ready(frame) => {
-                upload.last.set(Monotonic::now());
-                upload.stage.set(match frame {
-                    Some(Ok(_)) if !body.is_end_stream() => Stage::Sending,
-                    Some(Ok(_)) | None => Stage::Finished,
-                    Some(Err(_)) => Stage::ClientFailed,
-                });
-            }
-        }
-        polled
+        (Self { body, upload: Rc::clone(&upload), _in_flight: in_flight }, upload)
     }
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Streamed { body, .. } => body.is_end_stream(),
-        }
+    /// How much is left, where the client said how long it is.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.body.size_hint().exact()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed { body, .. } => body.size_hint(),
-        }
+    /// Whether all of it was taken. One without a known length tells by its next frame.
+    pub(super) fn is_over(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// The next piece from the client.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyLost>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.upload.stage.set(Stage::WaitingForClient);
+            return Poll::Pending;
+        };
+        self.upload.last.set(Monotonic::now());
+        let frame = match frame {
+            Some(Ok(frame)) => Some(Ok(frame)),
+            // Less came than was announced, or what came is wrong.
+            Some(Err(_)) => Some(Err(BodyLost)),
+            None if self.length().is_some_and(|left| left > 0) => Some(Err(BodyLost)),
+            None => None,
+        };
+        self.upload.stage.set(match &frame {
+            Some(Ok(frame)) if frame.is_data() && !self.body.is_end_stream() => Stage::Sending,
+            Some(Ok(_)) | None => Stage::Finished,
+            Some(Err(BodyLost)) => Stage::ClientFailed,
+        });
+        Poll::Ready(frame)
+    }
+
+    /// Nobody takes it any more, so it is not the client that is waited for.
+    pub(super) fn stop(&self) {
+        self.upload.stage.set(Stage::Sending);
+    }
+
+    /// The client's body itself, to be sent elsewhere.
+    pub(super) fn into_inner(self) -> Incoming {
+        self.body
     }
 }
 
@@ -170,9 +165,9 @@ impl Deadline {
 /// Why an answer was broken off. The client sees its connection close in the middle of the body.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BrokenOff {
-    /// The upstream's connection failed.
-    #[error("the upstream broke its answer off: {0}")]
-    Upstream(#[from] hyper::Error),
+    /// The upstream's connection failed, or the client's under its own body.
+    #[error("the answer was broken off: {0}")]
+    Body(#[from] BodyError),
     /// The deadline passed.
     #[error("the answer was not complete at the request's deadline")]
     Deadline,
@@ -188,10 +183,9 @@ pub(super) enum ResponseBody {
 
 /// An upstream's answer on its way to the client.
 pub(super) struct Relay {
-    body: Incoming,
     /// What to count at the end; `None` once counted.
     pending: Option<Pending>,
-    /// The connection, to be used again once the answer is complete.
+    /// The connection that the answer comes over, until it is complete.
     lease: Option<Lease>,
     deadline: Option<Deadline>,
     /// When its head came, until more of it had to be waited for.
@@ -210,16 +204,15 @@ pub(super) struct Pending {
 impl Relay {
     /// Passes an answer on whose head came at `head_came`. `pending` is what still has to be counted.
     pub(super) fn new(
-        body: Incoming,
         pending: Option<Pending>,
         lease: Lease,
         deadline: Option<Deadline>,
         head_came: Monotonic,
         in_flight: InFlight,
     ) -> Self {
-        let mut relay = Self { body, pending, lease: Some(lease), deadline, head_came: Some(head_came), in_flight };
+        let mut relay = Self { pending, lease: Some(lease), deadline, head_came: Some(head_came), in_flight };
         // Answers without a body are never polled.
-        if relay.body.is_end_stream() {
+        if relay.is_complete() {
             relay.finish();
         }
         relay
@@ -242,22 +235,24 @@ impl Relay {
         (self.lease, self.deadline) = (None, None);
     }
 
-    /// The next piece of the body: what is here already, else what the connection brings now.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let (Poll::Pending, Some(lease)) = (&polled, &mut self.lease) {
-            self.head_came = None;
-            lease.upstream.drive(cx);
-            return Pin::new(&mut self.body).poll_frame(cx);
-        }
-        polled
+    /// Whether nothing more comes.
+    fn is_complete(&self) -> bool {
+        self.lease.as_ref().is_none_or(|lease| lease.upstream.is_answered())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.lease.as_ref().map_or_else(|| SizeHint::with_exact(0), |lease| lease.upstream.size_hint())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match self.poll_body(cx) {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        if lease.upstream.has_to_read() {
+            self.head_came = None;
+        }
+        match lease.upstream.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 // With a known length the reader stops after the last byte and never asks for the end.
-                if self.body.is_end_stream() {
+                if self.is_complete() {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -267,7 +262,10 @@ impl Relay {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                self.fail(Outcome::Reset);
+                // A client that breaks its own request off says nothing about the upstream: it has gone away.
+                if !matches!(error, BodyError::ClientGone) {
+                    self.fail(Outcome::Reset);
+                }
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Pending => self.poll_deadline(cx),
@@ -307,14 +305,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(text) => text.is_none(),
-            Self::Relayed(relay) => relay.body.is_end_stream(),
+            Self::Relayed(relay) => relay.is_complete(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Relayed(relay) => relay.body.size_hint(),
+            Self::Relayed(relay) => relay.size_hint(),
         }
     }
 }

@@ -3,14 +3,14 @@
 //! The outcome belongs to the target that was drawn, whatever is tried for it. Requests that no draw placed (no such
 //! service, no such route, refused by this version) are answered by the proxy and not judged.
 
-use super::body::{Deadline, Late, Pending, Relay, RequestBody, ResponseBody, Upload};
+use super::body::{Deadline, Late, Pending, Relay, RequestBody, ResponseBody};
 use super::connection::{Connection, InFlight};
 use super::counters::{Outcome, Totals};
 use super::headers::{asks_for_upgrade, strip_hop_by_hop};
 use super::retry::{self, Failure};
 use super::route::{RequestView, host_name};
 use super::split::pick;
-use super::upstream::{Lease, NoConnection, Pool, Upstream};
+use super::upstream::{Lease, NoConnection, Pool, Unsuccessful, Upstream};
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
 use bytes::Bytes;
@@ -158,7 +158,7 @@ fn prepare(head: &mut request::Parts, body: &Incoming) {
     strip_hop_by_hop(&mut head.headers);
     // Answered here: the server side sends 100 once the body is asked for.
     head.headers.remove(EXPECT);
-    // Said outright, since the client side takes a GET without a length for one without a body.
+    // How the body is framed is for these fields to say; nothing is added to them later.
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         head.headers.remove(CONTENT_LENGTH);
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -182,12 +182,6 @@ struct Exchange {
     now: Cell<Monotonic>,
 }
 
-/// The head of an upstream's answer, with its body and connection behind it.
-struct Answer {
-    response: Response<Incoming>,
-    lease: Lease,
-}
-
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
@@ -200,18 +194,6 @@ enum Ended {
     /// Time ran out.
     Late(Late),
     /// The client stopped in the middle of its body.
-    ClientGone,
-}
-
-/// Why one sending of the request brought no answer.
-enum Unsuccessful {
-    /// Nothing was written; the body is still here.
-    Unsent,
-    /// The connection broke before an answer.
-    Broken,
-    /// What came back was not HTTP.
-    Malformed,
-    /// The client broke its body off.
     ClientGone,
 }
 
@@ -265,13 +247,13 @@ impl Exchange {
         let ended = self.run_in_time().await;
         std::mem::forget(guard);
         match ended {
-            Ok(answer) => Ok(self.relay(answer)),
+            Ok(answered) => Ok(self.relay(answered)),
             Err(ended) => self.fail(ended),
         }
     }
 
     /// As [`Self::run`], but until the deadline at most.
-    async fn run_in_time(&self) -> Result<Answer, Ended> {
+    async fn run_in_time(&self) -> Result<Lease, Ended> {
         let mut run = pin!(self.run());
         poll_fn(|cx| {
             if let Poll::Ready(ended) = run.as_mut().poll(cx) {
@@ -285,22 +267,21 @@ impl Exchange {
         .await
     }
 
-    fn relay(self: Box<Self>, answer: Answer) -> Response<ResponseBody> {
+    fn relay(self: Box<Self>, mut answered: Lease) -> Response<ResponseBody> {
         let exchange = *self;
         let now = Monotonic::now();
         let latency_us = u64::try_from(now.since(exchange.started).as_micros()).unwrap_or(u64::MAX);
-        let (mut head, body) = answer.response.into_parts();
-        strip_hop_by_hop(&mut head.headers);
-        let pending = if head.status.is_server_error() {
+        let mut response = answered.upstream.take_response(exchange.headers);
+        strip_hop_by_hop(response.headers_mut());
+        let pending = if response.status().is_server_error() {
             // Nothing that follows can make it better.
             exchange.placement.count(&exchange.worker.view, Outcome::Status5xx);
             None
         } else {
             Some(Pending { worker: exchange.worker, placement: exchange.placement, latency_us })
         };
-        let relay = Relay::new(body, pending, answer.lease, exchange.deadline.into_inner(), now, exchange.in_flight);
-        head.version = Version::HTTP_11;
-        Response::from_parts(head, ResponseBody::Relayed(Box::new(relay)))
+        let relay = Relay::new(pending, answered, exchange.deadline.into_inner(), now, exchange.in_flight);
+        response.map(|()| ResponseBody::Relayed(Box::new(relay)))
     }
 
     fn fail(&self, ended: Ended) -> Result<Response<ResponseBody>, ClientGone> {
@@ -329,7 +310,7 @@ impl Exchange {
     }
 
     /// Tries endpoints of the drawn target until one answers or the policy allows no more.
-    async fn run(&self) -> Result<Answer, Ended> {
+    async fn run(&self) -> Result<Lease, Ended> {
         if let Some(why) = self.placement.set().unsupported() {
             return Err(Ended::Unsupported(why));
         }
@@ -340,7 +321,7 @@ impl Exchange {
             tried |= 1_u64.checked_shl(u32::try_from(endpoint).unwrap_or(u32::MAX)).unwrap_or(0);
             let result = self.try_endpoint(endpoint).await;
             let failure = match &result {
-                Ok(answer) => Failure::Status(answer.response.status().as_u16()),
+                Ok(answered) => Failure::Status(answered.upstream.status().as_u16()),
                 Err(Ended::Failed(failure)) => *failure,
                 Err(_) => return result,
             };
@@ -352,10 +333,10 @@ impl Exchange {
                 return result;
             }
             // The answer that is not wanted gives its connection back when it has nothing more to read.
-            if let Ok(Answer { response, lease }) = result
-                && response.body().is_end_stream()
+            if let Ok(answered) = result
+                && answered.upstream.is_answered()
             {
-                lease.give_back(Monotonic::now());
+                answered.give_back(Monotonic::now());
             }
             retries += 1;
             Totals::count(&self.worker.view.totals.retries);
@@ -377,7 +358,7 @@ impl Exchange {
     }
 
     /// One try, within the time that the policy gives it.
-    async fn try_endpoint(&self, endpoint: usize) -> Result<Answer, Ended> {
+    async fn try_endpoint(&self, endpoint: usize) -> Result<Lease, Ended> {
         let limit = self.placement.route().route.retry.per_try_timeout;
         let due = limit.map(|limit| self.now.get().plus(limit.duration()));
         let mut attempt = pin!(self.try_addresses(endpoint));
@@ -396,7 +377,7 @@ impl Exchange {
     }
 
     /// An endpoint, and where its name has addresses of the other family too, those when it refuses.
-    async fn try_addresses(&self, endpoint: usize) -> Result<Answer, TryError> {
+    async fn try_addresses(&self, endpoint: usize) -> Result<Lease, TryError> {
         let set = self.placement.set();
         let others = set.fallback_from..set.addresses.len();
         if others.is_empty() {
@@ -415,14 +396,14 @@ impl Exchange {
     }
 
     /// Sends over a kept-alive connection, or over a new one when there is none or it turns out to be closed.
-    async fn try_address(&self, address: usize) -> Result<Answer, TryError> {
+    async fn try_address(&self, address: usize) -> Result<Lease, TryError> {
         self.placement.endpoint.set(Some(address));
         let pool = self.placement.local.pool(&self.worker, self.placement.set(), address);
         // RFC 9110 section 9.2.2: only what has the same effect twice may be sent twice unasked.
         let repeatable = !self.has_body && self.method.is_idempotent();
         while let Some(upstream) = pool.take(repeatable, self.now.get()) {
             match self.send(upstream, pool).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answered) => return Ok(answered),
                 Err(Unsuccessful::Unsent) => {}
                 Err(Unsuccessful::Broken) if repeatable => {
                     Totals::count(&self.worker.view.totals.replays);
@@ -440,52 +421,26 @@ impl Exchange {
         })
     }
 
-    async fn send(&self, mut upstream: Upstream, pool: &Rc<Pool>) -> Result<Answer, Unsuccessful> {
-        let (request, upload) = self.request();
-        let mut response = pin!(upstream.send(request));
-        let answered = poll_fn(|cx| {
-            upstream.drive(cx);
-            response.as_mut().poll(cx)
-        });
-        match answered.await {
-            // Nobody asked for another protocol, so there is none to switch to.
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(Unsuccessful::Malformed),
-            Ok(response) => Ok(Answer { response, lease: Lease { upstream, pool: Rc::clone(pool), upload } }),
-            Err(mut error) => {
-                if let Some(unsent) = error.take_message() {
-                    if let RequestBody::Streamed { body, .. } = unsent.into_body() {
-                        self.body.set(Some(body));
-                    }
-                    return Err(Unsuccessful::Unsent);
+    async fn send(&self, mut upstream: Upstream, pool: &Rc<Pool>) -> Result<Lease, Unsuccessful> {
+        upstream.begin(&self.method, &self.uri, &self.headers, self.request_body());
+        match poll_fn(|cx| upstream.poll_head(cx)).await {
+            Ok(()) => Ok(Lease { upstream, pool: Rc::clone(pool) }),
+            Err(unsuccessful) => {
+                if unsuccessful == Unsuccessful::Unsent {
+                    self.body.set(upstream.take_body());
                 }
-                let client_failed = upload.is_some_and(|upload| upload.client_failed());
-                Err(match error.error() {
-                    _ if client_failed => Unsuccessful::ClientGone,
-                    error if error.is_parse() => Unsuccessful::Malformed,
-                    _ => Unsuccessful::Broken,
-                })
+                Err(unsuccessful)
             }
         }
     }
 
-    /// The request for the next hop, and the watch over its body.
-    fn request(&self) -> (Request<RequestBody>, Option<Rc<Upload>>) {
-        let (body, upload) = match self.body.take() {
-            Some(body) => {
-                let (body, upload) = RequestBody::streamed(body, self.in_flight.also());
-                if let Some(deadline) = &mut *self.deadline.borrow_mut() {
-                    deadline.watch(Rc::clone(&upload));
-                }
-                (body, Some(upload))
-            }
-            None => (RequestBody::Empty, None),
-        };
-        let mut request = Request::new(body);
-        request.method_mut().clone_from(&self.method);
-        request.uri_mut().clone_from(&self.uri);
-        // A copy, because a retry or a stale connection needs it again; a few short allocations.
-        request.headers_mut().clone_from(&self.headers);
-        (request, upload)
+    /// The client's body, which from now on moves the deadline.
+    fn request_body(&self) -> Option<RequestBody> {
+        let (body, upload) = RequestBody::streamed(self.body.take()?, self.in_flight.also());
+        if let Some(deadline) = &mut *self.deadline.borrow_mut() {
+            deadline.watch(upload);
+        }
+        Some(body)
     }
 }
 

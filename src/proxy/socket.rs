@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use tokio::net::TcpStream;
 
 /// Pieces of this much in all are copied together; above, the copy costs as much as it saves.
-const COPY_BELOW: usize = 4096;
+pub(super) const COPY_BELOW: usize = 4096;
 
 thread_local! {
     /// Where pieces are put together: nothing stays in it between two writes, so one for each worker is enough.
@@ -32,10 +32,6 @@ pub(super) struct HttpSocket {
 }
 
 impl HttpSocket {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self::watched(stream, Rc::default())
-    }
-
     /// A socket that keeps `blocked` true while not everything that was written to it is out.
     pub(super) fn watched(stream: TcpStream, blocked: Rc<Cell<bool>>) -> Self {
         // Heads and small bodies go out in one write each; waiting for more would only add delay.

@@ -1,21 +1,22 @@
 //! Connections to one endpoint, kept alive between requests. One pool for each endpoint and worker; nothing is shared.
 //!
 //! A connection has no task of its own: the request that uses it drives it, so that request and answer pass between
-//! the two sockets within one task. Whoever takes an idle connection finds out by its first use whether the other side
-//! has closed it, and the sweep once a second does for those that nobody takes.
+//! the two sockets within one task. One that is known to be closed is not handed out; whether the other side has closed
+//! it just now shows by its first use. The sweep once a second closes those that nobody takes.
 
-use super::body::{RequestBody, Upload};
-use super::socket::HttpSocket;
+/// One connection.
+mod client;
+/// What is to be written.
+mod outgoing;
+/// HTTP/1.1 on bytes (pure).
+mod wire;
+
+pub(super) use client::{BodyError, Unsuccessful, Upstream};
+
 use crate::clock::Monotonic;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper::{Request, Response};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -30,8 +31,6 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(55);
 const MAX_IDLE_AGE_UNREPEATABLE: Duration = Duration::from_secs(1);
 /// Time to connect, as Envoy under App Mesh had it.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Largest head of an answer, and how much of a body waits in memory when a client reads slowly.
-const MAX_BUFFER: usize = 64 * 1024;
 /// For this long after a refused connect the name's other address family is tried first.
 const REFUSAL_REMEMBERED: Duration = Duration::from_secs(5);
 
@@ -61,11 +60,17 @@ impl Pool {
         Self { address, idle: RefCell::new(Vec::new()), refused: Cell::new(None) }
     }
 
-    /// The connection used last. The most recent one is the least likely to be closed by the other side, and the rest
-    /// can age away.
+    /// The connection used last of those that are open. The most recent one is the least likely to be closed by the
+    /// other side, and the rest can age away.
     pub(super) fn take(&self, repeatable: bool, now: Monotonic) -> Option<Upstream> {
         let max_age = if repeatable { MAX_IDLE_AGE } else { MAX_IDLE_AGE_UNREPEATABLE };
-        self.idle.borrow_mut().pop_if(|idle| now.since(idle.since) <= max_age).map(|idle| idle.upstream)
+        let mut idle = self.idle.borrow_mut();
+        while let Some(last) = idle.pop_if(|idle| now.since(idle.since) <= max_age) {
+            if last.upstream.is_alive() {
+                return Some(last.upstream);
+            }
+        }
+        None
     }
 
     /// A new connection.
@@ -80,9 +85,7 @@ impl Pool {
             Ok(Err(_)) | Err(_) => return Err(NoConnection::Failed),
         };
         self.refused.set(None);
-        let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(HttpSocket::new(stream)).await;
-        let (sender, driver) = handshake.map_err(|_| NoConnection::Failed)?;
-        Ok(Upstream { sender, driver: Some(Box::pin(driver)) })
+        Ok(Upstream::new(stream))
     }
 
     /// Whether a connect was refused a moment ago.
@@ -90,60 +93,20 @@ impl Pool {
         self.refused.get().is_some_and(|since| since.elapsed() < REFUSAL_REMEMBERED)
     }
 
-    fn put(&self, upstream: Upstream, since: Monotonic) {
+    fn put(&self, mut upstream: Upstream, since: Monotonic) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
+            upstream.rest();
             idle.push(Idle { upstream, since });
         }
     }
 
     /// Closes what has been idle for too long or was closed by the other side.
     pub(super) fn expire(&self) {
-        self.idle.borrow_mut().retain_mut(|idle| {
-            // Lets go of the task that used the connection last, too: its waker would keep it in memory.
-            idle.upstream.drive(&mut Context::from_waker(Waker::noop()));
-            idle.upstream.is_free() && idle.since.elapsed() <= MAX_IDLE_AGE
+        self.idle.borrow_mut().retain(|idle| {
+            idle.upstream.forget_task();
+            idle.upstream.is_alive() && idle.since.elapsed() <= MAX_IDLE_AGE
         });
-    }
-}
-
-/// A connection to an endpoint.
-pub(super) struct Upstream {
-    sender: SendRequest<RequestBody>,
-    /// Reads and writes; `None` once the connection has ended.
-    driver: Option<Pin<Box<Connection<HttpSocket, RequestBody>>>>,
-}
-
-impl Upstream {
-    /// Reads and writes what can be now.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if self.driver.as_mut().is_some_and(|driver| driver.as_mut().poll(cx).is_ready()) {
-            // What went wrong reaches the request as its error; dropping the driver hands an unsent request back.
-            self.driver = None;
-        }
-    }
-
-    /// Hands a request over. Its answer's head comes while the connection is driven.
-    pub(super) fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
-        self.sender.try_send_request(request)
-    }
-
-    /// Whether the next request can be sent.
-    fn is_free(&self) -> bool {
-        self.driver.is_some() && self.sender.is_ready()
-    }
-
-    /// Lets what was handed over go out, then closes.
-    fn finish(self) {
-        if let Some(driver) = self.driver {
-            tokio::task::spawn_local(async move {
-                // The answer is complete; nobody asks how this ends.
-                let _ = driver.await;
-            });
-        }
     }
 }
 
@@ -151,14 +114,12 @@ impl Upstream {
 pub(super) struct Lease {
     pub(super) upstream: Upstream,
     pub(super) pool: Rc<Pool>,
-    pub(super) upload: Option<Rc<Upload>>,
 }
 
 impl Lease {
     /// The answer is complete: the next request may have the connection, unless this one's body is still going out.
     pub(super) fn give_back(self, now: Monotonic) {
-        let upload_is_over = self.upload.is_none_or(|upload| upload.is_finished());
-        if upload_is_over && self.upstream.is_free() {
+        if self.upstream.is_free() {
             self.pool.put(self.upstream, now);
         } else {
             self.upstream.finish();

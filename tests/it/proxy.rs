@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy allows it in test functions; their helpers are tests too")]
 
 mod admin;
+mod answers;
 mod ends;
 mod failures;
 mod harness;

@@ -33,6 +33,7 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["simulate"], &["base", "judge", "policy", "rollout"], ""),
     row(&["xds::translate", "xds::session"], &["base", "mesh::snapshot"], "pure"),
     row(&["proxy::route", "proxy::split", "proxy::retry", "proxy::outlier"], &["base", "mesh::snapshot"], "pure"),
+    row(&["proxy::upstream::wire"], &["base"], "pure; HTTP on bytes"),
     row(
         &["ports"],
         &[
@@ -180,6 +181,7 @@ pub(crate) const PURE: &[&str] = &[
     "proxy::split",
     "proxy::retry",
     "proxy::outlier",
+    "proxy::upstream::wire",
 ];
 
 /// What has no place in them. Maps and sets that hash are out because their order differs from run to run.
