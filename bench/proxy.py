@@ -24,8 +24,8 @@ TARGETS = {"haproxy": 1.10, "envoy": 0.30, "relay": 1.55}
 def arguments():
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="how often each proxy is measured [5]")
-    parser.add_argument("--seconds", type=int, default=5, help="length of one measurement [5]")
+    parser.add_argument("--rounds", type=int, default=31, help="how often each proxy is measured [31]")
+    parser.add_argument("--seconds", type=int, default=1, help="length of one measurement [1]")
     parser.add_argument("--only", help="proxies to measure, with commas [tidegate,haproxy,nginx,envoy,relay]")
     parser.add_argument("--no-build", action="store_true", help="measure the binaries as they are")
     parser.add_argument(

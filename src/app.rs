@@ -142,6 +142,8 @@ pub struct Bound {
     pub mesh_problems: Vec<String>,
     /// The node that was given to see the mesh as, when there is none: it sees nothing until it is created.
     pub unknown_node: Option<String>,
+    /// Policies that are not valid, each with its problems: they are refused when a rollout of theirs is started.
+    pub invalid_policies: Vec<String>,
     /// Rollouts taken up from before.
     pub resumed: usize,
     status: Arc<Status>,
@@ -228,6 +230,27 @@ async fn unknown_node(mesh: &MeshControl, as_node: Option<&(String, String)>) ->
     described.err().map(|_| format!("{mesh_name}/{node}"))
 }
 
+/// Counts of this process's proxy, with what stable did lately, until `stopped`.
+fn follow(proxy: &ProxyHandle, mut stopped: watch::Receiver<bool>) -> Comparison {
+    let reporter = proxy.reporter();
+    let comparison = Comparison::new(Arc::new(LocalTelemetry::new(move || reporter.report())));
+    let following = comparison.clone().follow();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = following => {}
+            _ = stopped.changed() => {}
+        }
+    });
+    comparison
+}
+
+/// Policies that are not valid, each with its problems. A directory that is not there yet has none.
+async fn invalid_policies(runner: &Runner) -> Vec<String> {
+    let policies = runner.policies().await.unwrap_or_default();
+    let invalid = policies.into_iter().filter_map(|(name, plan)| Some((name, plan.err()?)));
+    invalid.map(|(name, problems)| format!("{name} is not valid:\n{problems}")).collect()
+}
+
 /// Starts local mode: controller, mesh, proxy and API in this process. To be called within a runtime.
 ///
 /// # Errors
@@ -263,24 +286,17 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
     let proxy = proxy_listeners.start(mesh.subscribe(view), Arc::clone(&endpoints)).await?;
 
-    let reporter = proxy.reporter();
-    let comparison = Comparison::new(Arc::new(LocalTelemetry::new(move || reporter.report())));
-    let (following, mut over) = (comparison.clone().follow(), stopped.clone());
-    tokio::spawn(async move {
-        tokio::select! {
-            () = following => {}
-            _ = over.changed() => {}
-        }
-    });
+    let comparison = follow(&proxy, stopped.clone());
     let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
-        health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), Arc::clone(&endpoints))))?),
+        health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         live: Arc::new(comparison),
         policies: Arc::new(PolicyDirectory::new(&options.policies)),
     });
+    let invalid_policies = invalid_policies(&runner).await;
     let resumed = runner.resume().await?;
     let status = Arc::new(Status::default());
     let addresses = Addresses {
@@ -293,5 +309,18 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     servers.push(serve(api_listener, api, stopped));
     status.set_ready(true);
     let mesh_problems = mesh.problems().iter().map(ToString::to_string).collect();
-    Ok(Bound { addresses, loaded, mesh_problems, unknown_node, resumed, status, runner, proxy, store, stop, servers })
+    Ok(Bound {
+        addresses,
+        loaded,
+        mesh_problems,
+        unknown_node,
+        invalid_policies,
+        resumed,
+        status,
+        runner,
+        proxy,
+        store,
+        stop,
+        servers,
+    })
 }

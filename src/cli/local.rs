@@ -126,6 +126,10 @@ fn welcome(bound: &Bound, policies: &Path, output: Output) {
     if !policies.is_dir() {
         output.remark(&format!("policies: there is no directory {} yet; --policies names another", policies.display()));
     }
+    // Now, and not when somebody wants to release something.
+    for problems in &bound.invalid_policies {
+        output.remark(&format!("policies: {problems}"));
+    }
     if output.is_json() {
         return;
     }

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks for an end in good order, the next one for an end at once.
+//! Ctrl-C, SIGTERM, and a terminal that is closed (SIGHUP): the first asks for an end in good order, the next one for an
+//! end at once.
 
 use super::Failure;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,12 +16,14 @@ impl Stops {
         let failed = |error: std::io::Error| Failure::new(format!("cannot listen for signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
         let (counter, count) = watch::channel(0);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = hang_up.recv() => {}
                 }
                 counter.send_modify(|count| *count += 1);
             }

@@ -164,3 +164,17 @@ async fn a_missing_policy_directory_is_said_at_the_start_and_at_a_rollout() {
     files.write("policies/checkout.yaml", QUICK);
     daemon.start_rollout().await;
 }
+
+#[tokio::test]
+async fn a_policy_that_is_not_valid_is_told_when_the_daemon_starts() {
+    let files = Files::new([1, 2], "");
+    files.write("policies/checkout.yaml", &QUICK.replace("versions:", "version_s:"));
+    let daemon = Daemon::start(&files.local(&BTreeMap::new())).await;
+    let told = until("it is told", async || {
+        let said = daemon.process.stderr.text();
+        said.contains("did you mean").then_some(said)
+    })
+    .await;
+    assert!(told.contains("checkout is not valid") && told.contains("checkout.yaml:4:1"), "{told}");
+    assert_eq!(daemon.process.terminate().await, Some(0));
+}

@@ -142,6 +142,11 @@ async fn ctrl_c_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_terminal_that_is_closed_leaves_nothing_behind() {
+    stops_clean("HUP").await;
+}
+
+#[tokio::test]
 async fn sigterm_leaves_nothing_behind() {
     stops_clean("TERM").await;
 }
