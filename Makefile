@@ -44,8 +44,8 @@ kills: ## kill -9 of a daemon under load, 50 times at random instants; some minu
 detect: ## how fast bad releases are caught, 20 of each kind, and that 20 healthy ones go through; RUNS=N to choose
 	TIDEGATE_RUNS=$(or $(RUNS),20) cargo test --locked --test it detect:: -- --nocapture --test-threads=1
 
-many: ## 60 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
-	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),60) cargo test --locked --test it many:: -- --nocapture
+many: ## 200 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
+	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),200) cargo test --locked --test it many:: -- --nocapture
 
 peers: ## install what the tests talk to: Python packages into .venv, Debian packages when root
 	@.ci/peers python

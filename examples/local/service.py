@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A service to try releases with: answers `checkout VERSION`, and fails a share of its requests on purpose.
 
-Python's standard library only. GET /health answers 200 always, so a bad release looks healthy to a health check.
+Python's standard library only. GET /health answers 200, so a bad release looks healthy to a health check; with --unwell it answers 503.
 """
 
 import argparse
@@ -15,6 +15,7 @@ def arguments():
     parser.add_argument("--port", type=int, required=True, help="port to listen on")
     parser.add_argument("--version", required=True, help="what it calls itself in its answers")
     parser.add_argument("--fail-share", type=float, default=0.0, help="share of requests answered 500: 0.0 to 1.0")
+    parser.add_argument("--unwell", action="store_true", help="answer GET /health with 503")
     return parser.parse_args()
 
 
@@ -25,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path == "/health":
-            self.answer(200, "ok\n")
+            self.answer(503, "unwell\n") if self.server.unwell else self.answer(200, "ok\n")
         elif random.random() < self.server.fail_share:
             self.answer(500, f"checkout {self.server.version} failed\n")
         else:
@@ -54,7 +55,7 @@ def main():
         service = Service(("127.0.0.1", given.port), Handler)
     except OSError as error:
         sys.exit(f"cannot listen on 127.0.0.1:{given.port}: {error}")
-    service.version, service.fail_share = given.version, given.fail_share
+    service.version, service.fail_share, service.unwell = given.version, given.fail_share, given.unwell
     print(f"checkout {given.version} listens on 127.0.0.1:{given.port}", flush=True)
     try:
         service.serve_forever()

@@ -1,13 +1,15 @@
 //! The examples do what they say: every policy is valid, and the one with an approval asks people.
 
-use crate::program::run;
-use crate::program::world::{Daemon, QUICK, World};
+use crate::program::service::Service;
+use crate::program::world::{Daemon, Files, QUICK, World, steady_port};
+use crate::program::{Process, run, until};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 #[tokio::test]
 async fn every_policy_of_the_examples_is_valid() {
-    for example in ["approvals", "local"] {
+    for example in ["approvals", "health", "local"] {
         let policies = format!("examples/{example}/policies");
         let linted = run(&["policy", "lint", &policies, "--output", "json"]).await.expect(0).json();
         assert!(!linted.is_empty(), "{policies}");
@@ -33,6 +35,28 @@ async fn the_example_with_an_approval_asks_people_and_heeds_both_answers() {
         assert_eq!(daemon.end("checkout").await["phase"], end);
     }
     load.stop().await;
+}
+
+#[tokio::test]
+async fn the_example_with_a_health_gate_rolls_back_a_version_that_says_that_it_is_not_well() {
+    let stable = Service::start("v1").await;
+    let port = steady_port();
+    let mut python = tokio::process::Command::new("python3");
+    python.args(["examples/local/service.py", "--version", "v2", "--unwell", "--port", &port.to_string()]);
+    let _service = Process::spawn({
+        python.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        python
+    });
+    until("it listens", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+    let files = Files::new([stable.address.port(), port], "");
+    files.write("policies/checkout.yaml", &std::fs::read_to_string("examples/health/policies/checkout.yaml").unwrap());
+    let daemon = Daemon::start(&files.local(&BTreeMap::new())).await;
+    let load = daemon.load();
+    let ran = daemon.run(&["rollout", "start", "checkout", "--revision", "v2", "--wait"]).await.expect(3);
+    load.stop().await;
+    let end = ran.json().pop().unwrap();
+    let reason = format!("gate alive: canary 1 of 1: 127.0.0.1:{port} answered 503 to /health, 3 times in a row");
+    assert_eq!((&end["reason"], &end["evidence"]["canary_errors"]), (&json!(reason), &json!(0)), "{end}");
 }
 
 #[tokio::test]

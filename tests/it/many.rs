@@ -1,5 +1,5 @@
 //! Many rollouts in one daemon: it goes on answering, every weight is written, every change is told, and what it costs is
-//! measured. `TIDEGATE_ROLLOUTS` is their number (10 unless it is set; `make many` makes it 60).
+//! measured. `TIDEGATE_ROLLOUTS` is their number (10 unless it is set; `make many` makes it 200).
 
 use crate::program::service::Service;
 use crate::program::world::{Api, Daemon, Files};

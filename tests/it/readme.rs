@@ -15,8 +15,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use tidegate::clock::Monotonic;
 
-/// The walk takes less than a minute on an idle machine; the runner ends tests after two.
-const WALK_TIMEOUT: Duration = Duration::from_secs(110);
+/// The walk takes less than a minute on an idle machine; the runner ends tests after four.
+const WALK_TIMEOUT: Duration = Duration::from_secs(220);
 /// Asked to end, a terminal's programs get so long.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ports of the README and of the example's mesh.
