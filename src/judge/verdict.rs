@@ -69,7 +69,7 @@ impl Finding {
     pub fn explain(&self, verdict: Verdict) -> String {
         let margin = points(self.margin);
         match verdict {
-            Verdict::NoData => "no judged request has reached the canary yet".to_owned(),
+            Verdict::NoData => NO_DATA.to_owned(),
             Verdict::Fail => format!("{}: {} chance if no worse", self.rates(), odds(self.worse_log_e)),
             Verdict::Pass => {
                 format!("{}: proven no worse than +{margin} ({} chance if worse)", self.rates(), odds(self.safe_log_e))
@@ -88,16 +88,19 @@ impl Finding {
     fn rates(&self) -> String {
         rates(&self.counts, "failed")
     }
+}
 
-    /// What was seen, and how unlikely that is for a release that is no worse: without what follows from it.
-    #[must_use]
-    pub fn seen(&self) -> String {
-        if self.counts.canary_requests == 0 {
-            return self.explain(Verdict::NoData);
-        }
-        format!("{}: {} chance if no worse", self.rates(), odds(self.worse_log_e.max(0.0)))
+/// What was seen of errors, and how unlikely that is for a release that is no worse: without what follows from it.
+#[must_use]
+pub fn seen(counts: &Counts, worse_log_e: f64) -> String {
+    match counts.canary_requests {
+        0 => NO_DATA.to_owned(),
+        _ => format!("{}: {} chance if no worse", rates(counts, "failed"), odds(worse_log_e.max(0.0))),
     }
 }
+
+/// What is said before anything was seen.
+const NO_DATA: &str = "no judged request has reached the canary yet";
 
 /// `canary 41/1,930 failed (2.1 %), stable 12/17,400 (0.07 %)`.
 fn rates(counts: &Counts, events: &str) -> String {

@@ -276,7 +276,8 @@ impl Relay {
         let Some(deadline) = &self.deadline else { return Poll::Pending };
         match ready!(deadline.poll(cx, self.in_flight.alarm())) {
             Late::Upstream => self.fail(Outcome::Timeout),
-            Late::Client => self.pending = None,
+            // Counted as gone when this is dropped.
+            Late::Client => (self.lease, self.deadline) = (None, None),
         }
         Poll::Ready(Some(Err(BrokenOff::Deadline)))
     }

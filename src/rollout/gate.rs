@@ -155,18 +155,19 @@ fn compare(plan: &Plan, tolerances: &[Tolerance], evidence: &Evidence) -> Compar
     let process = latency_evidence(evidence);
     let log_e = combine_gates(&errors, &vec![process.log_e(); timed]);
     let parts = (ERROR_PART.ln() + combine_gates(&errors, &[]), (1.0 - ERROR_PART).ln() + process.log_e());
-    let thresholds = evidence.timing.baseline.as_ref().and_then(Baseline::thresholds);
-    let latency = thresholds.filter(|_| errors.is_empty() || parts.1 > parts.0).map(|thresholds| LatencyFinding {
-        counts: evidence.latency_totals(),
-        thresholds: *thresholds,
-        log_e,
-        quantile: process.strongest(),
-    });
+    let louder = errors.is_empty() || parts.1 > parts.0;
+    let latency = latency_finding(evidence, &process, log_e).filter(|_| louder);
     Comparison { log_e, latency }
 }
 
+/// What is known of latencies; `None` while thresholds are being chosen.
+pub(super) fn latency_finding(evidence: &Evidence, process: &LatencyEvidence, log_e: f64) -> Option<LatencyFinding> {
+    let thresholds = *evidence.timing.baseline.as_ref().and_then(Baseline::thresholds)?;
+    Some(LatencyFinding { counts: evidence.latency_totals(), thresholds, log_e, quantile: process.strongest() })
+}
+
 /// One gate's ln e-value.
-fn error_evidence(tolerance: Tolerance, evidence: &Evidence) -> f64 {
+pub(super) fn error_evidence(tolerance: Tolerance, evidence: &Evidence) -> f64 {
     let mut process = ErrorEvidence::new(tolerance);
     for (index, block) in evidence.blocks.iter().enumerate() {
         if index > 0 {
@@ -181,7 +182,7 @@ fn error_evidence(tolerance: Tolerance, evidence: &Evidence) -> f64 {
 
 /// Failures count in to the canary's advantage, so that arms that fail unequally are not mistaken for slow ones.
 /// Failures from before the thresholds are among them in the block in which these were fixed; that costs power only.
-fn latency_evidence(evidence: &Evidence) -> LatencyEvidence {
+pub(super) fn latency_evidence(evidence: &Evidence) -> LatencyEvidence {
     let mut process = LatencyEvidence::new();
     for (index, block) in evidence.blocks.iter().enumerate() {
         if index > 0 {

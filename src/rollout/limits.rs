@@ -74,7 +74,12 @@ fn tested(gate: &Gate) -> Option<Tested> {
 /// What the absolute gates that decide say, in the plan's order. `threshold` is the evidence needed, in nats.
 pub(super) fn judge_limits(plan: &Plan, state: &State, threshold: f64) -> Vec<LimitVerdict> {
     let deciding = plan.gates.iter().filter(|gate| !gate.dry_run);
-    deciding.filter_map(|gate| Some(judge_one(gate, &tested(gate)?, state, threshold))).collect()
+    deciding.filter_map(|gate| judge_limit(gate, state, threshold)).collect()
+}
+
+/// What one gate with a limit says; `None` for any other.
+pub(super) fn judge_limit(gate: &Gate, state: &State, threshold: f64) -> Option<LimitVerdict> {
+    Some(judge_one(gate, &tested(gate)?, state, threshold))
 }
 
 fn judge_one(gate: &Gate, tested: &Tested, state: &State, threshold: f64) -> LimitVerdict {

@@ -100,8 +100,13 @@ impl State {
 /// What the gates on points that decide say, in the plan's order.
 pub(super) fn judge_points(plan: &Plan, state: &State) -> Vec<LimitVerdict> {
     let deciding = plan.gates.iter().filter(|gate| !gate.dry_run);
-    let seen = |gate: &Gate| state.points.get(&gate.name).cloned().unwrap_or_default();
-    deciding.filter_map(|gate| Some(judge_one(gate, &rule(gate)?, &seen(gate)))).collect()
+    deciding.filter_map(|gate| judge_point(gate, state)).collect()
+}
+
+/// What one gate on points says; `None` for any other.
+pub(super) fn judge_point(gate: &Gate, state: &State) -> Option<LimitVerdict> {
+    let seen = state.points.get(&gate.name).cloned().unwrap_or_default();
+    Some(judge_one(gate, &rule(gate)?, &seen))
 }
 
 fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints) -> LimitVerdict {

@@ -1,8 +1,12 @@
 //! What each gate by itself says of a rollout, dry runs included. For people and programs that show it; what decides is
 //! `gate::judge`, where the comparing gates have one bound together.
 
-use super::gate::{Judgement, judge};
+use super::gate::{error_evidence, latency_evidence, latency_finding};
+use super::limits::judge_limit;
+use super::points::judge_point;
 use super::state::State;
+use crate::judge::verdict::seen;
+use crate::judge::{Tolerance, rollback_threshold};
 use crate::policy::plan::{Gate, GateRule, Plan};
 use serde::{Deserialize, Serialize};
 
@@ -37,36 +41,40 @@ pub enum GateVerdict {
 /// Every gate of the plan, in its order.
 #[must_use]
 pub fn gate_views(plan: &Plan, state: &State) -> Vec<GateView> {
-    plan.gates.iter().map(|gate| gate_view(plan, state, gate)).collect()
+    let threshold = rollback_threshold(plan.max_false_rollback);
+    plan.gates.iter().map(|gate| gate_view(gate, state, threshold)).collect()
 }
 
-/// The gate as the only one of its plan, and deciding.
-fn gate_view(plan: &Plan, state: &State, gate: &Gate) -> GateView {
-    let alone = Plan { gates: vec![Gate { dry_run: false, ..gate.clone() }], ..plan.clone() };
-    let Judgement { finding, thresholds, latency, limits, .. } = judge(&alone, state);
-    let (verdict, against, text) = match (&gate.rule, limits.into_iter().next()) {
-        (_, Some(limit)) => {
-            let verdict = match limit.outcome {
-                outcome if outcome.fails() => GateVerdict::Fails,
-                outcome if outcome.holds() => GateVerdict::Holds,
-                _ => GateVerdict::Good,
-            };
-            // The name stands beside it.
-            let text = limit.sentence.strip_prefix(&format!("gate {}: ", gate.name)).map(str::to_owned);
-            (verdict, None, text.unwrap_or(limit.sentence))
-        }
-        (rule, None) => {
-            let against = (finding.worse_log_e / thresholds.rollback).clamp(0.0, 1.0);
-            let fails = finding.worse_log_e >= thresholds.rollback;
-            let text = match (rule, latency) {
-                (GateRule::LatencyAgainstStable { .. }, Some(latency)) => latency.explain(fails),
-                (GateRule::LatencyAgainstStable { .. }, None) => {
-                    "stable's latencies are not known well enough yet".into()
-                }
-                _ => finding.seen(),
-            };
-            (if fails { GateVerdict::Fails } else { GateVerdict::Good }, Some(against), text)
-        }
+/// `threshold` is the evidence that fails a gate, in nats.
+fn gate_view(gate: &Gate, state: &State, threshold: f64) -> GateView {
+    let view =
+        |verdict, against, text| GateView { name: gate.name.clone(), dry_run: gate.dry_run, verdict, against, text };
+    if let Some(limit) = judge_limit(gate, state, threshold).or_else(|| judge_point(gate, state)) {
+        let verdict = match limit.outcome {
+            outcome if outcome.fails() => GateVerdict::Fails,
+            outcome if outcome.holds() => GateVerdict::Holds,
+            _ => GateVerdict::Good,
+        };
+        // The name stands beside it.
+        let text = limit.sentence.strip_prefix(&format!("gate {}: ", gate.name)).map(str::to_owned);
+        return view(verdict, None, text.unwrap_or(limit.sentence));
+    }
+    let (log_e, text) = compared(gate, state, threshold);
+    let verdict = if log_e >= threshold { GateVerdict::Fails } else { GateVerdict::Good };
+    view(verdict, Some((log_e / threshold).clamp(0.0, 1.0)), text)
+}
+
+/// Evidence of a comparing gate, in nats, and what was seen.
+fn compared(gate: &Gate, state: &State, threshold: f64) -> (f64, String) {
+    let GateRule::ErrorRateAgainstStable { ratio, add } = gate.rule else {
+        let process = latency_evidence(&state.evidence);
+        let log_e = process.log_e();
+        let text = match latency_finding(&state.evidence, &process, log_e) {
+            Some(finding) => finding.explain(log_e >= threshold),
+            None => "stable's latencies are not known well enough yet".to_owned(),
+        };
+        return (log_e, text);
     };
-    GateView { name: gate.name.clone(), dry_run: gate.dry_run, verdict, against, text }
+    let log_e = error_evidence(Tolerance::new(ratio, add), &state.evidence);
+    (log_e, seen(&state.evidence.totals(), log_e))
 }

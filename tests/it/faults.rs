@@ -7,8 +7,6 @@ use crate::program::{Process, command, until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Stdio;
-use std::time::Duration;
-use tidegate::clock::Monotonic;
 
 /// Whether it was rolled back because the new version failed and stable did not.
 fn expect_rolled_back(end: &Value) {
@@ -84,14 +82,17 @@ async fn without_traffic_it_holds_and_goes_on_when_there_is_some() {
     let daemon = &world.daemon;
     let id = daemon.start_rollout().await;
     daemon.until(&id, "it is judged", |view| view["phase"] == "judging").await;
-    let began = Monotonic::now();
-    // Twice its longest stay; zero requests are data, so it is no silence either.
-    while began.elapsed() < Duration::from_secs(5) {
+    // Zero requests are data, so it is no silence either. The daemon writes down every 2.5 s that it heard the proxy: two
+    // of these lie beyond its longest stay.
+    let seq = |view: &Value| view["seq"].as_u64().unwrap();
+    let first = seq(&daemon.view(&id).await);
+    until("it was heard twice more", async || {
         let view = daemon.view(&id).await;
         assert_eq!((&view["phase"], &view["step"]), (&"judging".into(), &1.into()), "{view}");
         assert_eq!(daemon.weights().await.unwrap()["checkout-v2"], 10);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        (seq(&view) >= first + 2).then_some(())
+    })
+    .await;
     let load = daemon.load();
     daemon.until(&id, "the second step", |view| view["step"] == 2).await;
     load.stop().await;
@@ -120,12 +121,12 @@ async fn a_person_who_lowers_the_canary_is_heeded_and_one_who_raises_it_is_not()
         reason.contains("someone lowered the canary (canary at 3 %") && reason.contains("update-route"),
         "{reason}"
     );
-    let began = Monotonic::now();
-    // Several readings long.
-    while began.elapsed() < Duration::from_secs(3) {
+    // Until it has written down once more that it heard the proxy: several readings of the route lie before that.
+    until("it was heard once more", async || {
         assert_eq!(weights().await, 3);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        (daemon.view(&id).await["seq"].as_u64() > lowered["seq"].as_u64()).then_some(())
+    })
+    .await;
     daemon.run(&["rollout", "resume", &id]).await.expect(0);
     until("the step is put back", async || (weights().await == 10).then_some(())).await;
     daemon.until(&id, "it is judged again", |view| view["phase"] == "judging").await;

@@ -35,6 +35,18 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     }
 }
 
+/// Says that a test is skipped for want of a peer, and answers `false`; where `CI` is set that is a failure.
+pub(crate) fn lacks(peer: &str) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "CI tells that way that a missing peer is a failure")]
+    let required = std::env::var("CI").is_ok_and(|value| !value.is_empty());
+    assert!(!required, "needs {peer}, and CI is set");
+    #[expect(clippy::print_stderr, reason = "the one way in which a test tells that it was skipped")]
+    {
+        eprintln!("skipped: needs {peer}");
+    }
+    false
+}
+
 /// The program with what a test gives it and nothing of whoever runs the test.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(TIDEGATE);
