@@ -344,6 +344,26 @@ async fn a_client_that_breaks_its_request_off_during_the_answer_counts_nowhere()
     assert_eq!(outcomes(&proxy), Outcomes::default());
 }
 
+/// The upstream has answered and waits for the rest; the client says nothing more and keeps its connection.
+#[tokio::test]
+async fn a_client_that_stops_sending_during_the_answer_is_counted_as_gone() {
+    let backend = Backend::raw(move |mut stream| async move {
+        read_head(&mut stream).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n").await.unwrap();
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let proxy = Proxy::start(Mesh::new(1).target("v1", backend.address, 1).timeout(200)).await;
+    let mut stream = connect(&proxy).await;
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: shop.local\r\ncontent-length: 9\r\n\r\n1234").await.unwrap();
+    let mut answer = Vec::new();
+    // Its connection closes in the middle of the answer.
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.ends_with(b"\r\n5\r\nbegun\r\n"), "{}", String::from_utf8_lossy(&answer));
+    eventually("noticed", || async { proxy.stat("proxy.aborted_by_client").await == 1 }).await;
+    assert_eq!(outcomes(&proxy), Outcomes::default());
+}
+
 /// A service may refuse a body, answer and hang up: that is its answer, not a reset.
 #[tokio::test]
 async fn an_answer_counts_even_if_the_request_was_not_taken() {
