@@ -203,10 +203,11 @@ async fn a_killed_demo_takes_its_services_with_it() {
 #[tokio::test]
 async fn in_a_terminal_it_stays_until_ctrl_c() {
     let temporary = TempDir::with_prefix("tidegate-test-").unwrap();
-    let line = [&[TIDEGATE, "demo", "--scenario", "bad"], &FREE_PORTS[..]].concat().join(" ");
+    // Not every shell gives its process to its last command by itself, and `script` takes the one that `SHELL` names.
+    let line = [&["exec", TIDEGATE, "demo", "--scenario", "bad"], &FREE_PORTS[..]].concat().join(" ");
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
-    script.env("TMPDIR", temporary.path()).kill_on_drop(true);
+    script.env("SHELL", "/bin/sh").env("TMPDIR", temporary.path()).kill_on_drop(true);
     script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if Command::new("script").arg("--version").stdout(Stdio::null()).status().await.is_err() {
         #[expect(clippy::print_stderr, reason = "the one way in which a test tells that it was skipped")]
