@@ -5,10 +5,11 @@ use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::base::tally::Report;
 use crate::base::time::Timestamp;
+use crate::base::weight::Slot;
 use crate::mesh::snapshot::Discovery;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{Plan, WorkloadTarget};
 use crate::rollout::effect::{Effect, EffectId};
-use crate::rollout::event::{Input, LiveReading, RouteReading, TimingAsk};
+use crate::rollout::event::{Deployed, Input, LiveReading, RouteReading, TimingAsk, WorkloadReading};
 use crate::rollout::state::State;
 use async_trait::async_trait;
 use std::net::SocketAddr;
@@ -44,6 +45,37 @@ pub trait Traffic: Send + Sync + 'static {
     async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault>;
     /// Sets the weights of the two slots and nothing else; answers the route's version from then on.
     async fn set_weights(&self, write: &Effect) -> Result<u64, Fault>;
+}
+
+/// Runs the versions. Each call may be made twice for one purpose, and the second one changes nothing more.
+#[async_trait]
+pub trait Workloads: Send + Sync + 'static {
+    /// Makes a slot run an image, in as many instances as the target says, and answers without waiting for them.
+    async fn deploy(&self, deployment: &Deployment) -> Result<Deployed, Fault>;
+    /// How a slot's instances stand. With `wanted` whether they run that, and not what they ran before.
+    async fn look(
+        &self,
+        target: &WorkloadTarget,
+        slot: Slot,
+        wanted: Option<&Deployed>,
+    ) -> Result<WorkloadReading, Fault>;
+    /// Asks for no instances of a slot any more; answers without waiting for their end.
+    async fn retire(&self, target: &WorkloadTarget, slot: Slot) -> Result<(), Fault>;
+}
+
+/// What a slot should run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// The rollout that wants it: the same image twice for one rollout is one deployment.
+    pub rollout: RolloutId,
+    /// Where.
+    pub target: WorkloadTarget,
+    /// The slot that takes it; the other one is stable.
+    pub slot: Slot,
+    /// The image, as a container runtime takes it: with a tag, a digest or both.
+    pub image: String,
+    /// What is released, for people.
+    pub revision: Option<String>,
 }
 
 /// What the data plane counted on one route, arm by arm.

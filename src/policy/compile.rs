@@ -98,6 +98,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
         name: root.get("name")?.text()?.to_owned(),
         route: route(root)?,
         versions: versions?,
+        workload: None,
         steps,
         max_total,
         gates,

@@ -19,6 +19,9 @@ pub struct Plan {
     pub route: RouteRef,
     /// The two slots, different from each other.
     pub versions: [NodeName; 2],
+    /// What makes the canary's slot run the release; `None` where both slots already run what they should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
     /// At least one; weights rise strictly; the last is a weight of 100.
     pub steps: Vec<Step>,
     /// Rolled back when the rollout has not ended by then, whatever `on_failure` says.
@@ -61,6 +64,48 @@ impl Plan {
             _ => None,
         })
     }
+}
+
+/// What runs the two versions, and how a release gets into the canary's slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// The system that runs them.
+    pub target: WorkloadTarget,
+    /// Rolled back when the canary is not up and healthy so long after the start.
+    pub ready_within: Millis,
+    /// How long the version before is kept running after a promotion.
+    pub keep_for: Millis,
+}
+
+/// The system that runs the two versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkloadTarget {
+    /// Two services of Amazon ECS.
+    Ecs(EcsTarget),
+}
+
+/// Two services of Amazon ECS, one for each slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EcsTarget {
+    /// Name or ARN of the cluster.
+    pub cluster: String,
+    /// Names of the services, in the order of the plan's `versions`; different from each other.
+    pub services: [String; 2],
+    /// Container whose image is released.
+    pub container: String,
+    /// How many tasks the canary's service gets.
+    pub scale: Scale,
+}
+
+/// How many instances the canary's slot gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// As many as stable is asked to have at the start, and at least one.
+    SameAsStable,
+    /// As many as it is asked to have already; somebody else decides about it.
+    Keep,
 }
 
 /// One step: a weight, or a person's approval.

@@ -158,6 +158,38 @@ pub enum Outcome {
     Failed(Fault),
 }
 
+/// How the instances of a slot stand, as whatever runs them says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadReading {
+    /// What it comes to.
+    pub standing: Standing,
+    /// In a sentence for people, without a full stop: counts, and what is waited for or went wrong.
+    pub note: String,
+}
+
+/// How the instances of a slot stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// On their way to running what was asked for.
+    Progressing,
+    /// All of them run what was asked for, and are healthy as far as it is known.
+    Ready,
+    /// They will not get there by themselves: they stop again and again, or the deployment was given up.
+    Failing,
+    /// None is asked for and none runs.
+    Idle,
+}
+
+/// What a slot was made to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// Names it: for ECS the ARN of the task definition's revision.
+    pub what: String,
+    /// Instances that were asked for.
+    pub instances: u32,
+}
+
 /// One round of readings: each part is absent when it was not read, an error when it could not be.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Observation {

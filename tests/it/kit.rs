@@ -34,6 +34,7 @@ pub(crate) fn plan(weights: &[u8]) -> Plan {
         format: 1,
         name: "checkout".into(),
         route: RouteRef { mesh: "shop".into(), router: "checkout-router".into(), route: "checkout".into() },
+        workload: None,
         versions: ["v1".into(), "v2".into()],
         steps: weights.iter().map(step).collect(),
         max_total: Millis::from_seconds(3600),

@@ -39,6 +39,7 @@ pub(super) fn plan(weights: &[u8]) -> Plan {
         })
     };
     Plan {
+        workload: None,
         format: 1,
         name: "checkout".into(),
         route: RouteRef { mesh: "shop".into(), router: "checkout-router".into(), route: "checkout".into() },
