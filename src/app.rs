@@ -293,6 +293,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         journal: Arc::new(store.clone()),
         health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
+        workloads: None,
         live: Arc::new(comparison),
         policies: Arc::new(PolicyDirectory::new(&options.policies)),
     });

@@ -23,6 +23,8 @@ mod table;
 /// YAML with positions, bounded.
 mod tree;
 pub mod units;
+/// What runs the versions of a plan.
+mod workload;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use crate::base::time::Timestamp;
 use crate::base::weight::Slot;
 use crate::mesh::snapshot::Discovery;
 use crate::policy::plan::{Plan, WorkloadTarget};
-use crate::rollout::effect::{Effect, EffectId};
+use crate::rollout::effect::{Deployment, Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{Deployed, Input, LiveReading, RouteReading, TimingAsk, WorkloadReading};
 use crate::rollout::state::State;
 use async_trait::async_trait;
@@ -44,7 +44,7 @@ pub trait Traffic: Send + Sync + 'static {
     /// The route's targets now, and the highest write generation that the endpoint remembers (0 when it does not).
     async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault>;
     /// Sets the weights of the two slots and nothing else; answers the route's version from then on.
-    async fn set_weights(&self, write: &Effect) -> Result<u64, Fault>;
+    async fn set_weights(&self, write: &WeightsWrite) -> Result<u64, Fault>;
 }
 
 /// Runs the versions. Each call may be made twice for one purpose, and the second one changes nothing more.
@@ -61,21 +61,6 @@ pub trait Workloads: Send + Sync + 'static {
     ) -> Result<WorkloadReading, Fault>;
     /// Asks for no instances of a slot any more; answers without waiting for their end.
     async fn retire(&self, target: &WorkloadTarget, slot: Slot) -> Result<(), Fault>;
-}
-
-/// What a slot should run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deployment {
-    /// The rollout that wants it: the same image twice for one rollout is one deployment.
-    pub rollout: RolloutId,
-    /// Where.
-    pub target: WorkloadTarget,
-    /// The slot that takes it; the other one is stable.
-    pub slot: Slot,
-    /// The image, as a container runtime takes it: with a tag, a digest or both.
-    pub image: String,
-    /// What is released, for people.
-    pub revision: Option<String>,
 }
 
 /// What the data plane counted on one route, arm by arm.

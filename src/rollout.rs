@@ -21,6 +21,7 @@ pub mod state;
 pub mod step;
 pub mod timing;
 pub mod view;
+pub mod workload;
 
 pub use deadline::{next_deadline, next_reading};
 pub use start::begin;

@@ -57,12 +57,7 @@ async fn start(
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
     let StartBody { policy, to, image, revision } = body(&bytes)?;
-    if image.is_some() {
-        let detail = "`image` needs a workload that Tidegate deploys, which is not in this version";
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "not-in-this-version", detail)
-            .hint("start the new version in the slot without weight yourself, then start the rollout"));
-    }
-    let request = StartRequest { policy, to, revision, first_step: 0 };
+    let request = StartRequest { policy, to, revision, image, first_step: 0 };
     let view = state.runner.start(&request, actor(&headers)).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }

@@ -161,6 +161,9 @@ pub enum RolloutCommand {
         /// Version that takes the release [default: the one without weight]
         #[arg(long, value_name = "NODE")]
         to: Option<String>,
+        /// Image to deploy into that version's slot, where the policy has a workload
+        #[arg(long, value_name = "IMAGE")]
+        image: Option<String>,
         /// What is released, for people: a commit, a tag
         #[arg(long, value_name = "TEXT")]
         revision: Option<String>,

@@ -21,9 +21,9 @@ pub(crate) fn client(server: &Server, environment: &dyn Environment) -> Result<C
 
 pub(super) async fn run(command: RolloutCommand, output: Output, environment: &dyn Environment) -> Ended {
     match command {
-        RolloutCommand::Start { policy, to, revision, wait, wait_timeout_s, server } => {
+        RolloutCommand::Start { policy, to, image, revision, wait, wait_timeout_s, server } => {
             let client = client(&server, environment)?;
-            let body = StartBody { policy, to, image: None, revision };
+            let body = StartBody { policy, to, image, revision };
             let view: RolloutView = client.post("/v1/rollouts", &body).await?;
             if wait {
                 output.remark(&format!("started {}", view.id));
@@ -141,6 +141,10 @@ async fn watch(client: &Client, id: &str, output: Output, most: Option<Duration>
                 redraw(&view, shown.as_ref(), &mut screen, output);
                 if view.finished || view.phase == "stuck" && most.is_some() {
                     return Ok(exit_code(&view.phase));
+                }
+                // Its end is settled; what follows is only that a slot without traffic is scaled in.
+                if let ("cleaning", Some(outcome), true) = (view.phase.as_str(), &view.outcome, most.is_some()) {
+                    return Ok(exit_code(outcome));
                 }
                 shown = Some(view);
             }

@@ -14,6 +14,7 @@ use super::steps::{steps, unwatched, weights};
 use super::table::Record;
 use super::tree::Node;
 use super::units;
+use super::workload::workload;
 use crate::base::ids::RouteRef;
 use crate::base::time::Millis;
 
@@ -91,6 +92,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
         within(root, "confidence_to_advance", "at least 50% and below 100%", |c| (0.5..1.0).contains(&c), report);
     let no_data = no_data(root, report);
     let versions = versions(root, report);
+    let workload = workload(root, versions.as_ref(), report);
     let blast_radius = root.get("blast_radius");
     // Only now may something missing end it: all rules have had their say.
     Some(Plan {
@@ -98,7 +100,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
         name: root.get("name")?.text()?.to_owned(),
         route: route(root)?,
         versions: versions?,
-        workload: None,
+        workload,
         steps,
         max_total,
         gates,

@@ -71,10 +71,9 @@ pub(super) static FILE: Record = Record::of(&[
     Field::optional(
         "workload",
         Shape::Record(&WORKLOAD),
-        "{ process: { command: [./server] } }",
-        "How the canary's slot is started; without it both slots are already running.",
-    )
-    .not_yet("start both versions yourself and leave `workload` out"),
+        "{ ecs: { cluster: prod, services: { checkout-v1: checkout-a, checkout-v2: checkout-b }, container: app } }",
+        "What runs the versions, so that the release is deployed into the canary's slot; without it both run already.",
+    ),
     Field::optional(
         "start",
         Shape::Record(&START),

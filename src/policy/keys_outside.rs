@@ -45,7 +45,7 @@ pub(super) static WORKLOAD: Record = Record {
         Field::optional(
             "ecs",
             Shape::Record(&ECS),
-            "{ cluster: prod, services: { checkout-v1: checkout-a, checkout-v2: checkout-b } }",
+            "{ cluster: prod, services: { checkout-v1: checkout-a, checkout-v2: checkout-b }, container: app }",
             "Services of Amazon ECS.",
         ),
         Field::optional(
@@ -53,28 +53,40 @@ pub(super) static WORKLOAD: Record = Record {
             Shape::Record(&PROCESS),
             "{ command: [./server] }",
             "Processes on this machine (local mode).",
-        ),
+        )
+        .not_yet("start both versions yourself and leave `workload` out"),
     ],
     one_of: &["ecs", "process"],
     refused_once: false,
 };
 
-static ECS: Record = Record::of(&[
-    Field::required("cluster", Shape::Text(&LINE), "prod", "Name of the cluster."),
+pub(super) static ECS: Record = Record::of(&[
+    Field::required("cluster", Shape::Text(&LINE), "prod", "Name or ARN of the cluster."),
     Field::required(
         "services",
         Shape::Dictionary(&ONE_LINE),
         "{ checkout-v1: checkout-a, checkout-v2: checkout-b }",
         "Service of each version.",
     ),
-    Field::optional("container", Shape::Text(&LINE), "app", "Container whose image is released."),
+    Field::required("container", Shape::Text(&LINE), "app", "Container whose image is released."),
     Field::defaulted(
         "scale",
         Shape::Word(&[word("same_as_stable"), word("keep")]),
         "same_as_stable",
-        "How many tasks the canary's service gets.",
+        "How many tasks the canary's service gets: as many as stable's is asked to have, or as it is asked to have already.",
     ),
-    Field::defaulted("keep_for", Shape::Duration, "30m", "How long the old version stays up after success."),
+    Field::defaulted(
+        "ready_within",
+        Shape::Duration,
+        "15m",
+        "Longest wait for the release to be up and healthy; then it is rolled back.",
+    ),
+    Field::defaulted(
+        "keep_for",
+        Shape::Duration,
+        "30m",
+        "How long the version before stays up after a promotion; until then `abort` goes back to it at once.",
+    ),
 ]);
 
 static PROCESS: Record = Record::of(&[

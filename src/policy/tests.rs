@@ -1,7 +1,8 @@
 //! Tables of bad files with their messages, whole renderings, and texts that no person would write.
 
 use super::plan::{
-    BlastRadius, Bound, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Verify, WeightStep,
+    BlastRadius, Bound, EcsTarget, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Scale, Verify,
+    WeightStep, WorkloadTarget,
 };
 use super::problem::MAX_PROBLEMS;
 use super::{Compiled, MAX_BYTES, Problem, compile};
@@ -149,7 +150,6 @@ fn the_whole_schema_parses_and_what_is_not_built_is_refused_by_name() {
     assert_eq!(
         found,
         [
-            refused(5, 1, "workload"),
             refused(8, 1, "start"),
             refused(9, 1, "preview"),
             refused(18, 1, "on_total"),
@@ -372,9 +372,54 @@ fn words_and_counts_of_the_wrong_kind() {
     check(
         &with("workload: { process: { command: ./server, prots: {} } }\n"),
         &[
-            "6:1 `workload` is not in this version",
+            "6:13 `workload.process` is not in this version",
             "6:33 `workload.process.command` must be a list, found the text `./server`",
             "6:43 unknown key `prots` in `workload.process` | did you mean `ports`?",
+        ],
+    );
+}
+
+const ECS: &str = "workload: { ecs: { cluster: prod, services: { a: shop-a, b: shop-b }, container: app";
+
+#[test]
+fn services_for_the_versions() {
+    let plan = good(&with(&format!("{ECS} }} }}\n"))).plan;
+    let workload = plan.workload.expect("as the file has it");
+    let services = ["shop-a".to_owned(), "shop-b".to_owned()];
+    let (cluster, container) = ("prod".to_owned(), "app".to_owned());
+    let target = EcsTarget { cluster, services, container, scale: Scale::SameAsStable };
+    assert_eq!(workload.target, WorkloadTarget::Ecs(target));
+    assert_eq!((workload.ready_within, workload.keep_for), (Millis::from_seconds(900), Millis::from_seconds(1800)));
+    let plan = good(&with(&format!("{ECS}, scale: keep, ready_within: 2m, keep_for: 0s }} }}\n"))).plan;
+    let workload = plan.workload.expect("as the file has it");
+    assert_eq!((workload.ready_within, workload.keep_for), (Millis::from_seconds(120), Millis(0)));
+    assert!(good(&with("")).plan.workload.is_none());
+}
+
+#[test]
+fn services_that_make_no_sense() {
+    check(
+        &with("workload: { ecs: { cluster: prod, services: { a: shop, b: shop }, container: app } }\n"),
+        &[
+            "6:59 both versions are in the service `shop` | each version needs a service of its own: they run side by side during a rollout",
+        ],
+    );
+    check(
+        &with("workload: { ecs: { cluster: prod, services: { a: shop-a, c: shop-c }, container: app } }\n"),
+        &[
+            "6:45 `services` names no service for `b` | add `b: SERVICE`",
+            "6:58 `c` is no version of this policy | the versions are `a` and `b`",
+        ],
+    );
+    check(
+        &with("workload: { ecs: { cluster: prod, services: { a: shop-a, b: shop-b } } }\n"),
+        &["6:18 missing key `container` in `workload.ecs`"],
+    );
+    check(
+        &with(&format!("{ECS}, ready_within: 0s, keep_for: 721h }} }}\n")),
+        &[
+            "6:101 `ready_within` must be from 1s to 24h | the default is `15m`",
+            "6:115 `keep_for` must be at most 720h | the default is `30m`",
         ],
     );
 }

@@ -9,6 +9,8 @@ use crate::policy::plan::{OnInconclusive, OnVerifyTimeout, Plan};
 
 /// Time between readings of the data plane and the route while the canary has weight: the tick of the judge.
 const READING: Millis = Millis::from_seconds(1);
+/// While a slot without traffic is kept: only for the case that it is given some.
+const KEEPING_READING: Millis = Millis::from_seconds(30);
 /// While nothing but drift can happen.
 const SLOW_READING: Millis = Millis::from_seconds(5);
 
@@ -28,7 +30,9 @@ pub fn next_deadline(plan: &Plan, state: &State) -> Option<Timestamp> {
 /// Whether the end of the phase's time changes anything by itself.
 fn acts_when_due(plan: &Plan, state: &State) -> bool {
     match state.phase {
-        Phase::Verifying { .. } | Phase::Baking { .. } | Phase::AwaitingApproval { .. } => state.paused.is_none(),
+        Phase::Deploying { .. } | Phase::Verifying { .. } | Phase::Baking { .. } | Phase::AwaitingApproval { .. } => {
+            state.paused.is_none()
+        }
         Phase::Judging { step, .. } => state.paused.is_none() && on_inconclusive(plan, step) != OnInconclusive::Hold,
         // A pause waits for a person, except that a withdrawal has to be written.
         Phase::Shifting { .. } => {
@@ -36,7 +40,8 @@ fn acts_when_due(plan: &Plan, state: &State) -> bool {
         }
         Phase::RollingBack { .. } | Phase::Stuck { .. } => true,
         // Ended by a reading.
-        Phase::Holding { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => false,
+        Phase::Holding { .. } | Phase::Cleaning { .. } => false,
+        Phase::Succeeded | Phase::RolledBack | Phase::Aborted => false,
     }
 }
 
@@ -51,7 +56,9 @@ pub const fn next_reading(state: &State) -> Option<Millis> {
         | Phase::AwaitingApproval { .. }
         | Phase::RollingBack { .. }
         | Phase::Holding { .. } => Some(READING),
-        Phase::Stuck { .. } => Some(SLOW_READING),
+        Phase::Deploying { .. } | Phase::Stuck { .. } => Some(SLOW_READING),
+        Phase::Cleaning { tries: 0, .. } => Some(KEEPING_READING),
+        Phase::Cleaning { .. } => Some(SLOW_READING),
         Phase::Succeeded | Phase::RolledBack | Phase::Aborted => None,
     }
 }

@@ -1,7 +1,8 @@
 //! What a rollout wants done in the world. Committed before it is carried out, and safe to carry out twice.
 
 use crate::base::ids::{RolloutId, RouteRef, Seq};
-use crate::base::weight::Weights;
+use crate::base::weight::{Slot, Weights};
+use crate::policy::plan::{Plan, WorkloadTarget};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
@@ -55,31 +56,64 @@ impl<'de> Deserialize<'de> for EffectId {
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Effect {
     /// Write the weights of the two slots, and nothing else, to the route.
-    SetWeights {
-        /// The route.
-        route: RouteRef,
-        /// Node that takes the release, and its whole percents.
-        canary: (String, u8),
-        /// The other node and the rest.
-        stable: (String, u8),
-        /// Rises with every write to the route; a stale one is refused by endpoints that know it.
-        generation: u64,
-        /// Whether it takes traffic off the canary: it jumps every queue.
-        urgent: bool,
-    },
+    SetWeights(WeightsWrite),
+    /// Make the canary's slot run the release.
+    Deploy(Deployment),
+    /// Let a slot without traffic run nothing any more.
+    Retire(Retirement),
+}
+
+/// The weights of the two slots, to be written to the route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsWrite {
+    /// The route.
+    pub route: RouteRef,
+    /// Node that takes the release, and its whole percents.
+    pub canary: (String, u8),
+    /// The other node and the rest.
+    pub stable: (String, u8),
+    /// Rises with every write to the route; a stale one is refused by endpoints that know it.
+    pub generation: u64,
+    /// Whether it takes traffic off the canary: it jumps every queue.
+    pub urgent: bool,
+}
+
+/// What a slot should run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// The rollout that wants it: the same image twice for one rollout is one deployment.
+    pub rollout: RolloutId,
+    /// Where.
+    pub target: WorkloadTarget,
+    /// The slot that takes it; the other one is stable.
+    pub slot: Slot,
+    /// The image, as a container runtime takes it: with a tag, a digest or both.
+    pub image: String,
+    /// What is released, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// A slot that should run nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retirement {
+    /// Where.
+    pub target: WorkloadTarget,
+    /// The slot.
+    pub slot: Slot,
 }
 
 impl Effect {
     /// A write of `weights` to the plan's route.
     #[must_use]
-    pub fn set_weights(plan: &crate::policy::plan::Plan, weights: Weights, generation: u64, urgent: bool) -> Self {
+    pub fn set_weights(plan: &Plan, weights: Weights, generation: u64, urgent: bool) -> Self {
         let stable = weights.canary.other();
-        Self::SetWeights {
+        Self::SetWeights(WeightsWrite {
             route: plan.route.clone(),
             canary: (plan.node(weights.canary).to_owned(), weights.of(weights.canary).get()),
             stable: (plan.node(stable).to_owned(), weights.of(stable).get()),
             generation,
             urgent,
-        }
+        })
     }
 }

@@ -85,6 +85,8 @@ pub enum Command {
         /// Why, for the audit trail.
         reason: String,
     },
+    /// Leave the cleaning up: the next release takes the slot. From the daemon itself, when it starts that one.
+    MakeWay,
 }
 
 impl Command {
@@ -99,6 +101,7 @@ impl Command {
             Self::Approve { .. } => "approve",
             Self::Reject { .. } => "reject",
             Self::Abort { .. } => "abort",
+            Self::MakeWay => "make way for",
         }
     }
 }
@@ -110,6 +113,9 @@ pub struct Start {
     pub to: Option<NodeName>,
     /// What is released, for people: a commit, a tag.
     pub revision: Option<String>,
+    /// The image that the canary's slot is to run, where the plan has a workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// The route as read just before.
     pub route: RouteReading,
     /// Index of the step to begin with: 0, or the step that failed when this is a retry.
@@ -154,6 +160,10 @@ pub enum Outcome {
         /// The route's version from then on.
         version: u64,
     },
+    /// The slot was asked to run the release.
+    Deployed(Deployed),
+    /// The slot was asked to run nothing.
+    Retired,
     /// It did not work, retries included.
     Failed(Fault),
 }
@@ -199,15 +209,18 @@ pub struct Observation {
     /// What the data plane counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Result<LiveReading, Fault>>,
+    /// How the instances of the slot that is deployed to or retired stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Result<WorkloadReading, Fault>>,
     /// What signals that come as points say, gate by gate; absent for gates that were not read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<PointsReading>,
 }
 
 impl Observation {
-    /// Whether it is a reading of points alone.
+    /// Whether neither the route nor the data plane was read: it is of points or of the workload alone.
     #[must_use]
-    pub const fn is_of_points(&self) -> bool {
+    pub const fn is_partial(&self) -> bool {
         self.route.is_none() && self.live.is_none()
     }
 }

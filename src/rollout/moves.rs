@@ -4,6 +4,7 @@ use super::effect::{Effect, EffectId};
 use super::event::Input;
 use super::gate::weight_index;
 use super::state::{Ending, EndingKind, Next, Pause, PauseCause, Phase, State};
+use super::workload;
 use crate::base::fault::Fault;
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
@@ -55,7 +56,7 @@ impl<'a> Moves<'a> {
         self.state.generation = self.state.generation.saturating_add(1);
         let id = EffectId { rollout: self.state.id.clone(), seq: self.state.seq, n: 0 };
         // One write for each input: what this very input wanted a moment ago must not be carried out as well.
-        self.effects.clear();
+        self.effects.retain(|(_, effect)| !matches!(effect, Effect::SetWeights(_)));
         self.state.pending.clear();
         self.state.pending.insert(id.clone(), share);
         let effect = Effect::set_weights(self.plan, self.state.weights(), self.state.generation, urgent);
@@ -74,6 +75,11 @@ impl<'a> Moves<'a> {
         self.write(self.state.wanted);
         let until = self.at().plus(self.plan.verify.timeout);
         self.phase(Phase::Shifting { step, until });
+    }
+
+    /// Writes the share that is wanted once more and leaves the phase as it is.
+    pub(super) fn write_in_place(&mut self) {
+        self.write(self.state.wanted);
     }
 
     /// Takes up a step: writes its weights, or asks people. A step beyond the last ends the rollout well.
@@ -124,6 +130,11 @@ impl<'a> Moves<'a> {
     /// Weight 0 in this very input: needs no gate, approval, metric or notifier.
     pub(super) fn roll_back(&mut self, kind: EndingKind, reason: String) {
         self.state.paused = None;
+        if let Some(release) = &mut self.state.release {
+            // A deployment under way is no longer wanted.
+            release.pending = None;
+        }
+        self.effects.clear();
         let at_step = self.state.step_index().or_else(|| self.state.ending.as_ref().and_then(|ending| ending.at_step));
         self.state.ending = Some(Ending { kind, reason, decided_at: self.at(), at_step });
         self.write_zero();
@@ -158,14 +169,28 @@ impl<'a> Moves<'a> {
         self.phase(Phase::Holding { until });
     }
 
-    /// The end.
+    /// The end's weights have settled: what is left without traffic is cleaned up, and that is the end.
     pub(super) fn end(&mut self) {
+        match workload::kept_for(self.plan, &self.state) {
+            Some(keep) => {
+                let until = self.at().plus(keep);
+                self.phase(Phase::Cleaning { until, tries: 0 });
+            }
+            None => self.finish(),
+        }
+    }
+
+    /// The end.
+    pub(super) fn finish(&mut self) {
         let phase = match self.state.ending.as_ref().map(|ending| ending.kind) {
             Some(EndingKind::Succeeded) => Phase::Succeeded,
             Some(EndingKind::Aborted) => Phase::Aborted,
             Some(EndingKind::RolledBack) | None => Phase::RolledBack,
         };
         self.state.pending.clear();
+        if let Some(release) = &mut self.state.release {
+            release.pending = None;
+        }
         self.phase(phase);
     }
 

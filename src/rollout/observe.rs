@@ -5,6 +5,7 @@ use super::gate::weight_step;
 use super::moves::Moves;
 use super::points;
 use super::state::{PauseCause, Phase};
+use super::workload;
 use crate::base::time::Millis;
 use crate::base::weight::Percent;
 use crate::judge::split;
@@ -14,7 +15,12 @@ pub(super) fn take_in(moves: &mut Moves<'_>, observation: &Observation) {
     if let Some(Ok(reading)) = &observation.live {
         heard(moves, reading);
     }
-    points::absorb(moves.plan, &mut moves.state, &observation.points);
+    if moves.state.is_judged() {
+        points::absorb(moves.plan, &mut moves.state, &observation.points);
+    }
+    if let Some(reading) = &observation.workload {
+        workload::take_in(moves, reading);
+    }
     // No answer is not a bad answer: the deadlines go on, nothing else does.
     if let Some(Ok(route)) = &observation.route {
         compare(moves, route, acknowledged(moves, observation));
@@ -64,6 +70,8 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading, acknowledged: bool) {
                 verified(moves, step);
             }
         }
+        Phase::Deploying { .. } if seen > wanted => workload::on_early_weight(moves, seen),
+        Phase::Cleaning { until, tries } => workload::clean(moves, route, until, tries),
         Phase::Verifying { step, .. }
         | Phase::Baking { step, .. }
         | Phase::Judging { step, .. }
@@ -76,6 +84,7 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading, acknowledged: bool) {
         }
         Phase::Holding { until } if moves.at() >= until => moves.end(),
         Phase::Holding { .. }
+        | Phase::Deploying { .. }
         | Phase::Shifting { .. }
         | Phase::RollingBack { .. }
         | Phase::Stuck { .. }

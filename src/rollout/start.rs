@@ -6,6 +6,7 @@ use super::evidence::Evidence;
 use super::moves::Moves;
 use super::state::{Phase, Refusal, State};
 use super::timing::Timing;
+use super::workload;
 use crate::base::ids::RolloutId;
 use crate::base::weight::{Percent, Slot};
 use crate::policy::plan::Plan;
@@ -29,8 +30,13 @@ pub fn begin(plan: &Plan, id: RolloutId, input: &Input) -> Result<Begun, Refusal
     let canary = stable.other();
     check_target(plan, start, canary)?;
     let state = first_state(plan, id, input, start, actor, canary);
+    let image = image(plan, start)?;
     let mut moves = Moves::new(plan, &state, input);
-    moves.shift_to(start.first_step.min(plan.steps.len().saturating_sub(1)));
+    let first_step = start.first_step.min(plan.steps.len().saturating_sub(1));
+    match image {
+        Some(image) => workload::begin(&mut moves, image, first_step),
+        None => moves.shift_to(first_step),
+    }
     Ok((moves.state, moves.effects))
 }
 
@@ -59,6 +65,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         ending: None,
         budget_grants: 0,
         overruled: false,
+        release: None,
         trouble: None,
     }
 }
@@ -120,6 +127,24 @@ fn settle_command(plan: &Plan, route: &RouteReading) -> String {
          and `{}` at 0 (`aws appmesh describe-route` prints the present spec)",
         plan.route.mesh, plan.route.router, plan.route.route, plan.versions[stable], plan.versions[other]
     )
+}
+
+/// The image to deploy; `None` where the slots run already.
+fn image(plan: &Plan, start: &Start) -> Result<Option<String>, Refusal> {
+    match (&plan.workload, &start.image) {
+        (None, None) => Ok(None),
+        (Some(_), Some(image)) => Ok(Some(image.clone())),
+        (Some(_), None) => Err(Refusal {
+            message: format!("policy `{}` deploys what it releases, and no image was named", plan.name),
+            hint: format!("name it: `tidegate rollout start {} --image REPOSITORY:TAG`", plan.name),
+        }),
+        (None, Some(_)) => Err(Refusal {
+            message: format!("policy `{}` has no `workload`, so nothing would deploy the image", plan.name),
+            hint: "add `workload` to the policy; or start the new version in the slot without weight yourself, and \
+                   leave the image out"
+                .to_owned(),
+        }),
+    }
 }
 
 fn check_target(plan: &Plan, start: &Start, canary: Slot) -> Result<(), Refusal> {

@@ -1,7 +1,7 @@
 //! Where a rollout stands. Stored after every input as the truth to resume from; only `rollout::step` makes new ones.
 
 use super::effect::EffectId;
-use super::event::Actor;
+use super::event::{Actor, Deployed, WorkloadReading};
 use super::evidence::Evidence;
 use super::points::ArmPoints;
 use crate::base::fault::Fault;
@@ -67,6 +67,9 @@ pub struct State {
     pub budget_grants: u64,
     /// Whether a person gave it all the traffic against gates that failed: they no longer end it.
     pub overruled: bool,
+    /// The release's way into its slot, where the plan has a workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
     /// The last thing worth telling a person that went wrong without ending it.
     pub trouble: Option<String>,
 }
@@ -82,18 +85,39 @@ impl State {
     #[must_use]
     pub const fn step_index(&self) -> Option<usize> {
         match self.phase {
-            Phase::Shifting { step, .. }
+            Phase::Deploying { step, .. }
+            | Phase::Shifting { step, .. }
             | Phase::Verifying { step, .. }
             | Phase::Baking { step, .. }
             | Phase::Judging { step, .. }
             | Phase::AwaitingApproval { step, .. } => Some(step),
             Phase::RollingBack { .. }
             | Phase::Holding { .. }
+            | Phase::Cleaning { .. }
             | Phase::Succeeded
             | Phase::RolledBack
             | Phase::Aborted
             | Phase::Stuck { .. } => None,
         }
+    }
+
+    /// Whether the canary is there to be judged: the rollout is at a step, and the release in its slot.
+    #[must_use]
+    pub const fn is_judged(&self) -> bool {
+        self.step_index().is_some() && !matches!(self.phase, Phase::Deploying { .. })
+    }
+
+    /// Whether an effect is committed and not settled yet.
+    #[must_use]
+    pub fn waits_for(&self, effect: &EffectId) -> bool {
+        self.pending.contains_key(effect) || self.release.as_ref().is_some_and(|r| r.pending.as_ref() == Some(effect))
+    }
+
+    /// Every effect that is committed and not settled yet.
+    #[must_use]
+    pub fn open_effects(&self) -> Vec<EffectId> {
+        let of_release = self.release.as_ref().and_then(|release| release.pending.clone());
+        self.pending.keys().cloned().chain(of_release).collect()
     }
 
     /// Whether it is at a step whose traffic was taken off the canary, to be taken up again: steps themselves are never 0.
@@ -119,6 +143,13 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
+    /// The release is on its way into the canary's slot, which has no weight yet.
+    Deploying {
+        /// Index of the step that comes first when it is there.
+        step: usize,
+        /// Rolled back when it is not there by then.
+        until: Timestamp,
+    },
     /// The step's weights are being written.
     Shifting {
         /// Index into the plan's steps.
@@ -164,6 +195,13 @@ pub enum Phase {
         /// Finished by the first reading from then on that matches. Time alone ends nothing.
         until: Timestamp,
     },
+    /// The end's weights stay; the slot without traffic is kept for a while and then retired.
+    Cleaning {
+        /// Retired, or retired once more, by the first reading of the route from then on that shows it without weight.
+        until: Timestamp,
+        /// How often it was asked to run nothing; 0 while it is kept.
+        tries: u32,
+    },
     /// The release has all the traffic.
     Succeeded,
     /// The release has none, by a verdict.
@@ -177,6 +215,22 @@ pub enum Phase {
         /// Next try.
         until: Timestamp,
     },
+}
+
+/// The release's way into its slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The image.
+    pub image: String,
+    /// The effect on its instances that was committed and not settled yet: at most one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<EffectId>,
+    /// What the slot was made to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<Deployed>,
+    /// How the instances stood when they were last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<WorkloadReading>,
 }
 
 /// A write that took effect.
@@ -258,6 +312,18 @@ pub enum EndingKind {
     RolledBack,
     /// None, by a person.
     Aborted,
+}
+
+impl EndingKind {
+    /// The phase that it leads to, in the words of the interface.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::RolledBack => "rolled_back",
+            Self::Aborted => "aborted",
+        }
+    }
 }
 
 /// What comes of an input.

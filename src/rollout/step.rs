@@ -6,6 +6,7 @@ use super::gate::{self, Judgement, judge, weight_step};
 use super::moves::Moves;
 use super::observe;
 use super::state::{EndingKind, Next, PauseCause, Phase, Refusal, State, Written};
+use super::workload;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
@@ -26,10 +27,13 @@ pub fn step(plan: &Plan, state: &State, input: &Input) -> Next {
             return Next::Ignored("it has ended");
         }
         Event::Settled { effect, outcome } => {
-            if moves.state.pending.remove(effect).is_none() {
+            if !moves.state.waits_for(effect) {
                 return Next::Ignored("settles nothing that is pending");
             }
-            on_settled(&mut moves, outcome);
+            match moves.state.pending.remove(effect) {
+                Some(_) => on_settled(&mut moves, outcome),
+                None => workload::on_settled(&mut moves, outcome),
+            }
         }
         Event::Observed(observation) => {
             observe::take_in(&mut moves, observation);
@@ -47,6 +51,7 @@ fn on_command(moves: &mut Moves<'_>, command: &Command, actor: &Actor) -> Result
     match (command, moves.state.step_index()) {
         (Command::Start(_), _) => Err(refused(moves, verb, "it has started already")),
         (Command::Abort { reason }, at_step) => abort(moves, at_step, by, reason),
+        (Command::MakeWay, _) => workload::make_way(moves),
         (_, None) => Err(refused(moves, verb, &ended_text(&moves.state))),
         (Command::Pause { reason }, Some(step)) => pause(moves, step, by, reason),
         (Command::Resume, Some(_)) => resume(moves),
@@ -75,6 +80,10 @@ fn ended_text(state: &State) -> String {
 
 /// Weight 0 now. Refused only where that is done or under way: writing it anew would break off the write that is.
 fn abort(moves: &mut Moves<'_>, at_step: Option<usize>, by: &str, reason: &str) -> Result<(), Refusal> {
+    if let Phase::Cleaning { tries: 1.., .. } = moves.state.phase {
+        let why = format!("{}, and what has no traffic is being scaled in", ended_text(&moves.state));
+        return Err(refused(moves, "abort", &why));
+    }
     if at_step.is_some() || promoted_but_not_finished(&moves.state) {
         moves.roll_back(EndingKind::Aborted, format!("aborted by {by}: {reason}"));
         return Ok(());
@@ -85,11 +94,12 @@ fn abort(moves: &mut Moves<'_>, at_step: Option<usize>, by: &str, reason: &str) 
             moves.write_zero();
             Ok(())
         }
-        Phase::RollingBack { .. } | Phase::Holding { .. } => {
+        Phase::RollingBack { .. } | Phase::Holding { .. } | Phase::Cleaning { .. } => {
             let why = format!("{}, and the weight is being set to 0", ended_text(&moves.state));
             Err(refused(moves, "abort", &why))
         }
-        Phase::Shifting { .. }
+        Phase::Deploying { .. }
+        | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
         | Phase::Judging { .. }
@@ -119,6 +129,10 @@ fn resume(moves: &mut Moves<'_>) -> Result<(), Refusal> {
         let why = "its gates still fail; `abort` it, or `promote --full` it with a reason";
         return Err(refused(moves, "resume", why));
     }
+    if let Phase::Deploying { step, .. } = moves.state.phase {
+        workload::resume(moves, step);
+        return Ok(());
+    }
     if pause.cause == PauseCause::Budget {
         moves.state.budget_grants += 1;
     }
@@ -134,6 +148,9 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
     if reason.trim().is_empty() {
         let why = "taking a step by hand needs a reason: add `--reason TEXT`";
         return Err(refused(moves, "promote", why));
+    }
+    if let Phase::Deploying { .. } = moves.state.phase {
+        return Err(refused(moves, "promote", "its release is not up yet, and traffic would reach nothing"));
     }
     if let Some(why) = approval::in_the_way(moves, step, full) {
         return Err(refused(moves, "promote", &why));
@@ -152,7 +169,7 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
     Ok(())
 }
 
-/// All the traffic moved, stable still runs: the last moment at which an abort is one write.
+/// All the traffic moved and stable still runs: an abort is one write.
 fn promoted_but_not_finished(state: &State) -> bool {
     let promoted = state.ending.as_ref().is_some_and(|ending| ending.kind == EndingKind::Succeeded);
     promoted && !state.is_finished()
@@ -167,6 +184,8 @@ fn on_settled(moves: &mut Moves<'_>, outcome: &Outcome) {
             on_applied(moves);
         }
         Outcome::Failed(fault) => on_failed(moves, fault),
+        // These end effects on instances.
+        Outcome::Deployed(_) | Outcome::Retired => {}
     }
 }
 
@@ -177,9 +196,11 @@ fn on_applied(moves: &mut Moves<'_>) {
             moves.phase(Phase::Verifying { step, until });
         }
         Phase::RollingBack { .. } | Phase::Stuck { .. } | Phase::Holding { .. } => moves.hold(),
+        // Somebody's early weight was put back.
+        Phase::Deploying { .. } => {}
         // Nothing is pending in these.
         Phase::Verifying { .. } | Phase::Baking { .. } | Phase::Judging { .. } | Phase::AwaitingApproval { .. } => {}
-        Phase::Succeeded | Phase::RolledBack | Phase::Aborted => {}
+        Phase::Cleaning { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => {}
     }
 }
 
@@ -208,7 +229,12 @@ fn on_failed(moves: &mut Moves<'_>, fault: &Fault) {
             moves.state.trouble = Some(trouble);
             moves.write_step_again(step, until);
         }
-        Phase::Shifting { step, .. }
+        // The next reading shows whether that is still needed.
+        Phase::Deploying { .. } if passing => {
+            moves.state.trouble = Some(format!("putting the canary back to 0 % failed: {}", fault.message));
+        }
+        Phase::Deploying { step, .. }
+        | Phase::Shifting { step, .. }
         | Phase::Verifying { step, .. }
         | Phase::Baking { step, .. }
         | Phase::Judging { step, .. }
@@ -226,7 +252,7 @@ fn on_failed(moves: &mut Moves<'_>, fault: &Fault) {
             moves.hold();
         }
         Phase::RollingBack { .. } | Phase::Stuck { .. } | Phase::Holding { .. } => moves.stuck(fault.clone()),
-        Phase::Succeeded | Phase::RolledBack | Phase::Aborted => {}
+        Phase::Cleaning { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => {}
     }
 }
 
@@ -244,6 +270,8 @@ fn on_due(moves: &mut Moves<'_>) {
         Phase::Holding { until } if moves.hold_is_stalled(until) => moves.write_end_again(),
         // Time alone ends nothing: `observe` does, by a reading.
         Phase::Holding { .. }
+        | Phase::Cleaning { .. }
+        | Phase::Deploying { .. }
         | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
@@ -259,6 +287,13 @@ fn on_due(moves: &mut Moves<'_>) {
 
 /// At a step. The verdict against the release comes first.
 fn on_step_due(moves: &mut Moves<'_>, step: usize) {
+    if let Phase::Deploying { until, .. } = moves.state.phase {
+        // Nothing is there to be judged yet.
+        if !total_time_is_over(moves) {
+            workload::on_due(moves, until);
+        }
+        return;
+    }
     let judgement = judge(moves.plan, &moves.state);
     if verdict_ends_it(moves, step, &judgement) || total_time_is_over(moves) {
         return;
@@ -279,7 +314,8 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
         Phase::Baking { step, until } if now >= until && !paused => on_baked(moves, step, &judgement),
         Phase::Judging { step, until } if !paused => on_judging(moves, step, now >= until, &judgement),
         Phase::AwaitingApproval { step, until } if now >= until && !paused => approval::on_timeout(moves, step),
-        Phase::Shifting { .. }
+        Phase::Deploying { .. }
+        | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
         | Phase::Judging { .. }
@@ -287,6 +323,7 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
         | Phase::RollingBack { .. }
         | Phase::Stuck { .. }
         | Phase::Holding { .. }
+        | Phase::Cleaning { .. }
         | Phase::Succeeded
         | Phase::RolledBack
         | Phase::Aborted => {}
@@ -399,14 +436,16 @@ fn on_judging(moves: &mut Moves<'_>, step: usize, over: bool, judgement: &Judgem
 /// The instant at which `phase` needs attention by itself; used by `deadline`.
 pub(super) const fn due_at(phase: &Phase) -> Option<Timestamp> {
     match phase {
-        Phase::Shifting { until, .. }
+        Phase::Deploying { until, .. }
+        | Phase::Shifting { until, .. }
         | Phase::Verifying { until, .. }
         | Phase::Baking { until, .. }
         | Phase::Judging { until, .. }
         | Phase::AwaitingApproval { until, .. }
         | Phase::RollingBack { until }
         | Phase::Stuck { until, .. }
-        | Phase::Holding { until, .. } => Some(*until),
+        | Phase::Holding { until, .. }
+        | Phase::Cleaning { until, .. } => Some(*until),
         Phase::Succeeded | Phase::RolledBack | Phase::Aborted => None,
     }
 }

@@ -13,3 +13,4 @@ mod points;
 mod properties;
 mod starts;
 mod verified;
+mod workload;

@@ -38,6 +38,15 @@ pub struct RolloutView {
     /// What is released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The image that is released, where the policy has a workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// How the instances that are deployed or scaled in stand, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<String>,
+    /// How it ends or has ended, once that is decided: `succeeded`, `rolled_back` or `aborted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
     /// Who started it.
     pub started_by: Actor,
     /// When, RFC 3339.
@@ -135,6 +144,9 @@ impl RolloutView {
                 (stable.to_owned(), state.wanted.rest().get()),
             ]),
             revision: state.revision.clone(),
+            image: state.release.as_ref().map(|release| release.image.clone()),
+            instances: instances(state),
+            outcome: state.ending.as_ref().map(|ending| ending.kind.name().to_owned()),
             started_by: state.started_by.clone(),
             started_at: state.started_at.rfc3339(),
             phase_since: state.phase_since.rfc3339(),
@@ -171,7 +183,8 @@ impl EvidenceView {
 #[must_use]
 pub const fn phase_name(state: &State) -> &'static str {
     match &state.phase {
-        Phase::Shifting { .. }
+        Phase::Deploying { .. }
+        | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
         | Phase::Judging { .. }
@@ -180,6 +193,7 @@ pub const fn phase_name(state: &State) -> &'static str {
         {
             "paused"
         }
+        Phase::Deploying { .. } => "deploying",
         Phase::Shifting { .. } => "shifting",
         Phase::Verifying { .. } => "verifying",
         Phase::Baking { .. } => "baking",
@@ -187,11 +201,17 @@ pub const fn phase_name(state: &State) -> &'static str {
         Phase::AwaitingApproval { .. } => "awaiting_approval",
         Phase::RollingBack { .. } => "rolling_back",
         Phase::Holding { .. } => "holding",
+        Phase::Cleaning { .. } => "cleaning",
         Phase::Succeeded => "succeeded",
         Phase::RolledBack => "rolled_back",
         Phase::Aborted => "aborted",
         Phase::Stuck { .. } => "stuck",
     }
+}
+
+fn instances(state: &State) -> Option<String> {
+    let release = state.release.as_ref().filter(|_| !state.is_finished())?;
+    release.reading.as_ref().map(|reading| reading.note.clone())
 }
 
 fn reason(state: &State) -> Option<String> {
@@ -207,6 +227,10 @@ fn verdict_sentence(state: &State, judgement: &Judgement) -> String {
         Some(pause) if pause.cause == PauseCause::NoData => return "no data: the data plane is silent".to_owned(),
         Some(pause) if pause.cause == PauseCause::Budget => return pause.reason.clone(),
         Some(_) | None => {}
+    }
+    if let (Phase::Deploying { .. }, Some(release)) = (&state.phase, &state.release) {
+        let note = release.reading.as_ref().map_or_else(|| "asked for".to_owned(), |reading| reading.note.clone());
+        return format!("deploying {}: {note}", release.image);
     }
     if state.wanted == Percent::FULL && !judgement.fails() && !judgement.holds() {
         return "all traffic is on the canary: nothing is left to compare it with".to_owned();

@@ -2,13 +2,15 @@
 
 use super::executor::Executor;
 use super::handle::Shared;
+use super::looks::look_on;
 use crate::base::fault::Fault;
 use crate::base::time::{Millis, Timestamp};
 use crate::ports::{Commit, JournalError, Stored};
 use crate::rollout::effect::{Effect, EffectId};
 use crate::rollout::event::{Actor, Command, Event, Input, Observation};
-use crate::rollout::state::{Next, Refusal, State};
+use crate::rollout::state::{Next, Phase, Refusal, State};
 use crate::rollout::view::RolloutView;
+use crate::rollout::workload::{Look, look};
 use crate::rollout::{next_deadline, next_reading, step};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,16 +62,20 @@ pub(super) struct Driver {
     stored: Stored,
     inbox: mpsc::Receiver<Message>,
     sender: mpsc::Sender<Message>,
-    /// The effect under way: at most one write for each route.
-    running: Option<(EffectId, AbortHandle)>,
+    /// Effects under way: at most one write of the route, and one on the instances.
+    running: Vec<(EffectId, AbortHandle)>,
     reading: Option<AbortHandle>,
     /// Begun with the first reading; aborted with the driver however it ends, by a panic too.
     checks: Option<Checks>,
+    /// What to look at of the release's instances; the task that looks ends with it.
+    looks: watch::Sender<Option<Look>>,
     /// Whether a write was answered since the present reading began: then what it says of the route is out of date.
     outdated: bool,
     /// Whether there was a reading yet. After a restart deadlines may have passed long ago; what to make of that is
     /// decided by how things stand now, not by how they stood before.
     informed: bool,
+    /// Whether there was a look at the release's instances yet.
+    looked: bool,
     /// The deadline that was ticked for, so that one which changes nothing is not ticked for again and again.
     ticked_for: Option<Timestamp>,
 }
@@ -81,19 +87,24 @@ impl Driver {
         inbox: mpsc::Receiver<Message>,
         sender: mpsc::Sender<Message>,
     ) -> Self {
-        let executor =
-            Executor { journal: Arc::clone(&shared.parts.journal), traffic: Arc::clone(&shared.parts.traffic) };
+        let executor = Executor {
+            journal: Arc::clone(&shared.parts.journal),
+            traffic: Arc::clone(&shared.parts.traffic),
+            workloads: shared.parts.workloads.clone(),
+        };
         Self {
             shared,
             executor,
             stored,
             inbox,
             sender,
-            running: None,
+            running: Vec::new(),
             reading: None,
             checks: None,
+            looks: watch::Sender::new(None),
             outdated: false,
             informed: false,
+            looked: false,
             ticked_for: None,
         }
     }
@@ -101,8 +112,13 @@ impl Driver {
     /// Drives until the rollout is finished, the process stops, or another process has taken over.
     pub(super) async fn run(mut self, effects: Vec<(EffectId, Effect)>) -> Stopped {
         self.launch(effects);
+        if let (Some(workload), Some(workloads)) = (&self.stored.plan.workload, &self.shared.parts.workloads) {
+            let (workloads, target) = (Arc::clone(workloads), workload.target.clone());
+            self.looks.send_replace(look(&self.stored.state));
+            tokio::spawn(look_on(workloads, target, self.looks.subscribe(), self.sender.clone()));
+        }
         let stopped = self.drive().await;
-        for task in self.running.take().map(|(_, task)| task).into_iter().chain(self.reading.take()) {
+        for task in self.running.drain(..).map(|(_, task)| task).chain(self.reading.take()) {
             task.abort();
         }
         stopped
@@ -125,7 +141,7 @@ impl Driver {
                     self.ticked_for = next_deadline(&self.stored.plan, &self.stored.state);
                     if let Some(stopped) = self.take(Event::Tick).await.stops() { return stopped }
                 }
-                () = &mut reading_due, if self.reading.is_none() => {
+                () = &mut reading_due, if self.reading.is_none() && !self.waits_for_a_look() => {
                     self.read();
                     reading_due.set(tokio::time::sleep(every.duration()));
                 }
@@ -134,11 +150,18 @@ impl Driver {
         Stopped::Over
     }
 
+    /// Whether the release may have come up unseen, after a restart: its deadline is not looked at before that is known.
+    fn waits_for_a_look(&self) -> bool {
+        let deploying = matches!(self.stored.state.phase, Phase::Deploying { .. });
+        deploying && !self.looked && look(&self.stored.state).is_some()
+    }
+
     async fn on_message(&mut self, message: Message) -> Option<Stopped> {
         match message {
             Message::Event(mut event) => {
                 if let Event::Observed(observation) = &mut event {
-                    if !observation.is_of_points() {
+                    self.looked |= observation.workload.is_some();
+                    if !observation.is_partial() {
                         self.reading = None;
                         self.informed = true;
                         // Not before: a check would have the deadlines looked at by how things stood then.
@@ -175,11 +198,11 @@ impl Driver {
 
     /// Leaves out what says nothing: it would be journaled every second.
     fn shorten(&mut self, observation: &mut Observation) {
-        if !observation.is_of_points() && std::mem::take(&mut self.outdated) {
+        if !observation.is_partial() && std::mem::take(&mut self.outdated) {
             observation.route = None;
         }
         let Stored { plan, state } = &self.stored;
-        observation.points.retain(|reading| state.step_index().is_some() && state.is_news(plan, reading));
+        observation.points.retain(|reading| state.is_judged() && state.is_news(plan, reading));
         if let Some(Ok(live)) = &mut observation.live {
             *live = self.stored.state.evidence.only_news(std::mem::take(live));
         }
@@ -231,22 +254,30 @@ impl Driver {
                 canary = self.stored.state.wanted.get(), reason = view.reason.as_deref(), verdict = %view.verdict, "rollout moved"
             );
         }
+        let asked = look(&self.stored.state);
+        self.looks.send_if_modified(|before| {
+            let changed = *before != asked;
+            *before = asked;
+            changed
+        });
         self.shared.publish(position, view);
         self.launch(effects);
     }
 
-    /// Starts what was committed; a write that is no longer wanted is abandoned first.
+    /// Starts what was committed; what is no longer wanted is abandoned first.
     fn launch(&mut self, effects: Vec<(EffectId, Effect)>) {
-        if let Some((id, task)) = &self.running
-            && !self.stored.state.pending.contains_key(id)
-        {
-            task.abort();
-            self.running = None;
-        }
+        let state = &self.stored.state;
+        self.running.retain(|(id, task)| {
+            let wanted = state.waits_for(id);
+            if !wanted {
+                task.abort();
+            }
+            wanted
+        });
         for (id, effect) in effects {
-            if self.stored.state.pending.contains_key(&id) {
+            if state.waits_for(&id) {
                 let task = self.executor.launch(id.clone(), effect, self.sender.clone());
-                self.running = Some((id, task));
+                self.running.push((id, task));
             }
         }
     }

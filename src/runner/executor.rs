@@ -2,8 +2,8 @@
 
 use super::driver::Message;
 use crate::base::fault::{Fault, FaultKind};
-use crate::ports::{Journal, JournalError, Traffic};
-use crate::rollout::effect::{Effect, EffectId};
+use crate::ports::{Journal, JournalError, Traffic, Workloads};
+use crate::rollout::effect::{Effect, EffectId, Retirement};
 use crate::rollout::event::{Event, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,17 @@ const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Stands over the adapter's own timeouts: describe and update, 5 s each.
 const CALL_TIMEOUT: Duration = Duration::from_secs(12);
 
+/// The same for a deployment: some ten calls of 5 s at worst, most of which answer within 100 ms.
+const DEPLOY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Why nothing is deployed.
+pub(super) const NO_WORKLOADS: &str = "this daemon deploys nothing: it has no access to what runs the versions";
+
 /// What effects act on.
 #[derive(Clone)]
 pub(super) struct Executor {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) traffic: Arc<dyn Traffic>,
+    pub(super) workloads: Option<Arc<dyn Workloads>>,
 }
 
 impl Executor {
@@ -54,10 +60,9 @@ impl Executor {
                 Ok(Err(error)) => tracing::warn!(effect = %id, %error, "attempt not noted"),
                 Err(_) => tracing::warn!(effect = %id, "attempt not noted: the store does not answer"),
             }
-            let fault = match tokio::time::timeout(CALL_TIMEOUT, self.traffic.set_weights(effect)).await {
-                Ok(Ok(version)) => return Outcome::Applied { version },
-                Ok(Err(fault)) => fault,
-                Err(_) => Fault::unknown("app mesh", format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
+            let fault = match self.call(effect).await {
+                Ok(outcome) => return outcome,
+                Err(fault) => fault,
             };
             tracing::warn!(effect = %id, tried, %fault, "effect failed");
             if fault.kind == FaultKind::Permanent || tried >= TRIES {
@@ -67,4 +72,31 @@ impl Executor {
             wait *= 2;
         }
     }
+
+    async fn call(&self, effect: &Effect) -> Result<Outcome, Fault> {
+        match effect {
+            Effect::SetWeights(write) => {
+                let version = within(CALL_TIMEOUT, "app mesh", self.traffic.set_weights(write)).await?;
+                Ok(Outcome::Applied { version })
+            }
+            Effect::Deploy(deployment) => {
+                let deployed = within(DEPLOY_TIMEOUT, "workload", self.workloads()?.deploy(deployment)).await?;
+                Ok(Outcome::Deployed(deployed))
+            }
+            Effect::Retire(Retirement { target, slot }) => {
+                within(DEPLOY_TIMEOUT, "workload", self.workloads()?.retire(target, *slot)).await?;
+                Ok(Outcome::Retired)
+            }
+        }
+    }
+
+    /// A rollout with a workload is not started where there is none; it may be taken up there.
+    fn workloads(&self) -> Result<&dyn Workloads, Fault> {
+        self.workloads.as_deref().ok_or_else(|| Fault::permanent("workload", NO_WORKLOADS))
+    }
+}
+
+async fn within<T>(limit: Duration, source: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let late = || Err(Fault::unknown(source, format!("no answer within {} s", limit.as_secs())));
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| late())
 }

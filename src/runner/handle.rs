@@ -2,6 +2,7 @@
 
 use super::checks::Checker;
 use super::driver::{CommandFailure, Message};
+use super::executor::NO_WORKLOADS;
 use super::history::Change;
 use super::keeper;
 use super::reading::Reader;
@@ -10,11 +11,13 @@ use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::clock::{Clock, new_rollout_id};
 use crate::policy::plan::Plan;
-use crate::ports::{Commit, Health, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic};
+use crate::ports::{
+    Commit, Health, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic, Workloads,
+};
 use crate::rollout::effect::{Effect, EffectId};
 use crate::rollout::event::{Actor, Command, Event, Input, RouteReading, Start};
 use crate::rollout::gate::weight_index;
-use crate::rollout::state::{EndingKind, Refusal};
+use crate::rollout::state::{EndingKind, Phase, Refusal};
 use crate::rollout::view::RolloutView;
 use crate::rollout::{begin, next_deadline};
 use std::collections::BTreeMap;
@@ -45,6 +48,8 @@ pub struct RunnerParts {
     pub journal: Arc<dyn Journal>,
     /// Writes weights.
     pub traffic: Arc<dyn Traffic>,
+    /// Deploys releases; `None` where policies with a workload are not followed.
+    pub workloads: Option<Arc<dyn Workloads>>,
     /// Reads counts.
     pub live: Arc<dyn LiveCounts>,
     /// Asks versions how they are.
@@ -113,6 +118,8 @@ pub struct StartRequest {
     pub to: Option<String>,
     /// What is released, for people.
     pub revision: Option<String>,
+    /// The image to deploy.
+    pub image: Option<String>,
     /// Index of the step to begin with; 0 but for a retry.
     pub first_step: usize,
 }
@@ -252,18 +259,23 @@ impl Runner {
             policy: stored.plan.name.clone(),
             to: Some(view.canary),
             revision: view.revision,
+            image: view.image,
             first_step: weight_index(&stored.plan, at_step).unwrap_or(at_step),
         };
         Ok(self.start_by(stored.plan, &request, actor).await?)
     }
 
     /// Asked before the route is read: a live rollout's weights would look like a route that nobody decided about, and
-    /// the advice for that would undo the rollout. `Journal::begin` asks again, in its transaction.
-    async fn no_other_live(&self, route: &RouteRef) -> Result<(), JournalError> {
+    /// the advice for that would undo the rollout. `Journal::begin` asks again, in its transaction. Answers the one that
+    /// only cleans up behind itself, and can make way.
+    async fn no_other_live(&self, route: &RouteRef) -> Result<Option<RolloutId>, JournalError> {
         let live = self.shared.parts.journal.live().await?;
         let Some(Stored { state, .. }) = live.into_iter().find(|stored| stored.plan.route == *route) else {
-            return Ok(());
+            return Ok(None);
         };
+        if let Phase::Cleaning { .. } = state.phase {
+            return Ok(Some(state.id));
+        }
         let (since, by) = (state.started_at.rfc3339(), state.started_by.to_string());
         Err(JournalError::AlreadyLive { id: state.id, route: route.clone(), since, by })
     }
@@ -274,7 +286,12 @@ impl Runner {
             let fault = Fault::transient("runner", "this daemon is stopping and starts nothing any more");
             return Err(StartError::Journal(JournalError::Fault(fault)));
         }
-        self.no_other_live(&plan.route).await.map_err(StartError::Journal)?;
+        if plan.workload.is_some() && parts.workloads.is_none() {
+            let hint = "run the service with access to it, or take `workload` out and start the versions yourself";
+            let refusal = Refusal { message: NO_WORKLOADS.to_owned(), hint: hint.to_owned() };
+            return Err(StartError::Refused(refusal));
+        }
+        let cleaning = self.no_other_live(&plan.route).await.map_err(StartError::Journal)?;
         let read = tokio::time::timeout(START_READ_TIMEOUT, parts.traffic.read(&plan.route)).await;
         let (route, remembered) = read
             .unwrap_or_else(|_| Err(Fault::transient("app mesh", "no answer in time")))
@@ -285,6 +302,7 @@ impl Runner {
         let start = Start {
             to: request.to.clone(),
             revision: request.revision.clone(),
+            image: request.image.clone(),
             route,
             first_step: request.first_step,
             last_generation: written.max(remembered),
@@ -295,12 +313,27 @@ impl Runner {
         let (state, effects) = begin(&plan, new_rollout_id(), &input).map_err(StartError::Refused)?;
         let next_deadline = next_deadline(&plan, &state);
         let commit = Commit { state, input, effects, settles: None, next_deadline };
+        if let Some(id) = cleaning {
+            self.make_way(&id).await?;
+        }
         // A task of its own: a client that hangs up must not leave a rollout behind that nobody drives.
         match tokio::spawn(self.clone().begin(plan, commit)).await {
             Ok(begun) => begun,
             Err(_) => {
                 let fault = Fault::unknown("runner", "the start broke off; the daemon's log says more");
                 Err(StartError::Journal(fault.into()))
+            }
+        }
+    }
+
+    /// Ends a rollout that has decided everything and only keeps its old slot for a while.
+    async fn make_way(&self, id: &RolloutId) -> Result<(), StartError> {
+        let daemon = Actor { name: "tidegate".to_owned(), via: "daemon".to_owned() };
+        match self.command(&id.0, Command::MakeWay, daemon).await {
+            Ok(_) => Ok(()),
+            Err(CommandError::Refused(refusal)) => Err(StartError::Refused(refusal)),
+            Err(error @ (CommandError::NotFound(_) | CommandError::NotWritten(_))) => {
+                Err(StartError::Journal(Fault::transient("runner", error.to_string()).into()))
             }
         }
     }

@@ -8,7 +8,7 @@ use super::edit;
 use crate::base::fault::Fault;
 use crate::base::ids::RouteRef;
 use crate::ports::Traffic;
-use crate::rollout::effect::Effect;
+use crate::rollout::effect::WeightsWrite;
 use crate::rollout::event::RouteReading;
 use async_trait::async_trait;
 use aws_sdk_appmesh::Client;
@@ -146,8 +146,8 @@ impl Traffic for AppMesh {
         Ok((reading(&data), generation))
     }
 
-    async fn set_weights(&self, write: &Effect) -> Result<u64, Fault> {
-        let Effect::SetWeights { route, canary, stable, generation, .. } = write;
+    async fn set_weights(&self, write: &WeightsWrite) -> Result<u64, Fault> {
+        let WeightsWrite { route, canary, stable, generation, .. } = write;
         let (data, _) = self.describe(route).await?;
         let spec = data.spec.as_ref().ok_or_else(|| Fault::permanent(SOURCE, format!("{route} has no spec")))?;
         let weights = [(canary.0.as_str(), canary.1), (stable.0.as_str(), stable.1)];

@@ -3,13 +3,13 @@
 
 use crate::kit::life::{Cut, Deed, ID, Outside, live};
 use crate::kit::world::{Answer, HandClock, Ways, World};
-use crate::kit::{SECOND, directory, plan};
+use crate::kit::{SECOND, deploying, directory, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate::base::ids::RolloutId;
 use tidegate::clock::Clock;
 use tidegate::policy::plan::Plan;
 use tidegate::ports::{Journal, Stored};
-use tidegate::rollout::event::Command;
+use tidegate::rollout::event::{Command, Standing};
 use tidegate::rollout::view::phase_name;
 use tidegate::runner::verify::{Verified, verify};
 use tidegate::store::sqlite::SqliteStore;
@@ -76,6 +76,7 @@ async fn run(scenario: &Scenario, cuts: &[Cut]) -> Run {
         }
     };
     check_calls(&outside, deaths);
+    check_slots(&outside, &stored);
     // Nothing lands after the end.
     outside.clock.pass(60 * SECOND);
     let end = (phase_name(&stored.state).to_owned(), outside.world.canary());
@@ -96,7 +97,7 @@ async fn check_journal(store: &SqliteStore) {
     let Some(Stored { state, .. }) = store.get(&id).await.expect("readable") else { return };
     assert!(matches!(verify(store, &id).await.expect("readable"), Verified::Matches { .. }));
     let unsettled: BTreeSet<_> = store.unsettled(&id).await.expect("readable").into_iter().map(|(id, _)| id).collect();
-    assert_eq!(unsettled, state.pending.keys().cloned().collect());
+    assert_eq!(unsettled, state.open_effects().into_iter().collect());
     let live = store.live().await.expect("readable");
     assert_eq!(live.len(), usize::from(!state.is_finished()));
 }
@@ -111,6 +112,19 @@ fn check_calls(outside: &Outside, deaths: usize) {
     let repeated: usize = times.values().map(|times| times - 1).sum();
     assert!(repeated <= deaths, "{repeated} calls repeated after {deaths} deaths");
     assert!(inside.calls.windows(2).all(|two| two[0].generation <= two[1].generation));
+}
+
+/// What has the traffic runs, the other slot runs nothing, and nothing was deployed twice.
+fn check_slots(outside: &Outside, stored: &Stored) {
+    if stored.plan.workload.is_none() {
+        return;
+    }
+    let inside = outside.world.inside();
+    let runs = [0, 1].map(|slot| inside.slots[slot].is_some());
+    let promoted = inside.route.percent_of("v2") == 100;
+    assert_eq!(runs, [!promoted, promoted], "{:?}", inside.changes);
+    let deployments = inside.changes.iter().filter(|change| change.starts_with("deploy")).count();
+    assert!(deployments <= 1, "{:?}", inside.changes);
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -209,6 +223,52 @@ fn a_pause_and_a_promotion_by_hand() {
         (12, order(Command::Promote { full: true, reason: because() })),
     ];
     survives(&scenario(("succeeded", 100), Ways::default, deeds));
+}
+
+/// The same with a release that has to be deployed first.
+fn deployed(end: End, ways: fn() -> Ways, deeds: Vec<(i64, Deed)>) -> Scenario {
+    let scenario = scenario(end, ways, deeds);
+    Scenario { plan: deploying(scenario.plan), ..scenario }
+}
+
+#[test]
+fn a_good_release_that_is_deployed() {
+    survives(&deployed(("succeeded", 100), Ways::default, vec![]));
+}
+
+#[test]
+fn a_bad_release_that_is_deployed() {
+    survives(&deployed(("rolled_back", 0), || Ways { bad_from: Some(0), ..Ways::default() }, vec![]));
+}
+
+#[test]
+fn a_release_that_never_comes_up() {
+    let slow = || Ways { comes_up: Box::new(|_| Standing::Progressing), ..Ways::default() };
+    // Its instances count as gone only when they are: the world's `retire` takes them at once.
+    survives(&deployed(("rolled_back", 0), slow, vec![]));
+    let crashing = || Ways { comes_up: Box::new(|_| Standing::Failing), ..Ways::default() };
+    survives(&deployed(("rolled_back", 0), crashing, vec![]));
+}
+
+#[test]
+fn a_deployment_whose_answer_is_lost() {
+    let ways = || Ways {
+        deploy: Box::new(|second| if second < 5 { Answer::Unheard } else { Answer::Done }),
+        ..Ways::default()
+    };
+    survives(&deployed(("succeeded", 100), ways, vec![]));
+}
+
+#[test]
+fn a_deployment_that_is_refused() {
+    let ways = || Ways { deploy: Box::new(|_| Answer::Refused), ..Ways::default() };
+    survives(&deployed(("rolled_back", 0), ways, vec![]));
+}
+
+#[test]
+fn an_abort_while_the_old_version_is_kept() {
+    let abort = order(Command::Abort { reason: because() });
+    survives(&deployed(("aborted", 0), Ways::default, vec![(30, abort)]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The JSON form of everything that is journaled or stored. A change here is a change of the database's format: raise
 //! `record::FORMAT` with an up-converter, or do not make it. `UPDATE_GOLDEN=1` writes the files anew.
 
-use crate::kit::{BEGINNING, ann, beginning, fresh_route, plan};
+use crate::kit::{BEGINNING, ann, beginning, deploying, fresh_route, plan};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -18,10 +18,10 @@ use tidegate::judge::baseline::Baseline;
 use tidegate::judge::latency::LatencyCounts;
 use tidegate::judge::points::{PointReading, PointTrail};
 use tidegate::policy::plan::{ApprovalStep, Bound, Gate, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Step};
-use tidegate::rollout::effect::{Effect, EffectId};
+use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
-    ArmReading, Command, Event, Input, Latency, LiveReading, Observation, Outcome, PointsReading, ProxyCounts,
-    SlowCounts, Start, VersionCounts,
+    ArmReading, Command, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, PointsReading,
+    ProxyCounts, SlowCounts, Standing, Start, VersionCounts, WorkloadReading,
 };
 use tidegate::rollout::evidence::Block;
 use tidegate::rollout::points::{ArmPoints, ArmTrail};
@@ -82,12 +82,19 @@ fn timed_versions() -> Vec<VersionCounts> {
 }
 
 fn start_of(to: Option<String>, revision: Option<String>) -> Start {
-    Start { to, revision, route: fresh_route(7), first_step: 0, last_generation: 3, baseline: None }
+    Start { to, revision, route: fresh_route(7), image: None, first_step: 0, last_generation: 3, baseline: None }
 }
 
 fn commands() -> Vec<Command> {
-    let start =
-        |to, revision| Start { to, revision, route: fresh_route(7), first_step: 0, last_generation: 3, baseline: None };
+    let start = |to, revision| Start {
+        to,
+        revision,
+        route: fresh_route(7),
+        image: None,
+        first_step: 0,
+        last_generation: 3,
+        baseline: None,
+    };
     vec![
         Command::Start(start(Some("v2".into()), Some("abc".into()))),
         Command::Start(start(None, None)),
@@ -99,6 +106,7 @@ fn commands() -> Vec<Command> {
         Command::Approve { person: Some("payments-oncall".into()), reason: "seen".into() },
         Command::Reject { person: None, reason: "no".into() },
         Command::Start(Start { baseline: Some(histogram()), ..start_of(None, None) }),
+        Command::Start(Start { image: Some("shop/checkout:v2".into()), ..start_of(None, None) }),
     ]
 }
 
@@ -108,6 +116,10 @@ fn faults() -> [Fault; 3] {
         source: "app mesh".into(),
         message: "no".into(),
     })
+}
+
+fn deployed() -> Deployed {
+    Deployed { what: "arn:aws:ecs:eu-central-1:000000000000:task-definition/checkout-b:7".into(), instances: 2 }
 }
 
 fn events() -> Vec<(String, Event)> {
@@ -134,8 +146,17 @@ fn events() -> Vec<(String, Event)> {
         ("errors", Some(Err(fault.clone())), Some(Err(fault))),
         ("nothing", None, None),
     ] {
-        all.push((format!("event-observed-{name}"), Event::Observed(Observation { route, live, points: Vec::new() })));
+        all.push((
+            format!("event-observed-{name}"),
+            Event::Observed(Observation { route, live, ..Observation::default() }),
+        ));
     }
+    all.push(("event-command-make-way".into(), Event::Command { command: Command::MakeWay, actor: ann() }));
+    all.push(("event-settled-deployed".into(), settled(Outcome::Deployed(deployed()))));
+    all.push(("event-settled-retired".into(), settled(Outcome::Retired)));
+    let looked = WorkloadReading { standing: Standing::Progressing, note: "1 of 2 tasks running".into() };
+    let workload = Some(Ok(looked));
+    all.push(("event-observed-workload".into(), Event::Observed(Observation { workload, ..Observation::default() })));
     let observed = Observation { points: points(), ..Observation::default() };
     all.push(("event-observed-points".into(), Event::Observed(observed)));
     all.push(("event-tick".into(), Event::Tick));
@@ -162,9 +183,12 @@ const fn kind_of(event: &Event) -> &'static str {
             Command::Abort { .. } => "abort",
             Command::Approve { .. } => "approve",
             Command::Reject { .. } => "reject",
+            Command::MakeWay => "make way",
         },
         Event::Settled { outcome: Outcome::Applied { .. }, .. } => "applied",
         Event::Settled { outcome: Outcome::Failed(_), .. } => "failed",
+        Event::Settled { outcome: Outcome::Deployed(_), .. } => "deployed",
+        Event::Settled { outcome: Outcome::Retired, .. } => "retired",
         Event::Observed(_) => "observed",
         Event::Tick => "tick",
     }
@@ -177,7 +201,7 @@ fn events_keep_their_form() {
         kinds.insert(kind_of(&event));
         check(&name, &event);
     }
-    assert_eq!(kinds.len(), 11, "{kinds:?}");
+    assert_eq!(kinds.len(), 14, "{kinds:?}");
     check("input", &Input { seq: Seq(4), at: BEGINNING, event: Event::Tick });
 }
 
@@ -185,8 +209,18 @@ fn events_keep_their_form() {
 fn effects_keep_their_form() {
     let weights = Weights { canary: Slot::Second, share: percent(10) };
     let effect = Effect::set_weights(&plan(&[10, 100]), weights, 4, false);
-    let Effect::SetWeights { .. } = &effect;
     check("effect-set-weights", &effect);
+    let plan = deploying(plan(&[10, 100]));
+    let target = plan.workload.expect("as made").target;
+    let deployment = Deployment {
+        rollout: RolloutId("r-1".into()),
+        target: target.clone(),
+        slot: Slot::Second,
+        image: "shop/checkout:v2".into(),
+        revision: Some("abc".into()),
+    };
+    check("effect-deploy", &Effect::Deploy(deployment));
+    check("effect-retire", &Effect::Retire(Retirement { target, slot: Slot::First }));
     check("effect-id", &effect_id());
 }
 
@@ -198,6 +232,8 @@ fn phases() -> Vec<Phase> {
     let until = Timestamp(BEGINNING.0 + 1000);
     let [_, fault, _] = faults();
     vec![
+        Phase::Deploying { step: 0, until },
+        Phase::Cleaning { until, tries: 1 },
         Phase::Shifting { step: 0, until },
         Phase::Verifying { step: 0, until },
         Phase::Baking { step: 0, until },
@@ -214,6 +250,8 @@ fn phases() -> Vec<Phase> {
 
 const fn name_of(phase: &Phase) -> &'static str {
     match phase {
+        Phase::Deploying { .. } => "deploying",
+        Phase::Cleaning { .. } => "cleaning",
         Phase::Shifting { .. } => "shifting",
         Phase::Verifying { .. } => "verifying",
         Phase::Baking { .. } => "baking",
@@ -240,7 +278,7 @@ fn states_keep_their_form() {
         names.insert(name_of(&phase));
         check(&format!("phase-{}", name_of(&phase)), &phase);
     }
-    assert_eq!(names.len(), 11, "{names:?}");
+    assert_eq!(names.len(), 13, "{names:?}");
     let mut full = state();
     full.written = Some(Written { version: 8, at: BEGINNING });
     full.overruled = true;
@@ -258,6 +296,13 @@ fn states_keep_their_form() {
     pointed.points = [("alive".into(), ArmPoints { canary: arm, stable: ArmTrail::default() })].into();
     check("state-points", &pointed);
     check("state-timed", &timed(full));
+    let mut releasing = beginning(&deploying(plan(&[10, 100])), "r-1", BEGINNING, fresh_route(7), 3).state;
+    check("state-deploying", &releasing);
+    if let Some(release) = &mut releasing.release {
+        release.deployed = Some(deployed());
+        release.reading = Some(WorkloadReading { standing: Standing::Ready, note: "2 of 2 tasks running".into() });
+    }
+    check("state-deployed", &releasing);
 }
 
 fn timed(mut state: State) -> State {
@@ -304,6 +349,7 @@ fn asking() -> ApprovalStep {
 fn plans_keep_their_form() {
     let mut plan = plan(&[10, 100]);
     check("plan", &plan);
+    check("plan-workload", &deploying(plan.clone()));
     plan.on_failure = OnFailure::Pause;
     plan.verify.on_timeout = OnVerifyTimeout::Pause;
     for (step, what) in plan.steps.iter_mut().zip([OnInconclusive::Advance, OnInconclusive::Rollback]) {

@@ -8,7 +8,8 @@ use tidegate::base::ids::{RolloutId, RouteRef, Seq};
 use tidegate::base::time::{Millis, Timestamp};
 use tidegate::base::weight::Percent;
 use tidegate::policy::plan::{
-    BlastRadius, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Step, Verify, WeightStep,
+    BlastRadius, EcsTarget, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale, Step,
+    Verify, WeightStep, Workload, WorkloadTarget,
 };
 use tidegate::ports::Commit;
 use tidegate::rollout::event::{Actor, Command, Event, Input, RouteReading, Start};
@@ -52,6 +53,19 @@ pub(crate) fn plan(weights: &[u8]) -> Plan {
     }
 }
 
+/// The same plan with services that the release is deployed to; up within 30 s, the old one kept for 15 s.
+pub(crate) fn deploying(mut plan: Plan) -> Plan {
+    let target = WorkloadTarget::Ecs(EcsTarget {
+        cluster: "prod".into(),
+        services: ["checkout-a".into(), "checkout-b".into()],
+        container: "app".into(),
+        scale: Scale::SameAsStable,
+    });
+    plan.workload =
+        Some(Workload { target, ready_within: Millis::from_seconds(30), keep_for: Millis::from_seconds(15) });
+    plan
+}
+
 /// The same plan for another route.
 pub(crate) fn on_route(mut plan: Plan, name: &str) -> Plan {
     plan.route.route = name.into();
@@ -70,7 +84,15 @@ pub(crate) fn fresh_route(version: u64) -> RouteReading {
 
 /// The commit that begins a rollout.
 pub(crate) fn beginning(plan: &Plan, id: &str, at: Timestamp, route: RouteReading, last_generation: u64) -> Commit {
-    let start = Start { to: None, revision: Some("abc".into()), route, first_step: 0, last_generation, baseline: None };
+    let start = Start {
+        to: None,
+        revision: Some("abc".into()),
+        route,
+        image: plan.workload.as_ref().map(|_| "shop/checkout:v2".into()),
+        first_step: 0,
+        last_generation,
+        baseline: None,
+    };
     let event = Event::Command { command: Command::Start(start), actor: ann() };
     let input = Input { seq: Seq(1), at, event };
     let (state, effects) = begin(plan, RolloutId(id.into()), &input).expect("a route that can take it");

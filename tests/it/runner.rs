@@ -56,7 +56,7 @@ fn setting_of(plan: Plan, ways: Ways) -> Setting {
 
 fn runner(clock: Arc<dyn Clock>, journal: Arc<MemoryJournal>, world: &Arc<World>) -> Runner {
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
-    Runner::new(RunnerParts { clock, journal, traffic, live, health, policies })
+    Runner::new(RunnerParts { clock, journal, traffic, workloads: Some(world.clone()), live, health, policies })
 }
 
 impl Setting {

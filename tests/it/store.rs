@@ -70,7 +70,7 @@ impl<'a> Rollout<'a> {
         self.order(second, abort()).await.expect("written");
         self.settle(second).await.expect("written");
         let route = Some(Ok(fresh_route(8)));
-        self.give(second + 8, Event::Observed(Observation { route, live: None, points: Vec::new() }))
+        self.give(second + 8, Event::Observed(Observation { route, live: None, ..Observation::default() }))
             .await
             .expect("written");
         assert!(self.stored.state.is_finished());

@@ -89,7 +89,7 @@ fn holding_does_not_end_unconfirmed() {
             world.give(crate::rollout::event::Event::Observed(crate::rollout::event::Observation {
                 route: Some(Err(super::kit::fault(FaultKind::Transient))),
                 live: Some(Ok(live)),
-                points: Vec::new(),
+                ..crate::rollout::event::Observation::default()
             }));
         }
         assert_eq!(world.phase(), "holding");

@@ -8,16 +8,18 @@ use crate::base::weight::Percent;
 use crate::judge::Counts;
 use crate::judge::bounds::{requests_in, slower_than};
 use crate::policy::plan::{
-    BlastRadius, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Step, Verify, WeightStep,
+    BlastRadius, EcsTarget, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale, Step,
+    Verify, WeightStep, Workload, WorkloadTarget,
 };
-use crate::rollout::effect::{Effect, EffectId};
+use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{
-    Actor, Command, ComparedBy, Event, Input, Latency, LiveReading, Observation, Outcome, ProxyCounts, RouteReading,
-    SlowCounts, Start, TimingAsk, VersionCounts,
+    Actor, Command, ComparedBy, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, ProxyCounts,
+    RouteReading, SlowCounts, Standing, Start, TimingAsk, VersionCounts, WorkloadReading,
 };
 use crate::rollout::gate::{judge, weight_step};
 use crate::rollout::state::{EndingKind, Next, PauseCause, Phase, State};
 use crate::rollout::view::phase_name;
+use crate::rollout::workload::{Look, look};
 use crate::rollout::{begin, next_reading, step};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +62,23 @@ pub(super) fn plan(weights: &[u8]) -> Plan {
     }
 }
 
+/// The same plan with services that the release is deployed to.
+pub(super) fn deploying(mut plan: Plan) -> Plan {
+    let target = WorkloadTarget::Ecs(EcsTarget {
+        cluster: "prod".into(),
+        services: ["checkout-a".into(), "checkout-b".into()],
+        container: "app".into(),
+        scale: Scale::SameAsStable,
+    });
+    plan.workload =
+        Some(Workload { target, ready_within: Millis::from_seconds(60), keep_for: Millis::from_seconds(100) });
+    plan
+}
+
+pub(super) fn deployed() -> Deployed {
+    Deployed { what: "checkout:7".into(), instances: 2 }
+}
+
 /// The same plan with every step's `on_inconclusive` set.
 pub(super) fn inconclusive(mut plan: Plan, what: OnInconclusive) -> Plan {
     for step in &mut plan.steps {
@@ -83,6 +102,7 @@ pub(super) fn command(name: &str) -> Command {
             to: None,
             revision: None,
             route: route(7, 100, 0),
+            image: None,
             first_step: 0,
             last_generation: 0,
             baseline: None,
@@ -93,6 +113,7 @@ pub(super) fn command(name: &str) -> Command {
         "promote full" => Command::Promote { full: true, reason: because() },
         "abort" => Command::Abort { reason: because() },
         "approve" => Command::Approve { person: None, reason: because() },
+        "make way" => Command::MakeWay,
         "reject" => Command::Reject { person: None, reason: because() },
         other => panic!("no command `{other}`"),
     }
@@ -124,7 +145,9 @@ pub(super) struct World {
     /// The version by which the proxy routes, when it is behind the mesh.
     pub(super) applied: Option<u64>,
     /// The write under way.
-    pub(super) under_way: Option<(EffectId, Effect)>,
+    pub(super) under_way: Option<(EffectId, WeightsWrite)>,
+    /// The effect on the release's instances that is under way.
+    pub(super) working: Option<(EffectId, Effect)>,
     pub(super) inputs: Vec<Input>,
     pub(super) ids: BTreeSet<EffectId>,
     /// When the data plane was last heard, or the exposure began.
@@ -144,6 +167,7 @@ impl World {
             to: None,
             revision: Some("abc".into()),
             route: mesh.clone(),
+            image: plan.workload.as_ref().map(|_| "shop/checkout:v2".into()),
             first_step: 0,
             last_generation: 3,
             baseline,
@@ -154,7 +178,10 @@ impl World {
         assert_eq!(effects.len(), 1);
         let (now, heard_at) = (state.at, state.at);
         let ids = effects.iter().map(|(id, _)| id.clone()).collect();
-        let under_way = effects.into_iter().next();
+        let (under_way, working) = match effects.into_iter().next() {
+            Some((id, Effect::SetWeights(write))) => (Some((id, write)), None),
+            other => (None, other),
+        };
         Self {
             plan,
             state,
@@ -166,6 +193,7 @@ impl World {
             silent: false,
             applied: None,
             under_way,
+            working,
             inputs: vec![input],
             ids,
             heard_at,
@@ -238,9 +266,13 @@ impl World {
                     self.heard_at = self.heard_at.max(self.state.at);
                 }
                 assert!(self.ids.insert(id.clone()), "{id} twice");
-                self.under_way = Some((id.clone(), effect.clone()));
+                match effect {
+                    Effect::SetWeights(write) => self.under_way = Some((id.clone(), write.clone())),
+                    Effect::Deploy(_) | Effect::Retire(_) => self.working = Some((id.clone(), effect.clone())),
+                }
             }
-            self.under_way = self.under_way.take().filter(|(id, _)| self.state.pending.contains_key(id));
+            self.under_way = self.under_way.take().filter(|(id, _)| self.state.waits_for(id));
+            self.working = self.working.take().filter(|(id, _)| self.state.waits_for(id));
         }
         next
     }
@@ -272,7 +304,7 @@ impl World {
 
     /// The write under way is carried out, and not answered yet. Answers the route's version.
     pub(super) fn carry_out(&mut self) -> Option<u64> {
-        let (_, Effect::SetWeights { canary, stable, .. }) = self.under_way.as_ref()?;
+        let (_, WeightsWrite { canary, stable, .. }) = self.under_way.as_ref()?;
         let version = self.mesh.version + 1;
         let mut weights = vec![(stable.0.clone(), u32::from(stable.1)), (canary.0.clone(), u32::from(canary.1))];
         let others = self.mesh.targets.iter().filter(|(node, _)| *node != stable.0 && *node != canary.0);
@@ -290,6 +322,23 @@ impl World {
     pub(super) fn fail(&mut self, kind: FaultKind) -> Next {
         let (effect, _) = self.under_way.take().expect("a write under way");
         self.give(Event::Settled { effect, outcome: Outcome::Failed(fault(kind)) })
+    }
+
+    /// The effect on the release's instances that is under way ends so; well without a kind of fault.
+    pub(super) fn work(&mut self, failed: Option<FaultKind>) -> Option<Next> {
+        let (effect, what) = self.working.take()?;
+        let outcome = match (failed, what) {
+            (Some(kind), _) => Outcome::Failed(fault(kind)),
+            (None, Effect::Retire(_)) => Outcome::Retired,
+            (None, Effect::Deploy(_) | Effect::SetWeights(_)) => Outcome::Deployed(deployed()),
+        };
+        Some(self.give(Event::Settled { effect, outcome }))
+    }
+
+    /// A look at the release's instances.
+    pub(super) fn look(&mut self, standing: Standing) -> Next {
+        let reading = WorkloadReading { standing, note: format!("{standing:?}").to_lowercase() };
+        self.give(Event::Observed(Observation { workload: Some(Ok(reading)), ..Observation::default() }))
     }
 
     /// Someone else writes the route.
@@ -361,13 +410,13 @@ impl World {
         self.give(Event::Observed(Observation {
             route: Some(Ok(self.mesh.clone())),
             live: Some(Ok(self.live())),
-            points: Vec::new(),
+            ..Observation::default()
         }))
     }
 
     /// The route only, as given.
     pub(super) fn read_route(&mut self, reading: RouteReading) -> Next {
-        self.give(Event::Observed(Observation { route: Some(Ok(reading)), live: None, points: Vec::new() }))
+        self.give(Event::Observed(Observation { route: Some(Ok(reading)), live: None, ..Observation::default() }))
     }
 
     /// Second by second for so long, with traffic that is good or bad on the canary and good on stable; every write is
@@ -379,6 +428,12 @@ impl World {
             }
             if self.under_way.is_some() {
                 self.settle();
+            }
+            self.work(None);
+            match look(&self.state) {
+                Some(Look { wanted: Some(_), .. }) => drop(self.look(Standing::Ready)),
+                Some(Look { wanted: None, .. }) => drop(self.look(Standing::Idle)),
+                None => {}
             }
             let share = u64::from(self.mesh.percent_of("v2"));
             let errors = if good { 0 } else { share };
@@ -414,26 +469,35 @@ impl World {
     fn check_form(&self, input: &Input, state: &State, effects: &[(EffectId, Effect)]) {
         assert_eq!(state.seq, input.seq);
         assert_eq!(state.at, self.state.at.max(input.at));
-        assert!(effects.len() <= 1);
-        for (id, Effect::SetWeights { canary, stable, generation, urgent, .. }) in effects {
+        let writes = effects.iter().filter_map(|(id, effect)| match effect {
+            Effect::SetWeights(write) => Some((id, write)),
+            Effect::Deploy(_) | Effect::Retire(_) => None,
+        });
+        assert!(writes.clone().count() <= 1 && effects.len() <= 2);
+        for (id, effect) in effects {
             assert_eq!((id.seq, &id.rollout), (input.seq, &state.id));
+            assert!(state.waits_for(id), "an effect that nobody waits for");
+            self.check_instances(state, effect);
+        }
+        for (_, WeightsWrite { canary, stable, generation, urgent, .. }) in writes.clone() {
             assert_eq!(u32::from(canary.1) + u32::from(stable.1), 100);
             assert_eq!((canary.0.as_str(), stable.0.as_str()), ("v2", "v1"));
             assert_eq!(canary.1, state.wanted.get());
             assert!(*generation > self.state.generation && *generation == state.generation);
-            assert!(state.pending.contains_key(id), "an effect that nobody waits for");
             assert!(*urgent == (canary.1 < self.state.wanted.get() || canary.1 == 0));
         }
-        assert!(!effects.is_empty() || state.generation == self.state.generation);
+        assert!(writes.count() > 0 || state.generation == self.state.generation);
         assert!(state.pending.len() <= 1);
         assert!(state.pending.keys().all(|id| self.ids.contains(id) || effects.iter().any(|(new, _)| new == id)));
         let waits = matches!(state.phase, Phase::Shifting { .. } | Phase::RollingBack { .. });
-        assert!(state.pending.is_empty() != waits || matches!(state.phase, Phase::Holding { .. }), "{state:?}");
-        assert!(!state.is_withdrawn() || state.paused.is_some(), "weight 0 at a step, and nobody told");
+        let either = matches!(state.phase, Phase::Holding { .. } | Phase::Deploying { .. });
+        assert!(state.pending.is_empty() != waits || either, "{state:?}");
+        let deploying = matches!(state.phase, Phase::Deploying { .. });
+        assert!(!state.is_withdrawn() || state.paused.is_some() || deploying, "weight 0 at a step, and nobody told");
         assert_eq!(state.ending.is_some(), state.step_index().is_none(), "{state:?}");
         assert_eq!(next_reading(state).is_none(), state.is_finished(), "a live rollout that nobody looks at");
         assert_eq!(super::super::next_deadline(&self.plan, state).is_none() && !state.is_finished(), {
-            matches!(state.phase, Phase::Holding { .. })
+            matches!(state.phase, Phase::Holding { .. } | Phase::Cleaning { .. })
         });
         for kept in [serde_json::to_string(state), serde_json::to_string(input)] {
             let kept = kept.expect("every stored value has a JSON form");
@@ -442,6 +506,21 @@ impl World {
                     || serde_json::from_str::<Input>(&kept).is_ok_and(|read| read == *input),
                 "does not survive the store: {kept}"
             );
+        }
+    }
+
+    /// What has traffic, or may have, is not deployed to and not taken down.
+    fn check_instances(&self, state: &State, effect: &Effect) {
+        match effect {
+            Effect::SetWeights(_) => {}
+            Effect::Deploy(deployment) => {
+                assert!(matches!(state.phase, Phase::Deploying { .. }));
+                assert_eq!((deployment.slot, state.wanted), (state.canary, Percent::ZERO));
+            }
+            Effect::Retire(retirement) => {
+                assert!(matches!(state.phase, Phase::Cleaning { .. }));
+                assert_eq!(state.weights().of(retirement.slot), Percent::ZERO);
+            }
         }
     }
 
@@ -454,6 +533,13 @@ impl World {
             &input.event,
             Event::Command { command: Command::Resume | Command::Promote { .. } | Command::Approve { .. }, .. }
         );
+        if let (Phase::Deploying { .. }, Event::Observed(Observation { workload: Some(Ok(reading)), .. })) =
+            (&self.state.phase, &input.event)
+        {
+            // The first step, as soon as the release is there.
+            assert!(reading.standing == Standing::Ready || state.wanted == Percent::ZERO);
+            return;
+        }
         if by_hand || state.wanted <= self.state.wanted && !finished_well {
             return;
         }
@@ -492,9 +578,14 @@ impl World {
         let Event::Command { command: Command::Abort { .. }, .. } = &input.event else { return };
         match next {
             Next::Step { effects, .. } => {
-                assert!(matches!(effects.as_slice(), [(_, Effect::SetWeights { canary: (_, 0), urgent: true, .. })]));
+                assert!(matches!(
+                    effects.as_slice(),
+                    [(_, Effect::SetWeights(WeightsWrite { canary: (_, 0), urgent: true, .. }))]
+                ));
             }
             // Only where weight 0 was written last, whether answered or not.
+            // And where the version before is being scaled in, so that there is nothing to go back to.
+            _ if matches!(self.state.phase, Phase::Cleaning { tries: 1.., .. }) => {}
             _ => assert!(self.state.wanted == Percent::ZERO && self.state.ending.is_some() || self.state.is_finished()),
         }
     }

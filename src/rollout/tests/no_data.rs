@@ -53,11 +53,11 @@ fn an_error_is_as_good_as_silence_and_no_more() {
     world.wait(5);
     let failed = || Some(Err(Fault::transient("live telemetry", "gone")));
     for _ in 0..3 {
-        world.give(Event::Observed(Observation { route: None, live: failed(), points: Vec::new() }));
+        world.give(Event::Observed(Observation { route: None, live: failed(), ..Observation::default() }));
         assert_eq!(world.stand(), "judging 10");
     }
     world.wait(16);
-    world.give(Event::Observed(Observation { route: None, live: failed(), points: Vec::new() }));
+    world.give(Event::Observed(Observation { route: None, live: failed(), ..Observation::default() }));
     assert_eq!(world.stand(), "paused 0");
 }
 

@@ -1,11 +1,13 @@
 //! Whatever happens, in whatever order: the kit's rules hold, nothing panics, and the journal leads to the state.
 
-use super::kit::{World, fault, inconclusive, plan};
+use super::kit::{World, deploying, fault, inconclusive, plan};
 use crate::base::fault::FaultKind;
 use crate::base::time::{Millis, Timestamp};
 use crate::judge::Counts;
 use crate::policy::plan::{OnFailure, OnInconclusive, OnVerifyTimeout, Plan};
-use crate::rollout::event::{Event, LiveReading, Observation, Outcome, ProxyCounts, RouteReading, VersionCounts};
+use crate::rollout::event::{
+    Event, LiveReading, Observation, Outcome, ProxyCounts, RouteReading, Standing, VersionCounts,
+};
 use crate::rollout::next_deadline;
 use crate::rollout::state::Next;
 use proptest::prelude::*;
@@ -18,6 +20,10 @@ enum Move {
     /// Done, and the answer comes later or never.
     Landed,
     Failed(FaultKind),
+    /// The effect on the release's instances ends so.
+    Worked(Option<FaultKind>),
+    /// A look at them.
+    Look(Standing),
     /// An effect that settled or was superseded long ago settles again.
     SettledAgain(prop::sample::Index),
     Traffic {
@@ -45,13 +51,17 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Move> {
     let kind = prop_oneof![Just(FaultKind::Transient), Just(FaultKind::Unknown), Just(FaultKind::Permanent)];
-    let orders = prop::sample::select(vec!["start", "pause", "resume", "promote", "promote full", "abort"]);
+    let orders = prop::sample::select(vec!["start", "pause", "resume", "promote", "promote full", "abort", "make way"]);
     let arm = || (0..2000_u16, prop_oneof![6 => Just(0_u16), 1 => 0..50_u16]);
     prop_oneof![
         2 => orders.prop_map(Move::Order),
         12 => Just(Move::Applied),
         1 => Just(Move::Landed),
-        1 => kind.prop_map(Move::Failed),
+        1 => kind.clone().prop_map(Move::Failed),
+        4 => prop_oneof![4 => Just(None), 1 => kind.prop_map(Some)].prop_map(Move::Worked),
+        6 => prop::sample::select(vec![
+            Standing::Ready, Standing::Ready, Standing::Ready, Standing::Idle, Standing::Progressing, Standing::Failing,
+        ]).prop_map(Move::Look),
         1 => any::<prop::sample::Index>().prop_map(Move::SettledAgain),
         8 => (arm(), arm()).prop_map(|(canary, stable)| Move::Traffic { canary, stable }),
         16 => Just(Move::Read),
@@ -72,8 +82,8 @@ fn moves() -> impl Strategy<Value = Move> {
 fn plans() -> impl Strategy<Value = Plan> {
     let steps = prop::sample::subsequence(vec![1_u8, 5, 10, 50, 95], 0..=4);
     let what = prop::sample::select(vec![OnInconclusive::Hold, OnInconclusive::Advance, OnInconclusive::Rollback]);
-    (steps, what, any::<[bool; 3]>(), 0..60_u64, prop::sample::select(vec![1, 50, 1_000_000_u64])).prop_map(
-        |(mut steps, what, [pauses, verify_pauses, gates], total_minutes, budget)| {
+    (steps, what, any::<[bool; 4]>(), 0..60_u64, prop::sample::select(vec![1, 50, 1_000_000_u64])).prop_map(
+        |(mut steps, what, [pauses, verify_pauses, gates, deploys], total_minutes, budget)| {
             let no_gates = steps.is_empty() && gates;
             steps.push(100);
             let mut plan = inconclusive(plan(&steps), what);
@@ -84,7 +94,7 @@ fn plans() -> impl Strategy<Value = Plan> {
             plan.verify.on_timeout = if verify_pauses { OnVerifyTimeout::Pause } else { OnVerifyTimeout::Rollback };
             plan.max_total = Millis::from_seconds(60 * (total_minutes + 1));
             plan.blast_radius.failed_requests = budget;
-            plan
+            if deploys { deploying(plan) } else { plan }
         },
     )
 }
@@ -105,7 +115,7 @@ fn nonsense(version: u64, weights: [u32; 3], share_ppm: u32, counts: [u64; 4], p
     Observation {
         route: Some(Ok(RouteReading { version, targets: targets.collect() })),
         live: Some(Ok(LiveReading { proxies })),
-        points: Vec::new(),
+        ..Observation::default()
     }
 }
 
@@ -123,8 +133,10 @@ fn carry(world: &mut World, what: &Move) {
                 world.fail(kind);
             }
         }
+        Move::Worked(failed) => drop(world.work(failed)),
+        Move::Look(standing) => drop(world.look(standing)),
         Move::SettledAgain(index) => {
-            let ids: Vec<_> = world.ids.iter().filter(|id| !world.state.pending.contains_key(*id)).cloned().collect();
+            let ids: Vec<_> = world.ids.iter().filter(|id| !world.state.waits_for(id)).cloned().collect();
             if !ids.is_empty() {
                 let outcome = Outcome::Applied { version: 1 };
                 let next = world.give(Event::Settled { effect: index.get(&ids).clone(), outcome });
@@ -138,7 +150,7 @@ fn carry(world: &mut World, what: &Move) {
         Move::Read => drop(world.read()),
         Move::ReadErrors => {
             let (route, live) = (Some(Err(fault(FaultKind::Unknown))), Some(Err(fault(FaultKind::Transient))));
-            world.give(Event::Observed(Observation { route, live, points: Vec::new() }));
+            world.give(Event::Observed(Observation { route, live, ..Observation::default() }));
         }
         Move::ReadNonsense { version, weights, share_ppm, counts, proxies } => {
             let observation = nonsense(version, weights, share_ppm, counts, proxies);

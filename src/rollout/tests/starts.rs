@@ -4,13 +4,20 @@ use super::kit::{actor, plan, route};
 use crate::base::ids::{RolloutId, Seq};
 use crate::base::time::Timestamp;
 use crate::rollout::begin;
-use crate::rollout::effect::Effect;
+use crate::rollout::effect::{Effect, WeightsWrite};
 use crate::rollout::event::{Command, Event, Input, RouteReading, Start};
 use crate::rollout::state::Refusal;
 
 fn try_start(route: RouteReading, to: Option<&str>) -> Result<Effect, Refusal> {
-    let start =
-        Start { to: to.map(str::to_owned), revision: None, route, first_step: 0, last_generation: 41, baseline: None };
+    let start = Start {
+        to: to.map(str::to_owned),
+        revision: None,
+        route,
+        image: None,
+        first_step: 0,
+        last_generation: 41,
+        baseline: None,
+    };
     let event = Event::Command { command: Command::Start(start), actor: actor() };
     let input = Input { seq: Seq(1), at: Timestamp(5), event };
     let (state, mut effects) = begin(&plan(&[10, 100]), RolloutId("r-1".into()), &input)?;
@@ -21,8 +28,11 @@ fn try_start(route: RouteReading, to: Option<&str>) -> Result<Effect, Refusal> {
 #[test]
 fn whichever_slot_holds_everything_is_stable() {
     for (first, second, canary, stable) in [(100, 0, "v2", "v1"), (0, 100, "v1", "v2"), (1, 0, "v2", "v1")] {
-        let Effect::SetWeights { canary: took, stable: left, generation, urgent, .. } =
-            try_start(route(7, first, second), None).expect("one slot holds all");
+        let Effect::SetWeights(WeightsWrite { canary: took, stable: left, generation, urgent, .. }) =
+            try_start(route(7, first, second), None).expect("one slot holds all")
+        else {
+            panic!("no write of weights")
+        };
         assert_eq!((took, left), ((canary.to_owned(), 10), (stable.to_owned(), 90)));
         assert_eq!((generation, urgent), (42, false));
     }
@@ -71,6 +81,7 @@ fn a_remembered_generation_of_any_size_does_not_stop_a_start() {
         to: None,
         revision: None,
         route: route(7, 100, 0),
+        image: None,
         first_step: 0,
         last_generation: u64::MAX,
         baseline: None,

@@ -38,7 +38,7 @@ fn a_proxy_that_stays_behind_is_rolled_back() {
 fn where_no_proxy_reports_reading_back_is_enough() {
     let mut world = World::at(plan(&[10, 100]), "verifying");
     let route = world.mesh.clone();
-    world.give(Event::Observed(Observation { route: Some(Ok(route)), live: None, points: Vec::new() }));
+    world.give(Event::Observed(Observation { route: Some(Ok(route)), live: None, ..Observation::default() }));
     assert_eq!(world.stand(), "baking 10");
 }
 

@@ -88,7 +88,7 @@ impl Rows {
             input: record::to_text(&commit.input)?,
             effects: effects.collect::<Result<_, Fault>>()?,
             settles: commit.settles.clone(),
-            pending: commit.state.pending.keys().cloned().collect(),
+            pending: commit.state.open_effects().into_iter().collect(),
         })
     }
 }

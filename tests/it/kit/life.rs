@@ -8,10 +8,11 @@ use std::sync::Arc;
 use tidegate::base::ids::RolloutId;
 use tidegate::clock::Clock;
 use tidegate::policy::plan::Plan;
-use tidegate::ports::{Commit, Journal, LiveCounts, Stored, Traffic};
+use tidegate::ports::{Commit, Journal, LiveCounts, Stored, Traffic, Workloads};
 use tidegate::rollout::effect::{Effect, EffectId};
 use tidegate::rollout::event::{Command, Event, Input, Observation, Outcome};
 use tidegate::rollout::state::Next;
+use tidegate::rollout::workload::look;
 use tidegate::rollout::{next_deadline, next_reading, step};
 
 /// Where a process dies. Commits and calls are counted over the whole life, the start included.
@@ -63,6 +64,7 @@ pub(crate) async fn live(journal: &dyn Journal, outside: &mut Outside) -> Result
         assert!(process.outside.world.seconds() < LONGEST, "no end: {:?}", process.stored.state.phase);
         process.act().await?;
         process.deeds().await?;
+        process.look().await?;
         process.read().await?;
         if informed {
             process.tick().await?;
@@ -124,17 +126,21 @@ impl<'a> Process<'a> {
     async fn act(&mut self) -> Result<(), Died> {
         // What they cause is carried out at the next second: the executor's own tries come first.
         for (id, effect) in std::mem::take(&mut self.effects) {
-            if !self.stored.state.pending.contains_key(&id) {
+            if !self.stored.state.waits_for(&id) {
                 continue;
             }
             self.journal.attempt(&id).await.expect("the only writer");
-            let answer = self.outside.world.set_weights(&effect).await;
+            let world = &self.outside.world;
+            let answer = match &effect {
+                Effect::SetWeights(write) => world.set_weights(write).await.map(|version| Outcome::Applied { version }),
+                Effect::Deploy(deployment) => world.deploy(deployment).await.map(Outcome::Deployed),
+                Effect::Retire(retirement) => {
+                    world.retire(&retirement.target, retirement.slot).await.map(|()| Outcome::Retired)
+                }
+            };
             self.outside.calls += 1;
             self.outside.dies(Cut::AfterCall(self.outside.calls))?;
-            let outcome = match answer {
-                Ok(version) => Outcome::Applied { version },
-                Err(fault) => Outcome::Failed(fault),
-            };
+            let outcome = answer.unwrap_or_else(Outcome::Failed);
             self.take(Event::Settled { effect: id, outcome }).await?;
         }
         Ok(())
@@ -174,9 +180,17 @@ impl<'a> Process<'a> {
         let ask = self.stored.state.evidence.timing.ask(&self.stored.plan);
         let live = LiveCounts::read(&**world, route, "v2", "v1", &ask).await;
         let route = Traffic::read(&**world, route).await.map(|(reading, _)| reading);
-        self.take(Event::Observed(Observation { route: Some(route), live: Some(live), points: Vec::new() }))
+        self.take(Event::Observed(Observation { route: Some(route), live: Some(live), ..Observation::default() }))
             .await
             .map(drop)
+    }
+
+    async fn look(&mut self) -> Result<(), Died> {
+        let (Some(asked), Some(workload)) = (look(&self.stored.state), &self.stored.plan.workload) else {
+            return Ok(());
+        };
+        let looked = self.outside.world.look(&workload.target, asked.slot, asked.wanted.as_ref()).await;
+        self.take(Event::Observed(Observation { workload: Some(looked), ..Observation::default() })).await.map(drop)
     }
 
     async fn tick(&mut self) -> Result<(), Died> {

@@ -9,12 +9,16 @@ use tidegate::base::fault::Fault;
 use tidegate::base::histogram::{BUCKETS, Histogram, bucket_of};
 use tidegate::base::ids::RouteRef;
 use tidegate::base::time::Timestamp;
+use tidegate::base::weight::Slot;
 use tidegate::clock::Clock;
 use tidegate::judge::Counts;
-use tidegate::policy::plan::Plan;
-use tidegate::ports::{Checked, Health, LiveCounts, Policies, PolicyFault, Traffic};
-use tidegate::rollout::effect::Effect;
-use tidegate::rollout::event::{ComparedBy, Latency, LiveReading, ProxyCounts, RouteReading, TimingAsk, VersionCounts};
+use tidegate::policy::plan::{Plan, WorkloadTarget};
+use tidegate::ports::{Checked, Health, LiveCounts, Policies, PolicyFault, Traffic, Workloads};
+use tidegate::rollout::effect::{Deployment, WeightsWrite};
+use tidegate::rollout::event::{
+    ComparedBy, Deployed, Latency, LiveReading, ProxyCounts, RouteReading, Standing, TimingAsk, VersionCounts,
+    WorkloadReading,
+};
 
 /// Time that moves when it is told to.
 pub(crate) struct HandClock(pub(crate) AtomicI64);
@@ -71,6 +75,10 @@ pub(crate) struct Ways {
     pub(crate) versions: bool,
     /// What asking every endpoint of a node comes to.
     pub(crate) health: Checks,
+    /// Deploying at a second; the answer may be lost.
+    pub(crate) deploy: Box<dyn Fn(i64) -> Answer + Send + Sync>,
+    /// How instances stand so many seconds after they were deployed.
+    pub(crate) comes_up: Box<dyn Fn(i64) -> Standing + Send + Sync>,
 }
 
 impl Default for Ways {
@@ -82,6 +90,8 @@ impl Default for Ways {
             slow_read: std::time::Duration::ZERO,
             versions: true,
             health: Box::new(|_, _| Ok(Checked { asked: 1, ..Checked::default() })),
+            deploy: Box::new(|_| Answer::Done),
+            comes_up: Box::new(|seconds| if seconds < 3 { Standing::Progressing } else { Standing::Ready }),
         }
     }
 }
@@ -100,6 +110,10 @@ pub(crate) struct Inside {
     generation: u64,
     late: Vec<(Timestamp, Arrived)>,
     counted: BTreeMap<u64, VersionCounts>,
+    /// What the instances of each slot run, and since when; stable's run from the beginning.
+    pub(crate) slots: [Option<(String, i64)>; 2],
+    /// Every deployment and retirement that was carried out, in order.
+    pub(crate) changes: Vec<String>,
 }
 
 /// The mesh, the data plane, and the policies.
@@ -113,7 +127,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(clock: Arc<dyn Clock>, plan: Plan, ways: Ways) -> Arc<Self> {
         let route = fresh_route(7);
-        let inside = Inside { route, calls: vec![], generation: 0, late: vec![], counted: BTreeMap::new() };
+        let slots = [Some(("old".to_owned(), 0)), None];
+        let (calls, late, changes, counted) = (vec![], vec![], vec![], BTreeMap::new());
+        let inside = Inside { route, calls, generation: 0, late, counted, slots, changes };
         Arc::new(Self { clock, ways, plan, inside: Mutex::new(inside) })
     }
 
@@ -144,9 +160,9 @@ impl World {
         self.inside().land(share);
     }
 
-    fn write(&self, effect: &Effect) -> Result<u64, Fault> {
-        let Effect::SetWeights { canary, stable, generation, .. } = effect;
-        assert_eq!((canary.0.as_str(), stable.0.as_str(), canary.1 + stable.1), ("v2", "v1", 100), "{effect:?}");
+    fn write(&self, write: &WeightsWrite) -> Result<u64, Fault> {
+        let WeightsWrite { canary, stable, generation, .. } = write;
+        assert_eq!((canary.0.as_str(), stable.0.as_str(), canary.1 + stable.1), ("v2", "v1", 100), "{write:?}");
         let write = Arrived { generation: *generation, share: canary.1 };
         let answer = (self.ways.write)(self.seconds(), canary.1);
         let now = self.clock.now();
@@ -229,9 +245,8 @@ impl Traffic for World {
         Ok((route, generation))
     }
 
-    async fn set_weights(&self, write: &Effect) -> Result<u64, Fault> {
-        let Effect::SetWeights { canary, .. } = write;
-        match (self.ways.write)(self.seconds(), canary.1) {
+    async fn set_weights(&self, write: &WeightsWrite) -> Result<u64, Fault> {
+        match (self.ways.write)(self.seconds(), write.canary.1) {
             Answer::Hangs => std::future::pending().await,
             Answer::Panics => panic!("a defect of the adapter"),
             _ => self.write(write).map(|version| if self.ways.versions { version } else { 0 }),
@@ -256,6 +271,53 @@ impl LiveCounts for World {
             false => vec![],
         };
         Ok(LiveReading { proxies })
+    }
+}
+
+#[async_trait]
+impl Workloads for World {
+    async fn deploy(&self, deployment: &Deployment) -> Result<Deployed, Fault> {
+        let (what, slot) = (format!("{} for {}", deployment.image, deployment.rollout), deployment.slot);
+        assert_eq!(self.canary(), 0, "deployed under traffic");
+        match (self.ways.deploy)(self.seconds()) {
+            Answer::Refused => return Err(Fault::permanent("ecs", "refused")),
+            Answer::Busy => return Err(Fault::transient("ecs", "busy")),
+            answer => {
+                let seconds = self.seconds();
+                let mut inside = self.inside();
+                // The same once more for the same rollout changes nothing.
+                if inside.slots[slot.index()].as_ref().is_none_or(|(runs, _)| *runs != what) {
+                    inside.changes.push(format!("deploy {what}"));
+                    inside.slots[slot.index()] = Some((what.clone(), seconds));
+                }
+                if answer == Answer::Unheard {
+                    return Err(Fault::unknown("ecs", "no answer"));
+                }
+            }
+        }
+        Ok(Deployed { what, instances: 1 })
+    }
+
+    async fn look(&self, _: &WorkloadTarget, slot: Slot, wanted: Option<&Deployed>) -> Result<WorkloadReading, Fault> {
+        let seconds = self.seconds();
+        let standing = match &self.inside().slots[slot.index()] {
+            None => Standing::Idle,
+            Some((runs, since)) if wanted.is_none_or(|wanted| wanted.what == *runs) => {
+                (self.ways.comes_up)(seconds - since)
+            }
+            Some(_) => Standing::Progressing,
+        };
+        Ok(WorkloadReading { standing, note: format!("{standing:?}") })
+    }
+
+    async fn retire(&self, _: &WorkloadTarget, slot: Slot) -> Result<(), Fault> {
+        let mut inside = self.inside();
+        let weights = [100 - inside.route.percent_of("v2"), inside.route.percent_of("v2")];
+        assert_eq!(weights[slot.index()], 0, "taken down under traffic");
+        if inside.slots[slot.index()].take().is_some() {
+            inside.changes.push(format!("retire {}", slot.index() + 1));
+        }
+        Ok(())
     }
 }
 
