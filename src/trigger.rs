@@ -10,20 +10,14 @@
 //! grammar; what only people read (who pushed) is left out when it does. Not here: the limit of a body's size, which the
 //! caller keeps before it has one; which deliveries were seen before, which needs a store; starting anything.
 
-/// Events of Amazon ECR as EventBridge delivers them.
 pub mod ecr;
 pub mod event;
-/// Whether an event is one that a policy waits for.
 pub mod filter;
-/// Tidegate's own form, for scripts.
 pub mod generic;
 pub mod github;
 pub mod gitlab;
-/// Names of images and their parts.
 pub mod image;
-/// JSON of strangers.
 pub mod payload;
-/// Notifications of a Docker registry (CNCF Distribution).
 pub mod registry;
 pub mod signature;
 
