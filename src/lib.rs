@@ -1,8 +1,8 @@
 //! Tidegate: progressive delivery over App Mesh.
 //!
 //! ```text
-//! policy -> rollout + judge (pure) -> runner (journal, effects) -> traffic -> mesh -> proxy -> signals
-//!                                       ^------------- back as inputs ------------------------------'
+//! trigger -> policy -> rollout + judge (pure) -> runner (journal, effects) -> traffic -> mesh -> proxy -> signals
+//!                                                  ^------------- back as inputs ------------------------------'
 //! ```
 #![forbid(unsafe_code)]
 
@@ -44,3 +44,5 @@ pub mod store;
 pub mod telemetry;
 /// Writes weights through the App Mesh API.
 pub mod traffic;
+/// What starts rollouts from outside: deliveries of webhooks, verified and read.
+pub mod trigger;

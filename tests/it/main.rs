@@ -14,6 +14,7 @@ mod examples;
 mod faults;
 mod golden;
 mod health;
+mod hooks;
 mod kill;
 mod kit;
 mod latency;
