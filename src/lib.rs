@@ -44,3 +44,5 @@ pub mod store;
 pub mod telemetry;
 /// Writes weights through the App Mesh API.
 pub mod traffic;
+/// Runs the versions: services of Amazon ECS.
+pub mod workload;
