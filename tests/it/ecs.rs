@@ -4,6 +4,10 @@
 //! where it differs from AWS.
 
 mod deploy;
+mod faults;
+mod look;
+mod model;
+mod moto;
 
 use crate::program::aws_double::AwsDouble;
 use aws_sdk_ecs::config::{Credentials, Region, SharedCredentialsProvider};
@@ -80,7 +84,7 @@ fn definition(family: &str) -> Value {
 }
 
 /// A service, as many tasks as given, and what else.
-fn service(name: &str, family: &str, count: u32, more: Value) -> Value {
+fn service(name: &str, family: &str, count: u32, more: &Value) -> Value {
     let mut service = json!({
         "cluster": "prod",
         "serviceName": name,
@@ -103,8 +107,8 @@ impl Shop {
         for family in ["checkout-v1", "checkout-v2"] {
             double.ecs("RegisterTaskDefinition", definition(family)).await;
         }
-        double.ecs("CreateService", service("checkout-a", "checkout-v1", 3, json!({}))).await;
-        double.ecs("CreateService", service("checkout-b", "checkout-v2", 0, more)).await;
+        double.ecs("CreateService", service("checkout-a", "checkout-v1", 3, &json!({}))).await;
+        double.ecs("CreateService", service("checkout-b", "checkout-v2", 0, &more)).await;
         let ecs = Ecs::from_config(&config(&double.url));
         let shop = Self { double, ecs };
         shop.advance(6).await;

@@ -177,6 +177,8 @@ pub(crate) const PURE: &[&str] = &[
     "xds::translate",
     "xds::session",
     "traffic::edit",
+    "workload::ecs::revision",
+    "workload::ecs::standing",
     "proxy::route",
     "proxy::split",
     "proxy::retry",

@@ -1,6 +1,7 @@
 //! What the errors of ECS mean: whose fault they are, what to do, and whether trying again may help.
 
 use crate::base::fault::Fault;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
@@ -30,6 +31,9 @@ const UNKNOWN_KEY: [&str; 5] = [
 /// Codes of a missing permission.
 const DENIED: [&str; 4] = ["AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized"];
 
+/// How AWS begins to name an action that a role may not take.
+const NOT_AUTHORIZED: &str = "not authorized to perform: ";
+
 /// A call that failed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Failed<'a> {
@@ -49,6 +53,10 @@ impl Failed<'_> {
     {
         let Self { operation, place, .. } = self;
         let about = format!("{operation} of {place}");
+        if causes(error).any(|cause| cause.is::<CredentialsError>()) {
+            let todo = "no credentials for AWS, so nothing was sent; give the daemon a role or keys";
+            return Fault::transient(SOURCE, format!("{about}: {todo}: {}", bounded(&chain(error))));
+        }
         match error {
             SdkError::ConstructionFailure(_) => Fault::permanent(SOURCE, format!("{about}: {}", chain(error))),
             SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_user() => {
@@ -89,7 +97,8 @@ impl Failed<'_> {
             let todo = "AWS does not know the credentials of the daemon: correct them";
             return Fault::permanent(SOURCE, format!("{operation} of {place}: {todo}: {code}: {says}"));
         }
-        if DENIED.contains(&code) {
+        // What a role may pass on, or a tag, is refused with the code for everything.
+        if DENIED.contains(&code) || message.contains(NOT_AUTHORIZED) {
             return Fault::permanent(SOURCE, self.denied(message));
         }
         Fault::permanent(SOURCE, format!("{operation} of {place}: {}{code}: {says}", remedy(code, message)))
@@ -98,7 +107,7 @@ impl Failed<'_> {
     /// A missing permission: AWS's text names it where it is another one than that of the call, such as `iam:PassRole`.
     fn denied(&self, message: &str) -> String {
         let own = format!("ecs:{}", self.operation);
-        let action = word_after(message, "not authorized to perform: ").unwrap_or(&own);
+        let action = word_after(message, NOT_AUTHORIZED).unwrap_or(&own);
         let resource = if action == own { None } else { word_after(message, "on resource: ") };
         let resource = resource.unwrap_or(self.place);
         let todo = "add it to the role that the daemon runs with (docs/aws.md lists all)";
@@ -132,13 +141,17 @@ fn bounded(text: &str) -> String {
     text.chars().take(LONGEST_MESSAGE).chain("…".chars()).collect()
 }
 
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
+/// An error and what caused it.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
+
+/// An error and what caused it, in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -147,3 +147,6 @@ pub(super) fn number(arn: &str) -> Option<u64> {
 pub(super) fn short(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
 }
+
+#[cfg(test)]
+mod tests;

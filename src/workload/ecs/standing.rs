@@ -159,10 +159,10 @@ fn others<'a>(service: &'a Service, primary: &'a Deployment) -> impl Iterator<It
 /// Why tasks are missing.
 fn missing(service: &Service, primary: &Deployment, stops: &Stops) -> String {
     let placed = primary.running_count() + primary.pending_count();
-    if placed < service.desired_count() {
-        if let Some(text) = capacity(service, primary, stops) {
-            return format!("no capacity: {text}");
-        }
+    if placed < service.desired_count()
+        && let Some(text) = capacity(service, primary, stops)
+    {
+        return format!("no capacity: {text}");
     }
     if stops.is_empty() { "they are starting".to_owned() } else { stops.to_string() }
 }
@@ -183,8 +183,8 @@ fn capacity(service: &Service, primary: &Deployment, stops: &Stops) -> Option<St
 /// What the tasks that run say of their health, when it is not good.
 fn unhealthy(seen: &Seen<'_>, primary: &Deployment) -> Option<String> {
     let wanted = seen.wanted.or(primary.task_definition());
-    let is_current =
-        |task: &&Task| is_same(task.task_definition_arn(), wanted) && task.desired_status() != Some("STOPPED");
+    let is_going = |task: &Task| task.desired_status() == Some("STOPPED") || task.last_status() == Some("STOPPED");
+    let is_current = |task: &&Task| is_same(task.task_definition_arn(), wanted) && !is_going(task);
     let tasks = seen.tasks.iter().filter(is_current);
     let (mut starting, mut sick, mut unknown) = (0, 0, 0);
     for task in tasks {
@@ -216,3 +216,6 @@ fn ready_note(seen: &Seen<'_>) -> String {
     };
     format!("{}{health}{beyond}", counts(seen.service))
 }
+
+#[cfg(test)]
+mod tests;

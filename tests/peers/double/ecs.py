@@ -142,7 +142,7 @@ class Ecs:
         definition = self.runnable(params.get("taskDefinition", ""))
         network = self.definitions.find(definition)[0].get("networkMode")
         if (network == "awsvpc") != ("networkConfiguration" in params):
-            raise invalid("Network Configuration must be provided when networkMode 'awsvpc' is specified, and only then.")
+            raise invalid("Network Configuration goes with networkMode 'awsvpc', and only with that.")
         service = {
             "serviceArn": arn(f"service/{cluster}/{name}"),
             "serviceName": name,

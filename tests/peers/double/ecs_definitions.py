@@ -6,7 +6,6 @@ from .model import Refused
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 MOST_TAGS = 50
-# Members of an answer that a registration has not; the double's own list, compared with the model in the tests.
 REGISTERED_BY = f"arn:aws:sts::{ACCOUNT}:assumed-role/deployer/session"
 
 
@@ -37,8 +36,9 @@ class Definitions:
         """RegisterTaskDefinition."""
         check(params)
         params = copy.deepcopy(params)
+        is_tagged = "tags" in params
         tags = params.pop("tags", [])
-        check_tags(tags, "tags" in params or bool(tags))
+        check_tags(tags, is_tagged)
         revisions = self.families.setdefault(params["family"], [])
         number = len(revisions) + 1
         definition = {
@@ -86,7 +86,7 @@ class Definitions:
         if found is None:
             raise client_error("The specified task definition does not exist.")
         found[0].update(status="INACTIVE", deregisteredAt=self.now())
-        return {"taskDefinition": found[0], "tags": found[1]}
+        return {"taskDefinition": found[0]}
 
     def list(self, params):
         """ListTaskDefinitions: `familyPrefix` is a whole family, whatever its name."""
@@ -150,7 +150,8 @@ def check_container(container, params, names):
     if not container.get("image"):
         raise client_error("Container.image should not be null or empty.")
     if not {"memory", "memoryReservation"} & container.keys() and "memory" not in params:
-        raise client_error("Invalid setting for container. At least one of 'memory' or 'memoryReservation' must be specified.")
+        text = "At least one of 'memory' or 'memoryReservation' must be specified."
+        raise client_error(f"Invalid setting for container. {text}")
     with_check = {item["name"] for item in params["containerDefinitions"] if "healthCheck" in item}
     for dependency in container.get("dependsOn", []):
         other = dependency["containerName"]

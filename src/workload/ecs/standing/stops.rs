@@ -101,8 +101,9 @@ fn told(task: &Task, reason: &str) -> String {
     let mut text = reason.to_owned();
     if let Some(container) = culprit {
         let name = container.name().unwrap_or("a container");
-        if let Some(code) = container.exit_code().filter(|_| task.stop_code() != Some(&TaskStopCode::TaskFailedToStart))
-        {
+        // Of a task that was stopped, the codes only tell that its containers were stopped too.
+        let ended_by_itself = task.stop_code() == Some(&TaskStopCode::EssentialContainerExited);
+        if let Some(code) = container.exit_code().filter(|_| ended_by_itself) {
             text = format!("{text}: {name} exit code {code}");
         }
         if let Some(why) = container.reason().filter(|why| !reason.contains(why.trim_end_matches('.'))) {
