@@ -46,3 +46,5 @@ pub mod telemetry;
 pub mod traffic;
 /// What starts rollouts from outside: deliveries of webhooks, verified and read.
 pub mod trigger;
+/// Runs the versions: services of Amazon ECS.
+pub mod workload;

@@ -10,6 +10,7 @@ mod crash;
 mod demo;
 mod detect;
 mod disk;
+mod ecs;
 mod examples;
 mod faults;
 mod golden;

@@ -1,5 +1,6 @@
 //! The assembled program from outside: as a command that ends, as a daemon that stays, and bounded waiting for it.
 
+pub(crate) mod aws_double;
 pub(crate) mod service;
 pub(crate) mod world;
 

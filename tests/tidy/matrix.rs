@@ -203,6 +203,8 @@ pub(crate) const PURE: &[&str] = &[
     "trigger::registry",
     "trigger::generic",
     "trigger::filter",
+    "workload::ecs::revision",
+    "workload::ecs::standing",
     "proxy::route",
     "proxy::split",
     "proxy::retry",

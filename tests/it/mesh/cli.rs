@@ -19,8 +19,18 @@ pub(crate) async fn aws() -> Option<PathBuf> {
 
 /// Runs `aws appmesh …`; what it printed as JSON, or the error text.
 pub(crate) async fn run(aws: &Path, url: &str, arguments: &[&str]) -> Result<serde_json::Value, String> {
+    run_service(aws, url, "appmesh", arguments).await
+}
+
+/// Runs `aws SERVICE …`.
+pub(crate) async fn run_service(
+    aws: &Path,
+    url: &str,
+    service: &str,
+    arguments: &[&str],
+) -> Result<serde_json::Value, String> {
     let output = Command::new(aws)
-        .arg("appmesh")
+        .arg(service)
         .args(arguments)
         .args(["--endpoint-url", url, "--output", "json"])
         .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")

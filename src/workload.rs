@@ -1,0 +1,3 @@
+//! Runs the versions: one adapter for each system that a policy's `workload` can name. None of them decides anything.
+
+pub mod ecs;

@@ -1,0 +1,207 @@
+//! Deploying and retiring: what is written, how often, and that repeating it writes nothing more.
+
+use super::{IMAGE, OLD_IMAGE, Shop, deployment, ecs_target, target};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tidegate::base::weight::Slot;
+use tidegate::policy::plan::{EcsTarget, Scale, WorkloadTarget};
+use tidegate::ports::{Deployment, Workloads};
+use tidegate::rollout::event::Standing;
+
+/// A described revision without what ECS gives each one, so that two can be compared.
+fn comparable(described: &Value) -> Value {
+    let mut definition = described["taskDefinition"].clone();
+    for member in ["taskDefinitionArn", "revision", "registeredAt"] {
+        definition.as_object_mut().unwrap().remove(member);
+    }
+    definition
+}
+
+#[tokio::test]
+async fn a_release_differs_in_the_image_and_becomes_ready() {
+    let Some(shop) = Shop::start().await else { return };
+    let before = shop.definition("checkout-v2:1").await;
+    let stable_before = shop.service("checkout-a").await;
+    shop.double
+        .control(
+            "ecs/system_tag",
+            json!({ "taskDefinition": "checkout-v2:1", "key": "aws:cloudformation:x", "value": "y" }),
+        )
+        .await;
+    let earlier = shop.double.calls().await.len();
+    let deployed = shop.deploy().await;
+    assert_eq!(deployed.what, "arn:aws:ecs:us-east-1:123456789012:task-definition/checkout-v2:2");
+    assert_eq!(deployed.instances, 3);
+
+    let mut looks = Vec::new();
+    while looks.last().is_none_or(|(standing, _)| *standing == Standing::Progressing) {
+        assert!(looks.len() < 20, "{looks:?}");
+        let reading = shop.look(&deployed).await;
+        looks.push((reading.standing, reading.note));
+        shop.advance(1).await;
+    }
+    let said: Vec<String> = looks.iter().map(|(standing, note)| format!("{standing:?}: {note}")).collect();
+    assert_said(
+        &said,
+        &[
+            "Progressing: 0 of 3 tasks running: they are starting",
+            "Progressing: 0 of 3 tasks running, 3 pending: they are starting",
+            "Progressing: 0 of 3 tasks running, 3 pending: they are starting",
+            "Progressing: 3 of 3 tasks running: 3 not checked yet",
+            "Ready: 3 of 3 tasks running and healthy",
+        ],
+    );
+    print_calls(&shop, earlier, looks.len()).await;
+
+    let after = shop.definition("checkout-v2:2").await;
+    let mut expected = comparable(&before);
+    expected["containerDefinitions"][0]["image"] = json!(IMAGE);
+    assert_eq!(comparable(&after), expected);
+    assert_eq!(
+        after["tags"],
+        json!([
+            { "key": "team", "value": "payments" },
+            { "key": "tidegate:rollout", "value": "r-0123456789abcdef" },
+            { "key": "tidegate:revision", "value": "v2 _commit 4f2a_" },
+        ])
+    );
+    assert_eq!(shop.service("checkout-a").await, stable_before, "stable's service is not touched");
+}
+
+#[track_caller]
+fn assert_said(said: &[String], expected: &[&str]) {
+    assert_eq!(said, expected, "{said:#?}");
+}
+
+/// The calls of one deployment until it is ready: each operation, how often.
+async fn print_calls(shop: &Shop, earlier: usize, looks: usize) {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for call in &shop.double.calls().await[earlier..] {
+        *counts.entry(call["operation"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    let own: BTreeMap<String, u64> =
+        shop.ecs.calls().into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    assert_eq!(own, counts, "what the adapter counts is what arrived");
+    #[expect(clippy::print_stdout, reason = "for docs/aws.md: shown with --no-capture")]
+    {
+        println!("calls of one deployment with {looks} looks: {counts:?}");
+    }
+    let of_deploy = ["DescribeTaskDefinition", "ListTaskDefinitions", "RegisterTaskDefinition", "UpdateService"];
+    let of_deploy: Vec<u64> = of_deploy.iter().map(|name| counts[*name]).collect();
+    // The second DescribeTaskDefinition learns whether there are health checks, once for each revision.
+    assert_eq!(of_deploy, [2, 1, 1, 1]);
+    assert_eq!(counts["DescribeServices"], 1 + looks as u64);
+}
+
+#[tokio::test]
+async fn a_second_deployment_for_the_same_rollout_changes_nothing() {
+    let Some(shop) = Shop::start().await else { return };
+    let first = shop.deploy().await;
+    let before = (shop.revisions().await, shop.service("checkout-b").await);
+    assert_eq!(shop.deploy().await, first);
+    assert_eq!((shop.revisions().await, shop.service("checkout-b").await), before);
+
+    // Another image for the same rollout, and the same image for another one, are other deployments.
+    let other = Deployment { image: OLD_IMAGE.to_owned(), ..deployment() };
+    assert!(shop.ecs.deploy(&other).await.unwrap().what.ends_with("checkout-v2:3"));
+    let mut another = deployment();
+    another.rollout.0 = "r-fedcba9876543210".to_owned();
+    another.revision = None;
+    assert!(shop.ecs.deploy(&another).await.unwrap().what.ends_with("checkout-v2:4"));
+    let tags = shop.definition("checkout-v2:4").await["tags"].clone();
+    let expected = [("team", "payments"), ("tidegate:rollout", "r-fedcba9876543210")];
+    assert_eq!(tags, json!(expected.map(|(key, value)| json!({ "key": key, "value": value }))));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_at_any_call_leads_to_one_revision_and_one_deployment() {
+    for operation in
+        ["DescribeServices", "DescribeTaskDefinition", "ListTaskDefinitions", "RegisterTaskDefinition", "UpdateService"]
+    {
+        let Some(shop) = Shop::start().await else { return };
+        // As often as the SDK tries by itself, so that the caller notices.
+        shop.double.fault(operation, "lost", json!({ "times": 3 })).await;
+        let mut faults = Vec::new();
+        let deployed = loop {
+            match shop.ecs.deploy(&deployment()).await {
+                Ok(deployed) => break deployed,
+                Err(fault) => faults.push(fault.to_string()),
+            }
+            assert!(faults.len() < 5, "{operation}: {faults:#?}");
+        };
+        assert_eq!(deployed.instances, 3, "{operation}");
+        let revisions = shop.revisions().await;
+        assert_eq!(revisions.last().unwrap(), &json!(deployed.what), "{operation}");
+        assert_eq!(revisions.len(), 2, "{operation}: one revision beside the old one, {faults:#?}");
+        let service = shop.service("checkout-b").await;
+        assert_eq!(service["taskDefinition"], json!(deployed.what), "{operation}");
+        assert_eq!(service["desiredCount"], 3, "{operation}");
+        assert_eq!(service["deployments"].as_array().unwrap().len(), 2, "{operation}: the new and the old one");
+        #[expect(clippy::print_stdout, reason = "what a user reads: shown with --no-capture")]
+        {
+            println!("{operation} lost: {faults:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn as_many_tasks_as_are_needed_and_never_fewer_than_there_are() {
+    let cases = [
+        // scale, stable has, canary has, canary gets
+        (Scale::SameAsStable, 3, 0, 3),
+        (Scale::SameAsStable, 0, 0, 1),
+        (Scale::SameAsStable, 3, 5, 5),
+        (Scale::SameAsStable, 3, 2, 3),
+        (Scale::Keep, 3, 0, 1),
+        (Scale::Keep, 3, 2, 2),
+    ];
+    let Some(shop) = Shop::start().await else { return };
+    for (number, (scale, stable, canary, expected)) in cases.into_iter().enumerate() {
+        for (service, count) in [("checkout-a", stable), ("checkout-b", canary)] {
+            shop.double
+                .ecs("UpdateService", json!({ "cluster": "prod", "service": service, "desiredCount": count }))
+                .await;
+        }
+        let target = WorkloadTarget::Ecs(EcsTarget { scale, ..ecs_target() });
+        let mut wanted = Deployment { target, ..deployment() };
+        wanted.rollout.0 = format!("r-{number}");
+        let earlier = shop.double.calls().await.len();
+        let deployed = shop.ecs.deploy(&wanted).await.unwrap();
+        assert_eq!(deployed.instances, expected, "{scale:?} {stable} {canary}");
+        let calls = shop.double.calls().await;
+        let update = calls[earlier..].iter().find(|call| call["operation"] == "UpdateService").unwrap();
+        let count = update["params"].get("desiredCount").and_then(Value::as_u64);
+        assert_eq!(count, (u64::from(expected) > canary).then_some(u64::from(expected)), "{scale:?} {stable} {canary}");
+        assert_eq!(shop.service("checkout-b").await["desiredCount"], expected);
+        assert_eq!(shop.service("checkout-a").await["desiredCount"], stable);
+    }
+}
+
+#[tokio::test]
+async fn a_retired_slot_comes_to_rest_and_is_asked_once() {
+    let Some(shop) = Shop::start().await else { return };
+    let updates = async || {
+        let calls = shop.double.calls().await;
+        calls.iter().filter(|call| call["operation"] == "UpdateService").count()
+    };
+    shop.ecs.retire(&target(), Slot::First).await.unwrap();
+    shop.ecs.retire(&target(), Slot::First).await.unwrap();
+    // The canary's service never had any.
+    shop.ecs.retire(&target(), Slot::Second).await.unwrap();
+    assert_eq!(updates().await, 1);
+    let reading = shop.ecs.look(&target(), Slot::First, None).await.unwrap();
+    assert_eq!(reading.standing, Standing::Progressing, "{}", reading.note);
+    assert_eq!(reading.note, "3 of 0 tasks running: none is asked for, the others are on their way out");
+    shop.advance(3).await;
+    let reading = shop.ecs.look(&target(), Slot::First, None).await.unwrap();
+    assert_eq!((reading.standing, reading.note.as_str()), (Standing::Idle, "no task is asked for and none runs"));
+
+    // One that is gone has nothing left to retire.
+    for service in ["checkout-a", "checkout-b"] {
+        shop.double.ecs("DeleteService", json!({ "cluster": "prod", "service": service })).await;
+    }
+    shop.ecs.retire(&target(), Slot::First).await.unwrap();
+    let elsewhere = EcsTarget { services: ["x".to_owned(), "y".to_owned()], ..ecs_target() };
+    shop.ecs.retire(&WorkloadTarget::Ecs(elsewhere), Slot::First).await.unwrap();
+    assert_eq!(updates().await, 1);
+}
