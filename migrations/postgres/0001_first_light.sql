@@ -55,7 +55,7 @@ CREATE TABLE driver_lease (
     address    TEXT NOT NULL,
     expires_at TIMESTAMPTZ NOT NULL
 );
-INSERT INTO driver_lease (id, epoch, holder, address, expires_at) VALUES (1, 0, '', '', '-infinity');
+INSERT INTO driver_lease (id, epoch, holder, address, expires_at) VALUES (1, 0, '', '', to_timestamp(0));
 
 -- Resources of the App-Mesh-compatible control plane.
 CREATE TABLE mesh_resources (

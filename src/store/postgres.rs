@@ -141,6 +141,6 @@ impl Dialect for Postgres {
     }
 
     fn fault(error: sqlx::Error) -> Fault {
-        errors::fault(error)
+        errors::fault(&error)
     }
 }

@@ -35,7 +35,11 @@ pub(super) fn whole(number: i64) -> u64 {
 
 /// Asks one of the readers. A connection that gave no answer is not asked again: whatever it still had to say would be
 /// taken for the next answer, or waited for.
-async fn ask<D: Dialect>(readers: &Pool<D>, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row<D>>, Fault> {
+pub(super) async fn ask<D: Dialect>(
+    readers: &Pool<D>,
+    sql: &'static str,
+    values: &[Value<'_>],
+) -> Result<Vec<Row<D>>, Fault> {
     let mut reader = readers.acquire().await.map_err(D::fault)?;
     let answer = D::bounded(reader.rows(sql, values)).await;
     if matches!(answer, Err(sqlx::Error::Io(_))) {

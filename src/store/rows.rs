@@ -114,18 +114,18 @@ impl Write {
         }
     }
 
-    /// The answer of a process that does not have the lease.
-    pub(super) fn fenced<D: Dialect>(&self) -> Answer {
-        Err(match self {
+    /// What a process that does not have the lease is told.
+    pub(super) fn fenced<D: Dialect>(&self) -> JournalError {
+        match self {
             Self::Begin(begin) => JournalError::Fenced(begin.rows.id.clone()),
             Self::Commit(rows) => JournalError::Fenced(rows.id.clone()),
             Self::Attempt(effect) => JournalError::Fenced(effect.rollout.clone()),
             // Lasting, so that nobody keeps the change to write it later: by then it would undo the other one's.
             Self::Mesh(_) => JournalError::Fault(Fault::permanent(
                 D::SOURCE,
-                "another process drives this database now, or none does: the mesh was not changed; ask the one that drives",
+                "this process does not drive the database (another one does, or none): the mesh was not changed",
             )),
-        })
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Writer {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "all are writes but the last one")]
 enum Job {
     Write(Waiting),
     /// Close when all before it is written.
@@ -161,7 +162,7 @@ impl<D: Dialect> Link<D> {
         }
         let _turn = turn.take().await;
         let Some(epoch) = turn.epoch() else {
-            return Ok(group.iter().map(|waiting| waiting.write.fenced::<D>()).collect());
+            return Ok(group.iter().map(|waiting| waiting.write.fenced::<D>()).map(Err).collect());
         };
         let mut connection = self.begin().await.map_err(Lost::Begin)?;
         let written = match D::bounded(fill::<D>(&mut connection, epoch, group)).await {
@@ -186,7 +187,7 @@ async fn fill<D: Dialect>(
     let ours = lease.first().ok_or(sqlx::Error::RowNotFound)?.whole("epoch")? == epoch;
     let mut answers = Vec::with_capacity(group.len());
     for Waiting { write, .. } in group {
-        answers.push(if ours { write.apply::<D>(connection, epoch).await? } else { write.fenced::<D>() });
+        answers.push(if ours { write.apply::<D>(connection, epoch).await? } else { Err(write.fenced::<D>()) });
     }
     Ok(answers)
 }

@@ -146,3 +146,45 @@ async fn set_up(connection: &mut PgConnection, statements: Duration) -> Result<(
     let query = sqlx::query(sql).bind(milliseconds(statements)).bind(milliseconds(SILENT));
     query.execute(connection).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<(PgConnectOptions, Place), OpenError> {
+        options(&Redacted::new(url.to_owned()))
+    }
+
+    #[test]
+    fn a_url_leads_to_a_place_that_names_no_password() {
+        let (_, place) = read("postgres://app:hunter2@db.internal:5433/tidegate?sslmode=verify-full").expect("valid");
+        assert_eq!(place.to_string(), "database `tidegate` as `app` at db.internal:5433");
+        let (_, place) = read("postgresql://app@localhost/tidegate?host=/run/pg&port=5433").expect("valid");
+        assert_eq!(place.to_string(), "database `tidegate` as `app` in /run/pg (port 5433)");
+        let (options, _) = read("postgres://app:a%40b%2Fc%23d@db/tidegate?options[search_path]=own").expect("valid");
+        assert_eq!((options.get_database(), options.get_options()), (Some("tidegate"), Some("-c search_path=own")));
+    }
+
+    #[test]
+    fn a_url_that_is_read_wrongly_is_refused_and_not_shown() {
+        for url in [
+            "mysql://app:hunter2@db/tidegate",
+            "hunter2",
+            "postgres://app:hun#ter2@db/tidegate",
+            "postgres://app:12#hunter2@db/tidegate",
+            "postgres://app:12/hunter2@db/tidegate",
+            "postgres://app:12?hunter2@db/tidegate",
+            "postgres://app:hunter2@x@db/tidegate",
+            "postgres://app:hunter2@db:port/tidegate",
+            "postgres://app@db/tidegate?passwort=hunter2",
+            "postgres://app@db/tidegate?hunter2",
+            "postgres://app:hunter2@db/tidegate?sslmode=on",
+            "postgres://app:hunter2@db/tidegate?statement-cache-capacity=many",
+        ] {
+            let error = read(url).map(drop).expect_err(url);
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("postgres://USER:PASSWORD@HOST:PORT/DATABASE"), "{text}");
+            assert!(!text.contains("hunter") && !text.contains("ter2"), "{url}: {text}");
+        }
+    }
+}

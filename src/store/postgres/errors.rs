@@ -4,6 +4,7 @@ use super::connect::Place;
 use super::{Dialect, Postgres};
 use crate::base::fault::Fault;
 use sqlx::migrate::MigrateError;
+use std::io::ErrorKind;
 
 /// Why a database was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +105,8 @@ impl OpenError {
             Some(_) => Self::Failed { place, message },
             None => match error {
                 sqlx::Error::Tls(_) => Self::Tls { place, message },
+                // A certificate that is not accepted ends the handshake in the middle of reading.
+                sqlx::Error::Io(inner) if inner.kind() == ErrorKind::InvalidData => Self::Tls { place, message },
                 sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Self::Unreachable { place, message },
                 _ => Self::Failed { place, message },
             },
@@ -145,9 +148,9 @@ fn may_pass(code: &str) -> bool {
 }
 
 /// Whose fault an error is.
-pub(super) fn fault(error: sqlx::Error) -> Fault {
-    let text = text(&error);
-    let passes = match code(&error) {
+pub(super) fn fault(error: &sqlx::Error) -> Fault {
+    let text = text(error);
+    let passes = match code(error) {
         Some(code) => may_pass(&code),
         None => matches!(
             error,

@@ -11,7 +11,7 @@ use crate::store::database::Database;
 use crate::store::dialect::{Columns, Session, Value};
 use crate::store::read;
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,9 +31,8 @@ const RENEW: &str = "UPDATE driver_lease SET expires_at = clock_timestamp() + $2
 /// The epoch stays, so that it goes on rising.
 const RELEASE: &str = "UPDATE driver_lease SET holder = '', address = '', expires_at = clock_timestamp() \
                        WHERE id = 1 AND epoch = $1";
-const HOLDER: &str = "SELECT holder, address, greatest(0, least(1e15, \
-                      extract(epoch FROM expires_at - clock_timestamp()) * 1000))::bigint AS left_ms \
-                      FROM driver_lease WHERE id = 1";
+const HOLDER: &str = "SELECT holder, address, (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint \
+                      AS left_ms FROM driver_lease WHERE id = 1";
 
 /// This process's part in the lease.
 #[derive(Debug)]
@@ -81,7 +80,7 @@ impl Lease {
                 Acquired::Ours { epoch: read::whole(epoch) }
             }
             None => {
-                let holder = held(&mut connection).await?;
+                let holder = holder(&connection.rows(HOLDER, &[]).await?)?;
                 connection.say("ROLLBACK").await?;
                 self.turn.lost();
                 Acquired::Theirs(holder)
@@ -118,18 +117,10 @@ impl Lease {
         *link = Some(connection);
         Ok(())
     }
-
-    async fn holder(&self) -> Result<Holder, sqlx::Error> {
-        let mut link = self.link.lock().await;
-        let mut connection = self.connection(&mut link).await?;
-        let holder = held(&mut connection).await?;
-        *link = Some(connection);
-        Ok(holder)
-    }
 }
 
-async fn held(connection: &mut PgConnection) -> Result<Holder, sqlx::Error> {
-    let rows = connection.rows(HOLDER, &[]).await?;
+/// Who stands in the row, though it may have run out.
+fn holder(rows: &[PgRow]) -> Result<Holder, sqlx::Error> {
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let left = Duration::from_millis(read::whole(row.whole("left_ms")?));
     Ok(Holder { id: row.text("holder")?, address: row.text("address")?, left })
@@ -162,8 +153,11 @@ impl DriverLease for Database<Postgres> {
         in_time(self.lease()?.release()).await
     }
 
+    /// Asks the readers, so that however often that is, extending the lease does not wait for it.
     async fn holder(&self) -> Result<Option<Holder>, Fault> {
-        let holder = in_time(self.lease()?.holder()).await?;
+        let rows = tokio::time::timeout(CALL, read::ask(&self.readers, HOLDER, &[])).await;
+        let rows = rows.unwrap_or_else(|_| Err(Postgres::fault(late(CALL))))?;
+        let holder = holder(&rows).map_err(Postgres::fault)?;
         Ok(Some(holder).filter(|holder| !holder.id.is_empty() && !holder.left.is_zero()))
     }
 }

@@ -20,19 +20,16 @@ pub(crate) struct Server {
     programs: PathBuf,
     user: Option<(u32, u32)>,
     directory: TempDir,
+    /// Part of the socket's name, and where it listens besides when it is told to.
+    port: u16,
     child: Option<Child>,
 }
 
 impl Server {
     /// Starts one; `None`, and said so, where PostgreSQL is not installed.
     pub(crate) async fn start() -> Option<Self> {
-        Self::start_with(&[]).await
-    }
-
-    /// Starts one with further settings, such as `-c ssl=on`.
-    pub(crate) async fn start_with(settings: &[&str]) -> Option<Self> {
         let mut server = Self::prepare()?;
-        server.run(settings).await;
+        server.run(&[]).await;
         Some(server)
     }
 
@@ -46,7 +43,7 @@ impl Server {
         if let Some((uid, gid)) = user {
             chown(directory.path(), Some(uid), Some(gid)).unwrap();
         }
-        let server = Self { programs, user, directory, child: None };
+        let server = Self { programs, user, directory, port: 5432, child: None };
         let template = server.template();
         done(Command::new("cp").arg("-a").arg(&template).arg(server.data()));
         Some(server)
@@ -58,6 +55,30 @@ impl Server {
 
     pub(crate) fn data(&self) -> PathBuf {
         self.path().join("data")
+    }
+
+    /// Has it listen on a port of 127.0.0.1 as well, free a moment ago: PostgreSQL does not take port 0.
+    pub(crate) fn listen(&mut self) -> u16 {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        self.port = probe.local_addr().unwrap().port();
+        self.port
+    }
+
+    /// A certificate that the server shows for `localhost`, and that is its own root; `false`, and said so, without openssl.
+    pub(crate) fn certify(&self) -> bool {
+        let (key, certificate) = (self.data().join("server.key"), self.data().join("server.crt"));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
+        openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).stderr(Stdio::null());
+        if openssl.status().is_err() {
+            return lacks("openssl");
+        }
+        if let Some((uid, gid)) = self.user {
+            chown(&key, Some(uid), Some(gid)).unwrap();
+        }
+        key.exists() && certificate.exists()
     }
 
     /// A database directory to copy from: making one takes a second, and each test has a process of its own.
@@ -94,17 +115,17 @@ impl Server {
         command
     }
 
-    /// Starts the server that was ended, and waits until it answers.
+    /// Starts the server, with further settings such as `-cssl=on`, and waits until it answers.
     pub(crate) async fn run(&mut self, settings: &[&str]) {
         // SIGQUIT ends it at once and takes its children and its shared memory along; SIGKILL would leave both.
         let mut command = self.as_user(Some("QUIT"), "postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.path());
         command.args(["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=16MB"]);
-        if !settings.iter().any(|setting| setting.starts_with("listen_addresses=")) {
-            command.args(["-c", "listen_addresses="]);
-        }
+        // The last one of a name counts.
+        command.arg("-clisten_addresses=").args(settings);
+        command.arg(format!("-cport={}", self.port));
         let log = std::fs::File::create(self.path().join("log")).unwrap();
-        command.args(settings).stdout(Stdio::null()).stderr(log);
+        command.stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         until("PostgreSQL answers", async || {
             if let Ok(Some(status)) = self.child.as_mut().unwrap().try_wait() {
@@ -127,7 +148,7 @@ impl Server {
     }
 
     fn options(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass().socket(self.path()).username(USER).database(USER)
+        PgConnectOptions::new_without_pgpass().socket(self.path()).port(self.port).username(USER).database(USER)
     }
 
     /// Where it is.
