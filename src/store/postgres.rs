@@ -121,9 +121,9 @@ impl Dialect for Postgres {
     const POSITION: &'static str = "SELECT max(position) AS position FROM journal";
     const SINCE: &'static str =
         "SELECT position, rollout_id, seq FROM journal WHERE position > $1 ORDER BY position LIMIT $2";
-    /// Each is some four statements, and each of these a way to the database and back: a tenth of a second where that
-    /// takes half a millisecond.
-    const GROUP: usize = 64;
+    /// Each is some four statements, and each of these a way to the database and back: less than a tenth of a second where
+    /// that takes half a millisecond, and still less than a call about the lease may take, which waits for it, at 20.
+    const GROUP: usize = 32;
 
     async fn connect(options: &Options<Self>) -> Result<PgConnection, sqlx::Error> {
         connect::session(options, WRITES).await
