@@ -1,5 +1,14 @@
 //! What is kept on disk: rollouts with their journal and intents, the mesh's resources, and policies in a directory.
+//!
+//! Two databases, one store: `sqlite` and `postgres` are what differs (how to open, when an error may pass, who may
+//! drive), and `database` with all below it is written once over `dialect`.
 
+pub mod database;
+pub mod dialect;
 pub mod directory;
+pub mod postgres;
+mod read;
 pub mod record;
+mod rows;
 pub mod sqlite;
+mod writer;

@@ -1,34 +1,29 @@
 //! SQLite: one file, one writer, WAL, fsync on every commit.
 //!
-//! One connection writes, so two inputs never wait on each other's locks; a few others read. Writes that wait at the
-//! same time share a commit: see `writer`. The directory is locked for the life of the process: two daemons on one
-//! database would each believe that they drive its rollouts.
+//! One connection writes, so two inputs never wait on each other's locks; a few others read. The directory is locked for
+//! the life of the process: two daemons on one database would each believe that they drive its rollouts. Whoever opens
+//! it takes over its rollouts by raising the epoch of the lease, and has the lease until it ends.
 
-mod read;
-mod rows;
-mod writer;
-
-use self::rows::{Begin, Rows, Write};
-use self::writer::Writer;
+use super::database::{Database, READERS};
+use super::dialect::{Columns, Dialect, Options, Session, Value, session};
+use super::writer::{Turn, Writer};
 use crate::base::fault::Fault;
-use crate::base::ids::{RolloutId, RouteRef, Seq};
-use crate::policy::plan::Plan;
-use crate::ports::{Commit, Journal, JournalError, JournalRow, MeshStore, Stored};
-use crate::rollout::effect::{Effect, EffectId};
-use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Sqlite};
 use std::fs::File;
+use std::future::Future;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-/// A reader waits so long for a lock. Only a person's `sqlite3` on the same file can hold one.
+/// Anyone waits so long for a lock. Only a person's `sqlite3` on the same file can hold one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Readers: lists and views of the API. More would wait for the two cores this is built for.
-const READERS: u32 = 4;
 
 /// Why a database was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -71,14 +66,8 @@ impl OpenError {
     }
 }
 
-/// An open database.
-#[derive(Clone)]
-pub struct SqliteStore {
-    writer: Writer,
-    readers: SqlitePool,
-    /// Held for its lock. `None` for readers beside a running daemon.
-    _lock: Option<Arc<File>>,
-}
+/// An open SQLite database.
+pub type SqliteStore = Database<Sqlite>;
 
 impl SqliteStore {
     /// Opens `tidegate.db` in a directory, creating both, and takes over its rollouts.
@@ -89,6 +78,7 @@ impl SqliteStore {
         std::fs::create_dir_all(directory).map_err(|error| OpenError::failed(directory, error))?;
         let lock = lock(directory)?;
         let file = directory.join("tidegate.db");
+        let failed = |error: sqlx::Error| OpenError::failed(&file, error);
         let options = SqliteConnectOptions::new()
             .filename(&file)
             .create_if_missing(true)
@@ -96,12 +86,12 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let pool = |connections| SqlitePoolOptions::new().max_connections(connections).connect_with(options.clone());
-        let writer = pool(1).await.map_err(|error| OpenError::failed(&file, error))?;
-        MIGRATIONS.run(&writer).await.map_err(|error| migration_error(&file, &error))?;
-        let readers = pool(READERS).await.map_err(|error| OpenError::failed(&file, error))?;
-        let epoch = take_over(&writer).await.map_err(|error| OpenError::failed(&file, error))?;
-        Ok(Self { writer: Writer::start(writer, epoch), readers, _lock: Some(Arc::new(lock)) })
+        let mut connection = options.connect().await.map_err(failed)?;
+        MIGRATIONS.run(&mut connection).await.map_err(|error| migration_error(&file, &error))?;
+        let readers = pool(options.clone()).await.map_err(failed)?;
+        let epoch = take_over(&mut connection).await.map_err(failed)?;
+        let writer = Writer::start::<Sqlite>(options, connection, Turn::of(epoch));
+        Ok(Self { writer, readers, kept: Some(Arc::new(lock)) })
     }
 
     /// Opens a database for reading only, beside a daemon that may be running.
@@ -111,16 +101,13 @@ impl SqliteStore {
     pub async fn open_read_only(directory: &Path) -> Result<Self, OpenError> {
         let file = directory.join("tidegate.db");
         let options = SqliteConnectOptions::new().filename(&file).read_only(true).busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options);
-        let readers = pool.await.map_err(|error| OpenError::failed(&file, error))?;
-        Ok(Self { writer: Writer::none(), readers, _lock: None })
+        let readers = pool(options).await.map_err(|error| OpenError::failed(&file, error))?;
+        Ok(Self { writer: Writer::none(), readers, kept: None })
     }
+}
 
-    /// Finishes what is being written and closes the file.
-    pub async fn close(&self) {
-        self.writer.close().await;
-        self.readers.close().await;
-    }
+async fn pool(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await
 }
 
 /// Takes the directory's lock and leaves the process id in it, for the next one's error message.
@@ -158,93 +145,67 @@ fn migration_error(file: &Path, error: &MigrateError) -> OpenError {
 }
 
 /// Raises the driver epoch: writes of whoever drove before are refused from here on.
-async fn take_over(writer: &SqlitePool) -> Result<i64, sqlx::Error> {
-    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-    sqlx::query("UPDATE driver_lease SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
-    let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM driver_lease WHERE id = 1").fetch_one(&mut *tx).await?;
-    sqlx::query("UPDATE rollouts SET lease_epoch = ? WHERE finished = 0").bind(epoch).execute(&mut *tx).await?;
+async fn take_over(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    let mut tx = sqlx::Connection::begin_with(connection, Sqlite::BEGIN).await?;
+    tx.execute("UPDATE driver_lease SET epoch = epoch + 1 WHERE id = 1", &[]).await?;
+    let lease = tx.rows(Sqlite::FENCE, &[]).await?;
+    let epoch = lease.first().ok_or(sqlx::Error::RowNotFound)?.whole("epoch")?;
+    tx.execute("UPDATE rollouts SET lease_epoch = $1 WHERE finished = 0", &[Value::Whole(epoch)]).await?;
     tx.commit().await?;
     Ok(epoch)
 }
 
-/// Busy, full and unreachable may pass; anything else will not by itself.
-#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` wants")]
-fn fault(error: sqlx::Error) -> Fault {
-    let text = error.to_string();
-    match &error {
-        // The code is an extended one, its lowest byte the plain one: SQLITE_BUSY, SQLITE_LOCKED, SQLITE_NOMEM,
-        // SQLITE_READONLY (a disk that the kernel took for broken), SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN may
-        // pass. https://www.sqlite.org/rescode.html
-        sqlx::Error::Database(inner) => {
-            match inner.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
-                Some(5 | 6 | 7 | 8 | 10 | 13 | 14) => Fault::transient("sqlite", text),
-                _ => Fault::permanent("sqlite", text),
-            }
+session!(Sqlite, SqliteConnection, SqliteRow);
+
+impl Dialect for Sqlite {
+    /// The directory's lock. `None` for readers beside a running daemon.
+    type Kept = Option<Arc<File>>;
+
+    const SOURCE: &'static str = "sqlite";
+    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    const FENCE: &'static str = "SELECT epoch FROM driver_lease WHERE id = 1";
+    const NOTE: &'static str = "INSERT INTO journal (rollout_id, seq, at_ms, engine_version, input) \
+                                VALUES ($1, $2, $3, $4, $5) RETURNING rowid AS position";
+    const POSITION: &'static str = "SELECT max(rowid) AS position FROM journal";
+    const SINCE: &'static str =
+        "SELECT rowid AS position, rollout_id, seq FROM journal WHERE rowid > $1 ORDER BY rowid LIMIT $2";
+    /// Some tens of milliseconds of work.
+    const GROUP: usize = 256;
+
+    async fn connect(options: &Options<Self>) -> Result<SqliteConnection, sqlx::Error> {
+        options.connect().await
+    }
+
+    /// A disk that is slow answers in the end, and one that hangs hangs the process's other files as well.
+    fn bounded<T: Send>(
+        answer: impl Future<Output = Result<T, sqlx::Error>> + Send,
+    ) -> impl Future<Output = Result<T, sqlx::Error>> + Send {
+        answer
+    }
+
+    async fn recover(mut connection: SqliteConnection) -> Option<SqliteConnection> {
+        match connection.say("ROLLBACK").await {
+            // Refused where SQLite has rolled back already, which is as good.
+            Ok(()) | Err(sqlx::Error::Database(_)) => Some(connection),
+            Err(_) => None,
         }
-        sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Fault::transient("sqlite", text),
-        _ => Fault::permanent("sqlite", text),
-    }
-}
-
-#[async_trait]
-impl Journal for SqliteStore {
-    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<u64, JournalError> {
-        self.writer.write(Write::Begin(Begin::of(plan, commit)?)).await
     }
 
-    async fn commit(&self, commit: &Commit) -> Result<u64, JournalError> {
-        self.writer.write(Write::Commit(Rows::of(commit)?)).await
-    }
-
-    async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError> {
-        self.writer.write(Write::Attempt(effect.clone())).await.map(drop)
-    }
-
-    async fn live(&self) -> Result<Vec<Stored>, Fault> {
-        read::live(&self.readers).await
-    }
-
-    async fn unsettled(&self, id: &RolloutId) -> Result<Vec<(EffectId, Effect)>, Fault> {
-        read::unsettled(&self.readers, id).await
-    }
-
-    async fn get(&self, id: &RolloutId) -> Result<Option<Stored>, Fault> {
-        read::get(&self.readers, id).await
-    }
-
-    async fn list(&self, limit: u32) -> Result<Vec<Stored>, Fault> {
-        read::list(&self.readers, limit).await
-    }
-
-    async fn last_generation(&self, route: &RouteRef) -> Result<u64, Fault> {
-        read::last_generation(&self.readers, route).await
-    }
-
-    async fn position(&self) -> Result<u64, Fault> {
-        read::position(&self.readers).await
-    }
-
-    async fn since(&self, position: u64, limit: u32) -> Result<Vec<(u64, RolloutId, Seq)>, Fault> {
-        read::since(&self.readers, position, limit).await
-    }
-
-    async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault> {
-        read::inputs(&self.readers, id).await
-    }
-}
-
-#[async_trait]
-impl MeshStore for SqliteStore {
-    async fn load(&self) -> Result<Vec<(String, String)>, Fault> {
-        read::mesh(&self.readers).await
-    }
-
-    async fn save(&self, changes: Vec<(String, Option<String>)>) -> Result<(), Fault> {
-        match self.writer.write(Write::Mesh(changes)).await {
-            Ok(_) => Ok(()),
-            Err(JournalError::Fault(fault)) => Err(fault),
-            // Rows of the mesh belong to no rollout.
-            Err(other) => Err(Fault::permanent("sqlite", other)),
+    /// Busy, full and unreachable may pass; anything else will not by itself.
+    fn fault(error: sqlx::Error) -> Fault {
+        let text = error.to_string();
+        match &error {
+            // The code is an extended one, its lowest byte the plain one: SQLITE_BUSY, SQLITE_LOCKED, SQLITE_NOMEM,
+            // SQLITE_READONLY (a disk that the kernel took for broken), SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN
+            // may pass. https://www.sqlite.org/rescode.html
+            sqlx::Error::Database(inner) => {
+                match inner.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+                    Some(5 | 6 | 7 | 8 | 10 | 13 | 14) => Fault::transient(Self::SOURCE, text),
+                    _ => Fault::permanent(Self::SOURCE, text),
+                }
+            }
+            sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Fault::transient(Self::SOURCE, text),
+            _ => Fault::permanent(Self::SOURCE, text),
         }
     }
 }

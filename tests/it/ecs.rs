@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use tidegate::base::ids::RolloutId;
 use tidegate::base::weight::Slot;
 use tidegate::policy::plan::{EcsTarget, Scale, WorkloadTarget};
-use tidegate::ports::{Deployment, Workloads};
+use tidegate::ports::Workloads;
+use tidegate::rollout::effect::Deployment;
 use tidegate::rollout::event::{Deployed, WorkloadReading};
 use tidegate::workload::ecs::Ecs;
 

@@ -1,7 +1,9 @@
-//! Helpers of the integration tests: plans, a mesh in memory, a journal in memory, and a rollout's life in one thread.
+//! Helpers of the integration tests: plans, a mesh and a journal in memory, a PostgreSQL server, and a rollout's life in
+//! one thread.
 
 pub(crate) mod life;
 pub(crate) mod memory;
+pub(crate) mod postgres;
 pub(crate) mod world;
 
 use tidegate::base::ids::{RolloutId, RouteRef, Seq};

@@ -1,6 +1,10 @@
 //! What every store must do, written over the traits so that another one can join; then what only SQLite can get wrong.
+//! What only PostgreSQL can is in `store/postgres.rs`.
+
+mod postgres;
 
 use crate::kit::memory::MemoryJournal;
+use crate::kit::postgres::Server;
 use crate::kit::{BEGINNING, SECOND, ann, beginning, directory, fresh_route, on_route, plan};
 use sqlx::Connection;
 use std::path::Path;
@@ -224,6 +228,13 @@ async fn with_sqlite(rule: impl AsyncFnOnce(&dyn Journal)) {
     store.close().await;
 }
 
+async fn with_postgres(rule: impl AsyncFnOnce(&dyn Journal)) {
+    let Some(server) = Server::start().await else { return };
+    let store = server.drive("a").await;
+    rule(&store).await;
+    store.close().await;
+}
+
 every_journal!(memory, super::with_memory:
     what_is_written_is_read_back,
     one_live_rollout_for_each_route,
@@ -233,6 +244,14 @@ every_journal!(memory, super::with_memory:
     lists_show_the_live_ones_first_and_then_the_newest,
 );
 every_journal!(sqlite, super::with_sqlite:
+    what_is_written_is_read_back,
+    one_live_rollout_for_each_route,
+    an_input_out_of_turn_writes_nothing,
+    effects_are_settled_once_or_superseded,
+    generations_are_remembered_for_each_route,
+    lists_show_the_live_ones_first_and_then_the_newest,
+);
+every_journal!(postgresql, super::with_postgres:
     what_is_written_is_read_back,
     one_live_rollout_for_each_route,
     an_input_out_of_turn_writes_nothing,
@@ -260,6 +279,14 @@ async fn resources_are_kept(store: &dyn MeshStore) {
 async fn sqlite_keeps_resources() {
     let directory = directory();
     let store = SqliteStore::open(directory.path()).await.expect("opens");
+    resources_are_kept(&store).await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn postgresql_keeps_resources() {
+    let Some(server) = Server::start().await else { return };
+    let store = server.drive("a").await;
     resources_are_kept(&store).await;
     store.close().await;
 }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tidegate::base::weight::Slot;
 use tidegate::policy::plan::{EcsTarget, Scale, WorkloadTarget};
-use tidegate::ports::{Deployment, Workloads};
+use tidegate::ports::Workloads;
+use tidegate::rollout::effect::Deployment;
 use tidegate::rollout::event::Standing;
 
 /// A described revision without what ECS gives each one, so that two can be compared.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use tidegate::base::fault::{Fault, FaultKind};
 use tidegate::base::weight::Slot;
 use tidegate::policy::plan::{EcsTarget, WorkloadTarget};
-use tidegate::ports::{Deployment, Workloads};
+use tidegate::ports::Workloads;
+use tidegate::rollout::effect::Deployment;
 use tidegate::workload::ecs::Ecs;
 
 const DEPLOYING: [&str; 5] =

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use tidegate::policy::plan::WorkloadTarget;
-use tidegate::ports::{Deployment, Workloads};
+use tidegate::ports::Workloads;
+use tidegate::rollout::effect::Deployment;
 use tokio::process::Command;
 
 /// Members of a described task definition that ECS gives and a registration has not: `GIVEN_BY_ECS` of the adapter.

@@ -1,0 +1,114 @@
+//! An open database: the ports of the store over one writer and a few readers, whichever database it is.
+
+use super::dialect::Dialect;
+use super::read;
+use super::rows::{Begin, Rows, Write};
+use super::writer::Writer;
+use crate::base::fault::Fault;
+use crate::base::ids::{RolloutId, RouteRef, Seq};
+use crate::policy::plan::Plan;
+use crate::ports::{Commit, Journal, JournalError, JournalRow, MeshStore, Stored};
+use crate::rollout::effect::{Effect, EffectId};
+use async_trait::async_trait;
+use sqlx::Pool;
+use std::fmt;
+use std::time::Duration;
+
+/// Connections that read: lists and views of the API. More would wait for the two cores this is built for.
+pub(super) const READERS: u32 = 4;
+/// Closing takes no longer: what was written is committed, and a connection that hangs is closed with the process.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// An open database. Clones are the same one.
+pub struct Database<D: Dialect> {
+    pub(super) writer: Writer,
+    pub(super) readers: Pool<D>,
+    pub(super) kept: D::Kept,
+}
+
+impl<D: Dialect> Database<D> {
+    /// Finishes what is being written and closes the connections.
+    pub async fn close(&self) {
+        let closing = async {
+            self.writer.close().await;
+            self.readers.close().await;
+        };
+        let _ = tokio::time::timeout(CLOSING, closing).await;
+    }
+}
+
+impl<D: Dialect> Clone for Database<D> {
+    fn clone(&self) -> Self {
+        Self { writer: self.writer.clone(), readers: self.readers.clone(), kept: self.kept.clone() }
+    }
+}
+
+impl<D: Dialect> fmt::Debug for Database<D> {
+    // Connection options hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("source", &D::SOURCE).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<D: Dialect> Journal for Database<D> {
+    async fn begin(&self, plan: &Plan, commit: &Commit) -> Result<u64, JournalError> {
+        self.writer.write::<D>(Write::Begin(Begin::of(plan, commit)?)).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<u64, JournalError> {
+        self.writer.write::<D>(Write::Commit(Rows::of(commit)?)).await
+    }
+
+    async fn attempt(&self, effect: &EffectId) -> Result<(), JournalError> {
+        self.writer.write::<D>(Write::Attempt(effect.clone())).await.map(drop)
+    }
+
+    async fn live(&self) -> Result<Vec<Stored>, Fault> {
+        read::live(&self.readers).await
+    }
+
+    async fn unsettled(&self, id: &RolloutId) -> Result<Vec<(EffectId, Effect)>, Fault> {
+        read::unsettled(&self.readers, id).await
+    }
+
+    async fn get(&self, id: &RolloutId) -> Result<Option<Stored>, Fault> {
+        read::get(&self.readers, id).await
+    }
+
+    async fn list(&self, limit: u32) -> Result<Vec<Stored>, Fault> {
+        read::list(&self.readers, limit).await
+    }
+
+    async fn last_generation(&self, route: &RouteRef) -> Result<u64, Fault> {
+        read::last_generation(&self.readers, route).await
+    }
+
+    async fn position(&self) -> Result<u64, Fault> {
+        read::position(&self.readers).await
+    }
+
+    async fn since(&self, position: u64, limit: u32) -> Result<Vec<(u64, RolloutId, Seq)>, Fault> {
+        read::since(&self.readers, position, limit).await
+    }
+
+    async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault> {
+        read::inputs(&self.readers, id).await
+    }
+}
+
+#[async_trait]
+impl<D: Dialect> MeshStore for Database<D> {
+    async fn load(&self) -> Result<Vec<(String, String)>, Fault> {
+        read::mesh(&self.readers).await
+    }
+
+    async fn save(&self, changes: Vec<(String, Option<String>)>) -> Result<(), Fault> {
+        match self.writer.write::<D>(Write::Mesh(changes)).await {
+            Ok(_) => Ok(()),
+            Err(JournalError::Fault(fault)) => Err(fault),
+            // Rows of the mesh belong to no rollout.
+            Err(other) => Err(Fault::permanent(D::SOURCE, other)),
+        }
+    }
+}
