@@ -2,7 +2,7 @@
 
 use crate::kit::memory::MemoryJournal;
 use crate::kit::world::{Answer, Ways, World};
-use crate::kit::{BEGINNING, ann, beginning, fresh_route, plan};
+use crate::kit::{BEGINNING, ann, beginning, deploying, fresh_route, plan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tidegate::base::time::{Millis, Timestamp};
 use tidegate::clock::Clock;
 use tidegate::policy::plan::{Gate, GateRule, Plan};
 use tidegate::ports::{Checked, Journal};
-use tidegate::rollout::event::Command;
+use tidegate::rollout::event::{Command, Standing};
 use tidegate::rollout::view::RolloutView;
 use tidegate::runner::verify::{Verified, verify};
 use tidegate::runner::{CommandError, Runner, RunnerParts, StartError, StartRequest};
@@ -96,6 +96,78 @@ async fn a_good_release_succeeds() {
     let (view, phases) = setting.end().await;
     assert_eq!((view.phase.as_str(), setting.world.canary()), ("succeeded", 100));
     assert!(phases.iter().all(|phase| phase != "paused"), "{phases:?}");
+}
+
+impl Setting {
+    async fn release(&self, image: &str) -> Result<RolloutView, StartError> {
+        let (policy, image) = ("checkout".into(), Some(image.into()));
+        self.runner.start(&StartRequest { policy, image, ..StartRequest::default() }, ann()).await
+    }
+
+    /// Until the newest rollout is in a phase.
+    async fn reaches(&self, phase: &str) -> RolloutView {
+        for _ in 0..20_000 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let Ok(Some(view)) = self.runner.get("checkout").await else { continue };
+            if view.phase == phase {
+                return view;
+            }
+        }
+        panic!("never {phase}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_is_deployed_before_it_gets_traffic_and_the_old_one_scaled_in_after() {
+    let setting = setting_of(deploying(plan(&[10, 50, 100])), Ways::default());
+    let view = setting.release("shop:v2").await.expect("starts");
+    assert_eq!((view.phase.as_str(), view.image.as_deref()), ("deploying", Some("shop:v2")));
+    let (view, phases) = setting.end().await;
+    assert_eq!((view.phase.as_str(), view.outcome.as_deref()), ("succeeded", Some("succeeded")));
+    assert_eq!((phases[0].as_str(), phases[phases.len() - 2].as_str()), ("deploying", "cleaning"), "{phases:?}");
+    let changes = setting.world.inside().changes.clone();
+    assert_eq!(changes, [format!("deploy shop:v2 for {}", view.id), "retire 1".to_owned()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_fails_to_come_up_never_gets_traffic() {
+    let ways = Ways { comes_up: Box::new(|_| Standing::Failing), ..Ways::default() };
+    let setting = setting_of(deploying(plan(&[10, 50, 100])), ways);
+    setting.release("shop:v2").await.expect("starts");
+    let (view, _) = setting.end().await;
+    assert_eq!(view.phase, "rolled_back");
+    assert_eq!(view.reason.as_deref(), Some("the release does not come up: Failing"));
+    let inside = setting.world.inside();
+    assert!(inside.calls.iter().all(|call| call.share == 0), "{:?}", inside.calls);
+    assert_eq!(inside.changes.last().map(String::as_str), Some("retire 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_release_takes_over_a_slot_that_is_only_kept() {
+    let setting = setting_of(deploying(plan(&[10, 50, 100])), Ways { bad_from: Some(0), ..Ways::default() });
+    let first = setting.release("shop:bad").await.expect("starts");
+    let early = setting.release("shop:v3").await.expect_err("one is live");
+    assert!(matches!(early, StartError::Journal(_)), "{early}");
+    setting.reaches("cleaning").await;
+    let second = setting.release("shop:v3").await.expect("the first one makes way");
+    let first = setting.runner.get(&first.id).await.expect("readable").expect("stored");
+    assert_eq!((first.phase.as_str(), first.finished), ("rolled_back", true));
+    assert_eq!(setting.end().await.0.id, second.id);
+    let changes = setting.world.inside().changes.clone();
+    let deployments = [format!("deploy shop:bad for {}", first.id), format!("deploy shop:v3 for {}", second.id)];
+    assert_eq!(changes, [deployments[0].as_str(), deployments[1].as_str(), "retire 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_cannot_deploy_refuses_the_start() {
+    let clock = PausedClock::new(BEGINNING);
+    let world = World::new(clock.clone(), deploying(plan(&[100])), Ways::default());
+    let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
+    let journal = Arc::new(MemoryJournal::default());
+    let parts = RunnerParts { clock, journal, traffic, workloads: None, live, health, policies };
+    let request = StartRequest { policy: "checkout".into(), image: Some("shop:v2".into()), ..StartRequest::default() };
+    let refused = Runner::new(parts).start(&request, ann()).await.expect_err("it has no access");
+    assert!(refused.to_string().contains("this daemon deploys nothing"), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
