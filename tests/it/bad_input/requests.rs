@@ -45,7 +45,7 @@ async fn bodies_that_make_no_sense_are_answered_with_what_is_wrong() {
     problem(post(b"{\"policy\": \"\xff\"}".to_vec()), 400, "bad-body").await;
     problem(post("[".repeat(60_000).into()), 400, "bad-body").await;
     problem(post(vec![b' '; 64 * 1024 + 1]), 413, "body-too-large").await;
-    problem(post(b"{\"policy\": \"checkout\", \"image\": \"a:1\"}".to_vec()), 400, "not-in-this-version").await;
+    problem(post(b"{\"policy\": \"checkout\", \"image\": \"a:1\"}".to_vec()), 409, "refused").await;
     let strange = format!("{{\"policy\": \"{}\"}}", "../../etc/passwd\\u0000\\u001b[2J");
     problem(post(strange.into()), 404, "no-such-policy").await;
     world.daemon.run(&["rollout", "start", "../../etc/passwd"]).await.expect(1).says(&["there is no policy"]);
