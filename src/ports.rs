@@ -7,7 +7,7 @@ use crate::base::tally::Report;
 use crate::base::time::Timestamp;
 use crate::base::weight::Slot;
 use crate::mesh::snapshot::Discovery;
-use crate::policy::plan::{Plan, WorkloadTarget};
+use crate::policy::plan::{Plan, SignalQuery, WorkloadTarget};
 use crate::rollout::effect::{Deployment, Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{Deployed, Input, LiveReading, RouteReading, TimingAsk, WorkloadReading};
 use crate::rollout::state::State;
@@ -96,6 +96,34 @@ pub struct Checked {
     pub failed: usize,
     /// The first of those, and what it did, for people.
     pub first: Option<String>,
+}
+
+/// Reads measurements of the world outside the mesh: CloudWatch, X-Ray, Prometheus, an HTTP service.
+#[async_trait]
+pub trait Signals: Send + Sync + 'static {
+    /// Answers each question in its order. Questions of one round come together, so that a source which takes many at
+    /// once is called once. A fault is one question's own: the others are answered all the same.
+    async fn points(&self, questions: &[SignalQuestion]) -> Vec<Result<Vec<SignalPoint>, Fault>>;
+}
+
+/// A question about one version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SignalQuestion {
+    /// What is asked, without placeholders.
+    pub query: SignalQuery,
+    /// Only what is newer is wanted: the point that was read last, or when the release got its first traffic.
+    pub after: Timestamp,
+    /// The time now. A point whose span has not ended yet is none.
+    pub now: Timestamp,
+}
+
+/// A measured value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SignalPoint {
+    /// Its time by the source: the beginning of its span where it has one. Rises from point to point.
+    pub at: Timestamp,
+    /// In the signal's unit.
+    pub value: f64,
 }
 
 /// Where policies come from.
