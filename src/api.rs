@@ -4,6 +4,7 @@ pub mod auth;
 pub mod client;
 pub mod error;
 pub mod events;
+pub mod front;
 pub mod policies;
 pub mod rollouts;
 pub mod status;

@@ -5,6 +5,10 @@
 //! disk), because a mesh that is going away must not look to them like one that refuses their writes; then nobody can
 //! ask for more, and the proxy drains.
 
+mod serve;
+
+pub use serve::{Serving, start_serve};
+
 use crate::api::{self, ApiState, status::Status};
 use crate::base::fault::Fault;
 use crate::clock::{Clock, SteadyClock, new_uuid};
@@ -64,6 +68,9 @@ pub enum StartupError {
     /// The database.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// PostgreSQL.
+    #[error(transparent)]
+    Postgres(#[from] crate::store::postgres::OpenError),
     /// A port is taken, or an address is not ours.
     #[error("cannot listen on {address} for {what}: {error}")]
     Bind {
@@ -100,7 +107,7 @@ impl StartupError {
             Self::Store(OpenError::Failed { .. }) => {
                 Some("mend or move what is there, or give another directory with --data-dir".to_owned())
             }
-            Self::Store(_) | Self::Proxy(_) | Self::Fault(_) => None,
+            Self::Store(_) | Self::Postgres(_) | Self::Proxy(_) | Self::Fault(_) => None,
         }
     }
 

@@ -11,6 +11,7 @@ mod output;
 mod policy;
 mod rollout;
 pub mod screen;
+mod serve;
 mod stops;
 
 pub use output::Output;
@@ -95,7 +96,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments, output: Output) -> Ended {
     let environment = ProcessEnvironment;
     let default_log = match arguments.verb {
-        Verb::Local(_) => "warn,tidegate=info",
+        Verb::Local(_) | Verb::Serve(_) => "warn,tidegate=info",
         _ => "error",
     };
     crate::telemetry::init(&environment, output.is_json(), default_log).map_err(|text| Failure::new(text).usage())?;
@@ -103,6 +104,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::DemoService(service) => in_small_runtime(local::service(service)),
         Verb::Demo(demo) => in_runtime(local::demo(demo, output, &environment)),
         Verb::Local(options) => in_runtime(local::local(options, output, &environment)),
+        Verb::Serve(options) => in_runtime(serve::serve(options, output, &environment)),
         Verb::Rollout(command) => in_small_runtime(rollout::run(command, output, &environment)),
         Verb::Policy(command) => policy::run(&command, output),
         Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),

@@ -1,5 +1,11 @@
 //! The only reader of the process environment, and the defaults of the interface.
 
+pub mod daemon;
+mod file;
+pub mod keys;
+
+pub use file::ConfigError;
+
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// Where clients look for the daemon when `--server` does not say.

@@ -10,6 +10,7 @@ mod executor;
 pub mod handle;
 pub mod history;
 mod keeper;
+pub mod lease;
 mod looks;
 mod reading;
 pub mod verify;

@@ -3,4 +3,5 @@
 pub mod comparison;
 pub mod health;
 pub mod live;
+pub mod proxies;
 mod recent;

@@ -122,7 +122,14 @@ impl Listener {
                 self.catch_up().await;
                 continue;
             }
-            match tokio::time::timeout(self.patience(), self.changes.recv()).await {
+            let stopped = self.runner.stopped();
+            let changed = tokio::select! {
+                biased;
+                changed = tokio::time::timeout(self.patience(), self.changes.recv()) => changed,
+                // The client comes back, and finds whoever drives then.
+                () = stopped => return None,
+            };
+            match changed {
                 Ok(Ok(change)) => self.take(change),
                 // What is missing is not coming by itself.
                 Err(_) | Ok(Err(RecvError::Lagged(_))) => self.fall_behind(),

@@ -4,7 +4,8 @@
 //! last one and a quantile read from it errs by no more than that. Fixed bounds make merging across workers,
 //! proxies and restarts a plain addition.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Buckets to each doubling of the latency.
 const PER_DOUBLING: u32 = 8;
@@ -44,7 +45,17 @@ pub const fn upper_bound_us(bucket: usize) -> Option<u64> {
 /// Counts of requests by latency. Adding two is exact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Histogram {
+    #[serde(deserialize_with = "all_buckets")]
     counts: Vec<u64>,
+}
+
+/// Counts that come from elsewhere: another number of buckets has other bounds, and would be added up wrongly.
+fn all_buckets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    let counts = Vec::<u64>::deserialize(deserializer)?;
+    if counts.len() == BUCKETS {
+        return Ok(counts);
+    }
+    Err(D::Error::custom(format!("a histogram has {BUCKETS} buckets, and this one has {}", counts.len())))
 }
 
 impl Default for Histogram {

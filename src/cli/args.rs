@@ -43,6 +43,8 @@ pub enum Verb {
     Demo(DemoArguments),
     /// Run the controller, the mesh and the proxy on this machine, for services of your own
     Local(LocalArguments),
+    /// Run the controller as a daemon, for a mesh and services that run elsewhere
+    Serve(ServeArguments),
     /// Start, watch and end rollouts
     #[command(subcommand)]
     Rollout(RolloutCommand),
@@ -131,6 +133,17 @@ pub struct LocalArguments {
     /// Where to listen.
     #[command(flatten)]
     pub listen: ListenArguments,
+}
+
+/// `tidegate serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArguments {
+    /// The configuration; each key can be overridden by a variable, TIDEGATE_SECTION_KEY
+    #[arg(long, value_name = "FILE", default_value = "tidegate.toml")]
+    pub config: PathBuf,
+    /// Print the configuration as it takes effect, secrets masked, and exit
+    #[arg(long)]
+    pub print_config: bool,
 }
 
 /// Where the daemon is.

@@ -2,12 +2,13 @@
 //!
 //! It reads what the workers show and never stands in a request's way.
 
-use super::ProxyError;
 use super::config::Compiled;
 use super::counters::{self, Merged};
 use super::shared::{Phase, Shared};
+use super::{ProxyError, Reporter};
 use crate::base::histogram::upper_bound_us;
 use crate::base::loopback::is_origin_of_this_machine;
+use crate::base::tally::Report;
 use crate::mesh::snapshot::{Discovery, PathMatch};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -24,6 +25,9 @@ use tokio::net::TcpListener;
 
 type Proxy = State<Arc<Shared>>;
 
+/// Not one of Envoy's, which has nothing like it.
+const REPORT: &str = "/tidegate/report";
+
 /// Binds the admin address.
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, ProxyError> {
     let (what, flag) = ("the proxy's admin interface", "--admin");
@@ -38,6 +42,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/stats", get(stats))
         .route("/stats/prometheus", get(prometheus))
         .route("/clusters", get(clusters))
+        .route(REPORT, get(report))
         .route("/config_dump", get(config_dump))
         .route("/drain_listeners", post(drain_listeners))
         .route("/quitquitquit", post(quit))
@@ -205,6 +210,11 @@ fn histogram(text: &mut String, labels: &str, merged: &Merged) {
     }
     let _ = writeln!(text, "{name}_sum{{{labels}}} {}", merged.latency_sum_us as f64 / 1e6);
     let _ = writeln!(text, "{name}_count{{{labels}}} {below}");
+}
+
+/// What releases are judged by: every count and acknowledgement, for a controller in another process.
+async fn report(State(shared): Proxy) -> axum::Json<Report> {
+    axum::Json(Reporter(shared).report())
 }
 
 async fn clusters(State(shared): Proxy) -> String {

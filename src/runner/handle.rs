@@ -440,6 +440,15 @@ impl Runner {
         &self.shared.parts
     }
 
+    /// Resolves when this runner stops driving: whoever listens to its changes must go to the next one.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.shared.stopping.subscribe();
+        async move {
+            // An error would mean that the runner is gone.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
+    }
+
     /// Every change from now on.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Change> {

@@ -18,7 +18,9 @@ use aws_sdk_appmesh::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_appmesh::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_appmesh::operation::describe_route::DescribeRouteOutput;
 use aws_sdk_appmesh::types::RouteData;
+use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_types::SdkConfig;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +52,22 @@ impl AppMesh {
             .timeout_config(TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build())
             .build();
         Self { client: Client::from_conf(config) }
+    }
+
+    /// With the region, credentials and endpoint of a shared set; `endpoint_url` is used instead of the set's where it is
+    /// given. The HTTP client is the set's, or one over rustls with the system's certificates.
+    #[must_use]
+    pub fn from_config(config: &SdkConfig, endpoint_url: Option<&str>) -> Self {
+        let mut builder = aws_sdk_appmesh::config::Builder::from(config)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build())
+            .behavior_version(config.behavior_version().unwrap_or_else(BehaviorVersion::latest));
+        builder.set_endpoint_url(endpoint_url.map(str::to_owned).or_else(|| config.endpoint_url().map(str::to_owned)));
+        if config.http_client().is_none() {
+            let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+            builder = builder.http_client(aws_smithy_http_client::Builder::new().tls_provider(ring).build_https());
+        }
+        Self { client: Client::from_conf(builder.build()) }
     }
 
     pub(super) const fn client(&self) -> &Client {

@@ -1,0 +1,175 @@
+//! Who answers: this process while it drives rollouts, else the one that does.
+//!
+//! Of several daemons on one database one drives. The others hand every request on to it, streams of events and hooks
+//! included, so that a load balancer may send anything to any of them. Authentication is the driver's, who gets the
+//! request as it came. A request is handed on once: daemons that take each other for the driver (for the second in which
+//! a lease changes hands) answer 503 instead of sending it in circles.
+
+use super::error::ApiError;
+use crate::runner::lease::Turn;
+use arc_swap::ArcSwapOption;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+/// The driver is in the same network: a connection takes milliseconds, and one that hangs should cost a client little.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Without a byte for so long the driver is gone. Streams of events send a comment every 15 s.
+const READ_TIMEOUT: Duration = Duration::from_secs(40);
+/// When to come back while nobody drives: a lease changes hands within seconds.
+const RETRY_AFTER_S: &str = "2";
+/// Marks a request that was handed on.
+const FORWARDED: HeaderName = HeaderName::from_static("x-tidegate-forwarded");
+/// Headers of one connection (RFC 9110, 7.6.1), and those that the next one sets itself.
+const OF_A_CONNECTION: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::HOST,
+];
+
+/// The door that stays while drivers change.
+pub struct Front {
+    driving: ArcSwapOption<Router>,
+    turn: watch::Receiver<Turn>,
+    client: reqwest::Client,
+    /// Whether the process has begun to stop, or not finished starting.
+    ready: watch::Receiver<bool>,
+}
+
+impl Front {
+    /// A door behind which nobody drives yet. `turn` says who does elsewhere; `ready` whether this process takes part.
+    ///
+    /// # Errors
+    /// No HTTP client can be made on this system.
+    pub fn new(turn: watch::Receiver<Turn>, ready: watch::Receiver<bool>) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .build()?;
+        Ok(Self { driving: ArcSwapOption::empty(), turn, client, ready })
+    }
+
+    /// This process drives from now on, by this router; or it does not any more.
+    pub fn set(&self, router: Option<Router>) {
+        self.driving.store(router.map(Arc::new));
+    }
+
+    async fn answer(&self, request: Request) -> Response {
+        if let Some(router) = self.driving.load_full() {
+            // A router's error type has no values.
+            return Router::clone(&router).oneshot(request).await.into_response();
+        }
+        if !*self.ready.borrow() {
+            return starting().into_response();
+        }
+        match self.hand_on(request).await {
+            Ok(response) => response,
+            Err(error) => ([(header::RETRY_AFTER, RETRY_AFTER_S)], error).into_response(),
+        }
+    }
+
+    async fn hand_on(&self, request: Request) -> Result<Response, ApiError> {
+        let nobody = |detail: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "nobody-drives", detail);
+        let turn = self.turn.borrow().clone();
+        let Turn::StandingBy { holder, fault } = turn else {
+            return Err(nobody("this daemon is just taking over".to_owned()).hint("try again in a moment"));
+        };
+        if let Some(fault) = fault {
+            return Err(nobody(format!("who drives cannot be found out: {fault}")).hint("look at the database"));
+        }
+        let Some(holder) = holder else {
+            return Err(nobody("no daemon drives at the moment".to_owned()).hint("try again in a moment"));
+        };
+        if request.headers().contains_key(&FORWARDED) {
+            return Err(nobody("the driver is changing".to_owned()).hint("try again in a moment"));
+        }
+        if holder.address.is_empty() {
+            let detail = format!("daemon {} drives, and it does not say where it is", holder.id);
+            return Err(nobody(detail).hint("set api.advertise_url in its configuration, or ask it directly"));
+        }
+        self.send(&holder.address, request).await.map_err(|error| {
+            let detail = format!("daemon {} drives, and it does not answer at {}: {error}", holder.id, holder.address);
+            nobody(detail).hint("try again in a moment; when it stays so, look at that daemon and at api.advertise_url")
+        })
+    }
+
+    async fn send(&self, address: &str, request: Request) -> Result<Response, reqwest::Error> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut headers = passed(&parts.headers);
+        headers.insert(FORWARDED, header::HeaderValue::from_static("1"));
+        let answer = self
+            .client
+            .request(parts.method, format!("{}{path}", address.trim_end_matches('/')))
+            .headers(headers)
+            .body(reqwest::Body::wrap_stream(body.into_data_stream()))
+            .send()
+            .await?;
+        let (status, headers) = (answer.status(), passed(answer.headers()));
+        let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
+/// Headers that are about the message and not about the connection.
+fn passed(headers: &HeaderMap) -> HeaderMap {
+    let named = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<String> =
+        named.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect();
+    let is_passed =
+        |name: &HeaderName| !OF_A_CONNECTION.contains(name) && !named.iter().any(|each| each == name.as_str());
+    let kept = headers.iter().filter(|(name, _)| is_passed(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn starting() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "still starting, or already stopping")
+}
+
+/// Every address: health of this process, and everything else by whoever drives.
+pub fn router(front: Arc<Front>) -> Router {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).fallback(any).with_state(front)
+}
+
+async fn any(State(front): State<Arc<Front>>, request: Request) -> Response {
+    front.answer(request).await
+}
+
+/// Alive: the process answers.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Ready: it drives and the store answers, or it stands by for one that drives.
+async fn readyz(State(front): State<Arc<Front>>, request: Request) -> Response {
+    if !*front.ready.borrow() {
+        return starting().into_response();
+    }
+    if front.driving.load().is_some() {
+        return front.answer(request).await;
+    }
+    let turn = front.turn.borrow().clone();
+    match turn {
+        Turn::StandingBy { holder: Some(holder), .. } => {
+            format!("ready, standing by: {} drives\n", holder.id).into_response()
+        }
+        Turn::StandingBy { fault: Some(fault), .. } => ApiError::from(fault).into_response(),
+        Turn::StandingBy { .. } | Turn::Driving { .. } => starting().into_response(),
+    }
+}

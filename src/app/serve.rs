@@ -1,0 +1,315 @@
+//! `tidegate serve`: the controller as a daemon. It drives while it has the database's lease, and stands by otherwise.
+//!
+//! What does not depend on driving (the listener, the adapters, the readings of proxies) is made once. What does (the
+//! runner and the API behind the door) is made for each turn, from what is stored then: whatever a daemon knew of
+//! rollouts before a turn may be out of date in it.
+
+use super::{StartupError, bind, bound_address, invalid_policies, serve};
+use crate::api::front::{self, Front};
+use crate::api::status::Status;
+use crate::api::{self, ApiState};
+use crate::base::fault::Fault;
+use crate::clock::{Clock, SteadyClock, new_uuid};
+use crate::config::daemon::{DaemonConfig, DatabaseConfig};
+use crate::discovery::dns::DnsSource;
+use crate::discovery::file::FileSource;
+use crate::ports::{DriverLease, EndpointSource, Journal};
+use crate::runner::lease::{Turn, take_turns};
+use crate::runner::{Runner, RunnerParts};
+use crate::signals::comparison::Comparison;
+use crate::signals::health::HttpHealth;
+use crate::signals::proxies::RemoteTelemetry;
+use crate::store::directory::PolicyDirectory;
+use crate::store::postgres::PostgresStore;
+use crate::store::sqlite::SqliteStore;
+use crate::traffic::appmesh::AppMesh;
+use crate::traffic::nodes::Nodes;
+use crate::workload::ecs::Ecs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Stored rollouts that could not be read are read again so soon.
+const RESUME_RETRY: Duration = Duration::from_secs(1);
+/// The end of a turn takes no longer than drivers need to finish a commit, and the way to the database.
+const TURN_END: Duration = Duration::from_secs(8);
+
+/// A daemon that is running.
+pub struct Serving {
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// Policies that are not valid, each with its problems.
+    pub invalid_policies: Vec<String>,
+    /// Whether it drives, as it changes.
+    pub turn: watch::Receiver<Turn>,
+    store: Store,
+    ready: watch::Sender<bool>,
+    stopping: watch::Sender<bool>,
+    servers_stop: watch::Sender<bool>,
+    turns: JoinHandle<()>,
+    /// Told once, where there is no lease to tell of.
+    _always: Option<watch::Sender<Turn>>,
+    lease: Option<JoinHandle<()>>,
+    server: JoinHandle<()>,
+}
+
+/// The database, whichever it is.
+#[derive(Clone)]
+enum Store {
+    Sqlite(SqliteStore),
+    Postgres(PostgresStore),
+}
+
+impl Store {
+    async fn open(config: &DaemonConfig, api: SocketAddr) -> Result<Self, StartupError> {
+        match &config.database {
+            DatabaseConfig::Sqlite(directory) => Ok(Self::Sqlite(SqliteStore::open(directory).await?)),
+            DatabaseConfig::Postgres(url) => {
+                let address = advertised(config, api, url.reveal())?;
+                let holder = format!("tidegate-{}", new_uuid());
+                Ok(Self::Postgres(PostgresStore::open(url, &holder, &address).await?))
+            }
+        }
+    }
+
+    fn journal(&self) -> Arc<dyn Journal> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    fn lease(&self) -> Option<Arc<dyn DriverLease>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(store) => Some(Arc::new(store.clone())),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close().await,
+            Self::Postgres(store) => store.close().await,
+        }
+    }
+}
+
+/// The URL at which other daemons reach this one; empty where none is configured. A port of 0 becomes the one that was
+/// picked, and `{host}` this machine's address on the way to the database, which on Fargate nobody knows beforehand.
+fn advertised(config: &DaemonConfig, api: SocketAddr, database: &str) -> Result<String, StartupError> {
+    let Some(url) = &config.api.advertise_url else { return Ok(String::new()) };
+    let url = url.strip_suffix(":0").map_or_else(|| url.clone(), |bare| format!("{bare}:{}", api.port()));
+    if !url.contains("{host}") {
+        return Ok(url);
+    }
+    let failed = |why: String| {
+        StartupError::Files(format!(
+            "api.advertise_url has {{host}}, and this machine's address was not found out: {why}"
+        ))
+    };
+    let parsed = reqwest::Url::parse(database).map_err(|_| failed("database.url names no host".to_owned()))?;
+    let host = parsed.host_str().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| failed("database.url names no host".to_owned()))?;
+    // Connecting a UDP socket sends nothing: it has the system choose the way, and with it the address.
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).or_else(|_| std::net::UdpSocket::bind(("::", 0)));
+    let found = socket.and_then(|socket| {
+        socket.connect((host.trim_matches(['[', ']']), parsed.port().unwrap_or(5432)))?;
+        socket.local_addr()
+    });
+    match found.map_err(|error| failed(error.to_string()))?.ip() {
+        std::net::IpAddr::V4(address) => Ok(url.replace("{host}", &address.to_string())),
+        std::net::IpAddr::V6(address) => Ok(url.replace("{host}", &format!("[{address}]"))),
+    }
+}
+
+/// Credentials, region and HTTP client for everything of AWS. Credentials are looked for when they are first needed.
+async fn aws(config: &DaemonConfig) -> aws_types::SdkConfig {
+    use aws_config::environment::region::EnvironmentVariableRegionProvider;
+    use aws_config::meta::region::{ProvideRegion, RegionProviderChain};
+    use aws_config::profile::region::ProfileFileRegionProvider;
+    use aws_smithy_http_client::tls;
+    // Without asking the instance: a machine that is none would wait for it for seconds.
+    let region = RegionProviderChain::first_try(config.aws_region.clone().map(aws_types::region::Region::new))
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new());
+    let region = region.region().await;
+    let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    let http = aws_smithy_http_client::Builder::new().tls_provider(ring).build_https();
+    let loader = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(http);
+    match region {
+        Some(region) => loader.region(region).load().await,
+        // Nothing of AWS can be asked then, and the chain of credentials would ask the instance for a region.
+        None => {
+            loader
+                .region(RegionProviderChain::first_try(None::<aws_types::region::Region>))
+                .no_credentials()
+                .load()
+                .await
+        }
+    }
+}
+
+fn mesh(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> AppMesh {
+    match (&config.mesh.endpoint_url, config.mesh.signed) {
+        (Some(endpoint), false) => {
+            let region = sdk.region().map_or_else(|| "us-east-1".to_owned(), ToString::to_string);
+            AppMesh::local(endpoint, &region)
+        }
+        (endpoint, _) => AppMesh::from_config(sdk, endpoint.as_deref()),
+    }
+}
+
+/// What a runner works with, whose ever turn it is.
+async fn parts(
+    config: &DaemonConfig,
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+) -> Result<RunnerParts, StartupError> {
+    let sdk = aws(config).await;
+    let endpoints: Arc<dyn EndpointSource> = match &config.discovery {
+        Some(path) => {
+            let opened = FileSource::open(path).await;
+            Arc::new(opened.map_err(|error| StartupError::Files(error.to_string()))?)
+        }
+        None => Arc::new(DnsSource),
+    };
+    let traffic = mesh(config, &sdk);
+    let comparison = Comparison::new(Arc::new(RemoteTelemetry::new(&config.proxies)?));
+    // Ends with the process: it only reads.
+    tokio::spawn(comparison.clone().follow());
+    Ok(RunnerParts {
+        clock,
+        journal,
+        health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
+        traffic: Arc::new(traffic),
+        workloads: Some(Arc::new(Ecs::from_config(&sdk))),
+        live: Arc::new(comparison),
+        policies: Arc::new(PolicyDirectory::new(&config.policies)),
+    })
+}
+
+/// Begins and ends what belongs to a turn, until `stopping`.
+struct Turns {
+    parts: RunnerParts,
+    front: Arc<Front>,
+    turn: watch::Receiver<Turn>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Turns {
+    async fn run(mut self) {
+        loop {
+            let now = self.turn.borrow_and_update().clone();
+            let driving = match now {
+                Turn::Driving { .. } => self.begin().await,
+                Turn::StandingBy { .. } => None,
+            };
+            let stop = self.next().await;
+            if let Some(runner) = driving {
+                self.front.set(None);
+                // The lease may be another's already, so nothing is waited for beyond what this process is at.
+                let _ = tokio::time::timeout(TURN_END, runner.stop()).await;
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next turn, or the end (true).
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            changed = self.turn.changed() => changed.is_err(),
+            _ = self.stopping.wait_for(|stopping| *stopping) => true,
+        }
+    }
+
+    /// Drives from now on; `None` when the turn was over before the store told what there is to drive.
+    async fn begin(&mut self) -> Option<Runner> {
+        let runner = Runner::new(self.parts.clone());
+        loop {
+            match runner.resume().await {
+                Ok(resumed) => {
+                    tracing::info!(resumed, "live rollouts taken up");
+                    break;
+                }
+                Err(fault) => tracing::error!(%fault, "the store does not say what there is to drive"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RESUME_RETRY) => {}
+                _ = self.turn.changed() => return None,
+                _ = self.stopping.wait_for(|stopping| *stopping) => return None,
+            }
+        }
+        let status = Arc::new(Status::default());
+        status.set_ready(true);
+        self.front.set(Some(api::router(ApiState { runner: runner.clone(), status })));
+        Some(runner)
+    }
+}
+
+/// Starts the daemon. To be called within a runtime.
+///
+/// # Errors
+/// [`StartupError`]; whatever was opened before is closed again.
+pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> {
+    let listener = bind("the API", "api.listen", config.api.listen).await?;
+    let address = bound_address(&listener, config.api.listen);
+    let store = Store::open(&config, address).await?;
+    let parts = parts(&config, store.journal(), Arc::new(SteadyClock::default())).await?;
+    let invalid_policies = invalid_policies(&Runner::new(parts.clone())).await;
+    let (stopping, stops) = watch::channel(false);
+    let (turned, turn) = watch::channel(Turn::default());
+    let (lease, always) = match store.lease() {
+        Some(lease) => (Some(tokio::spawn(take_turns(lease, turned, stops.clone()))), None),
+        None => {
+            // A SQLite database belongs to whoever opened it.
+            turned.send_replace(Turn::Driving { epoch: 1 });
+            (None, Some(turned))
+        }
+    };
+    let (ready, is_ready) = watch::channel(true);
+    let front = Front::new(turn.clone(), is_ready).map_err(|error| Fault::permanent("api", error))?;
+    let front = Arc::new(front);
+    let turns = Turns { parts, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
+    let turns = tokio::spawn(turns.run());
+    let (servers_stop, servers_stopped) = watch::channel(false);
+    let server = serve(listener, front::router(front), servers_stopped);
+    Ok(Serving {
+        api: address,
+        invalid_policies,
+        turn,
+        store,
+        ready,
+        stopping,
+        servers_stop,
+        turns,
+        _always: always,
+        lease,
+        server,
+    })
+}
+
+impl Serving {
+    /// Stops in good order: rollouts stop where they stand and wait in the database, the lease is given back so that
+    /// another daemon begins at once, requests under way finish.
+    pub async fn drain(self) {
+        self.ready.send_replace(false);
+        self.stopping.send_replace(true);
+        let _ = self.turns.await;
+        if let Some(lease) = self.lease {
+            let _ = lease.await;
+        }
+        if let Some(lease) = self.store.lease()
+            && let Err(fault) = lease.release().await
+        {
+            tracing::warn!(%fault, "the lease was not given back; it runs out by itself");
+        }
+        self.servers_stop.send_replace(true);
+        // A client that holds a connection open must not hold up the end.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.server).await;
+        self.store.close().await;
+    }
+}

@@ -1,0 +1,176 @@
+//! Every key of the configuration file, once: reading, environment, printing and documentation go by this table.
+
+/// What a key holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Text.
+    Text,
+    /// `IP:PORT` to listen on.
+    Listen,
+    /// An address of HTTP, with scheme and host and without query.
+    Url,
+    /// A file or directory; a relative one begins at the working directory.
+    Path,
+    /// One of some words.
+    Word(&'static [&'static str]),
+    /// Several addresses of HTTP; in the environment with commas between them.
+    Urls,
+    /// Text that is never shown.
+    Secret,
+    /// One or two secrets, so that they can be changed without a gap; in the environment with a comma between them.
+    Secrets,
+}
+
+impl Shape {
+    /// Whether its value is never shown.
+    #[must_use]
+    pub const fn is_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::Secrets)
+    }
+
+    /// What a value must be, for messages.
+    #[must_use]
+    pub fn says(self) -> String {
+        match self {
+            Self::Text | Self::Secret => "text in quotes".to_owned(),
+            Self::Listen => "an address and a port such as \"0.0.0.0:7070\"".to_owned(),
+            Self::Url => "an address such as \"https://tidegate.internal:7070\"".to_owned(),
+            Self::Path => "a path in quotes".to_owned(),
+            Self::Word(words) => format!("one of {}", words.join(", ")),
+            Self::Urls => "a list of addresses such as [\"http://10.0.0.5:9901\"]".to_owned(),
+            Self::Secrets => "text in quotes, or a list of two such texts".to_owned(),
+        }
+    }
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// `section.name`.
+    pub path: &'static str,
+    /// What it holds.
+    pub shape: Shape,
+    /// Value without one; `None` where it is then absent.
+    pub default: Option<&'static str>,
+    /// A value as it may look.
+    pub example: &'static str,
+    /// What it is for.
+    pub says: &'static str,
+}
+
+impl Key {
+    const fn new(path: &'static str, shape: Shape, example: &'static str, says: &'static str) -> Self {
+        Self { path, shape, default: None, example, says }
+    }
+
+    const fn or(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+
+    /// The variable that overrides it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        match self.path.strip_prefix("hooks.") {
+            Some(source) => format!("TIDEGATE_HOOK_SECRET_{}", source.to_ascii_uppercase()),
+            None => format!("TIDEGATE_{}", self.path.replace('.', "_").to_ascii_uppercase()),
+        }
+    }
+}
+
+/// Words of `api.auth` and `mesh.signing`.
+pub(super) const NONE: &str = "none";
+pub(super) const TOKENS: &str = "tokens";
+pub(super) const AWS: &str = "aws";
+
+/// All of them, by section.
+pub const KEYS: &[Key] = &[
+    Key::new("api.listen", Shape::Listen, "0.0.0.0:7070", "Where the HTTP API listens.").or("127.0.0.1:7070"),
+    Key::new(
+        "api.public_url",
+        Shape::Url,
+        "https://tidegate.example.com",
+        "Address at which people and senders of webhooks reach the API; links begin with it.",
+    ),
+    Key::new(
+        "api.advertise_url",
+        Shape::Url,
+        "http://10.0.0.5:7070",
+        "Address at which the other daemons on the same database reach this one. A daemon that does not drive hands every request on to the one that does; without this key nobody can hand one on to this daemon. `{host}` stands for this machine's address on the way to the database.",
+    ),
+    Key::new(
+        "api.certificate",
+        Shape::Path,
+        "/etc/tidegate/tls.crt",
+        "Certificate chain (PEM) for TLS on the API; read again when it changes. Together with `api.key`.",
+    ),
+    Key::new("api.key", Shape::Path, "/etc/tidegate/tls.key", "Private key (PEM) of that certificate."),
+    Key::new(
+        "api.auth",
+        Shape::Word(&[TOKENS, NONE]),
+        "tokens",
+        "Who may call: whoever has a token, or (only where `api.listen` is a loopback address) everyone on this machine.",
+    )
+    .or(TOKENS),
+    Key::new(
+        "database.url",
+        Shape::Secret,
+        "postgres://tidegate:PASSWORD@db.internal:5432/tidegate?sslmode=verify-full",
+        "PostgreSQL, which several daemons may share: one drives, the others stand by.",
+    ),
+    Key::new(
+        "database.data_dir",
+        Shape::Path,
+        "/var/lib/tidegate",
+        "Directory of the SQLite database where there is no `database.url`; it belongs to one daemon.",
+    )
+    .or(".tidegate"),
+    Key::new(
+        "policies.directory",
+        Shape::Path,
+        "/etc/tidegate/policies",
+        "Directory of policy files, read anew at every start of a rollout.",
+    )
+    .or("policies"),
+    Key::new(
+        "mesh.endpoint_url",
+        Shape::Url,
+        "http://127.0.0.1:7071",
+        "The App Mesh API. Without it the AWS SDK's own choice: AWS_ENDPOINT_URL_APP_MESH, else AWS, which ended the service on 2026-09-30.",
+    ),
+    Key::new(
+        "mesh.signing",
+        Shape::Word(&[AWS, NONE]),
+        "none",
+        "How calls of the App Mesh API are signed: with the credentials of AWS, or with fixed dummy keys, for an endpoint that asks for none.",
+    )
+    .or(AWS),
+    Key::new("aws.region", Shape::Text, "eu-central-1", "Region of AWS. Without it the AWS SDK's own choice, such as AWS_REGION."),
+    Key::new(
+        "telemetry.proxies",
+        Shape::Urls,
+        "[\"http://proxies.shop.internal:9901\"]",
+        "Admin addresses of Tidegate's proxies, whose counts releases are judged by. A name with several addresses stands for a proxy at each.",
+    ),
+    Key::new(
+        "discovery.file",
+        Shape::Path,
+        "/etc/tidegate/discovery.yaml",
+        "File that stands in for Cloud Map and DNS when health checks look for a version's endpoints.",
+    ),
+    Key::new("prometheus.url", Shape::Url, "http://prometheus.internal:9090", "Prometheus, for gates that do not name another."),
+    Key::new("prometheus.token", Shape::Secret, "TOKEN", "Bearer token for it."),
+    Key::new("hooks.generic", Shape::Secrets, "SECRET", "Secret of `/v1/hooks/generic`; without it the address takes nothing. 16 to 512 characters; two while one is being changed."),
+    Key::new("hooks.github", Shape::Secrets, "SECRET", "The same for GitHub's webhooks."),
+    Key::new("hooks.gitlab", Shape::Secrets, "SECRET", "The same for GitLab's."),
+    Key::new("hooks.ecr", Shape::Secrets, "SECRET", "The same for events of Amazon ECR by way of EventBridge."),
+    Key::new("hooks.registry", Shape::Secrets, "SECRET", "The same for notifications of a Docker registry."),
+];
+
+/// What a person may be known by: keys of `[people.NAME]`, all of them text.
+pub const PERSON_KEYS: &[(&str, &str)] = &[
+    ("token", "Name of the API token with which they speak."),
+    ("os_user", "Login on the daemon's machine, where no token is asked for."),
+    ("slack_user", "Their id at Slack."),
+    ("slack_group", "Id of their group at Slack."),
+    ("git_login", "Their login at the Git host whose pushes start rollouts."),
+];

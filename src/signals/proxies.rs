@@ -1,0 +1,164 @@
+//! Live counts of proxies in other processes, asked for over their admin interface (`/tidegate/report`).
+//!
+//! Counts are cumulative since a proxy started, so an answer that is lost changes nothing: the next one holds it all. A
+//! proxy that does not answer is left out, and only when nobody answers is that silence. A name with several addresses
+//! is a proxy at each, looked up anew every few seconds, since proxies come and go with the tasks that they stand beside.
+
+use crate::base::fault::Fault;
+use crate::base::tally::Report;
+use crate::clock::Monotonic;
+use crate::ports::Telemetry;
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// A proxy that takes longer says nothing about now: readings are a second apart, and one of them may take three.
+const TIMEOUT: Duration = Duration::from_millis(1500);
+/// Names are looked up so often. Cloud Map answers with a time to live of 10 s by default.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
+/// Proxies at most; a route's traffic behind more of them is for the stream that they will report by.
+const MOST: usize = 256;
+/// Of these, so many are asked at a time.
+const AT_A_TIME: usize = 32;
+/// A report of a thousand series takes about 1 MB.
+const BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Name under which faults are reported.
+const SOURCE: &str = "live telemetry";
+
+/// Proxies by their admin addresses.
+pub struct RemoteTelemetry {
+    places: Vec<Place>,
+    client: reqwest::Client,
+    known: Mutex<Known>,
+}
+
+/// An address as it was configured.
+#[derive(Debug, Clone)]
+struct Place {
+    host: String,
+    port: u16,
+}
+
+/// What names led to.
+#[derive(Default)]
+struct Known {
+    at: Option<Monotonic>,
+    addresses: BTreeSet<SocketAddr>,
+}
+
+impl RemoteTelemetry {
+    /// Of proxies at `urls` such as `http://10.0.0.5:9901`; nothing behind the port counts.
+    ///
+    /// # Errors
+    /// A permanent fault: an address that is none of plain HTTP, or no HTTP client can be made on this system.
+    pub fn new(urls: &[String]) -> Result<Self, Fault> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .build()
+            .map_err(|error| Fault::permanent(SOURCE, error))?;
+        let places = urls.iter().map(|url| place(url)).collect::<Result<_, _>>()?;
+        Ok(Self { places, client, known: Mutex::default() })
+    }
+
+    /// Every address that the names have now, or had a moment ago.
+    async fn addresses(&self) -> BTreeSet<SocketAddr> {
+        // Held while names are looked up: whoever comes meanwhile waits for the same answer.
+        let mut known = self.known.lock().await;
+        if known.at.is_some_and(|at| at.elapsed() < LOOK_UP_EVERY) {
+            return known.addresses.clone();
+        }
+        let mut found = BTreeSet::new();
+        let mut complete = true;
+        for place in &self.places {
+            match tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((place.host.as_str(), place.port))).await {
+                Ok(Ok(addresses)) => found.extend(addresses),
+                Ok(Err(error)) => {
+                    complete = false;
+                    tracing::warn!(host = %place.host, %error, "no address of a proxy");
+                }
+                Err(_) => complete = false,
+            }
+        }
+        // A resolver that fails takes nobody away.
+        if !complete {
+            found.append(&mut known.addresses);
+        }
+        *known = Known { at: Some(Monotonic::now()), addresses: found.into_iter().take(MOST).collect() };
+        known.addresses.clone()
+    }
+
+    async fn ask(&self, address: SocketAddr) -> Result<Report, String> {
+        let answer = self.client.get(format!("http://{address}/tidegate/report")).send().await;
+        let mut answer = answer.and_then(reqwest::Response::error_for_status).map_err(|error| why(&error))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| why(&error))? {
+            if body.len() + chunk.len() > BODY_MAX_BYTES {
+                return Err(format!("its report has more than {BODY_MAX_BYTES} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| format!("it answers, but not as a proxy of this version: {error}"))
+    }
+}
+
+fn why(error: &reqwest::Error) -> String {
+    match error.status() {
+        Some(status) => format!("it answered with status {status}"),
+        None if error.is_timeout() => format!("no answer within {} ms", TIMEOUT.as_millis()),
+        None if error.is_connect() => "it takes no connection".to_owned(),
+        None => "its answer broke off".to_owned(),
+    }
+}
+
+fn place(url: &str) -> Result<Place, Fault> {
+    let wrong =
+        || Fault::permanent(SOURCE, format!("`{url}` is no admin address of a proxy, such as http://10.0.0.5:9901"));
+    let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
+    let host = parsed.host_str().filter(|_| parsed.scheme() == "http").ok_or_else(wrong)?;
+    // The brackets of an IPv6 address are the URL's.
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(Place { host, port: parsed.port().unwrap_or(HTTP_PORT) })
+}
+
+/// Of a URL without one.
+const HTTP_PORT: u16 = 80;
+
+#[async_trait]
+impl Telemetry for RemoteTelemetry {
+    async fn reports(&self) -> Result<Vec<Report>, Fault> {
+        let addresses = self.addresses().await;
+        if addresses.is_empty() {
+            let hosts = self.places.iter().map(|place| place.host.as_str()).collect::<Vec<_>>().join(", ");
+            let text = if hosts.is_empty() {
+                "no proxy is configured (telemetry.proxies)".to_owned()
+            } else {
+                format!("no address of {hosts}")
+            };
+            return Err(Fault::transient(SOURCE, text));
+        }
+        let answers = futures_util::stream::iter(addresses)
+            .map(|address| async move { (address, self.ask(address).await) })
+            .buffer_unordered(AT_A_TIME);
+        let answers: Vec<(SocketAddr, Result<Report, String>)> = answers.collect().await;
+        let (mut reports, mut faults) = (Vec::with_capacity(answers.len()), Vec::new());
+        for (address, answer) in answers {
+            match answer {
+                Ok(report) => reports.push(report),
+                Err(why) => faults.push(format!("{address}: {why}")),
+            }
+        }
+        if let (true, Some(first)) = (reports.is_empty(), faults.first()) {
+            return Err(Fault::transient(SOURCE, format!("no proxy answers; {first}")));
+        }
+        // One proxy may be reachable at several addresses (both families): its counts must count once.
+        reports.sort_by(|a, b| a.proxy.cmp(&b.proxy));
+        reports.dedup_by(|a, b| a.proxy == b.proxy);
+        Ok(reports)
+    }
+}
