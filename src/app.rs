@@ -11,6 +11,7 @@ pub use serve::{Serving, start_serve};
 
 use crate::api::{self, ApiState, status::Status};
 use crate::base::fault::Fault;
+use crate::base::secret::Redacted;
 use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
@@ -25,6 +26,7 @@ use crate::signals::comparison::Comparison;
 use crate::signals::health::HttpHealth;
 use crate::signals::live::LocalTelemetry;
 use crate::store::directory::PolicyDirectory;
+use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
@@ -70,7 +72,7 @@ pub enum StartupError {
     Store(#[from] OpenError),
     /// PostgreSQL.
     #[error(transparent)]
-    Postgres(#[from] crate::store::postgres::OpenError),
+    Postgres(#[from] postgres::OpenError),
     /// A port is taken, or an address is not ours.
     #[error("cannot listen on {address} for {what}: {error}")]
     Bind {
@@ -188,8 +190,16 @@ impl Bound {
 ///
 /// # Errors
 /// [`OpenError::Failed`] when there is none or it cannot be read.
-pub async fn read_journal(data_dir: &Path) -> Result<impl Journal + use<>, OpenError> {
-    SqliteStore::open_read_only(data_dir).await
+pub async fn read_journal(data_dir: &Path) -> Result<Arc<dyn Journal>, OpenError> {
+    Ok(Arc::new(SqliteStore::open_read_only(data_dir).await?))
+}
+
+/// Opens the journal in a PostgreSQL database for reading, beside daemons that may run on it.
+///
+/// # Errors
+/// It is not reached, not let into, or has no schema of this version.
+pub async fn read_shared_journal(url: &Redacted<String>) -> Result<Arc<dyn Journal>, postgres::OpenError> {
+    Ok(Arc::new(PostgresStore::open_read_only(url).await?))
 }
 
 async fn bind(what: &'static str, flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartupError> {

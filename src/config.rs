@@ -14,6 +14,8 @@ pub const SERVER_VARIABLE: &str = "TIDEGATE_SERVER";
 pub const APPMESH_ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL_APP_MESH";
 /// What is logged, in the notation of `tracing`'s filters.
 pub const LOG_VARIABLE: &str = "TIDEGATE_LOG";
+/// The PostgreSQL database: of the daemon as the key `database.url`, and of commands that read it directly.
+pub const DATABASE_VARIABLE: &str = "TIDEGATE_DATABASE_URL";
 /// Port of the daemon's API.
 pub const API_PORT: u16 = 7070;
 /// Port of the App Mesh API.

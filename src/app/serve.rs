@@ -127,7 +127,7 @@ fn advertised(config: &DaemonConfig, api: SocketAddr, database: &str) -> Result<
 /// Credentials, region and HTTP client for everything of AWS. Credentials are looked for when they are first needed.
 async fn aws(config: &DaemonConfig) -> aws_types::SdkConfig {
     use aws_config::environment::region::EnvironmentVariableRegionProvider;
-    use aws_config::meta::region::{ProvideRegion, RegionProviderChain};
+    use aws_config::meta::region::RegionProviderChain;
     use aws_config::profile::region::ProfileFileRegionProvider;
     use aws_smithy_http_client::tls;
     // Without asking the instance: a machine that is none would wait for it for seconds.

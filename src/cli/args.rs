@@ -282,17 +282,20 @@ pub enum PolicyCommand {
 #[derive(Debug, Subcommand)]
 pub enum JournalCommand {
     /// Replay every rollout's journal and compare with what is stored (exit code 1 when they differ)
-    Verify {
-        /// Where the database lives; a daemon may be running on it
-        #[arg(long, value_name = "DIRECTORY", default_value = ".tidegate")]
-        data_dir: PathBuf,
-    },
+    Verify(JournalPlace),
     /// Print every journaled input as one JSON line
-    Export {
-        /// Where the database lives; a daemon may be running on it
-        #[arg(long, value_name = "DIRECTORY", default_value = ".tidegate")]
-        data_dir: PathBuf,
-    },
+    Export(JournalPlace),
+}
+
+/// Where the journal is; a daemon may be running on it.
+#[derive(Debug, Clone, Args)]
+pub struct JournalPlace {
+    /// Directory of the SQLite database
+    #[arg(long, value_name = "DIRECTORY", default_value = ".tidegate")]
+    pub data_dir: PathBuf,
+    /// The PostgreSQL database at $TIDEGATE_DATABASE_URL instead
+    #[arg(long, conflicts_with = "data_dir")]
+    pub database: bool,
 }
 
 /// One of the demo's services. It ends when its standard input does, so that no parent can leave it behind.

@@ -1,29 +1,43 @@
 //! `tidegate journal verify|export`: reads the database, whether a daemon runs on it or not.
 
-use super::args::JournalCommand;
+use super::args::{JournalCommand, JournalPlace};
 use super::{Ended, FAILED, Failure, Output, counted};
-use crate::app::read_journal;
+use crate::app::{read_journal, read_shared_journal};
 use crate::base::fault::Fault;
+use crate::base::secret::Redacted;
+use crate::config::{DATABASE_VARIABLE, Environment};
 use crate::ports::Journal;
 use crate::runner::verify::{Verified, verify};
 use serde_json::json;
+use std::sync::Arc;
 
 /// Rollouts looked at: all that a daemon of one team makes in years.
 const ROLLOUTS_MAX: u32 = 1_000_000;
 
-pub(super) async fn run(command: JournalCommand, output: Output) -> Ended {
-    let (JournalCommand::Verify { data_dir } | JournalCommand::Export { data_dir }) = &command;
+pub(super) async fn run(command: JournalCommand, output: Output, environment: &dyn Environment) -> Ended {
+    let (JournalCommand::Verify(place) | JournalCommand::Export(place)) = &command;
+    let store = open(place, environment).await?;
+    let ended = match command {
+        JournalCommand::Verify(_) => verify_all(store.as_ref(), output).await,
+        JournalCommand::Export(_) => export(store.as_ref(), output).await,
+    };
+    ended.map_err(|fault| Failure::new(fault.to_string()))
+}
+
+async fn open(place: &JournalPlace, environment: &dyn Environment) -> Result<Arc<dyn Journal>, Failure> {
+    if place.database {
+        let url = environment.get(DATABASE_VARIABLE).filter(|url| !url.is_empty());
+        let url = url.ok_or_else(|| Failure::new(format!("{DATABASE_VARIABLE} is not set")).usage())?;
+        let store = read_shared_journal(&Redacted::new(url)).await;
+        return store.map_err(|error| Failure::new(error.to_string()));
+    }
+    let data_dir = &place.data_dir;
     if !data_dir.is_dir() {
         let message = format!("there is no data directory {}: no daemon has run with it here", data_dir.display());
         return Err(Failure::new(message).hint("say where it is with --data-dir"));
     }
     let store = read_journal(data_dir).await;
-    let store = store.map_err(|error| Failure::new(error.to_string()).hint("say where it is with --data-dir"))?;
-    let ended = match command {
-        JournalCommand::Verify { .. } => verify_all(&store, output).await,
-        JournalCommand::Export { .. } => export(&store, output).await,
-    };
-    ended.map_err(|fault| Failure::new(fault.to_string()))
+    store.map_err(|error| Failure::new(error.to_string()).hint("say where it is with --data-dir"))
 }
 
 async fn verify_all(store: &dyn Journal, output: Output) -> Result<u8, Fault> {
