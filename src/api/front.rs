@@ -6,8 +6,8 @@
 //! a lease changes hands) answer 503 instead of sending it in circles.
 
 use super::error::ApiError;
+use crate::ports::Holder;
 use crate::runner::lease::Turn;
-use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -23,6 +23,9 @@ use tower::ServiceExt;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Without a byte for so long the driver is gone. Streams of events send a comment every 15 s.
 const READ_TIMEOUT: Duration = Duration::from_secs(40);
+/// A request waits so long for somebody who drives: a lease that is given back is taken within a second. One whose holder
+/// died takes ten, for which a client had better come back.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// When to come back while nobody drives: a lease changes hands within seconds.
 const RETRY_AFTER_S: &str = "2";
 /// Marks a request that was handed on.
@@ -41,11 +44,17 @@ const OF_A_CONNECTION: [HeaderName; 8] = [
 
 /// The door that stays while drivers change.
 pub struct Front {
-    driving: ArcSwapOption<Router>,
+    driving: watch::Sender<Option<Router>>,
     turn: watch::Receiver<Turn>,
     client: reqwest::Client,
-    /// Whether the process has begun to stop, or not finished starting.
+    /// Whether the process takes part: not while it stops.
     ready: watch::Receiver<bool>,
+}
+
+/// Who is to answer.
+enum Answerer {
+    Here(Router),
+    There(Holder),
 }
 
 impl Front {
@@ -60,47 +69,51 @@ impl Front {
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .build()?;
-        Ok(Self { driving: ArcSwapOption::empty(), turn, client, ready })
+        Ok(Self { driving: watch::Sender::new(None), turn, client, ready })
     }
 
     /// This process drives from now on, by this router; or it does not any more.
     pub fn set(&self, router: Option<Router>) {
-        self.driving.store(router.map(Arc::new));
+        self.driving.send_replace(router);
     }
 
     async fn answer(&self, request: Request) -> Response {
-        if let Some(router) = self.driving.load_full() {
+        let handed_on = request.headers().contains_key(&FORWARDED);
+        let answered = match self.answerer(handed_on).await {
             // A router's error type has no values.
-            return Router::clone(&router).oneshot(request).await.into_response();
-        }
-        if !*self.ready.borrow() {
-            return starting().into_response();
-        }
-        match self.hand_on(request).await {
-            Ok(response) => response,
-            Err(error) => ([(header::RETRY_AFTER, RETRY_AFTER_S)], error).into_response(),
+            Ok(Answerer::Here(router)) => return router.oneshot(request).await.into_response(),
+            Ok(Answerer::There(holder)) => self.hand_on(&holder, request).await,
+            Err(error) => Err(error),
+        };
+        answered.unwrap_or_else(|error| ([(header::RETRY_AFTER, RETRY_AFTER_S)], error).into_response())
+    }
+
+    /// Who answers now, or within a moment: a request that comes while the lease changes hands waits for it.
+    async fn answerer(&self, handed_on: bool) -> Result<Answerer, ApiError> {
+        let (mut driving, mut turn) = (self.driving.subscribe(), self.turn.clone());
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            if let Some(router) = driving.borrow_and_update().clone() {
+                return Ok(Answerer::Here(router));
+            }
+            if !*self.ready.borrow() {
+                return Err(stopping());
+            }
+            let now = turn.borrow_and_update().clone();
+            let why_not = match elsewhere(now, handed_on) {
+                Ok(holder) => return Ok(Answerer::There(holder)),
+                Err(why_not) => why_not,
+            };
+            tokio::select! {
+                () = &mut patience => return Err(why_not),
+                changed = driving.changed() => if changed.is_err() { return Err(why_not) },
+                changed = turn.changed() => if changed.is_err() { return Err(why_not) },
+            }
         }
     }
 
-    async fn hand_on(&self, request: Request) -> Result<Response, ApiError> {
-        let nobody = |detail: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "nobody-drives", detail);
-        let turn = self.turn.borrow().clone();
-        let Turn::StandingBy { holder, fault } = turn else {
-            return Err(nobody("this daemon is just taking over".to_owned()).hint("try again in a moment"));
-        };
-        if let Some(fault) = fault {
-            return Err(nobody(format!("who drives cannot be found out: {fault}")).hint("look at the database"));
-        }
-        let Some(holder) = holder else {
-            return Err(nobody("no daemon drives at the moment".to_owned()).hint("try again in a moment"));
-        };
-        if request.headers().contains_key(&FORWARDED) {
-            return Err(nobody("the driver is changing".to_owned()).hint("try again in a moment"));
-        }
-        if holder.address.is_empty() {
-            let detail = format!("daemon {} drives, and it does not say where it is", holder.id);
-            return Err(nobody(detail).hint("set api.advertise_url in its configuration, or ask it directly"));
-        }
+    async fn hand_on(&self, holder: &Holder, request: Request) -> Result<Response, ApiError> {
         self.send(&holder.address, request).await.map_err(|error| {
             let detail = format!("daemon {} drives, and it does not answer at {}: {error}", holder.id, holder.address);
             nobody(detail).hint("try again in a moment; when it stays so, look at that daemon and at api.advertise_url")
@@ -127,6 +140,28 @@ impl Front {
     }
 }
 
+/// The daemon to hand a request on to, or why there is none.
+fn elsewhere(turn: Turn, handed_on: bool) -> Result<Holder, ApiError> {
+    let again = "try again in a moment";
+    match turn {
+        Turn::Driving { .. } => Err(nobody("this daemon is just taking over".to_owned()).hint(again)),
+        Turn::StandingBy { fault: Some(fault), .. } => {
+            Err(nobody(format!("who drives cannot be found out: {fault}")).hint("look at the database"))
+        }
+        Turn::StandingBy { holder: None, .. } => Err(nobody("no daemon drives at the moment".to_owned()).hint(again)),
+        Turn::StandingBy { .. } if handed_on => Err(nobody("the driver is changing".to_owned()).hint(again)),
+        Turn::StandingBy { holder: Some(holder), .. } if holder.address.is_empty() => {
+            let detail = format!("daemon {} drives, and it does not say where it is", holder.id);
+            Err(nobody(detail).hint("set api.advertise_url in its configuration, or ask it directly"))
+        }
+        Turn::StandingBy { holder: Some(holder), .. } => Ok(holder),
+    }
+}
+
+fn nobody(detail: String) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "nobody-drives", detail)
+}
+
 /// Headers that are about the message and not about the connection.
 fn passed(headers: &HeaderMap) -> HeaderMap {
     let named = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
@@ -138,8 +173,9 @@ fn passed(headers: &HeaderMap) -> HeaderMap {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn starting() -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "still starting, or already stopping")
+fn stopping() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "this daemon is stopping")
+        .hint("ask another one, or again")
 }
 
 /// Every address: health of this process, and everything else by whoever drives.
@@ -159,10 +195,11 @@ async fn healthz() -> &'static str {
 /// Ready: it drives and the store answers, or it stands by for one that drives.
 async fn readyz(State(front): State<Arc<Front>>, request: Request) -> Response {
     if !*front.ready.borrow() {
-        return starting().into_response();
+        return stopping().into_response();
     }
-    if front.driving.load().is_some() {
-        return front.answer(request).await;
+    let router = front.driving.borrow().clone();
+    if let Some(router) = router {
+        return router.oneshot(request).await.into_response();
     }
     let turn = front.turn.borrow().clone();
     match turn {
@@ -170,6 +207,8 @@ async fn readyz(State(front): State<Arc<Front>>, request: Request) -> Response {
             format!("ready, standing by: {} drives\n", holder.id).into_response()
         }
         Turn::StandingBy { fault: Some(fault), .. } => ApiError::from(fault).into_response(),
-        Turn::StandingBy { .. } | Turn::Driving { .. } => starting().into_response(),
+        Turn::StandingBy { .. } | Turn::Driving { .. } => {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the lease is changing hands").into_response()
+        }
     }
 }

@@ -298,7 +298,7 @@ impl Merged<'_> {
         for (path, (given, origin)) in KEYS.iter().filter_map(|key| self.values.get_key_value(key.path)) {
             let Some((of, name)) = path.split_once('.') else { continue };
             if of != section {
-                let _ = write!(text, "{}[{of}]\n", if section.is_empty() { "" } else { "\n" });
+                let _ = writeln!(text, "{}[{of}]", if section.is_empty() { "" } else { "\n" });
                 section = of;
             }
             let key = KEYS.iter().find(|key| key.path == *path);

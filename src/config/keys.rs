@@ -159,11 +159,11 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("prometheus.url", Shape::Url, "http://prometheus.internal:9090", "Prometheus, for gates that do not name another."),
     Key::new("prometheus.token", Shape::Secret, "TOKEN", "Bearer token for it."),
-    Key::new("hooks.generic", Shape::Secrets, "SECRET", "Secret of `/v1/hooks/generic`; without it the address takes nothing. 16 to 512 characters; two while one is being changed."),
-    Key::new("hooks.github", Shape::Secrets, "SECRET", "The same for GitHub's webhooks."),
-    Key::new("hooks.gitlab", Shape::Secrets, "SECRET", "The same for GitLab's."),
-    Key::new("hooks.ecr", Shape::Secrets, "SECRET", "The same for events of Amazon ECR by way of EventBridge."),
-    Key::new("hooks.registry", Shape::Secrets, "SECRET", "The same for notifications of a Docker registry."),
+    Key::new("hooks.generic", Shape::Secrets, "SECRET-OF-16-OR-MORE", "Secret of `/v1/hooks/generic`; without it the address takes nothing. 16 to 512 characters; two while one is being changed."),
+    Key::new("hooks.github", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for GitHub's webhooks."),
+    Key::new("hooks.gitlab", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for GitLab's."),
+    Key::new("hooks.ecr", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for events of Amazon ECR by way of EventBridge."),
+    Key::new("hooks.registry", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for notifications of a Docker registry."),
 ];
 
 /// What a person may be known by: keys of `[people.NAME]`, all of them text.
@@ -174,3 +174,50 @@ pub const PERSON_KEYS: &[(&str, &str)] = &[
     ("slack_group", "Id of their group at Slack."),
     ("git_login", "Their login at the Git host whose pushes start rollouts."),
 ];
+
+/// The example file: every key with what it is for, its variable and its default. Keys are commented out by a `#` without
+/// a space, so that removing it is all there is to do.
+#[must_use]
+pub fn example() -> String {
+    let mut text = String::from(
+        "# Configuration of `tidegate serve`: every key, with an example. Remove the `#` before a key to set it.\n\
+         # Each can also be set by the variable that is named, which then counts; an empty variable is none.\n\
+         # `tidegate serve --print-config` shows what takes effect.\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        let Some((of, name)) = key.path.split_once('.') else { continue };
+        if of != section {
+            text += &format!("\n[{of}]\n");
+            section = of;
+        }
+        for line in wrapped(key.says) {
+            text += &format!("# {line}\n");
+        }
+        let default = key.default.map_or(String::new(), |default| format!("; default \"{default}\""));
+        text += &format!("# {}{default}\n", key.variable());
+        let value = if key.example.starts_with('[') { key.example.to_owned() } else { format!("\"{}\"", key.example) };
+        text += &format!("#{name} = {value}\n");
+    }
+    text += "\n# People, by the name that policies have for them (`from` of an approval).\n#[people.ada]\n";
+    for (name, says) in PERSON_KEYS {
+        text += &format!("# {says}\n#{name} = \"ada\"\n");
+    }
+    text
+}
+
+/// A sentence in lines of up to 100 characters.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len() + word.len() < 100 => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

@@ -129,3 +129,6 @@ fn tell(turn: &watch::Sender<Turn>, now: Turn) {
         !same
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The assembled program from outside: as a command that ends, as a daemon that stays, and bounded waiting for it.
 
 pub(crate) mod aws_double;
+pub(crate) mod controllers;
 pub(crate) mod service;
 pub(crate) mod world;
 
@@ -52,7 +53,15 @@ pub(crate) fn lacks(peer: &str) -> bool {
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(TIDEGATE);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    for name in ["TIDEGATE_SERVER", "TIDEGATE_LOG", "AWS_REGION", "NO_COLOR", "CLICOLOR_FORCE"] {
+    for name in [
+        "TIDEGATE_SERVER",
+        "TIDEGATE_TOKEN",
+        "TIDEGATE_DATABASE_URL",
+        "TIDEGATE_LOG",
+        "AWS_REGION",
+        "NO_COLOR",
+        "CLICOLOR_FORCE",
+    ] {
         command.env_remove(name);
     }
     // Help is wrapped to the terminal, the audit trail says who it was.
@@ -168,10 +177,15 @@ impl Process {
 
     /// The addresses that it announces, once it does.
     pub(crate) async fn addresses(&mut self) -> BTreeMap<String, SocketAddr> {
+        self.listening(NAMES.len()).await
+    }
+
+    /// So many addresses, once it announces them.
+    pub(crate) async fn listening(&mut self, count: usize) -> BTreeMap<String, SocketAddr> {
         let began = Monotonic::now();
         loop {
             let listening = self.stdout.events("listening");
-            if listening.len() == NAMES.len() {
+            if listening.len() == count {
                 let pairs = listening.iter().map(|event| (text(&event["name"]), text(&event["address"])));
                 return pairs.map(|(name, address)| (name, address.parse().unwrap())).collect();
             }

@@ -124,11 +124,15 @@ impl Daemon {
     pub(crate) async fn start(arguments: &[String]) -> Self {
         let mut process = Process::spawn(command(&strs(arguments)));
         let addresses = process.addresses().await;
-        Self { process, api: Api { addresses, http: reqwest::Client::builder().no_proxy().build().unwrap() } }
+        Self { process, api: Api::new(addresses) }
     }
 }
 
 impl Api {
+    pub(crate) fn new(addresses: BTreeMap<String, SocketAddr>) -> Self {
+        Self { addresses, http: reqwest::Client::builder().no_proxy().build().unwrap() }
+    }
+
     pub(crate) fn url(&self, name: &str) -> String {
         format!("http://{}", self.addresses[name])
     }

@@ -1,0 +1,157 @@
+//! `tidegate serve` as one daemon: configuration, a release over a mesh in another process, what it says when things are
+//! wrong.
+
+use crate::program::controllers::Outside;
+use crate::program::service::Behaviour;
+use crate::program::world::QUICK;
+use crate::program::{command, finish, run};
+use std::path::Path;
+
+#[tokio::test]
+async fn a_release_goes_through_over_a_mesh_in_another_process() {
+    let outside = Outside::start(QUICK, Behaviour::Good).await;
+    let config = format!("{}[database]\ndata_dir = \"{}\"\n", outside.config(), outside.files.at("own"));
+    let controller = outside.controller(&config, &[]).await;
+    let load = controller.api.load();
+    let id = controller.api.start_rollout().await;
+    let view = controller.api.end(&id).await;
+    assert_eq!(view["phase"], "succeeded", "{view}");
+    assert_eq!(load.totals().1, 0);
+    load.stop().await;
+    controller.api.run(&["health"]).await.expect(0);
+    assert_eq!(controller.process.terminate().await, Some(0));
+    crate::program::world::verify(&outside.files.path("own")).await.expect(0);
+}
+
+#[tokio::test]
+async fn a_bad_release_is_rolled_back_over_a_mesh_in_another_process() {
+    let outside = Outside::start(QUICK, Behaviour::FailsEvery(3)).await;
+    let config = format!("{}[database]\ndata_dir = \"{}\"\n", outside.config(), outside.files.at("own"));
+    let controller = outside.controller(&config, &[]).await;
+    let load = controller.api.load();
+    let id = controller.api.start_rollout().await;
+    assert_eq!(controller.api.end(&id).await["phase"], "rolled_back");
+    assert_eq!(load.totals().1, 0);
+    load.stop().await;
+}
+
+/// What each mistake is answered with: the place, what is wrong, and what to do.
+#[tokio::test]
+async fn a_configuration_that_is_wrong_is_told_all_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tidegate.toml");
+    let path = path.to_str().unwrap();
+    for (text, said) in [
+        (
+            "[api]\nlistn = \"x\"\n",
+            vec!["tidegate.toml:2:1: there is no key `listn` in [api]", "did you mean `listen`?"],
+        ),
+        (
+            "[telemtry]\nproxies = []\n",
+            vec!["tidegate.toml:1:2: there is no section `telemtry`", "did you mean `telemetry`?"],
+        ),
+        ("[api]\nlisten = 7070\n", vec!["tidegate.toml:2:10: `api.listen` must be an address and a port"]),
+        (
+            "[api]\nlisten = \"7070\"\n",
+            vec!["tidegate.toml:2:10: `api.listen` must be an address and a port", "and `7070` is not"],
+        ),
+        (
+            "[api]\nlisten = \"0.0.0.0:1\"\nauth = \"none\"\n",
+            vec!["tidegate.toml:3:8: `api.auth = \"none\"` is for loopback addresses"],
+        ),
+        ("[api]\ncertificate = \"a\"\n", vec!["tidegate.toml:2:15: `api.certificate` needs `api.key`"]),
+        (
+            "[mesh]\nsigning = \"none\"\n",
+            vec!["tidegate.toml:2:11: calls of AWS's own endpoint must be signed", "set mesh.endpoint_url"],
+        ),
+        ("[mesh]\nendpoint_url = \"127.0.0.1:7071\"\n", vec!["`mesh.endpoint_url` must be an address such as"]),
+        ("[telemetry]\nproxies = \"http://a\"\n", vec!["`telemetry.proxies` must be a list of addresses"]),
+        ("[hooks]\ngithub = [\"a\", \"b\", \"c\"]\n", vec!["`hooks.github` has 3 secrets, and two is the most"]),
+        ("[people.ada]\nphone = \"1\"\n", vec!["a person has no key `phone`", "there are token, os_user"]),
+        ("[people]\nada = 1\n", vec!["`people.ada` is a section"]),
+        ("api = 1\n", vec!["`api` is a section", "write `[api]` on a line"]),
+        ("[api\n", vec!["tidegate.toml:1:", "the file is TOML"]),
+        ("[database]\nurl = \"hunter2\"\n", vec!["the database URL is not valid: it does not begin with postgres://"]),
+        (
+            "[api]\nlistn = \"x\"\n[mesh]\nsigning = \"no\"\n",
+            vec!["2:1: there is no key `listn`", "4:11: `mesh.signing` must be one of aws, none, and `no` is not"],
+        ),
+    ] {
+        std::fs::write(path, text).unwrap();
+        let mut program = command(&["serve", "--config", path]);
+        program.current_dir(directory.path());
+        let ran = finish(program).await;
+        assert!(matches!(ran.code, Some(1 | 2)), "{text}: {ran:?}");
+        assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
+        ran.says(&said);
+    }
+    run(&["serve", "--config", "/nowhere/tidegate.toml"])
+        .await
+        .expect(2)
+        .says(&["cannot be read", "--config names the file"]);
+}
+
+#[tokio::test]
+async fn the_configuration_is_printed_as_it_takes_effect_with_secrets_masked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tidegate.toml");
+    std::fs::write(
+        &path,
+        "[hooks]\ngithub = [\"old-hunter2-old-hunter2\", \"new-hunter2-new-hunter2\"]\n[people.ada]\ntoken = \"ada\"\n",
+    )
+    .unwrap();
+    let mut program = command(&["serve", "--print-config", "--config", path.to_str().unwrap()]);
+    program
+        .env("TIDEGATE_DATABASE_URL", "postgres://app:hunter2@db/tidegate")
+        .env("TIDEGATE_API_LISTEN", "0.0.0.0:7070");
+    let printed = finish(program).await.expect(0).stdout;
+    assert!(!printed.contains("hunter2"), "{printed}");
+    for line in [
+        "listen = \"0.0.0.0:7070\"  # $TIDEGATE_API_LISTEN",
+        "auth = \"tokens\"  # default",
+        "url = \"********\"  # $TIDEGATE_DATABASE_URL",
+        "github = [\"********\", \"********\"]",
+        "[people.ada]\ntoken = \"ada\"",
+    ] {
+        assert!(printed.contains(line), "no `{line}` in {printed}");
+    }
+    // What is printed is a configuration again.
+    std::fs::write(&path, printed.replace("********", "0123456789abcdef")).unwrap();
+    let again = run(&["serve", "--print-config", "--config", path.to_str().unwrap()]).await.expect(0).stdout;
+    assert_eq!(
+        again.replace("  # default", ""),
+        printed
+            .replace("  # default", "")
+            .lines()
+            .map(|line| line.split("  # $").next().unwrap())
+            .collect::<Vec<_>>()
+            .join("\n")
+            + "\n"
+    );
+}
+
+#[test]
+fn the_example_has_every_key_and_is_valid() {
+    struct Nothing;
+    impl tidegate::config::Environment for Nothing {
+        fn get(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+    let path = Path::new("deploy/tidegate.toml");
+    let example = tidegate::config::keys::example();
+    #[expect(clippy::disallowed_methods, reason = "the switch of whoever runs the tests")]
+    if std::env::var("UPDATE_GOLDEN").is_ok() {
+        std::fs::write(path, &example).unwrap();
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    assert_eq!(text, example, "deploy/tidegate.toml: run with UPDATE_GOLDEN=1 if this is meant");
+    tidegate::config::daemon::load("tidegate.toml", &text, &Nothing).expect("valid as it stands");
+    // With every key in force.
+    let in_force = |line: &str| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => key.to_owned(),
+        _ => line.to_owned(),
+    };
+    let all: Vec<String> = text.lines().map(in_force).filter(|line| !line.starts_with("signing")).collect();
+    tidegate::config::daemon::load("tidegate.toml", &all.join("\n"), &Nothing).expect("valid with every key");
+}
