@@ -28,6 +28,7 @@ mod preview;
 mod program;
 mod proxy;
 mod readme;
+mod release;
 mod runner;
 mod serve;
 mod stop;

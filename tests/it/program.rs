@@ -2,6 +2,7 @@
 
 pub(crate) mod aws_double;
 pub(crate) mod controllers;
+pub(crate) mod fleet;
 pub(crate) mod service;
 pub(crate) mod world;
 

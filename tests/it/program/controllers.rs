@@ -5,12 +5,13 @@ use super::service::{Behaviour, Service};
 use super::world::{Api, Daemon, Files, strs};
 use super::{Process, command};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tidegate::base::secret::Redacted;
 
 /// A mesh with a proxy and two services, without a controller that does anything.
 pub(crate) struct Outside {
     pub(crate) files: Files,
-    _services: [Service; 2],
+    pub(crate) services: Arc<[Service; 2]>,
     pub(crate) mesh: Daemon,
 }
 
@@ -21,7 +22,7 @@ impl Outside {
         let files = Files::new([services[0].address.port(), services[1].address.port()], "");
         files.write("policies/checkout.yaml", policy);
         let mesh = Daemon::start(&files.local(&BTreeMap::new())).await;
-        Self { files, _services: services, mesh }
+        Self { files, services: Arc::new(services), mesh }
     }
 
     /// The configuration of a controller that everybody on this machine may use.

@@ -26,6 +26,8 @@ pub(crate) enum Behaviour {
     Unwell,
     /// Takes the request and never answers.
     Silent,
+    /// Nothing runs there: every connection is closed before an answer.
+    Gone,
     /// Announces a long answer and closes the connection in the middle of it.
     CutsOff,
 }
@@ -110,6 +112,7 @@ async fn serve(inner: Arc<Inner>, stream: TcpStream) -> std::io::Result<()> {
                 sink.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nthe beginning").await?;
                 return Ok(());
             }
+            Behaviour::Gone => return Ok(()),
             Behaviour::Silent => {
                 // Until the other side gives up.
                 let _ = source.read_u8().await;

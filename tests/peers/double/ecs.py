@@ -64,6 +64,7 @@ class Ecs:
         self.control = {
             "advance": self.advance,
             "behave": self.scheduler.behaviours.add,
+            "running": self.running,
             "settings": self.settings,
             "system_tag": self.system_tag,
         }
@@ -83,6 +84,14 @@ class Ecs:
     def settings(self, value):
         """How the state moves on."""
         self.step_by_describe = value.get("step_by_describe", self.step_by_describe)
+
+    def running(self, _):
+        """Images of the first container of each running task, by service: what a data plane would find there."""
+        tasks = {name: self.tasks_of(service) for (_, name), service in self.services.items()}
+        return {
+            name: [task["containers"][0]["image"] for task in found if task["lastStatus"] == "RUNNING"]
+            for name, found in tasks.items()
+        }
 
     def system_tag(self, value):
         """Tags that AWS itself puts on a task definition (`aws:…`), and nobody else can."""

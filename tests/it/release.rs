@@ -1,0 +1,132 @@
+//! A release on AWS, end to end: an image is deployed into the idle service, judged step by step under load, promoted, and
+//! the old service scaled in; or rolled back with the old one untouched. ECS is our double, the mesh, the proxy, the
+//! database and the daemon are real.
+
+use crate::kit::postgres::Server;
+use crate::program::controllers::{Controller, Outside};
+use crate::program::fleet::{FIRST_IMAGE, Fleet, image};
+use crate::program::service::Behaviour;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A policy that deploys: four steps, and the old service is kept for two seconds.
+pub(crate) const POLICY: &str = "\
+version: 1
+name: checkout
+route: { mesh: shop, router: checkout-router, route: checkout }
+versions: [checkout-v1, checkout-v2]
+workload:
+  ecs:
+    cluster: prod
+    services: { checkout-v1: checkout-a, checkout-v2: checkout-b }
+    container: app
+    keep_for: 2s
+steps:
+  - { weight: 1, min: 1s, max: 60s, prove_no_worse_than: 90pp }
+  - { weight: 10, min: 1s, max: 60s, prove_no_worse_than: 40pp }
+  - { weight: 50, min: 1s, max: 60s, prove_no_worse_than: 20pp }
+  - { weight: 100, min: 1s }
+gates:
+  - { name: errors, metric: error_rate, compare: stable, tolerate: { ratio: 1.0, add: 0.1pp } }
+";
+
+/// A mesh, a fleet, a database and a daemon.
+struct Shop {
+    outside: Outside,
+    fleet: Fleet,
+    _server: Server,
+    daemon: Controller,
+}
+
+impl Shop {
+    async fn start() -> Option<Self> {
+        let server = Server::start().await?;
+        let outside = Outside::start(POLICY, Behaviour::Gone).await;
+        let fleet = Fleet::start(&outside).await?;
+        let mut variables = fleet.variables();
+        variables.push(("TIDEGATE_DATABASE_URL".to_owned(), server.url().reveal().clone()));
+        let variables: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let daemon = outside.controller(&outside.config(), &variables).await;
+        Some(Self { outside, fleet, _server: server, daemon })
+    }
+
+    async fn release(&self, tag: &str) -> String {
+        let body = json!({"policy": "checkout", "image": image(tag), "revision": tag});
+        let (status, view) = self.daemon.api.post("/v1/rollouts", &body).await;
+        assert_eq!(status, 201, "{view}");
+        view["id"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Calls of AWS by operation: those that the daemon made, since tests use another key.
+async fn calls(fleet: &Fleet, since: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for call in &fleet.double.calls().await[since..] {
+        *counts.entry(call["operation"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "the budget of docs/aws.md")]
+async fn an_image_is_deployed_promoted_and_the_next_bad_one_is_rolled_back() {
+    let Some(shop) = Shop::start().await else { return };
+    let load = shop.outside.mesh.load();
+    let before = shop.fleet.definition("checkout-b").await;
+    let stable_before = shop.fleet.service("checkout-a").await;
+    let since = shop.fleet.double.calls().await.len();
+
+    let id = shop.release("v2").await;
+    let view = shop.daemon.api.end(&id).await;
+    assert_eq!(view["phase"], "succeeded", "{view}");
+    let counts = calls(&shop.fleet, since).await;
+    eprintln!("calls of ECS for a promoted release: {counts:?}, {} in all", counts.values().sum::<usize>());
+    assert_eq!((counts["RegisterTaskDefinition"], counts["UpdateService"]), (1, 2), "{counts:?}");
+    // The new revision differs in the image alone, runs in as many tasks as stable did, and the old slot has none.
+    let mut expected = before;
+    expected["containerDefinitions"][0]["image"] = json!(image("v2"));
+    assert_eq!(shop.fleet.definition("checkout-b").await, expected);
+    assert_eq!(shop.fleet.running("checkout-b").await, vec![image("v2"); 3]);
+    assert_eq!(shop.fleet.service("checkout-a").await["desiredCount"], 0);
+    assert_eq!(shop.fleet.service("checkout-a").await["taskDefinition"], stable_before["taskDefinition"]);
+    assert_eq!(load.totals().1, 0, "a request was lost: {}", load.last_loss());
+
+    // The next one goes into the slot that is idle now.
+    let stable_before = shop.fleet.service("checkout-b").await;
+    let id = shop.release("bad3").await;
+    let view = shop.daemon.api.end(&id).await;
+    assert_eq!(view["phase"], "rolled_back", "{view}");
+    assert_eq!(view["canary"], "checkout-v1");
+    let stable_after = shop.fleet.service("checkout-b").await;
+    for member in ["taskDefinition", "desiredCount", "runningCount"] {
+        assert_eq!(stable_after[member], stable_before[member], "stable's service is not touched");
+    }
+    assert_eq!(shop.fleet.service("checkout-a").await["desiredCount"], 0);
+    assert_eq!((shop.fleet.revisions("checkout-v1").await, shop.fleet.revisions("checkout-v2").await), (2, 2));
+    let weights = shop.daemon.api.weights().await.unwrap();
+    assert_eq!(weights["checkout-v2"], 100, "{weights:?}");
+    let (sent, lost) = load.totals();
+    assert_eq!(lost, 0, "a request of {sent} was lost: {}", load.last_loss());
+    load.stop().await;
+    assert_eq!(shop.fleet.running("checkout-a").await, Vec::<String>::new());
+    assert!(FIRST_IMAGE.ends_with(":v1"));
+}
+
+/// What a person reads of a release that does not come up: why, by what ECS says; no request ever reached it.
+#[tokio::test]
+async fn a_release_that_does_not_come_up_gets_no_traffic() {
+    let Some(shop) = Shop::start().await else { return };
+    let load = shop.outside.mesh.load();
+    shop.fleet.double.control("ecs/behave", json!({ "image": "*:v2@*", "kind": "crash", "after": 0 })).await;
+    let id = shop.release("v2").await;
+    let view = shop.daemon.api.end(&id).await;
+    assert_eq!(view["phase"], "rolled_back", "{view}");
+    let reason = view["reason"].as_str().unwrap();
+    assert!(reason.contains("tasks stopped: Essential container in task exited: app exit code 1"), "{view}");
+    assert_eq!(shop.fleet.service("checkout-b").await["desiredCount"], 0);
+    let requests: Value = shop.outside.services[1].requests().into();
+    assert_eq!(requests, 0, "the release got requests");
+    assert_eq!(load.totals().1, 0);
+    load.stop().await;
+}
