@@ -7,6 +7,7 @@
 mod bad_input;
 mod cli;
 mod crash;
+mod cuts;
 mod demo;
 mod detect;
 mod disk;

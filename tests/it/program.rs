@@ -3,6 +3,7 @@
 pub(crate) mod aws_double;
 pub(crate) mod controllers;
 pub(crate) mod fleet;
+pub(crate) mod gate;
 pub(crate) mod service;
 pub(crate) mod world;
 

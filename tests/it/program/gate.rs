@@ -1,0 +1,222 @@
+//! Stands between a daemon and what it calls, and cuts calls: not passed on at all, passed on without the answer coming
+//! back, or answered, each followed by the daemon's death.
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Where a call is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Before it is passed on.
+    Before,
+    /// After it took effect, before its answer arrives.
+    During,
+    /// When its answer has been sent.
+    After,
+}
+
+impl Cut {
+    pub(crate) const ALL: [Self; 3] = [Self::Before, Self::During, Self::After];
+}
+
+/// A gate for HTTP. Every call that differs from those before in operation or parameters is cut once.
+pub(crate) struct Gate {
+    pub(crate) url: String,
+    shared: Arc<Shared>,
+    serving: JoinHandle<()>,
+}
+
+struct Shared {
+    target: String,
+    cut: Cut,
+    /// Only these operations are cut, by a part of their name; all without one.
+    only: &'static [&'static str],
+    seen: Mutex<BTreeSet<String>>,
+    open: Mutex<bool>,
+    cuts: mpsc::UnboundedSender<String>,
+    client: reqwest::Client,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// What a call does: of ECS by its target, of App Mesh by method and path.
+fn operation(request: &Request) -> String {
+    let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok());
+    let named = target.and_then(|target| target.split('.').nth(1)).map(|name| format!("ecs {name}"));
+    named.unwrap_or_else(|| {
+        format!("mesh {} {}", request.method(), request.uri().path().rsplit('/').next().unwrap_or(""))
+    })
+}
+
+impl Gate {
+    /// Before `target`; each cut call is told through `cuts`, and whoever hears it kills the daemon.
+    pub(crate) async fn start(
+        target: &str,
+        cut: Cut,
+        only: &'static [&'static str],
+        cuts: mpsc::UnboundedSender<String>,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (seen, open) = (Mutex::default(), Mutex::new(false));
+        let shared = Arc::new(Shared { target: target.to_owned(), cut, only, seen, open, cuts, client });
+        let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, shared, serving }
+    }
+
+    /// Cuts nothing any more, or begins to.
+    pub(crate) fn cuts(&self, cuts: bool) {
+        *self.shared.open.lock().unwrap() = cuts;
+    }
+}
+
+async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let name = operation(&request);
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let cuts = shared.is_cut(&name, &body);
+    if cuts && shared.cut == Cut::Before {
+        shared.cuts.send(name).unwrap();
+        return std::future::pending().await;
+    }
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut headers = parts.headers;
+    headers.remove("host");
+    let call = shared.client.request(parts.method, format!("{}{path}", shared.target)).headers(headers).body(body);
+    let Ok(answer) = call.send().await else {
+        return Response::builder().status(502).body(Body::empty()).unwrap();
+    };
+    let (status, headers, body) = (answer.status(), answer.headers().clone(), answer.bytes().await.unwrap());
+    if cuts && shared.cut == Cut::During {
+        shared.cuts.send(name).unwrap();
+        return std::future::pending().await;
+    }
+    if cuts {
+        let (told, cuts) = (name, shared.cuts.clone());
+        // The answer is on its way when the death comes, however far it gets.
+        tokio::spawn(async move { cuts.send(told) });
+    }
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+impl Shared {
+    fn is_cut(&self, name: &str, body: &Bytes) -> bool {
+        let wanted = self.only.is_empty() || self.only.iter().any(|only| name.contains(only));
+        let mut parameters: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        // The SDK makes a new one for each call, the same asked again included.
+        if let Some(members) = parameters.as_object_mut() {
+            members.remove("clientToken");
+        }
+        let call = format!("{name} {parameters}");
+        *self.open.lock().unwrap() && wanted && self.seen.lock().unwrap().insert(call)
+    }
+}
+
+/// A gate for PostgreSQL: every n-th commit of the daemon is cut, in turn before, during and after.
+pub(crate) struct DatabaseGate {
+    pub(crate) port: u16,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for DatabaseGate {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+struct Commits {
+    every: u64,
+    count: Mutex<u64>,
+    left: Mutex<u64>,
+    cuts: mpsc::UnboundedSender<String>,
+}
+
+impl Commits {
+    /// How this commit is cut, if it is.
+    fn next(&self) -> Option<(Cut, String)> {
+        let mut count = self.count.lock().unwrap();
+        *count += 1;
+        let mut left = self.left.lock().unwrap();
+        if *count % self.every != 0 || *left == 0 {
+            return None;
+        }
+        *left -= 1;
+        let cut = Cut::ALL[usize::try_from(*count / self.every).unwrap() % 3];
+        Some((cut, format!("commit {count} {cut:?}")))
+    }
+}
+
+impl DatabaseGate {
+    /// Before a server on a port of 127.0.0.1; `most` cuts in all.
+    pub(crate) async fn start(server: u16, every: u64, most: u64, cuts: mpsc::UnboundedSender<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let commits = Arc::new(Commits { every, count: Mutex::new(0), left: Mutex::new(most), cuts });
+        let serving = tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                tokio::spawn(relay(client, server, Arc::clone(&commits)));
+            }
+        });
+        Self { port, serving }
+    }
+}
+
+/// The simple query `COMMIT`, as the daemon's writer says it (message `Q`, its length, text and a zero byte).
+const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+
+async fn relay(client: TcpStream, server: u16, commits: Arc<Commits>) {
+    let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            read = from_client.read(&mut asked) => {
+                let Ok(length @ 1..) = read else { return };
+                // The writer waits for each answer, so a commit comes alone.
+                let cut = if &asked[..length] == COMMIT { commits.next() } else { None };
+                match cut {
+                    Some((Cut::Before, told)) => {
+                        let _ = commits.cuts.send(told);
+                        return std::future::pending().await;
+                    }
+                    Some((Cut::During, told)) => {
+                        to_server.write_all(&asked[..length]).await.unwrap();
+                        let _ = from_server.read(&mut answered).await;
+                        let _ = commits.cuts.send(told);
+                        return std::future::pending().await;
+                    }
+                    Some((Cut::After, told)) => {
+                        to_server.write_all(&asked[..length]).await.unwrap();
+                        let length = from_server.read(&mut answered).await.unwrap();
+                        let _ = to_client.write_all(&answered[..length]).await;
+                        let _ = commits.cuts.send(told);
+                    }
+                    None => if to_server.write_all(&asked[..length]).await.is_err() { return },
+                }
+            }
+            read = from_server.read(&mut answered) => {
+                let Ok(length @ 1..) = read else { return };
+                if to_client.write_all(&answered[..length]).await.is_err() { return }
+            }
+        }
+    }
+}
