@@ -5,8 +5,10 @@
 //! disk), because a mesh that is going away must not look to them like one that refuses their writes; then nobody can
 //! ask for more, and the proxy drains.
 
+mod doctor;
 mod serve;
 
+pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
 
 use crate::api::{self, ApiState, status::Status};

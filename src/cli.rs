@@ -4,6 +4,7 @@
 //! 2 wrong usage or an invalid file, and with `--wait` 3 rolled back, 4 aborted by a person, 5 timed out.
 
 pub mod args;
+mod doctor;
 mod journal;
 mod local;
 mod mesh;
@@ -109,6 +110,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::Policy(command) => policy::run(&command, output),
         Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),
         Verb::Journal(command) => in_small_runtime(journal::run(command, output, &environment)),
+        Verb::Doctor(options) => in_small_runtime(doctor::doctor(options, output, &environment)),
         Verb::Health(server) => in_small_runtime(rollout::health(server, output, &environment)),
     }
 }

@@ -125,7 +125,7 @@ fn advertised(config: &DaemonConfig, api: SocketAddr, database: &str) -> Result<
 }
 
 /// Credentials, region and HTTP client for everything of AWS. Credentials are looked for when they are first needed.
-async fn aws(config: &DaemonConfig) -> aws_types::SdkConfig {
+pub(super) async fn aws(config: &DaemonConfig) -> aws_types::SdkConfig {
     use aws_config::environment::region::EnvironmentVariableRegionProvider;
     use aws_config::meta::region::RegionProviderChain;
     use aws_config::profile::region::ProfileFileRegionProvider;
@@ -134,7 +134,8 @@ async fn aws(config: &DaemonConfig) -> aws_types::SdkConfig {
     let region = RegionProviderChain::first_try(config.aws_region.clone().map(aws_types::region::Region::new))
         .or_else(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new());
-    let region = region.region().await;
+    // A variable that is set to nothing names none.
+    let region = region.region().await.filter(|region| !region.as_ref().is_empty());
     let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
     let http = aws_smithy_http_client::Builder::new().tls_provider(ring).build_https();
     let loader = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(http);
@@ -151,7 +152,7 @@ async fn aws(config: &DaemonConfig) -> aws_types::SdkConfig {
     }
 }
 
-fn mesh(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> AppMesh {
+pub(super) fn mesh(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> AppMesh {
     match (&config.mesh.endpoint_url, config.mesh.signed) {
         (Some(endpoint), false) => {
             let region = sdk.region().map_or_else(|| "us-east-1".to_owned(), ToString::to_string);

@@ -57,6 +57,8 @@ pub enum Verb {
     /// Check the record of what was decided
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Check what `serve` needs: database, clock, credentials, rights, endpoints, each with what to do about it
+    Doctor(DoctorArguments),
     /// Ask a running daemon whether it is ready (exit code 0)
     Health(Server),
     /// One of the demo's services
@@ -144,6 +146,14 @@ pub struct ServeArguments {
     /// Print the configuration as it takes effect, secrets masked, and exit
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// `tidegate doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArguments {
+    /// The configuration of the daemon; none has to run
+    #[arg(long, value_name = "FILE", default_value = "tidegate.toml")]
+    pub config: PathBuf,
 }
 
 /// Where the daemon is.

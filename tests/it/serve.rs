@@ -155,3 +155,71 @@ fn the_example_has_every_key_and_is_valid() {
     let all: Vec<String> = text.lines().map(in_force).filter(|line| !line.starts_with("signing")).collect();
     tidegate::config::daemon::load("tidegate.toml", &all.join("\n"), &Nothing).expect("valid with every key");
 }
+
+/// `tidegate doctor` with JSON: what it found, by what it looked at.
+async fn examined(
+    path: &str,
+    variables: &[(&str, &str)],
+    code: i32,
+) -> std::collections::BTreeMap<String, serde_json::Value> {
+    let mut program = command(&["doctor", "--output", "json", "--config", path]);
+    program.envs(variables.iter().copied());
+    let found = finish(program).await.expect(code).json();
+    found.into_iter().map(|finding| (crate::program::text(&finding["check"]), finding)).collect()
+}
+
+#[tokio::test]
+async fn the_doctor_finds_nothing_amiss_where_a_daemon_can_run() {
+    let outside = Outside::start(QUICK, Behaviour::Good).await;
+    outside.files.write(
+        "tidegate.toml",
+        &format!("{}[database]\ndata_dir = \"{}\"\n", outside.config(), outside.files.at("own")),
+    );
+    let found = examined(&outside.files.at("tidegate.toml"), &[], 0).await;
+    let text = |check: &str| crate::program::text(&found[check]["text"]);
+    assert_eq!(text("proxies"), "1 of them report");
+    assert_eq!(text("route of checkout"), "shop/checkout-router/checkout: checkout-v1 100, checkout-v2 0");
+    assert!(text("clock").starts_with("as that of http://127.0.0.1"), "{found:?}");
+    assert!(!outside.files.path("own").exists(), "it changes nothing");
+}
+
+/// Each with a remedy that says what to do.
+#[tokio::test]
+async fn the_doctor_has_a_remedy_for_whatever_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let policies = directory.path().join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    std::fs::write(policies.join("checkout.yaml"), crate::release::POLICY).unwrap();
+    std::fs::write(policies.join("broken.yaml"), "version: 1\nname: broken\n").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let path = directory.path().join("tidegate.toml");
+    let config = format!(
+        "[api]\nlisten = \"{}\"\n[policies]\ndirectory = \"{}\"\n[mesh]\nendpoint_url = \"http://127.0.0.1:9\"\n[telemetry]\n\
+         proxies = [\"http://127.0.0.1:9\"]\n",
+        taken.local_addr().unwrap(),
+        policies.display()
+    );
+    std::fs::write(&path, config).unwrap();
+    drop(taken);
+    let variables = [
+        ("TIDEGATE_DATABASE_URL", "postgres://app:hunter2@127.0.0.1:9/tidegate"),
+        ("HOME", "/nowhere"),
+        ("AWS_REGION", ""),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
+    let found = examined(path.to_str().unwrap(), &variables, 1).await;
+    for (check, said, remedy) in [
+        ("database", "cannot reach the database `tidegate` as `app` at 127.0.0.1:9", "where to look"),
+        ("policies", "broken.yaml", "tidegate policy lint"),
+        ("proxies", "it takes no connection", "telemetry.proxies"),
+        ("credentials", "no region of AWS is known", "AWS_REGION"),
+        ("route of checkout", "DescribeRoute", "mesh.endpoint_url"),
+        ("service checkout-a of checkout", "", "docs/aws.md"),
+    ] {
+        let finding = &found[check];
+        assert_eq!(finding["ok"], false, "{check}: {finding}");
+        assert!(finding["text"].as_str().unwrap().contains(said), "{check}: {finding}");
+        assert!(finding["remedy"].as_str().unwrap().contains(remedy), "{check}: {finding}");
+        assert!(!finding.to_string().contains("hunter2"));
+    }
+}

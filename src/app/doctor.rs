@@ -1,0 +1,273 @@
+//! Looks at everything that the daemon needs, without changing any of it: what a person asks who has just set it up, or
+//! who was woken by it.
+
+use super::serve::{aws, mesh};
+use crate::base::fault::{Fault, FaultKind};
+use crate::base::time::Timestamp;
+use crate::base::weight::Slot;
+use crate::clock::{Clock, Monotonic, SystemClock};
+use crate::config::daemon::{DaemonConfig, DatabaseConfig};
+use crate::policy::plan::{Plan, WorkloadTarget};
+use crate::ports::{Journal, Policies, Telemetry, Traffic, Workloads};
+use crate::signals::proxies::RemoteTelemetry;
+use crate::store::directory::PolicyDirectory;
+use crate::store::postgres::PostgresStore;
+use crate::store::sqlite::SqliteStore;
+use crate::workload::ecs::Ecs;
+use aws_credential_types::provider::ProvideCredentials;
+use std::path::Path;
+use std::time::Duration;
+
+/// One check takes no longer: somebody sits in front of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// AWS takes signatures whose time is off by five minutes at most; a clock that is off by a tenth of that is drifting.
+const CLOCK_OFF_MS: i64 = 30_000;
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at.
+    pub about: String,
+    /// What was seen.
+    pub text: String,
+    /// What to do; `None` where all is well.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    /// All is well.
+    #[must_use]
+    pub fn good(about: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { about: about.into(), text: text.into(), remedy: None }
+    }
+
+    fn bad(about: impl Into<String>, text: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { about: about.into(), text: text.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Every finding, in the order in which a daemon needs the things.
+pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
+    let mut found = vec![listener(config).await, database(config).await];
+    let policies = PolicyDirectory::new(&config.policies).all().await;
+    let (plans, finding) = policies_found(&config.policies, policies);
+    found.push(finding);
+    found.push(proxies(config).await);
+    let sdk = aws(config).await;
+    let has_ecs = plans.iter().any(|plan| plan.workload.is_some());
+    if config.mesh.signed || has_ecs {
+        found.push(credentials(&sdk).await);
+    }
+    let traffic = mesh(config, &sdk);
+    if let Some(endpoint) = &config.mesh.endpoint_url {
+        found.push(clock(endpoint).await);
+    }
+    for plan in &plans {
+        found.push(route(plan, &traffic).await);
+    }
+    let ecs = Ecs::from_config(&sdk);
+    for plan in &plans {
+        found.extend(services(plan, &ecs).await);
+    }
+    found
+}
+
+async fn in_time<T>(source: &str, asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let late = || Fault::transient(source, format!("no answer within {} s", PATIENCE.as_secs()));
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn listener(config: &DaemonConfig) -> Finding {
+    let (about, address) = ("listener", config.api.listen);
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(_) => Finding::good(about, format!("{address} is free")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            let answer = in_time("api", async {
+                let asked = reqwest::get(format!("http://{address}/healthz")).await;
+                asked.map_err(|error| Fault::transient("api", error))
+            });
+            match answer.await {
+                Ok(answer) if answer.status().is_success() => {
+                    Finding::good(about, format!("a daemon answers at {address}"))
+                }
+                _ => Finding::bad(
+                    about,
+                    format!("{address} is taken, and not by a daemon"),
+                    "move this one with api.listen",
+                ),
+            }
+        }
+        Err(error) => {
+            let remedy = "name an address of this machine in api.listen; ports below 1024 take a right of their own";
+            Finding::bad(about, format!("cannot listen on {address}: {error}"), remedy)
+        }
+    }
+}
+
+async fn database(config: &DaemonConfig) -> Finding {
+    let (about, began) = ("database", Monotonic::now());
+    let asked = match &config.database {
+        DatabaseConfig::Postgres(url) => match PostgresStore::open_read_only(url).await {
+            Ok(store) => in_time("postgresql", store.position()).await.map_err(|fault| {
+                (
+                    fault.to_string(),
+                    "start a daemon once: it creates the tables, if its user may (docs/OPERATIONS.md, PostgreSQL)",
+                )
+            }),
+            Err(error) => Err((error.to_string(), "the sentence above says where to look")),
+        },
+        DatabaseConfig::Sqlite(directory) => return sqlite(directory).await,
+    };
+    match asked {
+        Ok(position) => {
+            let took = began.elapsed().as_millis();
+            Finding::good(
+                about,
+                format!("PostgreSQL answers, {position} inputs so far, connected and asked in {took} ms"),
+            )
+        }
+        Err((text, remedy)) => Finding::bad(about, text, remedy),
+    }
+}
+
+async fn sqlite(directory: &Path) -> Finding {
+    let about = "database";
+    let place = directory.display();
+    if !directory.join("tidegate.db").exists() {
+        return Finding::good(about, format!("SQLite, to be created in {place}"));
+    }
+    let asked = match SqliteStore::open_read_only(directory).await {
+        Ok(store) => in_time("sqlite", store.position()).await.map_err(|fault| fault.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match asked {
+        Ok(position) => Finding::good(about, format!("SQLite in {place}, {position} inputs so far")),
+        Err(text) => Finding::bad(about, text, "mend or move what is there, or name another database.data_dir"),
+    }
+}
+
+fn policies_found(
+    directory: &Path,
+    policies: Result<Vec<(String, Result<Plan, String>)>, Fault>,
+) -> (Vec<Plan>, Finding) {
+    let (about, place) = ("policies", directory.display());
+    let all = match policies {
+        Ok(all) => all,
+        Err(fault) => return (Vec::new(), Finding::bad(about, fault.to_string(), "correct policies.directory")),
+    };
+    let (mut plans, mut wrong) = (Vec::new(), Vec::new());
+    for (name, plan) in all {
+        match plan {
+            Ok(plan) => plans.push(plan),
+            Err(problems) => wrong.push(format!("{name}: {problems}")),
+        }
+    }
+    let finding = match (wrong.is_empty(), plans.len()) {
+        (false, _) => Finding::bad(about, wrong.join("\n"), "correct the files; `tidegate policy lint` checks them"),
+        (true, 0) => Finding::good(about, format!("none in {place} yet")),
+        (true, count) => Finding::good(about, format!("{count} in {place}, all valid")),
+    };
+    (plans, finding)
+}
+
+async fn proxies(config: &DaemonConfig) -> Finding {
+    let about = "proxies";
+    if config.proxies.is_empty() {
+        let text = "none are named, so no release gets beyond its first step by what requests say";
+        return Finding::bad(about, text, "name the proxies' admin addresses in telemetry.proxies");
+    }
+    let asked = async { RemoteTelemetry::new(&config.proxies)?.reports().await };
+    match in_time("live telemetry", asked).await {
+        Ok(reports) => Finding::good(about, format!("{} of them report", reports.len())),
+        Err(fault) => {
+            let remedy = "correct telemetry.proxies; may this machine connect to the proxies' admin port?";
+            Finding::bad(about, fault.message, remedy)
+        }
+    }
+}
+
+async fn credentials(sdk: &aws_types::SdkConfig) -> Finding {
+    let about = "credentials";
+    let remedy =
+        "on ECS give the task a task role; elsewhere set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile";
+    let Some(region) = sdk.region() else {
+        return Finding::bad(about, "no region of AWS is known", "set aws.region or AWS_REGION");
+    };
+    let Some(provider) = sdk.credentials_provider() else {
+        return Finding::bad(about, "there are no credentials of AWS", remedy);
+    };
+    let asked = async { provider.provide_credentials().await.map_err(|error| Fault::permanent("credentials", error)) };
+    match in_time("credentials", asked).await {
+        Ok(_) => Finding::good(about, format!("found, for {region}")),
+        Err(fault) => Finding::bad(about, format!("there are no credentials of AWS: {}", fault.message), remedy),
+    }
+}
+
+/// Compares with the time that the mesh's endpoint gives in its answers.
+async fn clock(endpoint: &str) -> Finding {
+    let about = "clock";
+    let asked = in_time("mesh", async {
+        let answer = reqwest::get(endpoint).await.map_err(|error| Fault::transient("mesh", error))?;
+        let date = answer.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
+        date.ok_or_else(|| Fault::permanent("mesh", "its answer has no time"))
+    });
+    let now = SystemClock.now();
+    match asked.await.map(|date| http_date(&date)) {
+        Ok(Some(there)) if (there.0 - now.0).abs() > CLOCK_OFF_MS => {
+            let off_s = (now.0 - there.0) / 1000;
+            Finding::bad(
+                about,
+                format!("off by {off_s} s against {endpoint}"),
+                "synchronise it (chrony, systemd-timesyncd)",
+            )
+        }
+        Ok(Some(_)) => Finding::good(about, format!("as that of {endpoint}")),
+        Ok(None) | Err(_) => Finding::good(about, format!("not compared: {endpoint} tells no time")),
+    }
+}
+
+/// A date of HTTP (RFC 9110, 5.6.7), in its one form that is sent today.
+fn http_date(text: &str) -> Option<Timestamp> {
+    let time = aws_smithy_types::DateTime::from_str(text, aws_smithy_types::date_time::Format::HttpDate).ok()?;
+    time.to_millis().ok().map(Timestamp)
+}
+
+async fn route(plan: &Plan, traffic: &dyn Traffic) -> Finding {
+    let about = format!("route of {}", plan.name);
+    match in_time("app mesh", traffic.read(&plan.route)).await {
+        Ok((reading, _)) => {
+            let weights: Vec<String> =
+                plan.versions.iter().map(|node| format!("{node} {}", reading.weight_of(node))).collect();
+            Finding::good(about, format!("{}: {}", plan.route, weights.join(", ")))
+        }
+        Err(fault) => {
+            let remedy = match fault.kind {
+                FaultKind::Permanent => {
+                    "create it, or correct `route` in the policy; grant appmesh:DescribeRoute and appmesh:UpdateRoute"
+                }
+                FaultKind::Transient | FaultKind::Unknown => {
+                    "is mesh.endpoint_url right, and may this machine connect to it?"
+                }
+            };
+            Finding::bad(about, fault.message, remedy)
+        }
+    }
+}
+
+/// Both services, by the calls that a release begins with; what changes something is not tried.
+async fn services(plan: &Plan, ecs: &dyn Workloads) -> Vec<Finding> {
+    let Some(workload) = &plan.workload else { return Vec::new() };
+    let WorkloadTarget::Ecs(target) = &workload.target;
+    let mut found = Vec::new();
+    for (slot, service) in [Slot::First, Slot::Second].into_iter().zip(&target.services) {
+        let about = format!("service {service} of {}", plan.name);
+        found.push(match in_time("ecs", ecs.look(&workload.target, slot, None)).await {
+            Ok(reading) => Finding::good(about, reading.note),
+            Err(fault) => {
+                let remedy = "docs/aws.md has the rights that the daemon's role needs, and what a service must be like";
+                Finding::bad(about, fault.message, remedy)
+            }
+        });
+    }
+    found
+}
