@@ -49,8 +49,7 @@ impl Finding {
 /// Every finding, in the order in which a daemon needs the things.
 pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
     let mut found = vec![listener(config).await, database(config).await];
-    let policies = PolicyDirectory::new(&config.policies).all().await;
-    let (plans, finding) = policies_found(&config.policies, policies);
+    let (plans, finding) = policies(&config.policies).await;
     found.push(finding);
     found.push(proxies(config).await);
     let sdk = aws(config).await;
@@ -146,12 +145,10 @@ async fn sqlite(directory: &Path) -> Finding {
     }
 }
 
-fn policies_found(
-    directory: &Path,
-    policies: Result<Vec<(String, Result<Plan, String>)>, Fault>,
-) -> (Vec<Plan>, Finding) {
+/// The plans of a directory, and what is wrong with the others.
+async fn policies(directory: &Path) -> (Vec<Plan>, Finding) {
     let (about, place) = ("policies", directory.display());
-    let all = match policies {
+    let all = match PolicyDirectory::new(directory).all().await {
         Ok(all) => all,
         Err(fault) => return (Vec::new(), Finding::bad(about, fault.to_string(), "correct policies.directory")),
     };
