@@ -154,7 +154,7 @@ impl Commits {
         let mut count = self.count.lock().unwrap();
         *count += 1;
         let mut left = self.left.lock().unwrap();
-        if *count % self.every != 0 || *left == 0 {
+        if !count.is_multiple_of(self.every) || *left == 0 {
             return None;
         }
         *left -= 1;
