@@ -105,6 +105,7 @@ pub(super) fn command(name: &str) -> Command {
             image: None,
             first_step: 0,
             last_generation: 0,
+            stable: None,
             baseline: None,
         }),
         "pause" => Command::Pause { reason: because() },
@@ -170,6 +171,7 @@ impl World {
             image: plan.workload.as_ref().map(|_| "shop/checkout:v2".into()),
             first_step: 0,
             last_generation: 3,
+            stable: None,
             baseline,
         };
         let event = Event::Command { command: Command::Start(start), actor: actor() };

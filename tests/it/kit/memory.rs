@@ -9,7 +9,7 @@ use tidegate::base::ids::{RolloutId, RouteRef, Seq};
 use tidegate::policy::plan::Plan;
 use tidegate::ports::{Commit, Journal, JournalError, JournalRow, Stored};
 use tidegate::rollout::effect::{Effect, EffectId};
-use tidegate::rollout::state::ENGINE_VERSION;
+use tidegate::rollout::state::{ENGINE_VERSION, EndingKind};
 
 #[derive(Default)]
 struct Tables {
@@ -123,6 +123,15 @@ impl Journal for MemoryJournal {
         let tables = self.tables()?;
         let used = tables.rollouts.values().filter(|stored| stored.plan.route == *route);
         Ok(used.map(|stored| stored.state.generation).max().unwrap_or(0))
+    }
+
+    async fn last_succeeded(&self, route: &RouteRef) -> Result<Option<Stored>, Fault> {
+        let tables = self.tables()?;
+        let well = tables.rollouts.values().filter(|stored| {
+            let ending = stored.state.ending.as_ref();
+            stored.plan.route == *route && ending.is_some_and(|ending| ending.kind == EndingKind::Succeeded)
+        });
+        Ok(well.max_by_key(|stored| stored.state.started_at).cloned())
     }
 
     async fn position(&self) -> Result<u64, Fault> {
