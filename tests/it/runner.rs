@@ -1,5 +1,7 @@
 //! The runner with everything around it in memory and a clock that jumps over waits.
 
+mod signals;
+
 use crate::kit::memory::MemoryJournal;
 use crate::kit::world::{Answer, Ways, World};
 use crate::kit::{BEGINNING, ann, beginning, deploying, fresh_route, plan};

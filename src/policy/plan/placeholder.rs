@@ -261,7 +261,7 @@ mod tests {
     fn a_name_in_braces_is_a_placeholder_and_nothing_else_is() {
         for (text, expected) in [
             ("up", vec![]),
-            (r#"sum(rate(e{node="{node}"}[1m]))"#, vec![(18, "node")]),
+            (r#"sum(rate(e{node="{node}"}[1m]))"#, vec![(17, "node")]),
             (r#"a{b=~"x{2}"} {} { fault } {a b}"#, vec![]),
             ("{node}{version}", vec![(0, "node"), (6, "version")]),
             ("ä{nod}", vec![(1, "nod")]),
