@@ -313,6 +313,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: None,
+        signals: None,
         live: Arc::new(comparison),
         policies: Arc::new(PolicyDirectory::new(&options.policies)),
     });

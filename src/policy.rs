@@ -10,10 +10,16 @@ mod gates;
 mod keys;
 /// The part of `keys` that reaches outside the mesh.
 mod keys_outside;
+/// The part of `keys` about signals from outside.
+mod keys_signals;
 pub mod plan;
+/// Metrics of CloudWatch that many services have.
+mod presets;
 /// Errors with positions, excerpts and hints.
 mod problem;
 pub mod schema;
+/// Gates on signals from outside the mesh.
+mod signals;
 /// The file's shape, checked against the table of keys.
 mod source;
 /// Steps of a plan.

@@ -239,6 +239,9 @@ pub trait Journal: Send + Sync + 'static {
     async fn list(&self, limit: u32) -> Result<Vec<Stored>, Fault>;
     /// The highest write generation that any rollout of the route has used; 0 for none.
     async fn last_generation(&self, route: &RouteRef) -> Result<u64, Fault>;
+    /// The newest rollout of the route that ended well, or has decided to: what it released is what stable runs. `None` where
+    /// there is none among the 200 newest.
+    async fn last_succeeded(&self, route: &RouteRef) -> Result<Option<Stored>, Fault>;
     /// Position of the last input of any rollout; 0 before the first.
     async fn position(&self) -> Result<u64, Fault>;
     /// Inputs of all rollouts written after a position, in order: position, rollout, number.

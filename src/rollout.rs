@@ -16,6 +16,7 @@ mod moves;
 mod observe;
 pub mod points;
 pub mod report;
+pub mod signals;
 pub mod start;
 pub mod state;
 pub mod step;

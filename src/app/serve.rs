@@ -186,6 +186,7 @@ async fn parts(
         health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(Ecs::from_config(&sdk))),
+        signals: None,
         live: Arc::new(comparison),
         policies: Arc::new(PolicyDirectory::new(&config.policies)),
     })

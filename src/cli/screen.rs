@@ -62,6 +62,7 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
             GateVerdict::Good => "good",
             GateVerdict::Fails => "would fail the release",
             GateVerdict::Holds => "would hold the release",
+            GateVerdict::Error => "would hold the release, its source cannot be asked",
         };
         let _ = write!(text, "{}", wrapped(&format!("{} (dry run) {would}: {}", gate.name, gate.text)));
     }

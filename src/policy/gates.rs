@@ -5,6 +5,7 @@ use super::keys::{GATE, TOLERATE};
 use super::keys_outside::HEALTH;
 use super::plan::{Bound, Gate, GateRule, Step};
 use super::problem::Report;
+use super::signals::{SOURCES, signal_rule, slower_than_steps};
 use super::steps::weights;
 use super::tree::{Node, Value};
 use super::units;
@@ -47,7 +48,9 @@ pub(super) fn gates(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Vec
             }
             names.entry(name).or_insert(node.place.line);
         }
-        gates.extend(gate(element, report));
+        let gate = gate(root, element, report);
+        gate.iter().for_each(|gate| slower_than_steps(gate, element.place, steps, report));
+        gates.extend(gate);
     }
     one_tolerance(list.elements(), report);
     let is_list = matches!(list.value, Value::List(_));
@@ -62,10 +65,13 @@ pub(super) fn gates(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Vec
     gates
 }
 
-fn gate(element: &Node, report: &mut Report<'_>) -> Option<Gate> {
+fn gate(root: &Node, element: &Node, report: &mut Report<'_>) -> Option<Gate> {
     let rule = match (element.get("metric"), element.get("health")) {
         (Some(metric), _) => metric_rule(element, metric.text()?, report),
         (None, Some(health)) => health_rule(element, health, report),
+        (None, None) if SOURCES.iter().any(|source| element.get(source).is_some()) => {
+            signal_rule(root, element, report)
+        }
         (None, None) => None,
     };
     Some(Gate {
@@ -125,7 +131,7 @@ fn metric_rule(element: &Node, metric: &str, report: &mut Report<'_>) -> Option<
 }
 
 /// The limit of a gate that has one; an error when it excludes what else the gate says.
-fn limit<'a>(element: &'a Node, report: &mut Report<'_>) -> Result<Option<(Bound, &'a Node)>, ()> {
+pub(super) fn limit<'a>(element: &'a Node, report: &mut Report<'_>) -> Result<Option<(Bound, &'a Node)>, ()> {
     let (bound, node) = match (element.get("max"), element.get("min")) {
         (None, None) => return Ok(None),
         (Some(_), Some(min)) => {
@@ -156,6 +162,13 @@ fn error_comparison(element: &Node, report: &mut Report<'_>) -> GateRule {
     if let (true, Some(place)) = (!(1.0..=LARGEST_RATIO).contains(&ratio.value), ratio.place) {
         let hint = "1.0 accepts the same rate as stable's".to_owned();
         report.error(place, format!("`ratio` must be from 1 to {LARGEST_RATIO}"), Some(hint));
+    }
+    if let Some(node) = tolerate.and_then(|node| node.get("add"))
+        && !add.known
+        && is_excess(node)
+    {
+        let hint = "write it with its unit: `0.1pp`".to_owned();
+        report.error(node.place, "`add` of an error rate is a difference of shares", Some(hint));
     }
     if let (true, Some(place)) = (add.value >= 1.0, add.place) {
         report.error(place, "`add` must be below 100pp", Some("the default is `0.1pp`".to_owned()));
@@ -218,9 +231,14 @@ fn quantile_limit(
 }
 
 /// Whether a value has the shape of some limit.
-fn is_amount(node: &Node) -> bool {
+pub(super) fn is_amount(node: &Node) -> bool {
     let of = |text: &str| units::ratio(text).is_ok() || units::share(text).is_ok() || units::duration(text).is_ok();
     node.written().is_some_and(of)
+}
+
+/// Whether a value has the shape of some difference but not of one of shares.
+fn is_excess(node: &Node) -> bool {
+    node.written().is_some_and(|text| units::ratio(text).is_ok() || units::duration(text).is_ok())
 }
 
 /// Refuses a second tolerance: the thresholds of a rollout are one set.

@@ -4,9 +4,8 @@
 //! tree under `FILE` is the whole schema from the start, so that a policy for a later version is told "not in this
 //! version" and not "unknown key".
 
-use super::keys_outside::{
-    APPROVAL, CLOUDWATCH, HEALTH, HTTP, MAX_ENTRIES, NOTICE_SHAPE, PREVIEW, PROMETHEUS, START, WEBHOOK, WORKLOAD, XRAY,
-};
+use super::keys_outside::{APPROVAL, HEALTH, MAX_ENTRIES, NOTICE_SHAPE, PREVIEW, START, WEBHOOK, WORKLOAD};
+use super::keys_signals::{CLOUDWATCH, HTTP, PROMETHEUS, XRAY};
 use super::table::{Built, Field, Record, Shape, TextRule, Word};
 
 pub(super) const fn word(word: &'static str) -> Word {
@@ -223,7 +222,7 @@ pub(super) static STEP_DEFAULTS: Record = Record::of(&[
 
 static GATE_SHAPE: Shape = Shape::Record(&GATE);
 
-const ONLY_METRICS: &str = "built are a `metric` of the proxies, with `compare: stable` or a limit, and `health`";
+const NO_WEBHOOK: &str = "let the service answer a number and ask for it with `http`";
 
 static METRICS: &[Word] = &[
     word("error_rate"),
@@ -249,37 +248,33 @@ pub(super) static GATE: Record = Record {
             "cloudwatch",
             Shape::Record(&CLOUDWATCH),
             "{ namespace: Shop, metric: QueueDepth, stat: Average }",
-            "A metric of CloudWatch.",
-        )
-        .not_yet(ONLY_METRICS),
+            "A metric, an expression or an alarm of CloudWatch.",
+        ),
         Field::optional(
             "xray",
             Shape::Record(&XRAY),
             "{ filter: 'service(\"checkout\")', measure: fault_rate }",
             "Traces of X-Ray.",
-        )
-        .not_yet(ONLY_METRICS),
+        ),
         Field::optional(
             "prometheus",
             Shape::Record(&PROMETHEUS),
             "{ query: 'up{node=\"{node}\"}' }",
             "A query of Prometheus.",
-        )
-        .not_yet(ONLY_METRICS),
+        ),
         Field::optional(
             "http",
             Shape::Record(&HTTP),
             "{ url: http://127.0.0.1:9000/value }",
             "A number read from an HTTP service.",
-        )
-        .not_yet(ONLY_METRICS),
+        ),
         Field::optional(
             "webhook",
             Shape::Record(&WEBHOOK),
             "{ url: http://127.0.0.1:9000/judge }",
             "A service that answers whether the release may go on.",
         )
-        .not_yet(ONLY_METRICS),
+        .not_yet(NO_WEBHOOK),
         Field::optional(
             "health",
             Shape::Record(&HEALTH),
@@ -301,7 +296,7 @@ pub(super) static GATE: Record = Record {
                 record_built: Built::Yes,
             },
             "{ ratio: 1.0, add: 0.1pp }",
-            "How much worse than stable is still accepted: a mapping for `error_rate`, a share such as `10%` for `latency`.",
+            "How much worse than stable is still accepted: a share such as `10%` for `latency`, else a mapping.",
         ),
         Field::optional(
             "max",
@@ -323,8 +318,13 @@ pub(super) static GATE: Record = Record {
 };
 
 pub(super) static TOLERATE: Record = Record::of(&[
-    Field::defaulted("ratio", Shape::Ratio, "1.0", "Accepted up to this multiple of stable's rate; at least 1."),
-    Field::defaulted("add", Shape::Difference, "0.1pp", "And this much on top; below 100pp."),
+    Field::defaulted("ratio", Shape::Ratio, "1.0", "Accepted up to this multiple of stable's; at least 1."),
+    Field::defaulted(
+        "add",
+        Shape::Excess,
+        "0.1pp",
+        "And this much on top: below 100pp for shares; a duration or a number where a signal is one.",
+    ),
 ]);
 
 // --- bounds ---

@@ -1,11 +1,11 @@
-//! Keys of a policy file whose work is done outside the mesh: starting versions and rollouts, asking people, foreign
-//! signals, notices. The other half of `keys`, apart only for length.
+//! Keys of a policy file whose work is done outside the mesh: starting versions and rollouts, asking people and the
+//! versions themselves, notices. The other half of `keys`, apart only for length.
 
 use super::keys::{ROLLBACK_OR_PAUSE, word};
 use super::table::{Field, Record, Shape, TextRule};
 
 /// Anything on one line: what it means is for the system it is handed to.
-static LINE: TextRule = TextRule {
+pub(super) static LINE: TextRule = TextRule {
     says: "text of up to 1024 characters on one line",
     pattern: r"^[^\r\n]{1,1024}$",
     holds: |text| (1..=1024).contains(&text.chars().count()) && !text.contains(['\r', '\n']),
@@ -23,7 +23,7 @@ static PATH: TextRule = TextRule {
 };
 
 /// An address of an HTTP service.
-static ADDRESS: TextRule = TextRule {
+pub(super) static ADDRESS: TextRule = TextRule {
     says: "an address that begins with `http://` or `https://`",
     pattern: r"^https?://[^\r\n ]{1,1024}$",
     holds: |text| {
@@ -32,7 +32,7 @@ static ADDRESS: TextRule = TextRule {
     },
 };
 
-static ONE_LINE: Shape = Shape::Text(&LINE);
+pub(super) static ONE_LINE: Shape = Shape::Text(&LINE);
 static ONE_PORT: Shape = Shape::Whole { min: 1, max: 65_535 };
 
 /// Most entries of the lists that are handed on.
@@ -188,65 +188,6 @@ pub(super) static APPROVAL: Record = Record::of(&[
 ]);
 
 // --- signals ---
-
-pub(super) static CLOUDWATCH: Record = Record::of(&[
-    Field::required("namespace", Shape::Text(&LINE), "Shop", "Namespace of the metric."),
-    Field::required("metric", Shape::Text(&LINE), "QueueDepth", "Name of the metric."),
-    Field::required(
-        "stat",
-        Shape::Text(&LINE),
-        "Average",
-        "Statistic: Average, Sum, Minimum, Maximum, SampleCount or a percentile such as p99.",
-    ),
-    Field::optional(
-        "dimensions",
-        Shape::Dictionary(&ONE_LINE),
-        "{ Service: checkout }",
-        "Dimensions of the metric; placeholders such as `{node}` are filled in.",
-    ),
-    Field::optional("period", Shape::Duration, "1m", "Length of one point."),
-]);
-
-pub(super) static XRAY: Record = Record::of(&[
-    Field::required(
-        "filter",
-        Shape::Text(&LINE),
-        "'annotation.version = \"{version}\"'",
-        "Filter expression; placeholders are filled in for each version.",
-    ),
-    Field::required(
-        "measure",
-        Shape::Word(&[word("fault_rate"), word("error_rate"), word("response_time")]),
-        "fault_rate",
-        "What to take of the traces.",
-    ),
-]);
-
-pub(super) static PROMETHEUS: Record = Record::of(&[
-    Field::required(
-        "query",
-        Shape::Text(&LINE),
-        "'up{node=\"{node}\"}'",
-        "Query that yields one number; placeholders are filled in for each version.",
-    ),
-    Field::optional(
-        "url",
-        Shape::Text(&ADDRESS),
-        "http://127.0.0.1:9090",
-        "Which Prometheus, when not the configured one.",
-    ),
-]);
-
-pub(super) static HTTP: Record = Record::of(&[
-    Field::required(
-        "url",
-        Shape::Text(&ADDRESS),
-        "http://127.0.0.1:9000/value",
-        "Where to ask; placeholders are filled in for each version.",
-    ),
-    Field::optional("value", Shape::Text(&LINE), "/queue/depth", "JSON pointer to the number in the answer."),
-    Field::optional("interval", Shape::Duration, "10s", "How often to ask."),
-]);
 
 pub(super) static WEBHOOK: Record = Record::of(&[
     Field::required("url", Shape::Text(&ADDRESS), "http://127.0.0.1:9000/judge", "Whom to ask."),

@@ -6,6 +6,8 @@ use crate::base::weight::{Percent, Slot};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+pub mod placeholder;
+
 /// Format of the stored plan; raised with an up-converter in `store::record` when a field changes its meaning.
 pub const PLAN_FORMAT: u32 = 1;
 
@@ -54,6 +56,22 @@ impl Plan {
     #[must_use]
     pub fn slot(&self, node: &str) -> Option<Slot> {
         [Slot::First, Slot::Second].into_iter().find(|slot| self.node(*slot) == node)
+    }
+
+    /// Gates on signals from outside the mesh, dry runs included.
+    pub fn signals(&self) -> impl Iterator<Item = (&Gate, &SignalGate)> {
+        self.gates.iter().filter_map(|gate| match &gate.rule {
+            GateRule::Signal(signal) => Some((gate, signal)),
+            _ => None,
+        })
+    }
+
+    /// The service that runs a slot, where the plan's workload has one for each.
+    #[must_use]
+    pub fn service(&self, slot: Slot) -> Option<&str> {
+        self.workload.as_ref().map(|workload| match &workload.target {
+            WorkloadTarget::Ecs(ecs) => ecs.services[slot.index()].as_str(),
+        })
     }
 
     /// By which part the canary may be slower than stable: m of the gates that compare latencies, dry runs included.
@@ -226,6 +244,8 @@ pub enum GateRule {
         /// Checks in a row that fail the gate, from 1.
         breaches: u32,
     },
+    /// A signal from outside the mesh, point by point.
+    Signal(SignalGate),
 }
 
 impl GateRule {
@@ -235,8 +255,80 @@ impl GateRule {
         match self {
             Self::ErrorRateLimit { .. } | Self::LatencyLimit { .. } | Self::Health { .. } => true,
             Self::ErrorRateAgainstStable { .. } | Self::LatencyAgainstStable { .. } => false,
+            Self::Signal(signal) => matches!(signal.rule, SignalRule::Limit { .. }),
         }
     }
+}
+
+/// A gate on a signal from outside the mesh: fails when so many of its points in a row breach.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SignalGate {
+    /// What is asked. With a placeholder once for each version, without one once for both.
+    pub query: SignalQuery,
+    /// Time between two rounds of questions.
+    pub interval: Millis,
+    /// What its values are, for people: values and limits are kept as the source gives them.
+    pub unit: SignalUnit,
+    /// Which points breach.
+    pub rule: SignalRule,
+    /// Points in a row that fail the gate, from 1.
+    pub breaches: u32,
+}
+
+impl SignalGate {
+    /// How long one point is about: the period of CloudWatch, else the time between two questions.
+    #[must_use]
+    pub const fn span(&self) -> Millis {
+        match &self.query {
+            SignalQuery::Cloudwatch(
+                CloudwatchQuery::Metric { period, .. } | CloudwatchQuery::Expression { period, .. },
+            ) => *period,
+            SignalQuery::Cloudwatch(CloudwatchQuery::Alarm { .. })
+            | SignalQuery::Xray(_)
+            | SignalQuery::Prometheus { .. }
+            | SignalQuery::Http { .. } => self.interval,
+        }
+    }
+
+    /// Whether it is the state of an alarm: each asking is a point.
+    #[must_use]
+    pub const fn is_alarm(&self) -> bool {
+        matches!(self.query, SignalQuery::Cloudwatch(CloudwatchQuery::Alarm { .. }))
+    }
+}
+
+/// What the values of a signal are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalUnit {
+    /// Whatever the source counts.
+    Number,
+    /// A share, 0 to 1.
+    Share,
+    /// A share in percent, 0 to 100.
+    Percent,
+    /// A span in seconds.
+    Seconds,
+}
+
+/// Which points of a signal breach. Numbers are in the signal's own unit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalRule {
+    /// Those beyond a limit.
+    Limit {
+        /// The limit; a value equal to it is good.
+        value: f64,
+        /// Which side of it is good.
+        bound: Bound,
+    },
+    /// Those of the canary above `ratio` times stable's of the same time, plus `add`.
+    AgainstStable {
+        /// At least 1.
+        ratio: f64,
+        /// At least 0.
+        add: f64,
+    },
 }
 
 /// A question to a source of measurements, in the source's own words. Text may hold placeholders such as `{node}`, which

@@ -74,6 +74,11 @@ fn shape(shape: &Shape) -> Value {
             { "type": "string", "pattern": DURATION },
             { "type": "string", "pattern": SHARE },
         ]}),
+        Shape::Excess => json!({ "anyOf": [
+            { "type": "number", "minimum": 0 },
+            { "type": "string", "pattern": DURATION },
+            { "type": "string", "pattern": DIFFERENCE },
+        ]}),
         Shape::Word(words) => json!({ "enum": words.iter().map(|word| word.word).collect::<Vec<_>>() }),
         Shape::List { of, min, max } => {
             json!({ "type": "array", "items": self::shape(of), "minItems": min, "maxItems": max })

@@ -139,6 +139,7 @@ impl Walk<'_, '_> {
             (Shape::Difference, Some(text)) => units::difference(text).map(drop),
             (Shape::Ratio, Some(text)) => units::ratio(text).map(drop),
             (Shape::Amount, Some(text)) => amount(text),
+            (Shape::Excess, Some(text)) => excess(text),
             _ => return self.wrong(node, shape, path),
         };
         if let Err(error) = unit {
@@ -228,6 +229,17 @@ fn amount(text: &str) -> Result<(), UnitError> {
     }
 }
 
+/// What is accepted on top of something measured, by whichever unit it has.
+fn excess(text: &str) -> Result<(), UnitError> {
+    if text.ends_with("pp") {
+        units::difference(text).map(drop)
+    } else if text.ends_with(|c: char| c.is_ascii_digit()) {
+        units::ratio(text).map(drop)
+    } else {
+        units::duration(text).map(drop)
+    }
+}
+
 /// What the number would look like with a unit of the kind that is asked for.
 fn unit_hint(shape: &Shape, text: &str, error: &UnitError) -> Option<String> {
     let number: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
@@ -246,7 +258,7 @@ fn unit_hint(shape: &Shape, text: &str, error: &UnitError) -> Option<String> {
 }
 
 /// The known word nearest to what was written, when it is near enough to be meant.
-fn similar<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn similar<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if written.chars().count() > MAX_SIMILAR_CHARS {
         return None;
     }

@@ -27,6 +27,8 @@ pub(super) enum Shape {
     Ratio,
     /// A limit of whatever is measured: a span, a share or a plain number.
     Amount,
+    /// What is accepted on top of something measured: a difference of shares, a span or a plain number.
+    Excess,
     /// One of a few words.
     Word(&'static [Word]),
     /// A list within bounds of length, both included.
@@ -167,6 +169,7 @@ impl Shape {
             Self::Difference => "a difference of shares such as `0.1pp`".to_owned(),
             Self::Ratio => "a plain number such as `1.5`".to_owned(),
             Self::Amount => "a limit such as `800ms`, `1%` or `1000`".to_owned(),
+            Self::Excess => "an amount such as `0.1pp`, `50ms` or `10`".to_owned(),
             Self::Word(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.word)).collect();
                 match words.split_last() {

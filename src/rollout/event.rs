@@ -123,9 +123,23 @@ pub struct Start {
     pub first_step: usize,
     /// The highest generation that any rollout of this route has used so far.
     pub last_generation: u64,
+    /// What stable runs, where a gate asks about it and an earlier rollout has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<ReleaseName>,
     /// Latencies of stable on this route in the last minutes, where a gate compares latencies and they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Histogram>,
+}
+
+/// What a version was released as.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReleaseName {
+    /// The revision, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The image, where it was deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// Who did something.

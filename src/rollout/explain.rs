@@ -3,16 +3,23 @@
 
 use super::gate::weight_step;
 use super::limits::tested_us;
+use super::signals::{amount, patience};
 use crate::base::time::Millis;
 use crate::base::weight::Percent;
 use crate::judge::advance_threshold;
 use crate::judge::evidence::SafetyEvidence;
 use crate::judge::verdict::{duration, percent, plain_percent, points, thousands};
-use crate::policy::plan::{Bound, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, WeightStep};
+use crate::policy::plan::{
+    Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan,
+    Scale, SignalGate, SignalQuery, SignalRule, SignalUnit, WeightStep, Workload, WorkloadTarget, XrayMeasure,
+    XrayQuery,
+};
 use std::fmt::Write;
 
 /// The judge looks once a second: what a dead release fails until then cannot be taken back.
 const TICK_S: f64 = 1.0;
+/// So much of a question is shown: enough to know it by.
+const QUERY_CHARS: usize = 80;
 
 /// A plan in prose. `requests_per_s` is the route's traffic, where it is known: then exposure and times are given in
 /// requests and minutes too.
@@ -22,10 +29,29 @@ pub fn explain(plan: &Plan, requests_per_s: Option<f64>) -> String {
         "Policy `{}` moves the traffic of route {} between {} and {}: whichever has none takes the release.\n\n",
         plan.name, plan.route, plan.versions[0], plan.versions[1]
     );
+    deployment(&mut text, plan);
     steps(&mut text, plan, requests_per_s);
     times(&mut text, plan);
     verdicts(&mut text, plan);
     text
+}
+
+/// What comes before the first step and after the last.
+fn deployment(text: &mut String, plan: &Plan) {
+    let Some(Workload { target, ready_within, keep_for }) = &plan.workload else { return };
+    let WorkloadTarget::Ecs(EcsTarget { cluster, services, container, scale }) = target;
+    let tasks = match scale {
+        Scale::SameAsStable => "as many tasks as stable is asked to have",
+        Scale::Keep => "as many tasks as it is asked to have already",
+    };
+    let _ = writeln!(
+        text,
+        "Deployment\n  The image goes into container {container} of the slot's service ({} and {} in cluster {cluster}), with \
+         {tasks}. Nothing gets traffic before they are up; not up within {ready_within} is rolled back.\n  After a promotion \
+         the version before stays up for {keep_for}, so that `abort` goes back to it at once; after a rollback the release is \
+         scaled in as soon as its traffic is gone.\n",
+        services[0], services[1]
+    );
 }
 
 fn steps(text: &mut String, plan: &Plan, requests_per_s: Option<f64>) {
@@ -163,8 +189,7 @@ fn verdicts(text: &mut String, plan: &Plan) {
 /// Which gates the bound on false rollbacks covers, and what the others do.
 fn bounds(text: &mut String, plan: &Plan) {
     let deciding = || plan.gates.iter().filter(|gate| !gate.dry_run);
-    let compared: Vec<&str> =
-        deciding().filter(|gate| !gate.rule.is_absolute()).map(|gate| gate.name.as_str()).collect();
+    let compared: Vec<&str> = deciding().filter(|gate| is_covered(&gate.rule)).map(|gate| gate.name.as_str()).collect();
     if deciding().next().is_none() {
         text.push_str("  No gate decides anything: only people and time limits end this rollout badly.\n");
     }
@@ -185,7 +210,11 @@ fn bounds(text: &mut String, plan: &Plan) {
             percent(tolerate)
         );
     }
-    for gate in deciding().filter(|gate| gate.rule.is_absolute()) {
+    for gate in deciding().filter(|gate| !is_covered(&gate.rule)) {
+        if let GateRule::Signal(rule) = &gate.rule {
+            signal(text, &gate.name, rule);
+            continue;
+        }
         if let GateRule::Health { path, interval, breaches } = &gate.rule {
             let _ = writeln!(
                 text,
@@ -208,6 +237,86 @@ fn bounds(text: &mut String, plan: &Plan) {
     }
 }
 
+/// Whether the bound on false rollbacks covers a gate.
+const fn is_covered(rule: &GateRule) -> bool {
+    matches!(rule, GateRule::ErrorRateAgainstStable { .. } | GateRule::LatencyAgainstStable { .. })
+}
+
+/// A gate on a signal from outside: what it asks, what fails, what silence does.
+fn signal(text: &mut String, name: &str, gate: &SignalGate) {
+    let (asked, breaches) = (asked(&gate.query), gate.breaches);
+    let of = match gate.query.is_per_version() {
+        true => "asked about each version",
+        false => "one question for both versions",
+    };
+    let fails = match gate.rule {
+        SignalRule::Limit { .. } if gate.is_alarm() => format!("found it in ALARM {breaches} times in a row"),
+        SignalRule::Limit { value, bound } => {
+            let side = if bound == Bound::Max { "above" } else { "below" };
+            let limit = amount(gate.unit, value);
+            match gate.query.is_per_version() {
+                true => format!(
+                    "had {breaches} points in a row {side} {limit} while stable's last one was not (at 100 % by its own alone)"
+                ),
+                false => format!(
+                    "had {breaches} points in a row {side} {limit}, whoever is to blame: stable is not asked apart"
+                ),
+            }
+        }
+        SignalRule::AgainstStable { ratio, add } => format!(
+            "had {breaches} points in a row above {ratio} times stable's of the same time plus {}; at 100 % it is silent",
+            match gate.unit {
+                SignalUnit::Share => points(add),
+                SignalUnit::Percent => points(add / 100.0),
+                SignalUnit::Number | SignalUnit::Seconds => amount(gate.unit, add),
+            }
+        ),
+    };
+    let _ = writeln!(
+        text,
+        "  Gate {name} ({asked}; {of}, every {}) is not covered by that bound: it fails a release that {fails}. Points that \
+         began before the weights were in force do not count. While it is silent the weight stays and nothing advances; \
+         after {} a person is told.",
+        gate.interval,
+        patience(gate),
+    );
+}
+
+/// What a source is asked, in a few words.
+fn asked(query: &SignalQuery) -> String {
+    let cut = |text: &str| match text.char_indices().nth(QUERY_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    };
+    match query {
+        SignalQuery::Cloudwatch(CloudwatchQuery::Metric { metric, period }) => {
+            let CloudwatchMetric { namespace, name, stat, dimensions } = metric;
+            let of: Vec<String> = dimensions.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            let of = if of.is_empty() { String::new() } else { format!(" of {}", cut(&of.join(", "))) };
+            format!("{stat} of {namespace} {name}{of} over {period} from CloudWatch")
+        }
+        SignalQuery::Cloudwatch(CloudwatchQuery::Expression { expression, period, .. }) => {
+            format!("`{}` over {period} from CloudWatch", cut(expression))
+        }
+        SignalQuery::Cloudwatch(CloudwatchQuery::Alarm { name }) => format!("alarm {name} of CloudWatch"),
+        SignalQuery::Xray(XrayQuery { filter, measure }) => {
+            let measure = match measure {
+                XrayMeasure::FaultRate => "share of faults".to_owned(),
+                XrayMeasure::ErrorRate => "share of errors".to_owned(),
+                XrayMeasure::ThrottleRate => "share of throttled requests".to_owned(),
+                XrayMeasure::ResponseTime { quantile } => format!("p{} of response times", quantile * 100.0),
+            };
+            format!("{measure} in traces of X-Ray with `{}`", cut(filter))
+        }
+        SignalQuery::Prometheus { query, url } => {
+            let which = url.as_deref().map_or_else(String::new, |url| format!(" at {}", cut(url)));
+            format!("`{}` from Prometheus{which}", cut(query))
+        }
+        SignalQuery::Http { url, value } if value.is_empty() => format!("the number at {}", cut(url)),
+        SignalQuery::Http { url, value } => format!("{value} in the answer of {}", cut(url)),
+    }
+}
+
 /// A limit as it is really tested.
 fn limit(rule: &GateRule) -> String {
     let side = |bound: Bound| if bound == Bound::Max { "at most" } else { "at least" };
@@ -222,8 +331,9 @@ fn limit(rule: &GateRule) -> String {
                 if tested == u64::MAX { "any latency that is told apart".to_owned() } else { duration(tested) };
             format!("{} {slower} of requests slower than {tested}, for a limit of {limit}", side(*bound))
         }
-        GateRule::ErrorRateAgainstStable { .. } | GateRule::LatencyAgainstStable { .. } | GateRule::Health { .. } => {
-            String::new()
-        }
+        GateRule::ErrorRateAgainstStable { .. }
+        | GateRule::LatencyAgainstStable { .. }
+        | GateRule::Health { .. }
+        | GateRule::Signal(_) => String::new(),
     }
 }

@@ -204,7 +204,8 @@ fn error_tolerances(plan: &Plan) -> Vec<Tolerance> {
         GateRule::LatencyAgainstStable { .. }
         | GateRule::ErrorRateLimit { .. }
         | GateRule::LatencyLimit { .. }
-        | GateRule::Health { .. } => None,
+        | GateRule::Health { .. }
+        | GateRule::Signal(_) => None,
     });
     each.collect()
 }

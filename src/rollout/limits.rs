@@ -24,6 +24,8 @@ pub struct LimitVerdict {
     pub sentence: String,
     /// What a person should be told although nothing is decided by it. The same text as long as it is the same trouble.
     pub page: Option<String>,
+    /// Whether it is held because its source could not be asked.
+    pub error: bool,
 }
 
 /// A gate's limit as it is tested.
@@ -65,9 +67,10 @@ fn tested(gate: &Gate) -> Option<Tested> {
             limit: quantile_limit(quantile, bound == Bound::Max),
             bound_us: Some(tested_us(limit, bound)),
         }),
-        GateRule::ErrorRateAgainstStable { .. } | GateRule::LatencyAgainstStable { .. } | GateRule::Health { .. } => {
-            None
-        }
+        GateRule::ErrorRateAgainstStable { .. }
+        | GateRule::LatencyAgainstStable { .. }
+        | GateRule::Health { .. }
+        | GateRule::Signal(_) => None,
     }
 }
 
@@ -113,7 +116,8 @@ fn judge_one(gate: &Gate, tested: &Tested, state: &State, threshold: f64) -> Lim
         canary_log_e: process.canary_log_e(),
     };
     let sentence = format!("gate {}: {}", gate.name, finding.explain());
-    LimitVerdict { gate: gate.name.clone(), outcome, sentence, page: stable_is_beyond(&gate.name, outcome) }
+    let page = stable_is_beyond(&gate.name, outcome);
+    LimitVerdict { gate: gate.name.clone(), outcome, sentence, page, error: false }
 }
 
 /// What is told where stable itself is in trouble.

@@ -52,6 +52,9 @@ impl<'a> Moves<'a> {
             self.state.evidence.open_block(self.state.at);
         }
         self.state.wanted = share;
+        // Whatever is written, its weights are not in force yet; without weight nothing is exposed.
+        self.state.exposed = self.state.exposed.filter(|_| share != Percent::ZERO);
+        self.state.exposed.iter_mut().for_each(|exposed| exposed.since = None);
         // Saturates for the sake of totality: the number an endpoint remembers is a stranger's input.
         self.state.generation = self.state.generation.saturating_add(1);
         let id = EffectId { rollout: self.state.id.clone(), seq: self.state.seq, n: 0 };

@@ -4,7 +4,7 @@ use super::event::{LiveReading, Observation, ProxyCounts, RouteReading};
 use super::gate::weight_step;
 use super::moves::Moves;
 use super::points;
-use super::state::{PauseCause, Phase};
+use super::state::{Exposed, PauseCause, Phase};
 use super::workload;
 use crate::base::time::Millis;
 use crate::base::weight::Percent;
@@ -143,6 +143,10 @@ fn verified(moves: &mut Moves<'_>, step: usize) {
     // Withdrawn, not shifted: it stays here until the pause ends.
     if moves.state.wanted == Percent::ZERO {
         return;
+    }
+    if moves.plan.signals().next().is_some() {
+        let from = moves.state.exposed.map_or(moves.at(), |exposed| exposed.from);
+        moves.state.exposed = Some(Exposed { from, since: Some(moves.at()) });
     }
     let min = weight_step(moves.plan, step).map_or(Millis(0), |step| step.min);
     let until = moves.at().plus(min);

@@ -5,15 +5,16 @@
 
 use super::event::PointsReading;
 use super::limits::{LimitVerdict, stable_is_beyond};
+use super::signals;
 use super::state::State;
-use crate::base::time::Millis;
+use crate::base::time::{Millis, Timestamp};
 use crate::judge::absolute::Outcome;
 use crate::judge::points::{PointReading, PointRule, PointTrail, PointVerdict};
-use crate::policy::plan::{Gate, GateRule, Plan};
+use crate::policy::plan::{Gate, GateRule, Plan, SignalGate};
 use serde::{Deserialize, Serialize};
 
 /// Readings in a row without an answer after which a person is told that the gate sees nothing.
-const BLIND_AFTER: u32 = 3;
+pub(super) const BLIND_AFTER: u32 = 3;
 
 /// What one gate has seen of both arms.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -34,11 +35,22 @@ pub struct ArmTrail {
     pub note: Option<String>,
 }
 
-/// How a gate's points are judged; `None` for gates that have none.
-fn rule(gate: &Gate) -> Option<PointRule> {
+/// How a gate's points are judged.
+enum Judged<'a> {
+    /// Health checks.
+    Health(PointRule),
+    /// A signal from outside.
+    Signal(&'a SignalGate),
+}
+
+/// `None` for gates that have no points.
+fn judged(gate: &Gate) -> Option<Judged<'_>> {
     match &gate.rule {
         // The value is the number of endpoints that fail.
-        GateRule::Health { breaches, .. } => Some(PointRule { max: Some(0.0), min: None, breaches: *breaches }),
+        GateRule::Health { breaches, .. } => {
+            Some(Judged::Health(PointRule { max: Some(0.0), min: None, breaches: *breaches }))
+        }
+        GateRule::Signal(signal) => Some(Judged::Signal(signal)),
         GateRule::ErrorRateAgainstStable { .. }
         | GateRule::LatencyAgainstStable { .. }
         | GateRule::ErrorRateLimit { .. }
@@ -49,9 +61,19 @@ fn rule(gate: &Gate) -> Option<PointRule> {
 /// Takes readings in. One of a gate that the plan does not have says nothing.
 pub(super) fn absorb(plan: &Plan, state: &mut State, readings: &[PointsReading]) {
     for reading in readings {
-        if let Some(rule) = plan.gates.iter().find(|gate| gate.name == reading.gate).and_then(rule) {
-            let seen = state.points.entry(reading.gate.clone()).or_default();
-            seen.take(&rule, reading);
+        if let Some(judged) = plan.gates.iter().find(|gate| gate.name == reading.gate).and_then(judged) {
+            let before = state.points.get(&reading.gate);
+            let mut seen = before.cloned().unwrap_or_default();
+            match judged {
+                Judged::Health(rule) => seen.take(&rule, reading),
+                Judged::Signal(signal) => {
+                    signals::take(signal, (state.exposed, state.wanted, state.at), &mut seen, reading);
+                    if before.is_none() && seen == ArmPoints::default() {
+                        continue;
+                    }
+                }
+            }
+            state.points.insert(reading.gate.clone(), seen);
         }
     }
 }
@@ -81,11 +103,31 @@ impl State {
     /// often it was said.
     #[must_use]
     pub fn is_news(&self, plan: &Plan, reading: &PointsReading) -> bool {
-        let Some(rule) = plan.gates.iter().find(|gate| gate.name == reading.gate).and_then(rule) else { return false };
-        let Some(before) = self.points.get(&reading.gate) else { return true };
-        let mut after = before.clone();
-        after.take(&rule, reading);
-        let enough = rule.breaches.max(1);
+        let judged = plan.gates.iter().find(|gate| gate.name == reading.gate).and_then(judged);
+        let before = self.points.get(&reading.gate);
+        let mut after = before.cloned().unwrap_or_default();
+        let enough = match judged {
+            None => return false,
+            Some(Judged::Health(rule)) => {
+                after.take(&rule, reading);
+                rule.breaches.max(1)
+            }
+            Some(Judged::Signal(signal)) => {
+                // Not held against the time of the last input: that of this one is not known here.
+                signals::take(signal, (self.exposed, self.wanted, Timestamp(i64::MAX)), &mut after, reading);
+                let unseen = ArmPoints::default();
+                let (before, last) = (before.unwrap_or(&unseen), |arm: &ArmTrail| arm.trail.last);
+                // When the last point came matters too.
+                if last(&before.canary) != last(&after.canary) || last(&before.stable) != last(&after.stable) {
+                    return true;
+                }
+                if *before == after {
+                    return false;
+                }
+                signal.breaches.max(1)
+            }
+        };
+        let Some(before) = before else { return true };
         let counts = |trail: &PointTrail| {
             let (missing, failures) = (trail.missing.min(BLIND_AFTER), trail.failures.min(BLIND_AFTER));
             (trail.last.is_some(), trail.breaches.min(enough), missing, failures)
@@ -106,7 +148,10 @@ pub(super) fn judge_points(plan: &Plan, state: &State) -> Vec<LimitVerdict> {
 /// What one gate on points says; `None` for any other.
 pub(super) fn judge_point(gate: &Gate, state: &State) -> Option<LimitVerdict> {
     let seen = state.points.get(&gate.name).cloned().unwrap_or_default();
-    Some(judge_one(gate, &rule(gate)?, &seen))
+    match judged(gate)? {
+        Judged::Health(rule) => Some(judge_one(gate, &rule, &seen)),
+        Judged::Signal(signal) => Some(signals::judge_signal(gate, signal, state)),
+    }
 }
 
 fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints) -> LimitVerdict {
@@ -135,6 +180,7 @@ fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints) -> LimitVerdict {
         outcome,
         sentence: format!("gate {}: {sentence}", gate.name),
         page: stable_is_beyond(&gate.name, outcome).or_else(|| blind(gate, &seen.canary)),
+        error: outcome == Outcome::Unattributed && seen.canary.trail.failures > 0,
     }
 }
 

@@ -36,6 +36,8 @@ pub enum GateVerdict {
     Fails,
     /// Not known, or not known whose fault: the rollout stays where it is, or would.
     Holds,
+    /// Its source could not be asked when it was last tried: the same, and a person may have to look.
+    Error,
 }
 
 /// Every gate of the plan, in its order.
@@ -52,6 +54,7 @@ fn gate_view(gate: &Gate, state: &State, threshold: f64) -> GateView {
     if let Some(limit) = judge_limit(gate, state, threshold).or_else(|| judge_point(gate, state)) {
         let verdict = match limit.outcome {
             outcome if outcome.fails() => GateVerdict::Fails,
+            outcome if outcome.holds() && limit.error => GateVerdict::Error,
             outcome if outcome.holds() => GateVerdict::Holds,
             _ => GateVerdict::Good,
         };

@@ -4,6 +4,7 @@ use super::effect::{Effect, EffectId};
 use super::event::{Actor, Command, Event, Input, RouteReading, Start};
 use super::evidence::Evidence;
 use super::moves::Moves;
+use super::signals;
 use super::state::{Phase, Refusal, State};
 use super::timing::Timing;
 use super::workload;
@@ -29,8 +30,9 @@ pub fn begin(plan: &Plan, id: RolloutId, input: &Input) -> Result<Begun, Refusal
     let stable = stable_slot(plan, &start.route)?;
     let canary = stable.other();
     check_target(plan, start, canary)?;
-    let state = first_state(plan, id, input, start, actor, canary);
     let image = image(plan, start)?;
+    signals::check_start(plan, start, canary)?;
+    let state = first_state(plan, id, input, start, actor, canary);
     let mut moves = Moves::new(plan, &state, input);
     let first_step = start.first_step.min(plan.steps.len().saturating_sub(1));
     match image {
@@ -59,6 +61,8 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         pending: std::collections::BTreeMap::new(),
         written: None,
         points: std::collections::BTreeMap::new(),
+        exposed: None,
+        stable_release: start.stable.clone(),
         evidence: Evidence::new(start.route.version, input.at, Timing::begin(plan, start.baseline.as_ref())),
         last_live_at: input.at,
         split_checked: 0,

@@ -1,7 +1,7 @@
 //! Where a rollout stands. Stored after every input as the truth to resume from; only `rollout::step` makes new ones.
 
 use super::effect::EffectId;
-use super::event::{Actor, Deployed, WorkloadReading};
+use super::event::{Actor, Deployed, ReleaseName, WorkloadReading};
 use super::evidence::Evidence;
 use super::points::ArmPoints;
 use crate::base::fault::Fault;
@@ -53,6 +53,12 @@ pub struct State {
     /// What gates on points have seen, by their names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub points: BTreeMap<String, ArmPoints>,
+    /// Since when the canary has had weight, where the plan has gates on signals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposed: Option<Exposed>,
+    /// What stable runs, where a gate on a signal asks about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_release: Option<ReleaseName>,
     /// Draws at the present weight when the split was last looked at.
     #[serde(default)]
     pub split_checked: u64,
@@ -231,6 +237,16 @@ pub struct Release {
     /// How the instances stood when they were last looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reading: Option<WorkloadReading>,
+}
+
+/// Since when the canary has had weight that was seen in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposed {
+    /// Any, without a break.
+    pub from: Timestamp,
+    /// The present one; absent while it is not seen in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// A write that took effect.

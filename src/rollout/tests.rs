@@ -11,6 +11,7 @@ mod limits;
 mod no_data;
 mod points;
 mod properties;
+mod signals;
 mod starts;
 mod verified;
 mod workload;

@@ -95,7 +95,8 @@ fn questions(stored: &Stored) -> Vec<Question> {
         GateRule::ErrorRateAgainstStable { .. }
         | GateRule::LatencyAgainstStable { .. }
         | GateRule::ErrorRateLimit { .. }
-        | GateRule::LatencyLimit { .. } => None,
+        | GateRule::LatencyLimit { .. }
+        | GateRule::Signal(_) => None,
     };
     plan.gates.iter().filter_map(question).collect()
 }

@@ -8,6 +8,7 @@ use crate::base::time::{Millis, Timestamp};
 use crate::ports::{Commit, JournalError, Stored};
 use crate::rollout::effect::{Effect, EffectId};
 use crate::rollout::event::{Actor, Command, Event, Input, Observation};
+use crate::rollout::signals::counts_from;
 use crate::rollout::state::{Next, Phase, Refusal, State};
 use crate::rollout::view::RolloutView;
 use crate::rollout::workload::{Look, look};
@@ -69,6 +70,8 @@ pub(super) struct Driver {
     checks: Option<Checks>,
     /// What to look at of the release's instances; the task that looks ends with it.
     looks: watch::Sender<Option<Look>>,
+    /// Since when points of signals count, while they do; the tasks that ask end with it.
+    counts: watch::Sender<Option<Timestamp>>,
     /// Whether a write was answered since the present reading began: then what it says of the route is out of date.
     outdated: bool,
     /// Whether there was a reading yet. After a restart deadlines may have passed long ago; what to make of that is
@@ -102,6 +105,7 @@ impl Driver {
             reading: None,
             checks: None,
             looks: watch::Sender::new(None),
+            counts: watch::Sender::new(None),
             outdated: false,
             informed: false,
             looked: false,
@@ -165,8 +169,7 @@ impl Driver {
                         self.reading = None;
                         self.informed = true;
                         // Not before: a check would have the deadlines looked at by how things stood then.
-                        let checker = self.shared.checker();
-                        self.checks.get_or_insert_with(|| Checks(checker.watch(&self.stored, &self.sender)));
+                        self.begin_checks();
                     }
                     self.shorten(observation);
                 }
@@ -193,6 +196,16 @@ impl Driver {
                 });
                 stopped
             }
+        }
+    }
+
+    /// Begins to check health and to ask for signals, once.
+    fn begin_checks(&mut self) {
+        if self.checks.is_none() {
+            self.counts.send_replace(counts_from(&self.stored.state));
+            let mut tasks = self.shared.checker().watch(&self.stored, &self.sender);
+            tasks.extend(self.shared.asker().watch(&self.stored, &self.counts, &self.sender));
+            self.checks = Some(Checks(tasks));
         }
     }
 
@@ -260,6 +273,10 @@ impl Driver {
             *before = asked;
             changed
         });
+        self.counts.send_if_modified(|before| {
+            let from = counts_from(&self.stored.state);
+            std::mem::replace(before, from) != from
+        });
         self.shared.publish(position, view);
         self.launch(effects);
     }
@@ -300,7 +317,7 @@ impl Driver {
     }
 }
 
-/// The tasks that check health.
+/// The tasks that check health and ask for signals.
 struct Checks(Vec<AbortHandle>);
 
 impl Drop for Checks {

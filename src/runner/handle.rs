@@ -6,17 +6,19 @@ use super::executor::NO_WORKLOADS;
 use super::history::Change;
 use super::keeper;
 use super::reading::Reader;
+use super::signals::{Asker, NO_SIGNALS};
 use crate::base::fault::Fault;
 use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::clock::{Clock, new_rollout_id};
 use crate::policy::plan::Plan;
 use crate::ports::{
-    Commit, Health, Journal, JournalError, LiveCounts, Policies, PolicyFault, Stored, Traffic, Workloads,
+    Commit, Health, Journal, JournalError, LiveCounts, Policies, PolicyFault, Signals, Stored, Traffic, Workloads,
 };
 use crate::rollout::effect::{Effect, EffectId};
-use crate::rollout::event::{Actor, Command, Event, Input, RouteReading, Start};
+use crate::rollout::event::{Actor, Command, Event, Input, ReleaseName, RouteReading, Start};
 use crate::rollout::gate::weight_index;
+use crate::rollout::signals::needs_stable_release;
 use crate::rollout::state::{EndingKind, Phase, Refusal};
 use crate::rollout::view::RolloutView;
 use crate::rollout::{begin, next_deadline};
@@ -54,6 +56,8 @@ pub struct RunnerParts {
     pub live: Arc<dyn LiveCounts>,
     /// Asks versions how they are.
     pub health: Arc<dyn Health>,
+    /// Asks for signals from outside the mesh; `None` where policies with gates on them are not followed.
+    pub signals: Option<Arc<dyn Signals>>,
     /// Knows policies.
     pub policies: Arc<dyn Policies>,
 }
@@ -84,6 +88,10 @@ impl Shared {
 
     pub(super) fn checker(&self) -> Checker {
         Checker { health: Arc::clone(&self.parts.health), clock: Arc::clone(&self.parts.clock) }
+    }
+
+    pub(super) fn asker(&self) -> Asker {
+        Asker { signals: self.parts.signals.clone(), clock: Arc::clone(&self.parts.clock) }
     }
 
     pub(super) fn publish(&self, position: u64, view: RolloutView) {
@@ -291,6 +299,11 @@ impl Runner {
             let refusal = Refusal { message: NO_WORKLOADS.to_owned(), hint: hint.to_owned() };
             return Err(StartError::Refused(refusal));
         }
+        if let (Some((gate, _)), None) = (plan.signals().next(), &parts.signals) {
+            let message = format!("gate {} cannot be asked: {NO_SIGNALS}", gate.name);
+            let hint = "start it with `tidegate serve`, which can, or take the gate out".to_owned();
+            return Err(StartError::Refused(Refusal { message, hint }));
+        }
         let cleaning = self.no_other_live(&plan.route).await.map_err(StartError::Journal)?;
         let read = tokio::time::timeout(START_READ_TIMEOUT, parts.traffic.read(&plan.route)).await;
         let (route, remembered) = read
@@ -299,6 +312,7 @@ impl Runner {
         let written = parts.journal.last_generation(&plan.route).await;
         let written = written.map_err(|fault| StartError::Journal(JournalError::Fault(fault)))?;
         let baseline = self.baseline(&plan, &route).await;
+        let stable = self.stable_release(&plan, &route).await.map_err(|fault| StartError::Journal(fault.into()))?;
         let start = Start {
             to: request.to.clone(),
             revision: request.revision.clone(),
@@ -306,6 +320,7 @@ impl Runner {
             route,
             first_step: request.first_step,
             last_generation: written.max(remembered),
+            stable,
             baseline,
         };
         let event = Event::Command { command: Command::Start(start), actor };
@@ -372,6 +387,19 @@ impl Runner {
         let stable = plan.versions.iter().max_by_key(|node| route.weight_of(node))?;
         let recent = self.shared.parts.live.recent(&plan.route, stable);
         tokio::time::timeout(BASELINE_TIMEOUT, recent).await.ok().flatten()
+    }
+
+    /// What stable runs, for the gates that ask about it: what the last rollout that succeeded gave it. Not known where
+    /// somebody has moved the traffic to the other version since.
+    async fn stable_release(&self, plan: &Plan, route: &RouteReading) -> Result<Option<ReleaseName>, Fault> {
+        if !needs_stable_release(plan) {
+            return Ok(None);
+        }
+        let last = self.shared.parts.journal.last_succeeded(&plan.route).await?;
+        let Some(Stored { plan: before, state }) = last else { return Ok(None) };
+        let holds = route.weight_of(before.node(state.canary)) > 0;
+        let image = state.release.map(|release| release.image);
+        Ok(holds.then_some(ReleaseName { revision: state.revision, image }))
     }
 
     /// Passes a command to a rollout, named by its identifier or by the policy whose live rollout it is.

@@ -84,6 +84,10 @@ impl<D: Dialect> Journal for Database<D> {
         read::last_generation(&self.readers, route).await
     }
 
+    async fn last_succeeded(&self, route: &RouteRef) -> Result<Option<Stored>, Fault> {
+        read::last_succeeded(&self.readers, route).await
+    }
+
     async fn position(&self) -> Result<u64, Fault> {
         read::position(&self.readers).await
     }

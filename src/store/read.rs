@@ -5,6 +5,7 @@ use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::ports::{JournalRow, Stored};
 use crate::rollout::effect::{Effect, EffectId};
+use crate::rollout::state::EndingKind;
 use crate::store::record;
 use sqlx::Pool;
 
@@ -78,6 +79,32 @@ pub(super) async fn list<D: Dialect>(readers: &Pool<D>, limit: u32) -> Result<Ve
 pub(super) async fn last_generation<D: Dialect>(readers: &Pool<D>, route: &RouteRef) -> Result<u64, Fault> {
     let sql = "SELECT max(generation) AS highest FROM rollouts WHERE route = $1";
     highest::<D>(&ask(readers, sql, &[Value::Text(&route.to_string())]).await?, "highest")
+}
+
+/// Rollouts of a route that are looked through for one that ended well: so many in a row do not fail.
+const LOOKED_THROUGH: i64 = 200;
+/// Read at once: a state may have hundreds of kilobytes.
+const PAGE: i64 = 10;
+
+pub(super) async fn last_succeeded<D: Dialect>(readers: &Pool<D>, route: &RouteRef) -> Result<Option<Stored>, Fault> {
+    let sql = "SELECT id, format, plan, state FROM rollouts WHERE route = $1 ORDER BY started_at_ms DESC, id DESC \
+               LIMIT $2 OFFSET $3";
+    let route = route.to_string();
+    let mut offset = 0;
+    while offset < LOOKED_THROUGH {
+        let rows = ask(readers, sql, &[Value::Text(&route), Value::Whole(PAGE), Value::Whole(offset)]).await?;
+        for row in &rows {
+            let stored = stored::<D>(row)?;
+            if stored.state.ending.as_ref().is_some_and(|ending| ending.kind == EndingKind::Succeeded) {
+                return Ok(Some(stored));
+            }
+        }
+        if i64::try_from(rows.len()).unwrap_or(i64::MAX) < PAGE {
+            break;
+        }
+        offset += PAGE;
+    }
+    Ok(None)
 }
 
 pub(super) async fn position<D: Dialect>(readers: &Pool<D>) -> Result<u64, Fault> {

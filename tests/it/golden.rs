@@ -82,7 +82,16 @@ fn timed_versions() -> Vec<VersionCounts> {
 }
 
 fn start_of(to: Option<String>, revision: Option<String>) -> Start {
-    Start { to, revision, route: fresh_route(7), image: None, first_step: 0, last_generation: 3, baseline: None }
+    Start {
+        to,
+        revision,
+        route: fresh_route(7),
+        image: None,
+        first_step: 0,
+        last_generation: 3,
+        stable: None,
+        baseline: None,
+    }
 }
 
 fn commands() -> Vec<Command> {
@@ -93,6 +102,7 @@ fn commands() -> Vec<Command> {
         image: None,
         first_step: 0,
         last_generation: 3,
+        stable: None,
         baseline: None,
     };
     vec![

@@ -93,6 +93,7 @@ pub(crate) fn beginning(plan: &Plan, id: &str, at: Timestamp, route: RouteReadin
         image: plan.workload.as_ref().map(|_| "shop/checkout:v2".into()),
         first_step: 0,
         last_generation,
+        stable: None,
         baseline: None,
     };
     let event = Event::Command { command: Command::Start(start), actor: ann() };

@@ -1,5 +1,7 @@
 //! The runner with everything around it in memory and a clock that jumps over waits.
 
+mod signals;
+
 use crate::kit::memory::MemoryJournal;
 use crate::kit::world::{Answer, Ways, World};
 use crate::kit::{BEGINNING, ann, beginning, deploying, fresh_route, plan};
@@ -56,7 +58,16 @@ fn setting_of(plan: Plan, ways: Ways) -> Setting {
 
 fn runner(clock: Arc<dyn Clock>, journal: Arc<MemoryJournal>, world: &Arc<World>) -> Runner {
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
-    Runner::new(RunnerParts { clock, journal, traffic, workloads: Some(world.clone()), live, health, policies })
+    Runner::new(RunnerParts {
+        clock,
+        journal,
+        traffic,
+        workloads: Some(world.clone()),
+        live,
+        health,
+        signals: Some(world.clone()),
+        policies,
+    })
 }
 
 impl Setting {
@@ -164,7 +175,7 @@ async fn a_daemon_that_cannot_deploy_refuses_the_start() {
     let world = World::new(clock.clone(), deploying(plan(&[100])), Ways::default());
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
     let journal = Arc::new(MemoryJournal::default());
-    let parts = RunnerParts { clock, journal, traffic, workloads: None, live, health, policies };
+    let parts = RunnerParts { clock, journal, traffic, workloads: None, live, health, signals: None, policies };
     let request = StartRequest { policy: "checkout".into(), image: Some("shop:v2".into()), ..StartRequest::default() };
     let refused = Runner::new(parts).start(&request, ann()).await.expect_err("it has no access");
     assert!(refused.to_string().contains("this daemon deploys nothing"), "{refused}");

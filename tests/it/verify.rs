@@ -55,6 +55,10 @@ impl Journal for Busy {
         self.store.last_generation(route).await
     }
 
+    async fn last_succeeded(&self, route: &RouteRef) -> Result<Option<Stored>, Fault> {
+        self.store.last_succeeded(route).await
+    }
+
     async fn position(&self) -> Result<u64, Fault> {
         self.store.position().await
     }

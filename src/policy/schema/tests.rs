@@ -37,8 +37,10 @@ fn schema_keys(schema: &Value, path: &str, keys: &mut BTreeSet<String>) {
     for alternative in schema["anyOf"].as_array().into_iter().flatten() {
         schema_keys(alternative, path, keys);
     }
-    if schema["items"].is_object() {
-        schema_keys(&schema["items"], path, keys);
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            schema_keys(&schema[inner], path, keys);
+        }
     }
 }
 
@@ -79,7 +81,10 @@ fn property(schema: &Value, path: &str) -> Value {
             if at["properties"][key].is_object() {
                 return at["properties"][key].clone();
             }
-            at = if at["items"].is_object() { &at["items"] } else { &at["anyOf"][1] };
+            at = match ["items", "additionalProperties"].into_iter().find(|inner| at[inner].is_object()) {
+                Some(inner) => &at[inner],
+                None => &at["anyOf"][1],
+            };
             assert!(at.is_object(), "{path}");
         }
     })

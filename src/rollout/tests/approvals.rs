@@ -159,8 +159,16 @@ fn an_approval_may_come_before_any_weight() {
     let mut plan = plan(&[10, 100]);
     plan.steps.insert(0, approval(1, OnFailure::Rollback));
     let route = route(7, 100, 0);
-    let start =
-        Start { to: None, revision: None, route, image: None, first_step: 0, last_generation: 0, baseline: None };
+    let start = Start {
+        to: None,
+        revision: None,
+        route,
+        image: None,
+        first_step: 0,
+        last_generation: 0,
+        stable: None,
+        baseline: None,
+    };
     let event = Event::Command { command: Command::Start(start), actor: actor() };
     let input = Input { seq: Seq(1), at: Timestamp(START), event };
     let (state, effects) = begin(&plan, crate::base::ids::RolloutId("r-1".into()), &input).expect("it may");

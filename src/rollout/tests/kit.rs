@@ -8,8 +8,8 @@ use crate::base::weight::Percent;
 use crate::judge::Counts;
 use crate::judge::bounds::{requests_in, slower_than};
 use crate::policy::plan::{
-    BlastRadius, EcsTarget, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale, Step,
-    Verify, WeightStep, Workload, WorkloadTarget,
+    BlastRadius, EcsTarget, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale,
+    SignalRule, Step, Verify, WeightStep, Workload, WorkloadTarget,
 };
 use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{
@@ -105,6 +105,7 @@ pub(super) fn command(name: &str) -> Command {
             image: None,
             first_step: 0,
             last_generation: 0,
+            stable: None,
             baseline: None,
         }),
         "pause" => Command::Pause { reason: because() },
@@ -170,6 +171,7 @@ impl World {
             image: plan.workload.as_ref().map(|_| "shop/checkout:v2".into()),
             first_step: 0,
             last_generation: 3,
+            stable: None,
             baseline,
         };
         let event = Event::Command { command: Command::Start(start), actor: actor() };
@@ -547,6 +549,7 @@ impl World {
         let silence = state.at.since(self.heard_at);
         let judges = !self.plan.gates.is_empty();
         assert!(silence < self.plan.no_data.hold_after || !judges, "advanced in silence: {input:?}");
+        self.check_signals(state);
         let from = self.state.step_index().expect("only a step rises");
         if let Some(pause) = &self.state.paused {
             assert_eq!(pause.cause, PauseCause::NoData, "advanced while paused");
@@ -572,6 +575,25 @@ impl World {
         assert!(judgement.proven() || by_time && judgement.finding.counts.canary_requests > 0, "{judgement:?}");
         assert!(!judgement.fails());
         assert_eq!(state.step_index(), Some(from + 1));
+    }
+
+    /// No advance without a point of every deciding gate on a signal since the weights that it advances from were in force.
+    fn check_signals(&self, state: &State) {
+        if matches!(&self.state.paused, Some(pause) if pause.cause == PauseCause::NoData) {
+            // Back to where it was before silence.
+            return;
+        }
+        for (gate, signal) in self.plan.signals().filter(|(gate, _)| !gate.dry_run) {
+            let compared = matches!(signal.rule, SignalRule::AgainstStable { .. });
+            if compared && self.state.wanted == Percent::FULL {
+                continue;
+            }
+            let since = self.state.exposed.and_then(|exposed| exposed.since).expect("in force");
+            let last = state.points.get(&gate.name).and_then(|seen| seen.canary.trail.last);
+            assert!(last.is_some_and(|(at, _)| at >= since && at <= state.at), "advanced blindly: {last:?}");
+            let seen = &state.points[&gate.name].canary.trail;
+            assert_eq!(seen.breaches, 0, "advanced while gate {} breaches", gate.name);
+        }
     }
 
     fn check_abort(&self, input: &Input, next: &Next) {

@@ -1,12 +1,15 @@
 //! Whatever happens, in whatever order: the kit's rules hold, nothing panics, and the journal leads to the state.
 
 use super::kit::{World, deploying, fault, inconclusive, plan};
+use super::signals::{AT_MOST_10, TWICE_STABLE, gate};
 use crate::base::fault::FaultKind;
 use crate::base::time::{Millis, Timestamp};
 use crate::judge::Counts;
-use crate::policy::plan::{OnFailure, OnInconclusive, OnVerifyTimeout, Plan};
+use crate::judge::points::PointReading;
+use crate::policy::plan::{Gate, OnFailure, OnInconclusive, OnVerifyTimeout, Plan};
 use crate::rollout::event::{
-    Event, LiveReading, Observation, Outcome, ProxyCounts, RouteReading, Standing, VersionCounts,
+    ArmReading, Event, LiveReading, Observation, Outcome, PointsReading, ProxyCounts, RouteReading, Standing,
+    VersionCounts,
 };
 use crate::rollout::next_deadline;
 use crate::rollout::state::Next;
@@ -24,6 +27,13 @@ enum Move {
     Worked(Option<FaultKind>),
     /// A look at them.
     Look(Standing),
+    /// Readings of the gate on a signal: values of the canary and of stable, and how many seconds ago they began.
+    Point {
+        canary: Option<f64>,
+        stable: Option<f64>,
+        failed: bool,
+        ago: i64,
+    },
     /// An effect that settled or was superseded long ago settles again.
     SettledAgain(prop::sample::Index),
     Traffic {
@@ -52,6 +62,8 @@ enum Move {
 fn moves() -> impl Strategy<Value = Move> {
     let kind = prop_oneof![Just(FaultKind::Transient), Just(FaultKind::Unknown), Just(FaultKind::Permanent)];
     let orders = prop::sample::select(vec!["start", "pause", "resume", "promote", "promote full", "abort", "make way"]);
+    let value =
+        prop_oneof![6 => Just(Some(1.0)), 1 => Just(Some(50.0)), 1 => Just(None), 1 => any::<f64>().prop_map(Some)];
     let arm = || (0..2000_u16, prop_oneof![6 => Just(0_u16), 1 => 0..50_u16]);
     prop_oneof![
         2 => orders.prop_map(Move::Order),
@@ -62,6 +74,8 @@ fn moves() -> impl Strategy<Value = Move> {
         6 => prop::sample::select(vec![
             Standing::Ready, Standing::Ready, Standing::Ready, Standing::Idle, Standing::Progressing, Standing::Failing,
         ]).prop_map(Move::Look),
+        8 => (value.clone(), value, prop::bool::weighted(0.1), prop_oneof![4 => 0..20_i64, 1 => -100_000..100_000_i64])
+            .prop_map(|(canary, stable, failed, ago)| Move::Point { canary, stable, failed, ago }),
         1 => any::<prop::sample::Index>().prop_map(Move::SettledAgain),
         8 => (arm(), arm()).prop_map(|(canary, stable)| Move::Traffic { canary, stable }),
         16 => Just(Move::Read),
@@ -82,13 +96,24 @@ fn moves() -> impl Strategy<Value = Move> {
 fn plans() -> impl Strategy<Value = Plan> {
     let steps = prop::sample::subsequence(vec![1_u8, 5, 10, 50, 95], 0..=4);
     let what = prop::sample::select(vec![OnInconclusive::Hold, OnInconclusive::Advance, OnInconclusive::Rollback]);
-    (steps, what, any::<[bool; 4]>(), 0..60_u64, prop::sample::select(vec![1, 50, 1_000_000_u64])).prop_map(
-        |(mut steps, what, [pauses, verify_pauses, gates, deploys], total_minutes, budget)| {
+    let signals = prop::sample::select(vec![
+        None,
+        None,
+        Some((false, AT_MOST_10)),
+        Some((true, AT_MOST_10)),
+        Some((true, TWICE_STABLE)),
+    ]);
+    (steps, what, any::<[bool; 5]>(), signals, 0..60_u64, prop::sample::select(vec![1, 50, 1_000_000_u64])).prop_map(
+        |(mut steps, what, [pauses, verify_pauses, gates, deploys, dry_run], signals, total_minutes, budget)| {
             let no_gates = steps.is_empty() && gates;
             steps.push(100);
             let mut plan = inconclusive(plan(&steps), what);
             if no_gates {
                 plan.gates.clear();
+            }
+            if let Some((per_version, rule)) = signals {
+                let query = if per_version { "depth{node=\"{node}\"}" } else { "depth" };
+                plan.gates.push(Gate { dry_run: dry_run && pauses, ..gate(query, rule) });
             }
             plan.on_failure = if pauses { OnFailure::Pause } else { OnFailure::Rollback };
             plan.verify.on_timeout = if verify_pauses { OnVerifyTimeout::Pause } else { OnVerifyTimeout::Rollback };
@@ -135,6 +160,19 @@ fn carry(world: &mut World, what: &Move) {
         }
         Move::Worked(failed) => drop(world.work(failed)),
         Move::Look(standing) => drop(world.look(standing)),
+        Move::Point { canary, stable, failed, ago } => {
+            let at = Timestamp(world.now.0 - ago * 1000);
+            let arm = |value: Option<f64>| {
+                let point = match (failed, value) {
+                    (true, _) => PointReading::Failed,
+                    (false, Some(value)) => PointReading::of(at, value),
+                    (false, None) => PointReading::Missing,
+                };
+                ArmReading { point, note: None }
+            };
+            let points = vec![PointsReading { gate: "queue".into(), canary: arm(canary), stable: arm(stable) }];
+            world.give(Event::Observed(Observation { points, ..Observation::default() }));
+        }
         Move::SettledAgain(index) => {
             let ids: Vec<_> = world.ids.iter().filter(|id| !world.state.waits_for(id)).cloned().collect();
             if !ids.is_empty() {

@@ -16,6 +16,7 @@ fn try_start(route: RouteReading, to: Option<&str>) -> Result<Effect, Refusal> {
         image: None,
         first_step: 0,
         last_generation: 41,
+        stable: None,
         baseline: None,
     };
     let event = Event::Command { command: Command::Start(start), actor: actor() };
@@ -84,6 +85,7 @@ fn a_remembered_generation_of_any_size_does_not_stop_a_start() {
         image: None,
         first_step: 0,
         last_generation: u64::MAX,
+        stable: None,
         baseline: None,
     };
     let event = Event::Command { command: Command::Start(start), actor: actor() };

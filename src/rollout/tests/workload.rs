@@ -299,6 +299,7 @@ fn started(plan: &Plan, image: Option<&str>) -> Result<State, String> {
         route: super::kit::route(7, 100, 0),
         first_step: 0,
         last_generation: 0,
+        stable: None,
         baseline: None,
     };
     let event = Event::Command { command: Command::Start(start), actor: super::kit::actor() };

@@ -1,15 +1,18 @@
 //! A journal in memory that behaves as the contract says, and fails when it is told to.
 
+use super::{BEGINNING, beginning, fresh_route};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate::base::fault::Fault;
 use tidegate::base::ids::{RolloutId, RouteRef, Seq};
+use tidegate::base::time::Timestamp;
+use tidegate::base::weight::Slot;
 use tidegate::policy::plan::Plan;
 use tidegate::ports::{Commit, Journal, JournalError, JournalRow, Stored};
 use tidegate::rollout::effect::{Effect, EffectId};
-use tidegate::rollout::state::ENGINE_VERSION;
+use tidegate::rollout::state::{ENGINE_VERSION, Ending, EndingKind, Phase, Release};
 
 #[derive(Default)]
 struct Tables {
@@ -58,6 +61,24 @@ impl Tables {
         self.done.extend(superseded.cloned().collect::<Vec<_>>());
         self.order.push((id.clone(), commit.input.seq));
         self.order.len() as u64
+    }
+}
+
+impl MemoryJournal {
+    /// A rollout that made its release stable long ago.
+    pub(crate) fn succeeded(&self, plan: &Plan, id: &str, revision: &str, image: &str) {
+        let at = Timestamp(BEGINNING.0 - 86_400_000);
+        let mut state = beginning(plan, id, at, fresh_route(1), 0).state;
+        state.phase = Phase::Succeeded;
+        let (kind, reason) = (EndingKind::Succeeded, "every step passed".to_owned());
+        state.ending = Some(Ending { kind, reason, decided_at: at, at_step: None });
+        state.revision = Some(revision.to_owned());
+        state.release = Some(Release { image: image.to_owned(), pending: None, deployed: None, reading: None });
+        state.pending.clear();
+        // The slot that holds the weight now.
+        state.canary = Slot::Second;
+        let stored = Stored { plan: plan.clone(), state };
+        self.tables.lock().expect("no test panics with it").rollouts.insert(RolloutId(id.to_owned()), stored);
     }
 }
 
@@ -123,6 +144,15 @@ impl Journal for MemoryJournal {
         let tables = self.tables()?;
         let used = tables.rollouts.values().filter(|stored| stored.plan.route == *route);
         Ok(used.map(|stored| stored.state.generation).max().unwrap_or(0))
+    }
+
+    async fn last_succeeded(&self, route: &RouteRef) -> Result<Option<Stored>, Fault> {
+        let tables = self.tables()?;
+        let well = tables.rollouts.values().filter(|stored| {
+            let ending = stored.state.ending.as_ref();
+            stored.plan.route == *route && ending.is_some_and(|ending| ending.kind == EndingKind::Succeeded)
+        });
+        Ok(well.max_by_key(|stored| stored.state.started_at).cloned())
     }
 
     async fn position(&self) -> Result<u64, Fault> {

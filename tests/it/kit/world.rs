@@ -13,7 +13,9 @@ use tidegate::base::weight::Slot;
 use tidegate::clock::Clock;
 use tidegate::judge::Counts;
 use tidegate::policy::plan::{Plan, WorkloadTarget};
-use tidegate::ports::{Checked, Health, LiveCounts, Policies, PolicyFault, Traffic, Workloads};
+use tidegate::ports::{
+    Checked, Health, LiveCounts, Policies, PolicyFault, SignalPoint, SignalQuestion, Signals, Traffic, Workloads,
+};
 use tidegate::rollout::effect::{Deployment, WeightsWrite};
 use tidegate::rollout::event::{
     ComparedBy, Deployed, Latency, LiveReading, ProxyCounts, RouteReading, Standing, TimingAsk, VersionCounts,
@@ -61,6 +63,9 @@ pub(crate) enum Answer {
 /// Asking a node's endpoints at a second.
 type Checks = Box<dyn Fn(i64, &str) -> Result<Checked, Fault> + Send + Sync>;
 
+/// Asking for points of a signal at a second.
+type Measures = Box<dyn Fn(i64, &SignalQuestion) -> Result<Vec<SignalPoint>, Fault> + Send + Sync>;
+
 /// How the world behaves, second by second since the beginning.
 pub(crate) struct Ways {
     /// Write of a share for the canary.
@@ -75,6 +80,10 @@ pub(crate) struct Ways {
     pub(crate) versions: bool,
     /// What asking every endpoint of a node comes to.
     pub(crate) health: Checks,
+    /// What a source outside says.
+    pub(crate) signals: Measures,
+    /// How long it takes to say so.
+    pub(crate) slow_signals: std::time::Duration,
     /// Deploying at a second; the answer may be lost.
     pub(crate) deploy: Box<dyn Fn(i64) -> Answer + Send + Sync>,
     /// How instances stand so many seconds after they were deployed.
@@ -90,6 +99,8 @@ impl Default for Ways {
             slow_read: std::time::Duration::ZERO,
             versions: true,
             health: Box::new(|_, _| Ok(Checked { asked: 1, ..Checked::default() })),
+            signals: Box::new(|_, _| Ok(Vec::new())),
+            slow_signals: std::time::Duration::ZERO,
             deploy: Box::new(|_| Answer::Done),
             comes_up: Box::new(|seconds| if seconds < 3 { Standing::Progressing } else { Standing::Ready }),
         }
@@ -114,6 +125,8 @@ pub(crate) struct Inside {
     pub(crate) slots: [Option<(String, i64)>; 2],
     /// Every deployment and retirement that was carried out, in order.
     pub(crate) changes: Vec<String>,
+    /// Every round of questions about signals, in order.
+    pub(crate) asked: Vec<Vec<SignalQuestion>>,
 }
 
 /// The mesh, the data plane, and the policies.
@@ -129,7 +142,7 @@ impl World {
         let route = fresh_route(7);
         let slots = [Some(("old".to_owned(), 0)), None];
         let (calls, late, changes, counted) = (vec![], vec![], vec![], BTreeMap::new());
-        let inside = Inside { route, calls, generation: 0, late, counted, slots, changes };
+        let inside = Inside { route, calls, generation: 0, late, counted, slots, changes, asked: vec![] };
         Arc::new(Self { clock, ways, plan, inside: Mutex::new(inside) })
     }
 
@@ -325,6 +338,17 @@ impl Workloads for World {
 impl Health for World {
     async fn check(&self, _: &str, node: &str, _: &str) -> Result<Checked, Fault> {
         (self.ways.health)(self.seconds(), node)
+    }
+}
+
+#[async_trait]
+impl Signals for World {
+    async fn points(&self, questions: &[SignalQuestion]) -> Vec<Result<Vec<SignalPoint>, Fault>> {
+        self.inside().asked.push(questions.to_vec());
+        if !self.ways.slow_signals.is_zero() {
+            tokio::time::sleep(self.ways.slow_signals).await;
+        }
+        questions.iter().map(|question| (self.ways.signals)(self.seconds(), question)).collect()
     }
 }
 
