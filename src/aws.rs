@@ -14,6 +14,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// One call may take so long, what the SDK repeats included. Whoever asked tries again later.
@@ -74,6 +76,35 @@ pub fn retries() -> RetryConfig {
 pub fn http_client(config: &SdkConfig) -> SharedHttpClient {
     let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
     config.http_client().unwrap_or_else(|| aws_smithy_http_client::Builder::new().tls_provider(ring).build_https())
+}
+
+/// How often each of a client's operations was called. Clones count together; what the SDK repeats by itself counts once.
+#[derive(Debug, Clone)]
+pub struct Made<const N: usize> {
+    names: [&'static str; N],
+    counts: Arc<[AtomicU64; N]>,
+}
+
+impl<const N: usize> Made<N> {
+    /// Of these operations, none of them called yet.
+    #[must_use]
+    pub fn new(names: [&'static str; N]) -> Self {
+        Self { names, counts: Arc::new(std::array::from_fn(|_| AtomicU64::new(0))) }
+    }
+
+    /// One more call of an operation; nothing happens with a name that is not among those.
+    pub fn note(&self, operation: &str) {
+        if let Some(index) = self.names.iter().position(|name| *name == operation) {
+            self.counts[index].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Operations that were called, each with how often.
+    #[must_use]
+    pub fn all(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        self.names.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
+    }
 }
 
 /// A call that failed.
