@@ -26,7 +26,10 @@ use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
 use crate::signals::health::HttpHealth;
+use crate::signals::http::HttpNumber;
 use crate::signals::live::LocalTelemetry;
+use crate::signals::outside::Outside;
+use crate::signals::prometheus::{Prometheus, PrometheusSettings};
 use crate::store::directory::PolicyDirectory;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{OpenError, SqliteStore};
@@ -313,7 +316,12 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: None,
-        signals: None,
+        // What needs no account; gates on AWS are for `serve`.
+        signals: Some(Arc::new(Outside {
+            prometheus: Some(Prometheus::new(&PrometheusSettings::default())?),
+            http: Some(HttpNumber::new()?),
+            ..Outside::default()
+        })),
         live: Arc::new(comparison),
         policies: Arc::new(PolicyDirectory::new(&options.policies)),
     });

@@ -10,6 +10,8 @@
 pub mod api;
 /// The composition root: one process of everything.
 pub mod app;
+/// What clients of AWS share: bounds, and what its errors mean.
+pub mod aws;
 /// Identifiers, time, weights, counts, faults, secrets.
 pub mod base;
 /// The command line.

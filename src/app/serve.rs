@@ -10,15 +10,20 @@ use crate::api::status::Status;
 use crate::api::{self, ApiState};
 use crate::base::fault::Fault;
 use crate::clock::{Clock, SteadyClock, new_uuid};
-use crate::config::daemon::{DaemonConfig, DatabaseConfig};
+use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
 use crate::ports::{DriverLease, EndpointSource, Journal};
 use crate::runner::lease::{Turn, take_turns};
 use crate::runner::{Runner, RunnerParts};
+use crate::signals::cloudwatch::CloudWatch;
 use crate::signals::comparison::Comparison;
 use crate::signals::health::HttpHealth;
+use crate::signals::http::HttpNumber;
+use crate::signals::outside::Outside;
+use crate::signals::prometheus::{Prometheus, PrometheusSettings};
 use crate::signals::proxies::RemoteTelemetry;
+use crate::signals::xray::Xray;
 use crate::store::directory::PolicyDirectory;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
@@ -162,6 +167,17 @@ pub(super) fn mesh(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> AppMesh
     }
 }
 
+/// Measurements from outside the mesh.
+fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Result<Outside, Fault> {
+    let PrometheusConfig { url, token } = config.prometheus.clone();
+    Ok(Outside {
+        cloudwatch: Some(CloudWatch::from_config(sdk)),
+        xray: Some(Xray::from_config(sdk)),
+        prometheus: Some(Prometheus::new(&PrometheusSettings { url, token })?),
+        http: Some(HttpNumber::new()?),
+    })
+}
+
 /// What a runner works with, whose ever turn it is.
 async fn parts(
     config: &DaemonConfig,
@@ -186,7 +202,7 @@ async fn parts(
         health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(Ecs::from_config(&sdk))),
-        signals: None,
+        signals: Some(Arc::new(outside(config, &sdk)?)),
         live: Arc::new(comparison),
         policies: Arc::new(PolicyDirectory::new(&config.policies)),
     })

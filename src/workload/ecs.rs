@@ -10,6 +10,7 @@ mod fault;
 mod revision;
 mod standing;
 
+use crate::aws;
 use crate::base::fault::Fault;
 use crate::base::weight::Slot;
 use crate::policy::plan::{EcsTarget, Scale, WorkloadTarget};
@@ -19,10 +20,7 @@ use crate::rollout::event::{Deployed, WorkloadReading};
 use async_trait::async_trait;
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::config::BehaviorVersion;
-use aws_sdk_ecs::config::retry::RetryConfig;
-use aws_sdk_ecs::config::timeout::TimeoutConfig;
 use aws_sdk_ecs::types::{DeploymentControllerType, DesiredStatus, HealthStatus, SchedulingStrategy, Service, Task};
-use aws_smithy_http_client::tls;
 use aws_types::SdkConfig;
 use calls::Calls;
 use fault::SOURCE;
@@ -30,16 +28,7 @@ use revision::{Release, short};
 use standing::Seen;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-/// One call may take so long, what the SDK repeats included. Whoever asked tries again later.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// One connection may take so long to be made: half of the above, so that a second attempt fits.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// So often the SDK sends a request that was throttled or met a server error.
-const ATTEMPTS: u32 = 3;
-/// The SDK's second is too long for `CALL_TIMEOUT`.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// So many of the newest revisions are looked at for one's own. A lost one is among the first unless others registered
 /// more than that in the seconds between two attempts.
 const NEWEST_REVISIONS: i32 = 5;
@@ -69,16 +58,11 @@ impl Ecs {
     /// client is the set's, or one over rustls with the system's certificates.
     #[must_use]
     pub fn from_config(config: &SdkConfig) -> Self {
-        let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
-        let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF);
-        let mut builder = aws_sdk_ecs::config::Builder::from(config)
-            .timeout_config(timeouts.build())
-            .retry_config(retries)
+        let builder = aws_sdk_ecs::config::Builder::from(config)
+            .timeout_config(aws::timeouts())
+            .retry_config(aws::retries())
+            .http_client(aws::http_client(config))
             .behavior_version(config.behavior_version().unwrap_or_else(BehaviorVersion::latest));
-        if config.http_client().is_none() {
-            let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-            builder = builder.http_client(aws_smithy_http_client::Builder::new().tls_provider(ring).build_https());
-        }
         Self::new(Client::from_conf(builder.build()))
     }
 

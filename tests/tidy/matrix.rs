@@ -20,7 +20,7 @@ const fn row(modules: &'static [&'static str], may_import: &'static [&'static st
 /// Everything unlisted is forbidden.
 pub(crate) const MATRIX: &[Row] = &[
     row(&["base"], &[], ""),
-    row(&["config", "drain"], &["base"], ""),
+    row(&["config", "drain", "aws"], &["base"], ""),
     row(&["telemetry"], &["base", "config"], ""),
     row(&["clock", "policy"], &["base"], ""),
     row(
@@ -54,13 +54,24 @@ pub(crate) const MATRIX: &[Row] = &[
     ),
     row(
         &["traffic", "workload", "notify"],
-        &["base", "clock", "policy::plan", "ports", "rollout::event", "rollout::effect", "mesh::snapshot", "telemetry"],
+        &[
+            "base",
+            "aws",
+            "clock",
+            "policy::plan",
+            "ports",
+            "rollout::event",
+            "rollout::effect",
+            "mesh::snapshot",
+            "telemetry",
+        ],
         "never each other, never runner or api; events and effects are the words of their ports, and so is a node's discovery",
     ),
     row(
         &["signals"],
         &[
             "base",
+            "aws",
             "clock",
             "policy::plan",
             "ports",
@@ -205,6 +216,8 @@ pub(crate) const PURE: &[&str] = &[
     "trigger::registry",
     "trigger::generic",
     "trigger::filter",
+    "signals::cloudwatch::plan",
+    "signals::cloudwatch::results",
     "workload::ecs::revision",
     "workload::ecs::standing",
     "proxy::route",

@@ -1,6 +1,6 @@
 //! The seven calls to ECS that Tidegate makes, each bounded and counted, with errors as faults.
 
-use super::fault::{Failed, SOURCE};
+use super::fault::{SOURCE, failed};
 use crate::base::fault::Fault;
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::config::interceptors::AfterDeserializationInterceptorContextRef;
@@ -87,7 +87,7 @@ impl Calls {
     {
         self.made[operation as usize].fetch_add(1, Ordering::Relaxed);
         tracing::debug!(target: "tidegate::aws", service = "ecs", operation = operation.name(), place, "call");
-        let failed = Failed { operation: operation.name(), writes: operation.writes(), place };
+        let failed = failed(operation.name(), operation.writes(), place);
         call.await.map_err(|error| failed.fault(&error))
     }
 

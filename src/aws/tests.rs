@@ -4,7 +4,15 @@ use super::*;
 use crate::base::fault::FaultKind;
 
 fn failed(operation: &str, writes: bool) -> Failed<'_> {
-    Failed { operation, writes, place: "service b in cluster prod" }
+    Failed {
+        service: "ecs",
+        operation,
+        writes,
+        place: "service b in cluster prod",
+        remedy: |code, _| {
+            if code == "ServiceNotActiveException" { "the service is being deleted or was: " } else { "" }
+        },
+    }
 }
 
 #[test]
@@ -17,7 +25,11 @@ fn each_answer_is_somebodys_fault() {
         (400, "InvalidSignatureException", "Signature expired: x", FaultKind::Transient, "look at its clock"),
         (400, "InvalidSignatureException", "does not match", FaultKind::Permanent, "correct them"),
         (400, "ServiceNotActiveException", "Service was not ACTIVE.", FaultKind::Permanent, "is being deleted or was"),
-        (400, "ClientException", "TaskDefinition is inactive", FaultKind::Permanent, "was deregistered"),
+        (400, "Throttling", "Rate exceeded", FaultKind::Transient, "AWS limits the calls"),
+        (400, "ExpiredToken", "old", FaultKind::Transient, "renew the AWS credentials"),
+        (403, "InvalidClientTokenId", "invalid", FaultKind::Permanent, "does not know the credentials"),
+        (403, "SignatureDoesNotMatch", "Signature expired: x", FaultKind::Transient, "look at its clock"),
+        (403, "AccessDenied", "no", FaultKind::Permanent, "not allowed: ecs:UpdateService"),
         (
             400,
             "LimitExceededException",
@@ -58,4 +70,18 @@ fn a_denial_names_the_action_that_was_denied() {
 fn a_page_of_text_is_cut() {
     let fault = failed("UpdateService", true).answered(400, "ClientException", &"é".repeat(2000));
     assert!(fault.message.chars().count() < 500 && fault.message.ends_with('…'), "{}", fault.message.len());
+}
+
+#[test]
+fn an_answer_of_somebody_else_is_told_from_one_of_aws() {
+    for (status, writes, kind) in [
+        (404, false, FaultKind::Permanent),
+        (502, false, FaultKind::Transient),
+        (502, true, FaultKind::Unknown),
+        (200, false, FaultKind::Transient),
+    ] {
+        let fault = failed("DescribeServices", writes).unreadable(status, "<html>");
+        assert_eq!(fault.kind, kind, "{status}");
+        assert!(fault.message.contains(&format!("answered with status {status}, and not as AWS does")), "{fault}");
+    }
 }

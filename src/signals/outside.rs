@@ -1,0 +1,126 @@
+//! Gives each question of a round to its source, all sources at the same time, and puts the answers in order.
+
+use super::cloudwatch::CloudWatch;
+use super::http::{HttpNumber, HttpQuery};
+use super::prometheus::{PromQuery, Prometheus};
+use super::xray::Xray;
+use super::{Answer, Asked};
+use crate::base::fault::Fault;
+use crate::policy::plan::{CloudwatchQuery, SignalQuery, XrayQuery};
+use crate::ports::{SignalPoint, SignalQuestion, Signals};
+use async_trait::async_trait;
+
+/// The sources that are asked. A question for another one is answered with a permanent fault.
+#[derive(Debug, Default)]
+pub struct Outside {
+    /// Amazon CloudWatch.
+    pub cloudwatch: Option<CloudWatch>,
+    /// AWS X-Ray.
+    pub xray: Option<Xray>,
+    /// Prometheus.
+    pub prometheus: Option<Prometheus>,
+    /// HTTP services that policies name.
+    pub http: Option<HttpNumber>,
+}
+
+/// A round's questions by source, each with its position in the round.
+#[derive(Default)]
+struct Round<'a> {
+    cloudwatch: Part<&'a CloudwatchQuery>,
+    xray: Part<&'a XrayQuery>,
+    prometheus: Part<PromQuery<'a>>,
+    http: Part<HttpQuery<'a>>,
+}
+
+/// Positions, and what is asked there.
+struct Part<Q>(Vec<(usize, Q)>);
+
+impl<Q> Default for Part<Q> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<Q> Part<Q> {
+    /// Each question as its source takes it.
+    fn asked<'q, T>(&'q self, round: &[SignalQuestion], query: impl Fn(&'q Q) -> &'q T) -> Vec<Asked<'q, T>> {
+        let asked = |(index, asked): &'q (usize, Q)| {
+            let SignalQuestion { after, now, .. } = round[*index];
+            Asked { query: query(asked), after, now }
+        };
+        self.0.iter().map(asked).collect()
+    }
+
+    /// Puts a source's answers where they belong. A source that answers too few has broken its promise, and says nothing.
+    fn settle(&self, answers: Vec<Answer>, all: &mut [Answer]) {
+        for ((index, _), answer) in self.0.iter().zip(answers) {
+            all[*index] = answer;
+        }
+    }
+}
+
+impl<'a> Round<'a> {
+    fn of(questions: &'a [SignalQuestion]) -> Self {
+        let mut round = Self::default();
+        for (index, question) in questions.iter().enumerate() {
+            match &question.query {
+                SignalQuery::Cloudwatch(query) => round.cloudwatch.0.push((index, query)),
+                SignalQuery::Xray(query) => round.xray.0.push((index, query)),
+                SignalQuery::Prometheus { query, url } => {
+                    round.prometheus.0.push((index, PromQuery { query, url: url.as_deref() }));
+                }
+                SignalQuery::Http { url, value } => round.http.0.push((index, HttpQuery { url, value })),
+            }
+        }
+        round
+    }
+}
+
+#[async_trait]
+impl Signals for Outside {
+    async fn points(&self, questions: &[SignalQuestion]) -> Vec<Result<Vec<SignalPoint>, Fault>> {
+        let round = Round::of(questions);
+        let cloudwatch = async {
+            let asked = round.cloudwatch.asked(questions, |query| *query);
+            match &self.cloudwatch {
+                Some(source) => source.points(&asked).await,
+                None => absent(asked.len(), "cloudwatch"),
+            }
+        };
+        let xray = async {
+            let asked = round.xray.asked(questions, |query| *query);
+            match &self.xray {
+                Some(source) => source.points(&asked).await,
+                None => absent(asked.len(), "xray"),
+            }
+        };
+        let prometheus = async {
+            let asked = round.prometheus.asked(questions, |query| query);
+            match &self.prometheus {
+                Some(source) => source.points(&asked).await,
+                None => absent(asked.len(), "prometheus"),
+            }
+        };
+        let http = async {
+            let asked = round.http.asked(questions, |query| query);
+            match &self.http {
+                Some(source) => source.points(&asked).await,
+                None => absent(asked.len(), "http"),
+            }
+        };
+        let (cloudwatch, xray, prometheus, http) = tokio::join!(cloudwatch, xray, prometheus, http);
+        let unanswered = || Err(Fault::transient("signals", "the source did not answer this question"));
+        let mut answers: Vec<Answer> = questions.iter().map(|_| unanswered()).collect();
+        round.cloudwatch.settle(cloudwatch, &mut answers);
+        round.xray.settle(xray, &mut answers);
+        round.prometheus.settle(prometheus, &mut answers);
+        round.http.settle(http, &mut answers);
+        answers
+    }
+}
+
+/// The answers of a source that is not there.
+fn absent(questions: usize, source: &str) -> Vec<Answer> {
+    let text = format!("this daemon does not ask {source}: `tidegate serve` does");
+    (0..questions).map(|_| Err(Fault::permanent(source, &text))).collect()
+}
