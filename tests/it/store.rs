@@ -2,11 +2,13 @@
 //! What only PostgreSQL can is in `store/postgres.rs`.
 
 mod postgres;
+mod stable;
 
 use crate::kit::memory::MemoryJournal;
 use crate::kit::postgres::Server;
 use crate::kit::{BEGINNING, SECOND, ann, beginning, directory, fresh_route, on_route, plan};
 use sqlx::Connection;
+use stable::the_last_rollout_that_ended_well_is_found_behind_those_that_did_not;
 use std::path::Path;
 use tidegate::base::fault::{Fault, FaultKind};
 use tidegate::base::ids::RolloutId;
@@ -15,7 +17,7 @@ use tidegate::policy::plan::Plan;
 use tidegate::ports::{Commit, Journal, JournalError, MeshStore, Stored};
 use tidegate::rollout::effect::{Effect, EffectId};
 use tidegate::rollout::event::{Command, Event, Input, Observation, Outcome};
-use tidegate::rollout::state::{ENGINE_VERSION, Ending, EndingKind, Next, Phase};
+use tidegate::rollout::state::{ENGINE_VERSION, Next};
 use tidegate::rollout::{next_deadline, step};
 use tidegate::store::sqlite::{OpenError, SqliteStore};
 
@@ -187,31 +189,6 @@ async fn generations_are_remembered_for_each_route(journal: &dyn Journal) {
     assert_eq!(second.stored.state.generation, 3);
     let other = on_route(plan.clone(), "pay");
     assert_eq!(journal.last_generation(&other.route).await.expect("readable"), 0);
-}
-
-/// Seen at 0 % again and again, and once with everything: that one made its release stable.
-async fn the_last_rollout_that_ended_well_is_found_behind_those_that_did_not(journal: &dyn Journal) {
-    let plan = plan(&[10, 100]);
-    assert_eq!(journal.last_succeeded(&plan.route).await.expect("readable"), None);
-    let mut well = Rollout::begin(journal, &plan, "r-well", 0).await.expect("written");
-    well.settle(1).await.expect("written");
-    let full = Command::Promote { full: true, reason: "because".into() };
-    well.order(2, full).await.expect("written");
-    let mut finished =
-        well.commit(3, Event::Settled { effect: well.last_effect(), outcome: Outcome::Applied { version: 9 } });
-    finished.state.phase = Phase::Succeeded;
-    let (kind, reason) = (EndingKind::Succeeded, "every step passed".to_owned());
-    finished.state.ending = Some(Ending { kind, reason, decided_at: finished.state.at, at_step: None });
-    journal.commit(&finished).await.expect("written");
-    // More than are read at once.
-    for n in 1..25 {
-        let mut badly = Rollout::begin(journal, &plan, &format!("r-{n}"), n * 20).await.expect("written");
-        badly.finish(n * 20 + 1).await;
-    }
-    let found = journal.last_succeeded(&plan.route).await.expect("readable").expect("one ended well");
-    assert_eq!((found.state.id, found.state.revision), (id("r-well"), Some("abc".to_owned())));
-    let other = on_route(plan, "pay");
-    assert_eq!(journal.last_succeeded(&other.route).await.expect("readable"), None);
 }
 
 async fn lists_show_the_live_ones_first_and_then_the_newest(journal: &dyn Journal) {
