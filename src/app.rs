@@ -308,7 +308,6 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
     let proxy = proxy_listeners.start(mesh.subscribe(view), Arc::clone(&endpoints)).await?;
 
-    let comparison = follow(&proxy, stopped.clone());
     let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
     let runner = Runner::new(RunnerParts {
         clock,
@@ -322,7 +321,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
             http: Some(HttpNumber::new()?),
             ..Outside::default()
         })),
-        live: Arc::new(comparison),
+        live: Arc::new(follow(&proxy, stopped.clone())),
         policies: Arc::new(PolicyDirectory::new(&options.policies)),
     });
     let invalid_policies = invalid_policies(&runner).await;

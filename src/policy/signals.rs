@@ -52,15 +52,13 @@ pub(super) fn signal_rule(root: &Node, element: &Node, report: &mut Report<'_>) 
         "prometheus" => prometheus(source, report),
         _ => http(source, report),
     };
-    let breaches = read(Some(element), &GATE, "breaches", |text| text.parse().ok()).value;
-    let alarm = source.get("alarm").is_some();
-    let (unit, per_version) = match &question {
-        Some(question) => (question.unit, question.query.is_per_version()),
-        // What is wrong was told; whether it may be compared depends on it.
-        None => (SignalUnit::Number, true),
-    };
-    let rule = if alarm { alarm_rule(element, report) } else { judged(element, unit, per_version, report) }?;
+    // What is wrong with the question was told; what may be said of its points depends on it.
     let Question { query, unit, interval } = question?;
+    let rule = match source.get("alarm") {
+        Some(_) => alarm_rule(element, report),
+        None => judged(element, unit, query.is_per_version(), report),
+    }?;
+    let breaches = read(Some(element), &GATE, "breaches", |text| text.parse().ok()).value;
     Some(GateRule::Signal(SignalGate { query, interval, unit, rule, breaches }))
 }
 
@@ -269,8 +267,7 @@ fn alarm_rule(element: &Node, report: &mut Report<'_>) -> Option<SignalRule> {
 fn judged(element: &Node, unit: SignalUnit, per_version: bool, report: &mut Report<'_>) -> Option<SignalRule> {
     match limit(element, report) {
         Ok(Some((bound, node))) => {
-            let what = "a limit";
-            let value = amount(node, unit, what, report)?;
+            let value = amount(node, unit, report)?;
             return Some(SignalRule::Limit { value, bound });
         }
         Err(()) => return None,
@@ -350,7 +347,7 @@ fn added(node: &Node, unit: SignalUnit, report: &mut Report<'_>) -> Option<f64> 
 }
 
 /// A limit in the signal's unit.
-fn amount(node: &Node, unit: SignalUnit, what: &str, report: &mut Report<'_>) -> Option<f64> {
+fn amount(node: &Node, unit: SignalUnit, report: &mut Report<'_>) -> Option<f64> {
     let text = node.written()?;
     let value = match unit {
         SignalUnit::Number => units::ratio(text).ok(),
@@ -365,7 +362,7 @@ fn amount(node: &Node, unit: SignalUnit, what: &str, report: &mut Report<'_>) ->
             SignalUnit::Percent => ("a share", "`80%`"),
             SignalUnit::Seconds => ("a duration", "`800ms`"),
         };
-        report.error(node.place, format!("{what} on this signal is {is}"), Some(format!("write it like {write}")));
+        report.error(node.place, format!("a limit on this signal is {is}"), Some(format!("write it like {write}")));
     }
     value
 }

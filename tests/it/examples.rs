@@ -9,11 +9,31 @@ use std::process::Stdio;
 
 #[tokio::test]
 async fn every_policy_of_the_examples_is_valid() {
-    for example in ["approvals", "health", "local"] {
+    for example in ["approvals", "health", "local", "signals"] {
         let policies = format!("examples/{example}/policies");
         let linted = run(&["policy", "lint", &policies, "--output", "json"]).await.expect(0).json();
         assert!(!linted.is_empty(), "{policies}");
     }
+}
+
+#[tokio::test]
+async fn the_example_with_signals_is_without_warnings_and_explains_every_gate() {
+    let policies = "examples/signals/policies";
+    let linted = run(&["policy", "lint", policies, "--output", "json"]).await.expect(0).json();
+    assert_eq!(linted[0]["warnings"], json!([]));
+    let explained = run(&["policy", "explain", &format!("{policies}/checkout.yaml"), "--output", "json"]).await;
+    let explained = explained.expect(0).json().remove(0);
+    let (text, plan) = (explained["text"].as_str().unwrap(), &explained["plan"]);
+    for gate in plan["gates"].as_array().unwrap() {
+        let name = gate["name"].as_str().unwrap();
+        assert!(
+            text.contains(&format!("Gate {name} ("))
+                || text.contains(&format!("Gate {name} only reports"))
+                || name == "errors",
+            "{name}: {text}"
+        );
+    }
+    assert!(text.contains("of rollouts by the gates errors, together"), "{text}");
 }
 
 #[tokio::test]

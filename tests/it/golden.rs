@@ -17,15 +17,18 @@ use tidegate::judge::Counts;
 use tidegate::judge::baseline::Baseline;
 use tidegate::judge::latency::LatencyCounts;
 use tidegate::judge::points::{PointReading, PointTrail};
-use tidegate::policy::plan::{ApprovalStep, Bound, Gate, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Step};
+use tidegate::policy::plan::{
+    ApprovalStep, Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout,
+    SignalGate, SignalQuery, SignalRule, SignalUnit, Step, XrayMeasure, XrayQuery,
+};
 use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
     ArmReading, Command, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, PointsReading,
-    ProxyCounts, SlowCounts, Standing, Start, VersionCounts, WorkloadReading,
+    ProxyCounts, ReleaseName, SlowCounts, Standing, Start, VersionCounts, WorkloadReading,
 };
 use tidegate::rollout::evidence::Block;
 use tidegate::rollout::points::{ArmPoints, ArmTrail};
-use tidegate::rollout::state::{Approval, Ending, EndingKind, Pause, PauseCause, Phase, State, Written};
+use tidegate::rollout::state::{Approval, Ending, EndingKind, Exposed, Pause, PauseCause, Phase, State, Written};
 use tidegate::rollout::timing::{SeenLatency, SeenTiming};
 
 fn directory() -> PathBuf {
@@ -117,7 +120,12 @@ fn commands() -> Vec<Command> {
         Command::Reject { person: None, reason: "no".into() },
         Command::Start(Start { baseline: Some(histogram()), ..start_of(None, None) }),
         Command::Start(Start { image: Some("shop/checkout:v2".into()), ..start_of(None, None) }),
+        Command::Start(Start { stable: Some(released()), ..start_of(None, Some("def".into())) }),
     ]
+}
+
+fn released() -> ReleaseName {
+    ReleaseName { revision: Some("abc".into()), image: Some("shop/checkout:v1".into()) }
 }
 
 fn faults() -> [Fault; 3] {
@@ -305,6 +313,10 @@ fn states_keep_their_form() {
     let arm = ArmTrail { trail, note: Some("no answer".into()) };
     pointed.points = [("alive".into(), ArmPoints { canary: arm, stable: ArmTrail::default() })].into();
     check("state-points", &pointed);
+    let mut exposed = state();
+    exposed.exposed = Some(Exposed { from: BEGINNING, since: Some(Timestamp(BEGINNING.0 + 1000)) });
+    exposed.stable_release = Some(released());
+    check("state-signals", &exposed);
     check("state-timed", &timed(full));
     let mut releasing = beginning(&deploying(plan(&[10, 100])), "r-1", BEGINNING, fresh_route(7), 3).state;
     check("state-deploying", &releasing);
@@ -355,6 +367,42 @@ fn asking() -> ApprovalStep {
     }
 }
 
+/// Every form of a question, of a unit and of a rule.
+fn signals() -> Vec<(&'static str, SignalGate)> {
+    let limit = SignalRule::Limit { value: 0.5, bound: Bound::Max };
+    let compared = SignalRule::AgainstStable { ratio: 1.5, add: 0.002 };
+    let signal = |query, unit, rule| SignalGate { query, interval: Millis::from_seconds(30), unit, rule, breaches: 3 };
+    let metric = CloudwatchMetric {
+        namespace: "Shop".into(),
+        name: "QueueDepth".into(),
+        stat: "Average".into(),
+        dimensions: [("Service".to_owned(), "checkout".to_owned())].into(),
+    };
+    let period = Millis::from_seconds(60);
+    let expression = CloudwatchQuery::Expression {
+        expression: "m / 2".into(),
+        metrics: [("m".to_owned(), metric.clone())].into(),
+        period,
+    };
+    let traces =
+        |measure| SignalQuery::Xray(XrayQuery { filter: "annotation.version = \"{version}\"".into(), measure });
+    let cloudwatch = SignalQuery::Cloudwatch;
+    vec![
+        ("queue", signal(cloudwatch(CloudwatchQuery::Metric { metric, period }), SignalUnit::Number, limit)),
+        ("half", signal(cloudwatch(expression), SignalUnit::Percent, limit)),
+        ("alarm", signal(cloudwatch(CloudwatchQuery::Alarm { name: "slo".into() }), SignalUnit::Number, limit)),
+        ("faults", signal(traces(XrayMeasure::FaultRate), SignalUnit::Share, compared)),
+        ("errors", signal(traces(XrayMeasure::ErrorRate), SignalUnit::Share, compared)),
+        ("throttles", signal(traces(XrayMeasure::ThrottleRate), SignalUnit::Share, compared)),
+        ("times", signal(traces(XrayMeasure::ResponseTime { quantile: 0.95 }), SignalUnit::Seconds, limit)),
+        ("series", signal(SignalQuery::Prometheus { query: "up".into(), url: None }, SignalUnit::Number, limit)),
+        (
+            "number",
+            signal(SignalQuery::Http { url: "http://h/".into(), value: "/a".into() }, SignalUnit::Number, limit),
+        ),
+    ]
+}
+
 #[test]
 fn plans_keep_their_form() {
     let mut plan = plan(&[10, 100]);
@@ -377,6 +425,8 @@ fn plans_keep_their_form() {
         gate("alive", GateRule::Health { path: "/health".into(), interval: limit, breaches: 3 }),
     ];
     check("plan-gates", &plan);
+    plan.gates = signals().into_iter().map(|(name, signal)| gate(name, GateRule::Signal(signal))).collect();
+    check("plan-signals", &plan);
 }
 
 #[test]

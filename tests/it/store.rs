@@ -2,11 +2,13 @@
 //! What only PostgreSQL can is in `store/postgres.rs`.
 
 mod postgres;
+mod stable;
 
 use crate::kit::memory::MemoryJournal;
 use crate::kit::postgres::Server;
 use crate::kit::{BEGINNING, SECOND, ann, beginning, directory, fresh_route, on_route, plan};
 use sqlx::Connection;
+use stable::the_last_rollout_that_ended_well_is_found_behind_those_that_did_not;
 use std::path::Path;
 use tidegate::base::fault::{Fault, FaultKind};
 use tidegate::base::ids::RolloutId;
@@ -241,6 +243,7 @@ every_journal!(memory, super::with_memory:
     an_input_out_of_turn_writes_nothing,
     effects_are_settled_once_or_superseded,
     generations_are_remembered_for_each_route,
+    the_last_rollout_that_ended_well_is_found_behind_those_that_did_not,
     lists_show_the_live_ones_first_and_then_the_newest,
 );
 every_journal!(sqlite, super::with_sqlite:
@@ -249,6 +252,7 @@ every_journal!(sqlite, super::with_sqlite:
     an_input_out_of_turn_writes_nothing,
     effects_are_settled_once_or_superseded,
     generations_are_remembered_for_each_route,
+    the_last_rollout_that_ended_well_is_found_behind_those_that_did_not,
     lists_show_the_live_ones_first_and_then_the_newest,
 );
 every_journal!(postgresql, super::with_postgres:
@@ -257,6 +261,7 @@ every_journal!(postgresql, super::with_postgres:
     an_input_out_of_turn_writes_nothing,
     effects_are_settled_once_or_superseded,
     generations_are_remembered_for_each_route,
+    the_last_rollout_that_ended_well_is_found_behind_those_that_did_not,
     lists_show_the_live_ones_first_and_then_the_newest,
 );
 

@@ -199,7 +199,7 @@ fn questions_that_make_no_sense() {
         ),
         (
             "http: { url: 'http://me:secret@h/' }, max: 1",
-            "'http://me:secret@h/'",
+            "'http://me:secret@h/' ",
             "a name or password in an address | policies are stored and shown: leave the part before `@` out",
         ),
         (

@@ -1,5 +1,7 @@
 //! A plan in one line, and a small world: a mesh, a data plane and a clock around one rollout.
 
+mod check;
+
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
@@ -8,19 +10,18 @@ use crate::base::weight::Percent;
 use crate::judge::Counts;
 use crate::judge::bounds::{requests_in, slower_than};
 use crate::policy::plan::{
-    BlastRadius, EcsTarget, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale,
-    SignalRule, Step, Verify, WeightStep, Workload, WorkloadTarget,
+    BlastRadius, EcsTarget, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale, Step,
+    Verify, WeightStep, Workload, WorkloadTarget,
 };
 use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{
     Actor, Command, ComparedBy, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, ProxyCounts,
     RouteReading, SlowCounts, Standing, Start, TimingAsk, VersionCounts, WorkloadReading,
 };
-use crate::rollout::gate::{judge, weight_step};
-use crate::rollout::state::{EndingKind, Next, PauseCause, Phase, State};
+use crate::rollout::state::{Next, PauseCause, State};
 use crate::rollout::view::phase_name;
 use crate::rollout::workload::{Look, look};
-use crate::rollout::{begin, next_reading, step};
+use crate::rollout::{begin, step};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const START: i64 = 1_700_000_000_000;
@@ -443,188 +444,5 @@ impl World {
             self.wait(1);
             self.read();
         }
-    }
-
-    // === what always holds ===
-
-    fn check(&mut self, input: &Input, next: &Next) {
-        if let Event::Observed(Observation { live: Some(Ok(reading)), .. }) = &input.event
-            && !reading.proxies.is_empty()
-        {
-            self.heard_at = self.heard_at.max(self.now).max(self.state.at);
-        }
-        match next {
-            Next::Refused(refusal) => {
-                assert!(matches!(input.event, Event::Command { .. }), "only commands are refused");
-                assert!(!refusal.message.is_empty() && !refusal.hint.is_empty(), "{refusal:?}");
-            }
-            Next::Ignored(_) => assert!(!matches!(input.event, Event::Command { .. }), "a command is never ignored"),
-            Next::Step { state, effects } => {
-                assert!(!self.state.is_finished(), "a finished rollout changed: {input:?}");
-                self.check_form(input, state, effects);
-                self.check_rise(input, state);
-            }
-        }
-        self.check_abort(input, next);
-    }
-
-    fn check_form(&self, input: &Input, state: &State, effects: &[(EffectId, Effect)]) {
-        assert_eq!(state.seq, input.seq);
-        assert_eq!(state.at, self.state.at.max(input.at));
-        let writes = effects.iter().filter_map(|(id, effect)| match effect {
-            Effect::SetWeights(write) => Some((id, write)),
-            Effect::Deploy(_) | Effect::Retire(_) => None,
-        });
-        assert!(writes.clone().count() <= 1 && effects.len() <= 2);
-        for (id, effect) in effects {
-            assert_eq!((id.seq, &id.rollout), (input.seq, &state.id));
-            assert!(state.waits_for(id), "an effect that nobody waits for");
-            self.check_instances(state, effect);
-        }
-        for (_, WeightsWrite { canary, stable, generation, urgent, .. }) in writes.clone() {
-            assert_eq!(u32::from(canary.1) + u32::from(stable.1), 100);
-            assert_eq!((canary.0.as_str(), stable.0.as_str()), ("v2", "v1"));
-            assert_eq!(canary.1, state.wanted.get());
-            assert!(*generation > self.state.generation && *generation == state.generation);
-            assert!(*urgent == (canary.1 < self.state.wanted.get() || canary.1 == 0));
-        }
-        assert!(writes.count() > 0 || state.generation == self.state.generation);
-        assert!(state.pending.len() <= 1);
-        assert!(state.pending.keys().all(|id| self.ids.contains(id) || effects.iter().any(|(new, _)| new == id)));
-        let waits = matches!(state.phase, Phase::Shifting { .. } | Phase::RollingBack { .. });
-        let either = matches!(state.phase, Phase::Holding { .. } | Phase::Deploying { .. });
-        assert!(state.pending.is_empty() != waits || either, "{state:?}");
-        let deploying = matches!(state.phase, Phase::Deploying { .. });
-        assert!(!state.is_withdrawn() || state.paused.is_some() || deploying, "weight 0 at a step, and nobody told");
-        assert_eq!(state.ending.is_some(), state.step_index().is_none(), "{state:?}");
-        assert_eq!(next_reading(state).is_none(), state.is_finished(), "a live rollout that nobody looks at");
-        assert_eq!(super::super::next_deadline(&self.plan, state).is_none() && !state.is_finished(), {
-            matches!(state.phase, Phase::Holding { .. } | Phase::Cleaning { .. })
-        });
-        for kept in [serde_json::to_string(state), serde_json::to_string(input)] {
-            let kept = kept.expect("every stored value has a JSON form");
-            assert!(
-                serde_json::from_str::<State>(&kept).is_ok_and(|read| read == *state)
-                    || serde_json::from_str::<Input>(&kept).is_ok_and(|read| read == *input),
-                "does not survive the store: {kept}"
-            );
-        }
-    }
-
-    /// What has traffic, or may have, is not deployed to and not taken down.
-    fn check_instances(&self, state: &State, effect: &Effect) {
-        match effect {
-            Effect::SetWeights(_) => {}
-            Effect::Deploy(deployment) => {
-                assert!(matches!(state.phase, Phase::Deploying { .. }));
-                assert_eq!((deployment.slot, state.wanted), (state.canary, Percent::ZERO));
-            }
-            Effect::Retire(retirement) => {
-                assert!(matches!(state.phase, Phase::Cleaning { .. }));
-                assert_eq!(state.weights().of(retirement.slot), Percent::ZERO);
-            }
-        }
-    }
-
-    /// The canary gets more only by proof (or where the policy says that time will do), by a person, or back to where
-    /// it was before silence; a rollout ends well by the same rules.
-    fn check_rise(&self, input: &Input, state: &State) {
-        let finishes = |state: &State| state.ending.as_ref().is_some_and(|end| end.kind == EndingKind::Succeeded);
-        let finished_well = finishes(state) && !finishes(&self.state);
-        let by_hand = matches!(
-            &input.event,
-            Event::Command { command: Command::Resume | Command::Promote { .. } | Command::Approve { .. }, .. }
-        );
-        if let (Phase::Deploying { .. }, Event::Observed(Observation { workload: Some(Ok(reading)), .. })) =
-            (&self.state.phase, &input.event)
-        {
-            // The first step, as soon as the release is there.
-            assert!(reading.standing == Standing::Ready || state.wanted == Percent::ZERO);
-            return;
-        }
-        if by_hand || state.wanted <= self.state.wanted && !finished_well {
-            return;
-        }
-        assert!(matches!(input.event, Event::Observed(_) | Event::Tick), "{:?} raised the canary", input.event);
-        let silence = state.at.since(self.heard_at);
-        let judges = !self.plan.gates.is_empty();
-        assert!(silence < self.plan.no_data.hold_after || !judges, "advanced in silence: {input:?}");
-        self.check_signals(state);
-        let from = self.state.step_index().expect("only a step rises");
-        if let Some(pause) = &self.state.paused {
-            assert_eq!(pause.cause, PauseCause::NoData, "advanced while paused");
-            assert_eq!(Some(state.wanted), weight_step(&self.plan, pause.step).map(|step| step.weight));
-            return;
-        }
-        assert!(
-            matches!(self.state.phase, Phase::Baking { .. } | Phase::Judging { .. }),
-            "skipped {:?}",
-            self.state.phase
-        );
-        let wanted = weight_step(&self.plan, from).expect("a step that exists");
-        assert!(
-            state.at.since(self.state.phase_since) >= wanted.min || matches!(self.state.phase, Phase::Judging { .. })
-        );
-        if wanted.weight == Percent::FULL {
-            return;
-        }
-        let judged = State { evidence: state.evidence.clone(), points: state.points.clone(), ..self.state.clone() };
-        let judgement = judge(&self.plan, &judged);
-        let by_time =
-            wanted.on_inconclusive == OnInconclusive::Advance && state.at.since(self.state.phase_since) >= wanted.min;
-        assert!(judgement.proven() || by_time && judgement.finding.counts.canary_requests > 0, "{judgement:?}");
-        assert!(!judgement.fails());
-        assert_eq!(state.step_index(), Some(from + 1));
-    }
-
-    /// No advance without a point of every deciding gate on a signal since the weights that it advances from were in force.
-    fn check_signals(&self, state: &State) {
-        if matches!(&self.state.paused, Some(pause) if pause.cause == PauseCause::NoData) {
-            // Back to where it was before silence.
-            return;
-        }
-        for (gate, signal) in self.plan.signals().filter(|(gate, _)| !gate.dry_run) {
-            let compared = matches!(signal.rule, SignalRule::AgainstStable { .. });
-            if compared && self.state.wanted == Percent::FULL {
-                continue;
-            }
-            let since = self.state.exposed.and_then(|exposed| exposed.since).expect("in force");
-            let last = state.points.get(&gate.name).and_then(|seen| seen.canary.trail.last);
-            assert!(last.is_some_and(|(at, _)| at >= since && at <= state.at), "advanced blindly: {last:?}");
-            let seen = &state.points[&gate.name].canary.trail;
-            assert_eq!(seen.breaches, 0, "advanced while gate {} breaches", gate.name);
-        }
-    }
-
-    fn check_abort(&self, input: &Input, next: &Next) {
-        let Event::Command { command: Command::Abort { .. }, .. } = &input.event else { return };
-        match next {
-            Next::Step { effects, .. } => {
-                assert!(matches!(
-                    effects.as_slice(),
-                    [(_, Effect::SetWeights(WeightsWrite { canary: (_, 0), urgent: true, .. }))]
-                ));
-            }
-            // Only where weight 0 was written last, whether answered or not.
-            // And where the version before is being scaled in, so that there is nothing to go back to.
-            _ if matches!(self.state.phase, Phase::Cleaning { tries: 1.., .. }) => {}
-            _ => assert!(self.state.wanted == Percent::ZERO && self.state.ending.is_some() || self.state.is_finished()),
-        }
-    }
-
-    /// The journal leads to the state.
-    pub(super) fn check_replay(&self) {
-        let (first, rest) = self.inputs.split_first().expect("a start");
-        let (mut state, effects) = begin(&self.plan, self.state.id.clone(), first).expect("it began before");
-        let mut ids: BTreeSet<EffectId> = effects.into_iter().map(|(id, _)| id).collect();
-        for input in rest {
-            let Next::Step { state: moved, effects } = step(&self.plan, &state, input) else {
-                panic!("journaled, yet it changes nothing: {input:?}")
-            };
-            state = *moved;
-            ids.extend(effects.into_iter().map(|(id, _)| id));
-        }
-        assert_eq!(state, self.state);
-        assert_eq!(ids, self.ids);
     }
 }

@@ -413,3 +413,22 @@ fn values_are_told_as_exactly_as_it_is_useful() {
         assert_eq!(amount(unit, value), text);
     }
 }
+
+#[test]
+fn a_policy_is_explained_with_what_is_asked_and_what_silence_does() {
+    let mut plan = super::kit::deploying(with(SHARED, AT_MOST_10, &[10, 100]));
+    plan.gates.push(Gate { name: "each".into(), ..gate(EACH, TWICE_STABLE) });
+    let text = crate::rollout::explain::explain(&plan, None);
+    for told in [
+        "not up within 1m is rolled back",
+        "the version before stays up for 100s",
+        "by the gates errors, together",
+        "Gate queue (`depth` from Prometheus; one question for both versions, every 10s) is not covered by that bound",
+        "3 points in a row above 10, whoever is to blame",
+        "Gate each (`depth{node=\"{node}\"}` from Prometheus; asked about each version, every 10s)",
+        "above 2 times stable's of the same time plus 1; at 100 % it is silent",
+        "While it is silent the weight stays and nothing advances; after 1m a person is told",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+}
