@@ -145,7 +145,8 @@ fn presented(headers: &HeaderMap) -> Result<Token, Refused> {
     if !scheme.eq_ignore_ascii_case("bearer") || values.next().is_some() {
         return Err(invalid("the header `Authorization` must be there once, as `Bearer TOKEN`").into());
     }
-    Token::parse(text.trim()).ok_or_else(|| invalid("what was sent is no token: cut off, mistyped, or something else").into())
+    Token::parse(text.trim())
+        .ok_or_else(|| invalid("what was sent is no token: cut off, mistyped, or something else").into())
 }
 
 fn invalid(detail: impl Into<String>) -> ApiError {
@@ -211,8 +212,9 @@ impl Caller {
             return Ok(());
         }
         let detail = format!("the token `{name}` does not speak for `{person}`");
-        Err(ApiError::new(StatusCode::FORBIDDEN, "not-that-person", detail)
-            .hint(format!("they use a token of their own, or `[people.{person}]` of the configuration names it as `token`")))
+        Err(ApiError::new(StatusCode::FORBIDDEN, "not-that-person", detail).hint(format!(
+            "they use a token of their own, or `[people.{person}]` of the configuration names it as `token`"
+        )))
     }
 }
 

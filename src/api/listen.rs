@@ -36,7 +36,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// Connections that were turned away are told in the log so often, however many they are.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Answer to one connection too many; said without reading what it wanted.
-const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 2\r\n\
+const TURNED_AWAY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 2\r\n\
 connection: close\r\ncontent-length: 190\r\n\r\n\
 {\"type\":\"tidegate:too-many-connections\",\"title\":\"too many connections\",\"status\":503,\
 \"detail\":\"the daemon has as many connections as it takes\",\"hint\":\"try again in a moment\",\"retryable\":true}\n";
@@ -212,7 +213,8 @@ impl Server {
                 Ok::<_, Infallible>(response.map(|body| Tracked::new(body, busy)))
             }
         });
-        let mut connection = pin!(http1::Builder::new().max_buf_size(self.limits.head_bytes).serve_connection(io, service));
+        let mut connection =
+            pin!(http1::Builder::new().max_buf_size(self.limits.head_bytes).serve_connection(io, service));
         let mut stop = self.stop.clone();
         let mut stopping = false;
         loop {

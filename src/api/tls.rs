@@ -52,7 +52,9 @@ pub enum TlsError {
         why: String,
     },
     /// A key of another certificate.
-    #[error("the key {key} does not belong to the certificate {certificate} (the first one in the file must be the server's own)")]
+    #[error(
+        "the key {key} does not belong to the certificate {certificate} (the first one in the file must be the server's own)"
+    )]
     Mismatch {
         /// File of the key.
         key: String,
@@ -156,7 +158,8 @@ fn read(certificate: &Path, key: &Path) -> Result<Files, TlsError> {
 }
 
 fn config(certificate: &Path, key: &Path, files: &Files, now: Timestamp) -> Result<ServerConfig, TlsError> {
-    let malformed = |what, path: &Path, why: String| TlsError::Malformed { what, file: path.display().to_string(), why };
+    let malformed =
+        |what, path: &Path, why: String| TlsError::Malformed { what, file: path.display().to_string(), why };
     let bad_certificate = |why: String| malformed("the certificate", certificate, why);
     let bad_key = |why: String| malformed("the key", key, why);
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&files.certificate).collect();
@@ -166,8 +169,9 @@ fn config(certificate: &Path, key: &Path, files: &Files, now: Timestamp) -> Resu
     };
     in_its_time(certificate, first, now)?;
     // The reader's own words may quote the line that it could not read.
-    let secret = PrivateKeyDer::from_pem_slice(&files.key)
-        .map_err(|_| bad_key("it has no private key in PEM that can be read (PKCS#8, PKCS#1 or SEC1, not encrypted)".into()))?;
+    let secret = PrivateKeyDer::from_pem_slice(&files.key).map_err(|_| {
+        bad_key("it has no private key in PEM that can be read (PKCS#8, PKCS#1 or SEC1, not encrypted)".into())
+    })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certified = match CertifiedKey::from_der(chain, secret, &provider) {
         Ok(certified) => certified,
@@ -199,9 +203,8 @@ fn in_its_time(file: &Path, certificate: &CertificateDer<'_>, now: Timestamp) ->
         file: name.clone(),
         why: format!("it cannot be used by a server ({error})"),
     })?;
-    let at = |time: UnixTime| {
-        Timestamp(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000)).rfc3339()
-    };
+    let at =
+        |time: UnixTime| Timestamp(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000)).rfc3339();
     // Its time is what a verifier looks at first; that nothing vouches for it here is no finding.
     let judged = |now: Timestamp| {
         let seconds = u64::try_from(now.0 / 1000).unwrap_or_default();

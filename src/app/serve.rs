@@ -43,6 +43,8 @@ const TURN_END: Duration = Duration::from_secs(8);
 pub struct Serving {
     /// Where the API listens.
     pub api: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// Policies that are not valid, each with its problems.
     pub invalid_policies: Vec<String>,
     /// Whether it drives, as it changes.
@@ -293,15 +295,18 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
         }
     };
     let (ready, is_ready) = watch::channel(true);
-    let front = Front::new(turn.clone(), is_ready).map_err(|error| Fault::permanent("api", error))?;
+    let front = Front::new(turn.clone(), is_ready, config.api.ca.as_deref());
+    let front = front.map_err(|error| Fault::permanent("api", error))?;
     let front = Arc::new(front);
     let access = access(&config, &store);
     let turns = Turns { parts, access, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
     let turns = tokio::spawn(turns.run());
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let (servers_stop, servers_stopped) = watch::channel(false);
     let server = listen::serve(listener, front::router(front), tls, Limits::default(), servers_stopped);
     Ok(Serving {
         api: address,
+        scheme,
         invalid_policies,
         turn,
         store,

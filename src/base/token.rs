@@ -170,7 +170,9 @@ pub fn problem_with_name(name: &str) -> Option<String> {
     }
     let is_short = name.chars().count() <= NAME_MAX_CHARS;
     let wrong = || {
-        format!("a token's name has up to {NAME_MAX_CHARS} letters, digits and . _ - @ +, such as ci or anna@example.com")
+        format!(
+            "a token's name has up to {NAME_MAX_CHARS} letters, digits and . _ - @ +, such as ci or anna@example.com"
+        )
     };
     (!is_short || !name.chars().all(fits)).then(wrong)
 }
