@@ -5,9 +5,12 @@ pub mod client;
 pub mod error;
 pub mod events;
 pub mod front;
+pub mod listen;
 pub mod policies;
 pub mod rollouts;
 pub mod status;
+pub mod tls;
+mod tokens;
 pub mod wire;
 
 use crate::runner::handle::Runner;
@@ -23,21 +26,24 @@ const BODY_MAX_BYTES: usize = 64 * 1024;
 pub struct ApiState {
     /// Drives rollouts.
     pub runner: Runner,
+    /// Who may call.
+    pub access: auth::Access,
     /// What `/readyz` and `/metrics` say about this process.
     pub status: std::sync::Arc<status::Status>,
 }
 
-/// Every address of the API, guarded for loopback use.
+/// Every address of the API, guarded by `state.access` and the rules of [`auth::rules`].
 pub fn router(state: ApiState) -> Router {
     Router::new()
         .merge(rollouts::router())
         .merge(events::router())
         .merge(policies::router())
         .merge(status::router())
+        .merge(tokens::router())
         .fallback(error::no_such_address)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::map_response(error::as_problem))
-        .layer(middleware::from_fn(auth::loopback_only))
+        .layer(middleware::from_fn_with_state(state.access.clone(), auth::guard))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(state)
 }

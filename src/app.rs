@@ -11,6 +11,9 @@ mod serve;
 pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
 
+use crate::api::auth::Access;
+use crate::api::listen::{self, Limits};
+use crate::api::tls::TlsError;
 use crate::api::{self, ApiState, status::Status};
 use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
@@ -21,7 +24,7 @@ use crate::mesh::compile::View;
 use crate::mesh::document;
 use crate::mesh::http::{LoadReport, MeshControl};
 use crate::mesh::model::{Key, Kind, Request};
-use crate::ports::{EndpointSource, Journal};
+use crate::ports::{EndpointSource, Journal, Tokens};
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
@@ -93,6 +96,9 @@ pub enum StartupError {
     /// The proxy.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    /// The certificate of the API, or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Something stored cannot be used.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -114,6 +120,7 @@ impl StartupError {
             Self::Store(OpenError::Failed { .. }) => {
                 Some("mend or move what is there, or give another directory with --data-dir".to_owned())
             }
+            Self::Tls(_) => Some("api.certificate and api.key of the configuration name these files".to_owned()),
             Self::Store(_) | Self::Postgres(_) | Self::Proxy(_) | Self::Fault(_) => None,
         }
     }
@@ -121,7 +128,7 @@ impl StartupError {
     /// Whether it lies in what was given on the command line.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Files(_))
+        matches!(self, Self::Files(_) | Self::Tls(_))
     }
 }
 
@@ -197,6 +204,22 @@ impl Bound {
 /// [`OpenError::Failed`] when there is none or it cannot be read.
 pub async fn read_journal(data_dir: &Path) -> Result<Arc<dyn Journal>, OpenError> {
     Ok(Arc::new(SqliteStore::open_read_only(data_dir).await?))
+}
+
+/// Opens the tokens in a data directory, whether a daemon runs on it or not; makes the database where there is none.
+///
+/// # Errors
+/// [`OpenError`]: what is there cannot be used.
+pub async fn open_tokens(data_dir: &Path) -> Result<Arc<dyn Tokens>, OpenError> {
+    Ok(Arc::new(SqliteStore::open_beside(data_dir).await?))
+}
+
+/// Opens the tokens in a PostgreSQL database, beside daemons that may run on it; makes its tables where there are none.
+///
+/// # Errors
+/// It is not reached or not let into, or is of a newer release.
+pub async fn open_shared_tokens(url: &Redacted<String>) -> Result<Arc<dyn Tokens>, postgres::OpenError> {
+    Ok(Arc::new(PostgresStore::open_beside(url).await?))
 }
 
 /// Opens the journal in a PostgreSQL database for reading, beside daemons that may run on it.
@@ -333,8 +356,8 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         egress: proxy.egress_address(),
         admin: proxy.admin_address().unwrap_or(options.listen.admin),
     };
-    let api = api::router(ApiState { runner: runner.clone(), status: Arc::clone(&status) });
-    servers.push(serve(api_listener, api, stopped));
+    let api = api::router(ApiState { runner: runner.clone(), access: Access::Loopback, status: Arc::clone(&status) });
+    servers.push(listen::serve(api_listener, api, None, Limits::default(), stopped));
     status.set_ready(true);
     let mesh_problems = mesh.problems().iter().map(ToString::to_string).collect();
     Ok(Bound {

@@ -1,4 +1,4 @@
-//! Words that every other module speaks: identifiers, time, weights, counts, faults, secrets.
+//! Words that every other module speaks: identifiers, time, weights, counts, faults, secrets, tokens.
 //!
 //! Imports nothing from the crate, does no I/O and reads no clock.
 
@@ -9,4 +9,5 @@ pub mod loopback;
 pub mod secret;
 pub mod tally;
 pub mod time;
+pub mod token;
 pub mod weight;

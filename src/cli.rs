@@ -14,6 +14,7 @@ mod rollout;
 pub mod screen;
 mod serve;
 mod stops;
+mod token;
 
 pub use output::Output;
 
@@ -109,6 +110,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::Rollout(command) => in_small_runtime(rollout::run(command, output, &environment)),
         Verb::Policy(command) => policy::run(&command, output),
         Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),
+        Verb::Token(command) => in_small_runtime(token::run(command, output, &environment)),
         Verb::Journal(command) => in_small_runtime(journal::run(command, output, &environment)),
         Verb::Doctor(options) => in_small_runtime(doctor::doctor(options, output, &environment)),
         Verb::Health(server) => in_small_runtime(rollout::health(server, output, &environment)),

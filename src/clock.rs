@@ -2,6 +2,7 @@
 
 use crate::base::ids::RolloutId;
 use crate::base::time::Timestamp;
+use crate::base::token::Token;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -117,6 +118,13 @@ pub fn new_rollout_id() -> RolloutId {
 #[expect(clippy::disallowed_methods, reason = "the one place that mints identifiers")]
 pub fn new_uuid() -> String {
     uuid::Uuid::new_v4().to_string()
+}
+
+/// A new token of the API, by the system's source of chance for secrets.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that mints identifiers")]
+pub fn new_token() -> Token {
+    Token::new(rand::random(), rand::random())
 }
 
 /// 64 random bits from the system, to seed a generator with.

@@ -10,6 +10,12 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// Where clients look for the daemon when `--server` does not say.
 pub const SERVER_VARIABLE: &str = "TIDEGATE_SERVER";
+/// The token that clients send.
+pub const TOKEN_VARIABLE: &str = "TIDEGATE_TOKEN";
+/// File of the roots (PEM) that clients believe instead of the system's.
+pub const CA_FILE_VARIABLE: &str = "TIDEGATE_CA_FILE";
+/// `1` lets a client send its token over a network in clear text.
+pub const INSECURE_VARIABLE: &str = "TIDEGATE_INSECURE";
 /// Where the App Mesh API is when `--endpoint-url` does not say; the AWS SDKs read it too.
 pub const APPMESH_ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL_APP_MESH";
 /// What is logged, in the notation of `tracing`'s filters.

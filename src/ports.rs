@@ -5,6 +5,7 @@ use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::base::tally::Report;
 use crate::base::time::Timestamp;
+use crate::base::token::{TokenHash, TokenId, TokenRecord};
 use crate::base::weight::Slot;
 use crate::mesh::snapshot::Discovery;
 use crate::policy::plan::{Plan, SignalQuery, WorkloadTarget};
@@ -314,4 +315,36 @@ pub struct Holder {
     pub address: String,
     /// How much longer it has the lease unless it extends it.
     pub left: Duration,
+}
+
+/// Tokens that are not revoked, at most: more than a company has people and machines that release.
+pub const TOKENS_MAX: usize = 1000;
+
+/// Keeps the tokens of the API, by the hash of each: whoever reads the database cannot speak with one.
+///
+/// Tokens belong to no rollout, so no lease is needed to write them: a standby may, and so may a command beside a daemon.
+#[async_trait]
+pub trait Tokens: Send + Sync + 'static {
+    /// What is known of a token, a revoked one too; `None` when there is none of that hash.
+    async fn find(&self, hash: &TokenHash) -> Result<Option<TokenRecord>, Fault>;
+    /// Keeps a new one. Its identifier and its hash are chance and do not repeat.
+    ///
+    /// # Errors
+    /// [`TokenError::Full`] beyond [`TOKENS_MAX`].
+    async fn create(&self, record: &TokenRecord, hash: &TokenHash) -> Result<(), TokenError>;
+    /// Those that are not revoked, then those that are; each newest first, up to twice [`TOKENS_MAX`] together.
+    async fn list(&self) -> Result<Vec<TokenRecord>, Fault>;
+    /// Revokes one for good and answers it; one that is revoked already stays as it is. `None` when there is none.
+    async fn revoke(&self, id: &TokenId, at: Timestamp, by: &str) -> Result<Option<TokenRecord>, Fault>;
+}
+
+/// Why a token was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// There are too many.
+    #[error("there are {TOKENS_MAX} tokens already, which is the most; revoke those that nobody uses")]
+    Full,
+    /// The store did not do it.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }

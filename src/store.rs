@@ -1,4 +1,4 @@
-//! What is kept on disk: rollouts with their journal and intents, the mesh's resources, and policies in a directory.
+//! What is kept on disk: rollouts with their journal and intents, the mesh's resources, tokens, and policies in a directory.
 //!
 //! Two databases, one store: `sqlite` and `postgres` are what differs (how to open, when an error may pass, who may
 //! drive), and `database` with all below it is written once over `dialect`.
@@ -11,4 +11,5 @@ mod read;
 pub mod record;
 mod rows;
 pub mod sqlite;
+mod tokens;
 mod writer;

@@ -1,17 +1,267 @@
-//! Who may call. On loopback no token is needed, but a web page that the user happens to visit must not be able to
-//! start or abort rollouts: Host and Origin must name this machine.
+//! Who may call.
+//!
+//! On loopback no token is needed, but a web page that the user happens to visit must not be able to start or abort
+//! rollouts: Host and Origin must name this machine. Elsewhere every request needs a token, and [`rules`] says of which
+//! role. Browsers send no token by themselves, so Host and Origin say nothing there.
 
-use super::error::ApiError;
+mod cache;
+pub mod rules;
+
+pub use cache::{FRESH, STALE};
+
+use super::error::{self, ApiError};
 use super::wire::USER_HEADER;
+use crate::base::fault::Fault;
 use crate::base::loopback::{is_origin_of_this_machine, is_this_machine};
+use crate::base::token::{Role, Token, TokenId, TokenRecord};
+use crate::clock::Monotonic;
+use crate::ports::Tokens;
 use crate::rollout::event::Actor;
-use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use cache::{Cache, Look};
+use rules::{Found, Need, look_up};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Names longer than this are not logins.
 const USER_MAX_CHARS: usize = 64;
+/// A token is looked up so long: a row by its key. Beyond it what was known of it counts.
+const LOOKUP: Duration = Duration::from_secs(2);
+/// What a client without a token is told (RFC 6750, 3), and one whose token counts for nothing.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"tidegate\"");
+const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"tidegate\", error=\"invalid_token\"");
+/// When to come back after too many wrong tokens: in this time some more are looked up.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+/// Who may call, of whom the address is that is listened on.
+#[derive(Clone)]
+pub enum Access {
+    /// Everyone on this machine: for loopback addresses only.
+    Loopback,
+    /// Whoever has a token.
+    Tokens(Arc<TokenAccess>),
+}
+
+impl Access {
+    /// Whoever has a token that `tokens` knows. `people` are names that policies have for people, each with the names of the
+    /// tokens that may speak for them.
+    #[must_use]
+    pub fn tokens(tokens: Arc<dyn Tokens>, people: BTreeMap<String, Vec<String>>) -> Self {
+        let cache = Mutex::new(Cache::new(Monotonic::now()));
+        Self::Tokens(Arc::new(TokenAccess { tokens, people, cache }))
+    }
+}
+
+/// Tokens, and what was found of them lately.
+pub struct TokenAccess {
+    tokens: Arc<dyn Tokens>,
+    people: BTreeMap<String, Vec<String>>,
+    cache: Mutex<Cache>,
+}
+
+impl TokenAccess {
+    /// Where they are kept.
+    #[must_use]
+    pub fn store(&self) -> &dyn Tokens {
+        self.tokens.as_ref()
+    }
+
+    /// This process made or revoked one: here it counts from now on.
+    pub fn forget(&self, id: &TokenId) {
+        self.cache().forget(id);
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // Valid after any panic: at worst an entry is missing, and is looked up again.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who sent the request, when they may send it.
+    async fn admit(&self, headers: &HeaderMap, role: Role) -> Result<Actor, Refused> {
+        let token = presented(headers)?;
+        let record = self.find(&token).await?;
+        if let Some((at, _)) = &record.revoked {
+            let detail = format!("the token {} was revoked at {}", record.id, at.rfc3339());
+            return Err(invalid(detail).into());
+        }
+        if record.role < role {
+            let detail = format!("this needs the role {role}, and the token `{}` has {}", record.name, record.role);
+            let hint = format!("ask an admin for a token of that role (`tidegate token create --role {role}`)");
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "role-missing", detail).hint(hint).into());
+        }
+        Ok(Actor { name: record.name, via: "token".to_owned() })
+    }
+
+    async fn find(&self, token: &Token) -> Result<TokenRecord, Refused> {
+        let hash = token.hash();
+        let look = self.cache().look(&hash, Monotonic::now());
+        let known = match look {
+            Look::Known(record) => return Ok(record),
+            Look::Unknown => return Err(unknown(token).into()),
+            Look::Limited => {
+                let detail = "too many tokens that are not known are being tried";
+                let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tokens", detail);
+                return Err(Refused { header: Some((header::RETRY_AFTER, RETRY_AFTER_S)), error }.retryable());
+            }
+            Look::Ask(known) => known,
+        };
+        let asked = tokio::time::timeout(LOOKUP, self.tokens.find(&hash)).await;
+        let late = || Fault::transient("tokens", format!("no answer within {} s", LOOKUP.as_secs()));
+        match (asked.unwrap_or_else(|_| Err(late())), known) {
+            (Ok(found), _) => {
+                self.cache().told(&hash, found.as_ref(), Monotonic::now());
+                found.ok_or_else(|| unknown(token).into())
+            }
+            (Err(fault), Some(known)) => {
+                self.cache().failed(&hash, Monotonic::now());
+                tracing::warn!(%fault, token = %known.id, "tokens cannot be looked up; what was known counts");
+                Ok(known)
+            }
+            (Err(fault), None) => {
+                let detail = format!("tokens cannot be looked up: {fault}");
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).into())
+            }
+        }
+    }
+}
+
+/// The token of a request.
+fn presented(headers: &HeaderMap) -> Result<Token, Refused> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        let error = ApiError::new(StatusCode::UNAUTHORIZED, "token-missing", "this needs a token, and none was sent");
+        let error = error.hint(
+            "set TIDEGATE_TOKEN, or send `Authorization: Bearer TOKEN`; `tidegate token create` makes one (docs/OPERATIONS.md)",
+        );
+        return Err(Refused { header: Some((header::WWW_AUTHENTICATE, CHALLENGE)), error });
+    };
+    let text = value.to_str().unwrap_or_default();
+    let (scheme, text) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") || values.next().is_some() {
+        return Err(invalid("the header `Authorization` must be there once, as `Bearer TOKEN`").into());
+    }
+    Token::parse(text.trim())
+        .ok_or_else(|| invalid("what was sent is no token: cut off, mistyped, or something else").into())
+}
+
+fn invalid(detail: impl Into<String>) -> ApiError {
+    let error = ApiError::new(StatusCode::UNAUTHORIZED, "token-invalid", detail);
+    error.hint("look at TIDEGATE_TOKEN; `tidegate token create` makes another (docs/OPERATIONS.md)")
+}
+
+fn unknown(token: &Token) -> ApiError {
+    invalid(format!("this daemon knows no token {}", token.id()))
+}
+
+/// A refusal, with a header of its own.
+struct Refused {
+    error: ApiError,
+    header: Option<(header::HeaderName, HeaderValue)>,
+}
+
+impl Refused {
+    fn retryable(mut self) -> Self {
+        self.error.0.retryable = true;
+        self
+    }
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        let is_challenge = error.0.status == StatusCode::UNAUTHORIZED.as_u16();
+        Self { error, header: is_challenge.then_some((header::WWW_AUTHENTICATE, CHALLENGE_AGAIN)) }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = self.error.into_response();
+        response.headers_mut().extend(self.header);
+        response
+    }
+}
+
+/// Who sent a request, as far as that is known. Handlers get it from the request.
+#[derive(Clone)]
+pub struct Caller {
+    actor: Actor,
+    access: Access,
+}
+
+impl Caller {
+    /// For the audit trail.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        self.actor.clone()
+    }
+
+    /// Whether they may speak for a person of a policy's `from`. On loopback everyone may: there is no telling who they are.
+    ///
+    /// # Errors
+    /// 403: a token speaks for itself, and for those to whom the configuration gives it.
+    pub fn speaks_for(&self, person: &str) -> Result<(), ApiError> {
+        let Access::Tokens(access) = &self.access else { return Ok(()) };
+        let name = &self.actor.name;
+        let given = access.people.get(person).is_some_and(|tokens| tokens.contains(name));
+        if given || person == name {
+            return Ok(());
+        }
+        let detail = format!("the token `{name}` does not speak for `{person}`");
+        Err(ApiError::new(StatusCode::FORBIDDEN, "not-that-person", detail).hint(format!(
+            "they use a token of their own, or `[people.{person}]` of the configuration names it as `token`"
+        )))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let unguarded = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "unguarded", "nobody asked who is calling");
+        parts.extensions.get::<Self>().cloned().ok_or_else(unguarded)
+    }
+}
+
+/// Lets in who may call what they ask for, and notes who it is.
+pub async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
+    let found = look_up(request.method().as_str(), request.uri().path());
+    let admitted = match &access {
+        Access::Loopback => check(request.headers(), request.uri()).map(|()| Some(claimed(request.headers()))),
+        Access::Tokens(tokens) => match with_token(tokens, request.headers(), found).await {
+            Ok(actor) => Ok(actor),
+            Err(refused) => return refused.into_response(),
+        },
+    };
+    match (admitted, found) {
+        (Err(error), _) => error.into_response(),
+        (Ok(_), Found::NoSuchAddress) => error::no_such_address(request).await.into_response(),
+        (Ok(_), Found::NoSuchMethod) => error::no_such_method(request).await.into_response(),
+        (Ok(actor), Found::Needs(_)) => {
+            if let Access::Tokens(_) = access {
+                request.headers_mut().remove(USER_HEADER);
+            }
+            if let Some(actor) = actor {
+                request.extensions_mut().insert(Caller { actor, access });
+            }
+            next.run(request).await
+        }
+    }
+}
+
+/// Nobody learns without a token which addresses there are.
+async fn with_token(tokens: &TokenAccess, headers: &HeaderMap, found: Found) -> Result<Option<Actor>, Refused> {
+    let role = match found {
+        Found::Needs(Need::Nothing | Need::OwnProof) => return Ok(None),
+        Found::Needs(Need::Role(role)) => role,
+        Found::NoSuchAddress | Found::NoSuchMethod => Role::Viewer,
+    };
+    tokens.admit(headers, role).await.map(Some)
+}
 
 /// Refuses requests whose Host or Origin is not this machine.
 pub async fn loopback_only(request: Request, next: Next) -> Response {
@@ -35,9 +285,8 @@ fn check(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::FORBIDDEN, "foreign-origin", "a page of another site may not use this API"))
 }
 
-/// Who a request is from, for the audit trail.
-#[must_use]
-pub fn actor(headers: &HeaderMap) -> Actor {
+/// Who a request claims to be from: believed on loopback only.
+fn claimed(headers: &HeaderMap) -> Actor {
     let name = headers.get(USER_HEADER).and_then(|value| value.to_str().ok()).unwrap_or("someone on this machine");
     let name: String = name.chars().filter(|c| !c.is_control()).take(USER_MAX_CHARS).collect();
     Actor { name, via: "os_user".to_owned() }

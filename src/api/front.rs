@@ -5,6 +5,7 @@
 //! request as it came. A request is handed on once: daemons that take each other for the driver (for the second in which
 //! a lease changes hands) answer 503 instead of sending it in circles.
 
+use super::client::believing;
 use super::error::ApiError;
 use crate::ports::Holder;
 use crate::runner::lease::Turn;
@@ -14,6 +15,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -58,17 +60,24 @@ enum Answerer {
 }
 
 impl Front {
-    /// A door behind which nobody drives yet. `turn` says who does elsewhere; `ready` whether this process takes part.
+    /// A door behind which nobody drives yet. `turn` says who does elsewhere; `ready` whether this process takes part. `ca_file` has
+    /// the roots that other daemons are believed by, instead of the system's.
     ///
     /// # Errors
-    /// No HTTP client can be made on this system.
-    pub fn new(turn: watch::Receiver<Turn>, ready: watch::Receiver<bool>) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+    /// The roots cannot be read, or no HTTP client can be made on this system.
+    pub fn new(
+        turn: watch::Receiver<Turn>,
+        ready: watch::Receiver<bool>,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, String> {
+        let builder = believing(reqwest::Client::builder(), ca_file)?;
+        let client = builder
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
-            .build()?;
+            .build()
+            .map_err(|error| format!("no HTTP client: {error}"))?;
         Ok(Self { driving: watch::Sender::new(None), turn, client, ready })
     }
 

@@ -1,7 +1,7 @@
 //! `/v1/rollouts`: start, look, and the verbs.
 
 use super::ApiState;
-use super::auth::actor;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::wire::{RolloutList, StartBody, VerbBody};
 use crate::rollout::event::Command;
@@ -11,7 +11,7 @@ use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
 
@@ -27,7 +27,7 @@ pub(super) fn router() -> Router<ApiState> {
 }
 
 /// A JSON body, with an error that says what is wrong with it. An empty body is an empty object.
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
+pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
     serde_json::from_slice(text).map_err(|error| {
         ApiError::new(StatusCode::BAD_REQUEST, "bad-body", format!("the body is not what this address takes: {error}"))
@@ -53,31 +53,34 @@ async fn one(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Js
 
 async fn start(
     State(state): State<ApiState>,
-    headers: HeaderMap,
+    caller: Caller,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
     let StartBody { policy, to, image, revision } = body(&bytes)?;
     let request = StartRequest { policy, to, revision, image, first_step: 0 };
-    let view = state.runner.start(&request, actor(&headers)).await?;
+    let view = state.runner.start(&request, caller.actor()).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 
 async fn retry(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
-    let view = state.runner.retry(&id, actor(&headers)).await?;
+    let view = state.runner.retry(&id, caller.actor()).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 
 async fn verb(
     State(state): State<ApiState>,
     Path((id, verb)): Path<(String, String)>,
-    headers: HeaderMap,
+    caller: Caller,
     bytes: Bytes,
 ) -> Result<Json<RolloutView>, ApiError> {
     let VerbBody { reason, full, person } = body(&bytes)?;
+    if let Some(person) = &person {
+        caller.speaks_for(person)?;
+    }
     let reason: String = reason.trim().chars().take(REASON_MAX_CHARS).collect();
     let needs_reason = || {
         ApiError::new(StatusCode::BAD_REQUEST, "reason-missing", format!("`{verb}` needs a reason"))
@@ -101,5 +104,5 @@ async fn verb(
             .hint("pause, resume, promote, approve, reject, abort or retry"));
         }
     };
-    Ok(Json(state.runner.command(&id, command, actor(&headers)).await?))
+    Ok(Json(state.runner.command(&id, command, caller.actor()).await?))
 }

@@ -1,5 +1,6 @@
 //! Requests and answers of the API. The command line and the demo speak these same types.
 
+use crate::base::token::{Role, TokenId, TokenRecord};
 use crate::rollout::view::RolloutView;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,69 @@ pub struct PolicyEntry {
 pub struct PolicyList {
     /// By name.
     pub policies: Vec<PolicyEntry>,
+}
+
+/// Body of `POST /v1/tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenBody {
+    /// Who will speak with it.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+}
+
+/// A token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenEntry {
+    /// Its identifier.
+    pub id: TokenId,
+    /// Who speaks with it.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// When it was made, RFC 3339.
+    pub created_at: String,
+    /// By whom.
+    pub created_by: String,
+    /// When it was revoked, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_by: Option<String>,
+}
+
+impl From<&TokenRecord> for TokenEntry {
+    fn from(record: &TokenRecord) -> Self {
+        let (revoked_at, revoked_by) = record.revoked.clone().map(|(at, by)| (at.rfc3339(), by)).unzip();
+        Self {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            role: record.role,
+            created_at: record.created_at.rfc3339(),
+            created_by: record.created_by.clone(),
+            revoked_at,
+            revoked_by,
+        }
+    }
+}
+
+/// Answer of `POST /v1/tokens`. It has no `Debug`, so that the token is not printed by accident.
+#[derive(Serialize, Deserialize)]
+pub struct NewToken {
+    /// The token: this once, and never again.
+    pub token: String,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub entry: TokenEntry,
+}
+
+/// Answer of `GET /v1/tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenList {
+    /// Those that are not revoked, then those that are; each newest first.
+    pub tokens: Vec<TokenEntry>,
 }
 
 /// An error, as RFC 9457 has it, with what to do about it.

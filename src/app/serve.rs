@@ -4,16 +4,19 @@
 //! runner and the API behind the door) is made for each turn, from what is stored then: whatever a daemon knew of
 //! rollouts before a turn may be out of date in it.
 
-use super::{StartupError, bind, bound_address, invalid_policies, serve};
+use super::{StartupError, bind, bound_address, invalid_policies};
+use crate::api::auth::Access;
 use crate::api::front::{self, Front};
+use crate::api::listen::{self, Limits};
 use crate::api::status::Status;
+use crate::api::tls::Tls;
 use crate::api::{self, ApiState};
 use crate::base::fault::Fault;
 use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
-use crate::ports::{DriverLease, EndpointSource, Journal};
+use crate::ports::{DriverLease, EndpointSource, Journal, Tokens};
 use crate::runner::lease::{Turn, take_turns};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::cloudwatch::CloudWatch;
@@ -45,6 +48,8 @@ const TURN_END: Duration = Duration::from_secs(8);
 pub struct Serving {
     /// Where the API listens.
     pub api: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// Policies that are not valid, each with its problems.
     pub invalid_policies: Vec<String>,
     /// Whether it drives, as it changes.
@@ -80,6 +85,13 @@ impl Store {
     }
 
     fn journal(&self) -> Arc<dyn Journal> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    fn tokens(&self) -> Arc<dyn Tokens> {
         match self {
             Self::Sqlite(store) => Arc::new(store.clone()),
             Self::Postgres(store) => Arc::new(store.clone()),
@@ -127,6 +139,15 @@ fn advertised(config: &DaemonConfig, api: SocketAddr, database: &str) -> Result<
         std::net::IpAddr::V4(address) => Ok(url.replace("{host}", &address.to_string())),
         std::net::IpAddr::V6(address) => Ok(url.replace("{host}", &format!("[{address}]"))),
     }
+}
+
+/// Who may call the API.
+fn access(config: &DaemonConfig, store: &Store) -> Access {
+    if !config.api.needs_token {
+        return Access::Loopback;
+    }
+    let people = config.people.iter().filter_map(|(name, person)| Some((name.clone(), vec![person.token.clone()?])));
+    Access::tokens(store.tokens(), people.collect())
 }
 
 /// Credentials, region and HTTP client for everything of AWS. Credentials are looked for when they are first needed.
@@ -211,6 +232,8 @@ async fn parts(
 /// Begins and ends what belongs to a turn, until `stopping`.
 struct Turns {
     parts: RunnerParts,
+    /// The same for all turns, with what is known of tokens.
+    access: Access,
     front: Arc<Front>,
     turn: watch::Receiver<Turn>,
     stopping: watch::Receiver<bool>,
@@ -263,7 +286,7 @@ impl Turns {
         }
         let status = Arc::new(Status::default());
         status.set_ready(true);
-        self.front.set(Some(api::router(ApiState { runner: runner.clone(), status })));
+        self.front.set(Some(api::router(ApiState { runner: runner.clone(), access: self.access.clone(), status })));
         Some(runner)
     }
 }
@@ -273,6 +296,7 @@ impl Turns {
 /// # Errors
 /// [`StartupError`]; whatever was opened before is closed again.
 pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> {
+    let tls = config.api.tls.as_ref().map(|(certificate, key)| Tls::load(certificate, key)).transpose()?.map(Arc::new);
     let listener = bind("the API", "api.listen", config.api.listen).await?;
     let address = bound_address(&listener, config.api.listen);
     let store = Store::open(&config, address).await?;
@@ -289,14 +313,18 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
         }
     };
     let (ready, is_ready) = watch::channel(true);
-    let front = Front::new(turn.clone(), is_ready).map_err(|error| Fault::permanent("api", error))?;
+    let front = Front::new(turn.clone(), is_ready, config.api.ca.as_deref());
+    let front = front.map_err(|error| Fault::permanent("api", error))?;
     let front = Arc::new(front);
-    let turns = Turns { parts, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
+    let access = access(&config, &store);
+    let turns = Turns { parts, access, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
     let turns = tokio::spawn(turns.run());
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let (servers_stop, servers_stopped) = watch::channel(false);
-    let server = serve(listener, front::router(front), servers_stopped);
+    let server = listen::serve(listener, front::router(front), tls, Limits::default(), servers_stopped);
     Ok(Serving {
         api: address,
+        scheme,
         invalid_policies,
         turn,
         store,

@@ -4,6 +4,7 @@ mod mesh;
 
 pub use mesh::*;
 
+use crate::base::token::Role;
 use crate::config::{ADMIN_PORT, API_PORT, APPMESH_PORT, EGRESS_PORT, loopback};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -54,6 +55,9 @@ pub enum Verb {
     /// Check, compare, apply and export mesh files
     #[command(subcommand)]
     Mesh(MeshCommand),
+    /// Make, list and revoke tokens of the API
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Check the record of what was decided
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -305,6 +309,47 @@ pub struct JournalPlace {
     pub data_dir: PathBuf,
     /// The PostgreSQL database at $TIDEGATE_DATABASE_URL instead
     #[arg(long, conflicts_with = "data_dir")]
+    pub database: bool,
+}
+
+/// `tidegate token …`.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and show it, this once
+    Create {
+        /// What it allows: viewer looks, operator gives orders, admin changes policies and tokens
+        #[arg(long, value_name = "viewer|operator|admin")]
+        role: Role,
+        /// Who will speak with it, for the audit trail and for approvals
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Where tokens are kept.
+        #[command(flatten)]
+        place: TokenPlace,
+    },
+    /// Show what tokens there are, not the tokens themselves
+    List(TokenPlace),
+    /// Let a token allow nothing any more
+    Revoke {
+        /// Identifier, as `token list` shows it
+        id: String,
+        /// Where tokens are kept.
+        #[command(flatten)]
+        place: TokenPlace,
+    },
+}
+
+/// Where tokens are kept: a daemon's API, or its database, where there is no token yet to ask the API with.
+#[derive(Debug, Clone, Args)]
+pub struct TokenPlace {
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub server: Server,
+    /// Straight in the SQLite database of this directory, whether a daemon runs on it or not
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "server")]
+    pub data_dir: Option<PathBuf>,
+    /// Straight in the PostgreSQL database at $TIDEGATE_DATABASE_URL
+    #[arg(long, conflicts_with_all = ["data_dir", "server"])]
     pub database: bool,
 }
 

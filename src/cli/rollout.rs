@@ -3,10 +3,11 @@
 use super::args::{RolloutCommand, Server, Which};
 use super::screen::{Redrawn, block, line};
 use super::{Ended, FAILED, Failure, Output, server_address};
-use crate::api::client::{Client, segment};
+use crate::api::client::{Client, Credentials, segment};
 use crate::api::wire::{RolloutList, StartBody, VerbBody};
+use crate::base::token::Token;
 use crate::clock::{Clock, Monotonic, SystemClock};
-use crate::config::{Environment, user};
+use crate::config::{CA_FILE_VARIABLE, Environment, INSECURE_VARIABLE, TOKEN_VARIABLE, user};
 use crate::rollout::view::RolloutView;
 use std::time::Duration;
 
@@ -16,7 +17,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn client(server: &Server, environment: &dyn Environment) -> Result<Client, Failure> {
-    Ok(Client::new(&server_address(server.server.as_deref(), environment), &user(environment))?)
+    let address = server_address(server.server.as_deref(), environment);
+    Ok(Client::with(&address, &user(environment), credentials(environment)?)?)
+}
+
+/// What the environment says of tokens and roots.
+fn credentials(environment: &dyn Environment) -> Result<Credentials, Failure> {
+    let set = |name| environment.get(name).filter(|value: &String| !value.is_empty());
+    let token = match set(TOKEN_VARIABLE) {
+        None => None,
+        Some(text) => Some(Token::parse(text.trim()).ok_or_else(|| {
+            // Not shown: it may be another secret.
+            let failure =
+                Failure::new(format!("{TOKEN_VARIABLE} is set and is no token: cut off, or mistyped")).usage();
+            failure.hint("a token has 88 characters and begins with tg_; `tidegate token create` makes one")
+        })?),
+    };
+    let ca_file = set(CA_FILE_VARIABLE).map(Into::into);
+    Ok(Credentials { token, ca_file, insecure: set(INSECURE_VARIABLE).is_some_and(|value| value == "1") })
 }
 
 pub(super) async fn run(command: RolloutCommand, output: Output, environment: &dyn Environment) -> Ended {

@@ -63,7 +63,7 @@ fn welcome(serving: &Serving, policies: &Path, output: Output) {
     if output.is_json() {
         output.json(&json!({"event": "listening", "name": "api", "address": address.to_string()}));
     } else {
-        output.line(&format!("tidegate is ready: the API is at http://{address}"));
+        output.line(&format!("tidegate is ready: the API is at {}://{address}", serving.scheme));
     }
     if !policies.is_dir() {
         output.remark(&format!("policies: there is no directory {} yet (policies.directory)", policies.display()));

@@ -45,6 +45,8 @@ pub struct ApiConfig {
     pub advertise_url: Option<String>,
     /// Certificate chain and key, for TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Roots by which other daemons are believed, instead of the system's.
+    pub ca: Option<PathBuf>,
     /// Whether callers need a token.
     pub needs_token: bool,
 }
@@ -288,7 +290,7 @@ impl Merged<'_> {
             }
         };
         let (public_url, advertise_url) = (self.url("api.public_url"), self.url("api.advertise_url"));
-        ApiConfig { listen, public_url, advertise_url, tls, needs_token }
+        ApiConfig { listen, public_url, advertise_url, tls, ca: self.path("api.ca"), needs_token }
     }
 
     /// A file that would say the same.

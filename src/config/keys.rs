@@ -105,6 +105,12 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("api.key", Shape::Path, "/etc/tidegate/tls.key", "Private key (PEM) of that certificate."),
     Key::new(
+        "api.ca",
+        Shape::Path,
+        "/etc/tidegate/ca.crt",
+        "Roots (PEM) by which other daemons are believed when a request is handed on to an `https://` address, instead of the system's.",
+    ),
+    Key::new(
         "api.auth",
         Shape::Word(&[TOKENS, NONE]),
         "tokens",

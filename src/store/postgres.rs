@@ -61,6 +61,16 @@ impl PostgresStore {
         Ok(Self { writer, readers, kept: Some(Arc::new(lease)) })
     }
 
+    /// Connects for the tokens, beside daemons that may be running: brings the schema up to date, and takes nothing over.
+    ///
+    /// # Errors
+    /// [`OpenError`], as for [`PostgresStore::open`].
+    pub async fn open_beside(url: &Redacted<String>) -> Result<Self, OpenError> {
+        let (options, place) = connect::options(url)?;
+        migrate(&options, &place).await?;
+        Ok(Self { writer: Writer::none(), readers: connect::pool(&options, READERS), kept: None })
+    }
+
     /// Connects for reading only, beside daemons that may be running. Creates nothing.
     ///
     /// # Errors

@@ -79,19 +79,34 @@ impl SqliteStore {
         let lock = lock(directory)?;
         let file = directory.join("tidegate.db");
         let failed = |error: sqlx::Error| OpenError::failed(&file, error);
-        let options = SqliteConnectOptions::new()
-            .filename(&file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
+        let options = writable(&file);
         let mut connection = options.connect().await.map_err(failed)?;
         MIGRATIONS.run(&mut connection).await.map_err(|error| migration_error(&file, &error))?;
         let readers = pool(options.clone()).await.map_err(failed)?;
         let epoch = take_over(&mut connection).await.map_err(failed)?;
         let writer = Writer::start::<Sqlite>(options, connection, Turn::of(epoch));
         Ok(Self { writer, readers, kept: Some(Arc::new(lock)) })
+    }
+
+    /// Opens `tidegate.db` in a directory for its tokens: a daemon may be running on it, and goes on driving. Where there
+    /// is no database, or an older one without a daemon, it is made or brought up to date first.
+    ///
+    /// # Errors
+    /// [`OpenError`]: [`OpenError::Locked`] where a daemon of an older release has it, which knows no tokens.
+    pub async fn open_beside(directory: &Path) -> Result<Self, OpenError> {
+        std::fs::create_dir_all(directory).map_err(|error| OpenError::failed(directory, error))?;
+        let file = directory.join("tidegate.db");
+        let failed = |error: sqlx::Error| OpenError::failed(&file, error);
+        let options = writable(&file);
+        if !is_up_to_date(&file).await {
+            // Nothing is brought up to date beneath a daemon that is running.
+            let _lock = lock(directory)?;
+            let mut connection = options.connect().await.map_err(failed)?;
+            MIGRATIONS.run(&mut connection).await.map_err(|error| migration_error(&file, &error))?;
+            sqlx::Connection::close(connection).await.map_err(failed)?;
+        }
+        let readers = pool(options).await.map_err(failed)?;
+        Ok(Self { writer: Writer::none(), readers, kept: None })
     }
 
     /// Opens a database for reading only, beside a daemon that may be running.
@@ -104,6 +119,28 @@ impl SqliteStore {
         let readers = pool(options).await.map_err(|error| OpenError::failed(&file, error))?;
         Ok(Self { writer: Writer::none(), readers, kept: None })
     }
+}
+
+fn writable(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+}
+
+/// Whether a database is there with everything that this release knows. One of a newer release is not: opening it says so.
+async fn is_up_to_date(file: &Path) -> bool {
+    let options = SqliteConnectOptions::new().filename(file).read_only(true).busy_timeout(BUSY_TIMEOUT);
+    let Ok(mut connection) = options.connect().await else { return false };
+    let sql = "SELECT max(version) AS version FROM _sqlx_migrations WHERE success";
+    let found = connection.rows(sql, &[]).await.ok();
+    let version = found.and_then(|rows| rows.first().and_then(|row| row.maybe("version").ok().flatten()));
+    // Read only: a connection that is not closed well leaves nothing behind.
+    let _ = sqlx::Connection::close(connection).await;
+    version == MIGRATIONS.iter().map(|migration| migration.version).max()
 }
 
 async fn pool(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
