@@ -16,6 +16,8 @@ mod problem;
 pub mod schema;
 /// The file's shape, checked against the table of keys.
 mod source;
+/// What starts rollouts of a plan by itself.
+mod start;
 /// Steps of a plan.
 mod steps;
 /// The language in which `keys` is written.

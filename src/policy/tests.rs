@@ -150,7 +150,7 @@ fn the_whole_schema_parses_and_what_is_not_built_is_refused_by_name() {
     assert_eq!(
         found,
         [
-            refused(8, 1, "start"),
+            refused(8, 179, "start.windows"),
             refused(9, 1, "preview"),
             refused(18, 1, "on_total"),
             refused(24, 22, "gates[4].cloudwatch"),

@@ -44,7 +44,7 @@ pub struct RolloutView {
     /// How the instances that are deployed or scaled in stand, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<String>,
-    /// How it ends or has ended, once that is decided: `succeeded`, `rolled_back` or `aborted`.
+    /// How it ends or has ended, once that is decided: `succeeded`, `rolled_back`, `aborted` or `superseded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Who started it.
@@ -205,6 +205,7 @@ pub const fn phase_name(state: &State) -> &'static str {
         Phase::Succeeded => "succeeded",
         Phase::RolledBack => "rolled_back",
         Phase::Aborted => "aborted",
+        Phase::Superseded => "superseded",
         Phase::Stuck { .. } => "stuck",
     }
 }

@@ -245,7 +245,7 @@ impl Runner {
         let stored = stored.map_err(|fault| CommandError::NotWritten(fault.to_string()))?;
         let stored = stored.ok_or_else(|| CommandError::NotFound(name.to_owned()))?;
         let ended = stored.state.ending.as_ref().filter(|_| stored.state.is_finished());
-        let failed = ended.filter(|ending| ending.kind != EndingKind::Succeeded);
+        let failed = ended.filter(|ending| matches!(ending.kind, EndingKind::RolledBack | EndingKind::Aborted));
         let Some(failed) = failed else {
             let refusal = Refusal {
                 message: format!("cannot retry rollout {} of {}: it is {}", view.id, view.policy, view.phase),

@@ -22,7 +22,8 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["base"], &[], ""),
     row(&["config", "drain"], &["base"], ""),
     row(&["telemetry"], &["base", "config"], ""),
-    row(&["clock", "policy"], &["base"], ""),
+    row(&["clock"], &["base"], ""),
+    row(&["policy"], &["base", "trigger::filter"], "it checks `start.on` by the rules that events are compared with"),
     row(
         &["mesh::model", "mesh::validate", "mesh::ops", "mesh::snapshot"],
         &["base", "mesh::model", "mesh::validate", "mesh::ops", "mesh::snapshot", "mesh::error"],

@@ -51,7 +51,16 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Move> {
     let kind = prop_oneof![Just(FaultKind::Transient), Just(FaultKind::Unknown), Just(FaultKind::Permanent)];
-    let orders = prop::sample::select(vec!["start", "pause", "resume", "promote", "promote full", "abort", "make way"]);
+    let orders = prop::sample::select(vec![
+        "start",
+        "pause",
+        "resume",
+        "promote",
+        "promote full",
+        "abort",
+        "make way",
+        "supersede",
+    ]);
     let arm = || (0..2000_u16, prop_oneof![6 => Just(0_u16), 1 => 0..50_u16]);
     prop_oneof![
         2 => orders.prop_map(Move::Order),
