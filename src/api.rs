@@ -5,15 +5,19 @@ pub mod client;
 pub mod error;
 pub mod events;
 pub mod front;
+pub mod hooks;
 pub mod policies;
 pub mod rollouts;
 pub mod status;
 pub mod wire;
 
+use crate::ports::PolicyDoor;
 use crate::runner::handle::Runner;
+use crate::trigger::inbox::Inbox;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use std::sync::Arc;
 
 /// Bodies of this API are a few names and a reason; 64 KiB is far beyond any of them.
 const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -25,6 +29,12 @@ pub struct ApiState {
     pub runner: Runner,
     /// What `/readyz` and `/metrics` say about this process.
     pub status: std::sync::Arc<status::Status>,
+    /// Takes policies that are pushed.
+    pub policies: Arc<dyn PolicyDoor>,
+    /// Takes events from outside.
+    pub inbox: Inbox,
+    /// By what those are believed.
+    pub hooks: Arc<hooks::Hooks>,
 }
 
 /// Every address of the API, guarded for loopback use.
@@ -35,9 +45,11 @@ pub fn router(state: ApiState) -> Router {
         .merge(policies::router())
         .merge(status::router())
         .fallback(error::no_such_address)
+        .layer(middleware::from_fn(auth::loopback_only))
+        // They prove themselves, whatever Host they were sent to.
+        .merge(hooks::router())
         .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::map_response(error::as_problem))
-        .layer(middleware::from_fn(auth::loopback_only))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(state)
 }

@@ -6,10 +6,13 @@
 //! ask for more, and the proxy drains.
 
 mod serve;
+mod triggers;
 
 pub use serve::{Serving, start_serve};
+pub use triggers::HookSecrets;
 
-use crate::api::{self, ApiState, status::Status};
+use self::triggers::Triggers;
+use crate::api::{self, status::Status};
 use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
 use crate::clock::{Clock, SteadyClock, new_uuid};
@@ -25,7 +28,6 @@ use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
 use crate::signals::health::HttpHealth;
 use crate::signals::live::LocalTelemetry;
-use crate::store::directory::PolicyDirectory;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::traffic::appmesh::AppMesh;
@@ -60,6 +62,8 @@ pub struct LocalOptions {
     pub workers: usize,
     /// Region of the local mesh.
     pub region: String,
+    /// Secrets of the hooks; a hook without one takes nothing.
+    pub hooks: HookSecrets,
     /// Where to listen; port 0 picks a free one.
     pub listen: Addresses,
 }
@@ -274,6 +278,7 @@ async fn invalid_policies(runner: &Runner) -> Vec<String> {
 /// [`StartupError`]; whatever was opened before is closed again.
 pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let documents = read_documents(&options.mesh)?;
+    let hooks = triggers::hooks(&options.hooks, None)?;
     let endpoints: Arc<dyn EndpointSource> = match &options.discovery {
         Some(path) => {
             let opened = FileSource::open(path).await;
@@ -305,6 +310,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
 
     let comparison = follow(&proxy, stopped.clone());
     let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
+    let triggers = Triggers::new(Arc::new(store.clone()), &options.policies, hooks, Arc::clone(&clock));
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
@@ -312,7 +318,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         traffic: Arc::new(traffic),
         workloads: None,
         live: Arc::new(comparison),
-        policies: Arc::new(PolicyDirectory::new(&options.policies)),
+        policies: triggers.policies(),
     });
     let invalid_policies = invalid_policies(&runner).await;
     let resumed = runner.resume().await?;
@@ -323,7 +329,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         egress: proxy.egress_address(),
         admin: proxy.admin_address().unwrap_or(options.listen.admin),
     };
-    let api = api::router(ApiState { runner: runner.clone(), status: Arc::clone(&status) });
+    let api = api::router(triggers.state(&runner, Arc::clone(&status)).await?);
     servers.push(serve(api_listener, api, stopped));
     status.set_ready(true);
     let mesh_problems = mesh.problems().iter().map(ToString::to_string).collect();

@@ -13,6 +13,7 @@ mod keeper;
 pub mod lease;
 mod looks;
 mod reading;
+mod reserved;
 pub mod verify;
 
 pub use handle::{CommandError, Runner, RunnerParts, StartError, StartRequest};

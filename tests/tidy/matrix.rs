@@ -83,7 +83,26 @@ pub(crate) const MATRIX: &[Row] = &[
         &["base", "clock", "policy", "ports", "rollout", "telemetry"],
         "as above; it keeps a rollout's records and reads policies from a directory",
     ),
-    row(&["trigger"], &["base", "clock", "policy", "runner::handle"], ""),
+    row(
+        &["trigger"],
+        &[
+            "base",
+            "clock",
+            "policy",
+            "ports",
+            "rollout::event",
+            "rollout::view",
+            "runner::handle",
+            "runner::history",
+            "telemetry",
+        ],
+        "the rest: an event becomes a start, and waits for the end of the rollout in its way",
+    ),
+    row(
+        &["trigger::matching"],
+        &["base", "policy::plan", "trigger::event", "trigger::filter", "trigger::image"],
+        "pure; an event and all policies",
+    ),
     row(
         &[
             "trigger::event",
@@ -137,6 +156,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "rollout::state::Refusal",
             "runner::handle",
             "runner::history",
+            "trigger",
             "notify::signature",
             "telemetry",
             "drain",
@@ -204,6 +224,7 @@ pub(crate) const PURE: &[&str] = &[
     "trigger::registry",
     "trigger::generic",
     "trigger::filter",
+    "trigger::matching",
     "workload::ecs::revision",
     "workload::ecs::standing",
     "proxy::route",
