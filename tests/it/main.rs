@@ -16,6 +16,7 @@ mod faults;
 mod golden;
 mod health;
 mod hooks;
+mod inbox;
 mod kill;
 mod kit;
 mod latency;
