@@ -16,7 +16,7 @@ CREATE TABLE deliveries (
     position BIGINT PRIMARY KEY,
     source   TEXT NOT NULL,
     at_ms    BIGINT NOT NULL,
-    nothing  TEXT NOT NULL
+    reasons  TEXT NOT NULL
 );
 
 -- The ids by which a delivery is known again, whichever of them comes.

@@ -13,7 +13,7 @@ CREATE TABLE deliveries (
     position INTEGER PRIMARY KEY,
     source   TEXT NOT NULL,
     at_ms    INTEGER NOT NULL,
-    nothing  TEXT NOT NULL
+    reasons  TEXT NOT NULL
 );
 
 -- The ids by which a delivery is known again, whichever of them comes.

@@ -21,6 +21,11 @@ pub(super) fn start(root: &Node, report: &mut Report<'_>) -> Option<StartRules> 
         let hint = "add `image` or `workflow`; a policy that is only started by name needs no `on`".to_owned();
         report.error(on.place, "`start.on` waits for nothing", Some(hint));
     }
+    if let (Some(on), true) = (on, root.get("workload").is_none()) {
+        let hint = "add `workload`; scripts start a policy without one by its name, which needs no `on`".to_owned();
+        let message = "`start.on` waits for images, and no `workload` deploys them: it will start nothing";
+        report.warning(on.place, message, Some(hint));
+    }
     let image = on.and_then(|on| on.get("image")).and_then(|node| image(node, report));
     let workflow = on.and_then(|on| on.get("workflow")).and_then(|node| workflow(node, report));
     Some(StartRules { image, workflow, while_live: while_live.value })

@@ -89,7 +89,7 @@ impl Receive {
         let last = last.first().ok_or(sqlx::Error::RowNotFound)?.maybe("last")?;
         let position = last.unwrap_or(0) + 1;
         tx.execute(
-            "INSERT INTO deliveries (position, source, at_ms, nothing) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO deliveries (position, source, at_ms, reasons) VALUES ($1, $2, $3, $4)",
             &[Value::Whole(position), Value::Text(&self.source), Value::Whole(self.at_ms), Value::Text(&self.nothing)],
         )
         .await?;
@@ -199,7 +199,7 @@ impl<D: Dialect> Deliveries for Database<D> {
 
     async fn seen(&self, ids: &[String]) -> Result<Option<Received>, Fault> {
         for id in ids {
-            let sql = "SELECT d.position, d.source, d.at_ms, d.nothing FROM deliveries d \
+            let sql = "SELECT d.position, d.source, d.at_ms, d.reasons FROM deliveries d \
                        JOIN delivery_ids i ON i.delivery = d.position WHERE i.id = $1";
             let rows = read::ask(&self.readers, sql, &[Value::Text(id)]).await?;
             let Some(row) = rows.first() else { continue };
@@ -210,7 +210,7 @@ impl<D: Dialect> Deliveries for Database<D> {
                 ids: ids.to_vec(),
                 source: row.text("source").map_err(D::fault)?,
                 at: Timestamp(row.whole("at_ms").map_err(D::fault)?),
-                nothing: record::of_trigger("delivery", &row.text("nothing").map_err(D::fault)?)?,
+                nothing: record::of_trigger("delivery", &row.text("reasons").map_err(D::fault)?)?,
                 starts: starts.iter().map(start::<D>).collect::<Result<_, Fault>>()?,
             }));
         }

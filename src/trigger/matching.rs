@@ -146,3 +146,103 @@ impl Matched {
         Self { wanted: vec![wanted], nothing: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{Source, StartAsked};
+    use super::*;
+
+    const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    fn policy(name: &str, start: &str, deploys: bool) -> Known {
+        let workload = "workload: { ecs: { cluster: c, services: { a: x, b: y }, container: app } }\n";
+        let text = format!(
+            "version: 1\nname: {name}\nroute: {{ mesh: m, router: r, route: {name} }}\nversions: [a, b]\nsteps: [100]\n{start}\n{}",
+            if deploys { workload } else { "" }
+        );
+        let plan = crate::policy::compile("p.yaml", &text);
+        (name.to_owned(), plan.map(|compiled| compiled.plan).map_err(|problems| format!("{problems:?}")))
+    }
+
+    fn policies() -> Vec<Known> {
+        vec![
+            policy("by-tag", "start: { on: { image: { repository: shop/checkout, tag: \"v*\" } } }", true),
+            policy(
+                "by-commit",
+                "start: { on: { workflow: { repository: Shop/checkout, branch: main, image: \"shop/checkout:{sha}\" } } }",
+                true,
+            ),
+            policy("bare", "start: { on: { image: { repository: shop/checkout } } }", false),
+            policy("by-name", "", false),
+            policy("broken", "steps: []", true),
+        ]
+    }
+
+    fn pushed(image: &str) -> Event {
+        let image = ImageRef::parse(&image.replace("DIGEST", DIGEST)).unwrap();
+        Event::Image(ImagePushed { image, pushed_by: Some("ada".into()), revision: None, source: Source::Ecr })
+    }
+
+    #[test]
+    fn an_image_starts_the_policies_that_wait_for_it() {
+        let found = matched(&pushed("ghcr.io/shop/checkout:v1@DIGEST"), &policies()).unwrap();
+        let wanted = Wanted {
+            policy: "by-tag".into(),
+            image: Some(format!("ghcr.io/shop/checkout@{DIGEST}")),
+            revision: Some("v1".into()),
+            by: Some("ada".into()),
+        };
+        assert_eq!(found.wanted, [wanted]);
+        assert_eq!(
+            found.nothing,
+            [
+                "policy `bare`: it has no `workload`, so nothing would deploy the image",
+                "policy `broken` is not valid, so it starts nothing"
+            ]
+        );
+        let other = matched(&pushed("ghcr.io/shop/checkout:latest@DIGEST"), &policies()[..1]).unwrap();
+        assert_eq!(other, Matched::nothing("policy `by-tag`: the tag `latest` does not fit `v*`"));
+    }
+
+    #[test]
+    fn a_workflow_starts_what_it_has_made() {
+        let run = WorkflowSucceeded {
+            repository: "shop/checkout".into(),
+            branch: "main".into(),
+            sha: "0a".repeat(20),
+            workflow: "build".into(),
+            actor: None,
+            source: Source::Github,
+        };
+        let found = matched(&Event::Workflow(run.clone()), &policies()[..2]).unwrap();
+        let [wanted] = &found.wanted[..] else { panic!("{found:?}") };
+        assert_eq!(
+            (wanted.image.as_deref(), wanted.revision.as_deref()),
+            (Some(&*format!("shop/checkout:{}", run.sha)), Some(&*run.sha))
+        );
+        let none = matched(&Event::Workflow(run), &policies()[3..4]).unwrap();
+        assert_eq!(none, Matched::nothing("no policy waits for a workflow: `start.on` says what one waits for"));
+    }
+
+    #[test]
+    fn a_name_starts_that_policy_or_is_told_what_is_wrong() {
+        let asked = |policy: &str| {
+            let asked = StartAsked { policy: policy.into(), image: None, revision: Some("r7".into()), actor: None };
+            matched(&Event::Start(asked), &policies())
+        };
+        let found = asked("by-name").unwrap();
+        assert_eq!((found.wanted.len(), found.wanted[0].revision.as_deref()), (1, Some("r7")));
+        let error = asked("none").unwrap_err().to_string();
+        assert_eq!(error, "there is no policy `none` (there are: by-tag, by-commit, bare, by-name, broken)");
+        assert!(asked("broken").unwrap_err().to_string().starts_with("policy `broken` is not valid:"));
+    }
+
+    #[test]
+    fn an_answer_with_many_policies_is_bounded() {
+        let many: Vec<Known> = (0..50)
+            .map(|n| policy(&format!("p{n}"), "start: { on: { image: { repository: other } } }", true))
+            .collect();
+        let found = matched(&pushed("shop/checkout:v1"), &many).unwrap();
+        assert_eq!((found.nothing.len(), found.nothing[20].as_str()), (21, "30 more policies wait for something else"));
+    }
+}

@@ -4,6 +4,7 @@ use super::kit::{World, deploying, plan};
 use crate::base::fault::FaultKind;
 use crate::base::time::Millis;
 use crate::policy::plan::{ApprovalStep, OnFailure, OnVerifyTimeout, Plan, Step};
+use crate::rollout::event::Standing;
 use crate::rollout::state::Next;
 use crate::rollout::view::phase_name;
 
@@ -81,8 +82,14 @@ fn world(name: &str) -> World {
             world.read();
             world
         }
-        "deploying" => World::at(deploying(three()), "deploying"),
-        "cleaning" => World::at(deploying(plan(&[100])), "cleaning"),
+        "deploying" => World::start(deploying(three())),
+        "cleaning" => {
+            let mut world = World::start(deploying(plan(&[100])));
+            world.work(None);
+            world.look(Standing::Ready);
+            world.run(120, true);
+            world
+        }
         "superseded" => {
             let mut world = World::at(three(), "baking");
             world.order("supersede");

@@ -150,7 +150,7 @@ async fn old_deliveries_are_forgotten_but_not_open_starts() {
     // As if ten thousand had come since.
     super::sql(
         directory.path(),
-        "INSERT INTO deliveries (position, source, at_ms, nothing) VALUES (10002, 'github', 0, '[]')",
+        "INSERT INTO deliveries (position, source, at_ms, reasons) VALUES (10002, 'github', 0, '[]')",
     )
     .await;
     assert!(store.receive(&received(&["new"], &[])).await.expect("written"));
