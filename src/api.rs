@@ -5,6 +5,7 @@ pub mod client;
 pub mod error;
 pub mod events;
 pub mod front;
+pub mod hooks;
 pub mod listen;
 pub mod policies;
 pub mod rollouts;
@@ -13,10 +14,13 @@ pub mod tls;
 mod tokens;
 pub mod wire;
 
+use crate::ports::PolicyDoor;
 use crate::runner::handle::Runner;
+use crate::trigger::inbox::Inbox;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use std::sync::Arc;
 
 /// Bodies of this API are a few names and a reason; 64 KiB is far beyond any of them.
 const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -30,6 +34,12 @@ pub struct ApiState {
     pub access: auth::Access,
     /// What `/readyz` and `/metrics` say about this process.
     pub status: std::sync::Arc<status::Status>,
+    /// Takes policies that are pushed.
+    pub policies: Arc<dyn PolicyDoor>,
+    /// Takes events from outside.
+    pub inbox: Inbox,
+    /// By what those are believed.
+    pub hooks: Arc<hooks::Hooks>,
 }
 
 /// Every address of the API, guarded by `state.access` and the rules of [`auth::rules`].
@@ -41,6 +51,7 @@ pub fn router(state: ApiState) -> Router {
         .merge(status::router())
         .merge(tokens::router())
         .fallback(error::no_such_address)
+        .merge(hooks::router())
         .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::map_response(error::as_problem))
         .layer(middleware::from_fn_with_state(state.access.clone(), auth::guard))

@@ -7,14 +7,17 @@
 
 mod doctor;
 mod serve;
+mod triggers;
 
 pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
+pub use triggers::HookSecrets;
 
+use self::triggers::Triggers;
 use crate::api::auth::Access;
 use crate::api::listen::{self, Limits};
 use crate::api::tls::TlsError;
-use crate::api::{self, ApiState, status::Status};
+use crate::api::{self, status::Status};
 use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
 use crate::clock::{Clock, SteadyClock, new_uuid};
@@ -33,7 +36,6 @@ use crate::signals::http::HttpNumber;
 use crate::signals::live::LocalTelemetry;
 use crate::signals::outside::Outside;
 use crate::signals::prometheus::{Prometheus, PrometheusSettings};
-use crate::store::directory::PolicyDirectory;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::traffic::appmesh::AppMesh;
@@ -68,6 +70,8 @@ pub struct LocalOptions {
     pub workers: usize,
     /// Region of the local mesh.
     pub region: String,
+    /// Secrets of the hooks; a hook without one takes nothing.
+    pub hooks: HookSecrets,
     /// Where to listen; port 0 picks a free one.
     pub listen: Addresses,
 }
@@ -302,6 +306,7 @@ async fn invalid_policies(runner: &Runner) -> Vec<String> {
 /// [`StartupError`]; whatever was opened before is closed again.
 pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let documents = read_documents(&options.mesh)?;
+    let hooks = triggers::hooks(&options.hooks, None)?;
     let endpoints: Arc<dyn EndpointSource> = match &options.discovery {
         Some(path) => {
             let opened = FileSource::open(path).await;
@@ -332,6 +337,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let proxy = proxy_listeners.start(mesh.subscribe(view), Arc::clone(&endpoints)).await?;
 
     let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
+    let triggers = Triggers::new(Arc::new(store.clone()), &options.policies, hooks, Arc::clone(&clock));
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
@@ -345,7 +351,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
             ..Outside::default()
         })),
         live: Arc::new(follow(&proxy, stopped.clone())),
-        policies: Arc::new(PolicyDirectory::new(&options.policies)),
+        policies: triggers.policies(),
     });
     let invalid_policies = invalid_policies(&runner).await;
     let resumed = runner.resume().await?;
@@ -356,7 +362,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         egress: proxy.egress_address(),
         admin: proxy.admin_address().unwrap_or(options.listen.admin),
     };
-    let api = api::router(ApiState { runner: runner.clone(), access: Access::Loopback, status: Arc::clone(&status) });
+    let api = api::router(triggers.state(&runner, Access::Loopback, Arc::clone(&status)).await?);
     servers.push(listen::serve(api_listener, api, None, Limits::default(), stopped));
     status.set_ready(true);
     let mesh_problems = mesh.problems().iter().map(ToString::to_string).collect();

@@ -108,7 +108,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::Local(options) => in_runtime(local::local(options, output, &environment)),
         Verb::Serve(options) => in_runtime(serve::serve(options, output, &environment)),
         Verb::Rollout(command) => in_small_runtime(rollout::run(command, output, &environment)),
-        Verb::Policy(command) => policy::run(&command, output),
+        Verb::Policy(command) => in_small_runtime(policy::run(&command, output, &environment)),
         Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),
         Verb::Token(command) => in_small_runtime(token::run(command, output, &environment)),
         Verb::Journal(command) => in_small_runtime(journal::run(command, output, &environment)),

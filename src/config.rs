@@ -6,6 +6,8 @@ pub mod keys;
 
 pub use file::ConfigError;
 
+use crate::base::secret::Redacted;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// Where clients look for the daemon when `--server` does not say.
@@ -59,6 +61,19 @@ pub const fn loopback(port: u16) -> SocketAddr {
 pub fn region(environment: &dyn Environment) -> String {
     let set = environment.get("AWS_REGION").filter(|region| !region.is_empty());
     set.unwrap_or_else(|| "us-east-1".to_owned())
+}
+
+/// Secrets of the hooks by their source's name, from their variables: for local mode, which has no configuration file. An
+/// empty variable is one that is not set.
+#[must_use]
+pub fn hook_secrets(environment: &dyn Environment) -> BTreeMap<String, Vec<Redacted<String>>> {
+    let of = |key: &keys::Key| {
+        let source = key.path.strip_prefix("hooks.")?;
+        let text = environment.get(&key.variable()).filter(|text| !text.is_empty())?;
+        let secrets = text.split(',').map(|secret| Redacted::new(secret.trim().to_owned())).collect();
+        Some((source.to_owned(), secrets))
+    };
+    keys::KEYS.iter().filter_map(of).collect()
 }
 
 /// The login name of whoever runs this, for the audit trail.

@@ -14,6 +14,7 @@ use crate::rollout::view::RolloutView;
 use load::{Load, Seen};
 use serde::Serialize;
 use service::{Process, ProcessError};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -228,6 +229,7 @@ impl Stage {
             data_dir: directory.path().join("data"),
             discovery: None,
             as_node: None,
+            hooks: BTreeMap::new(),
             workers: 0,
             region,
             listen,

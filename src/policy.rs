@@ -22,6 +22,8 @@ pub mod schema;
 mod signals;
 /// The file's shape, checked against the table of keys.
 mod source;
+/// What starts rollouts of a plan by itself.
+mod start;
 /// Steps of a plan.
 mod steps;
 /// The language in which `keys` is written.

@@ -10,9 +10,10 @@ use crate::base::weight::Slot;
 use crate::mesh::snapshot::Discovery;
 use crate::policy::plan::{Plan, SignalQuery, WorkloadTarget};
 use crate::rollout::effect::{Deployment, Effect, EffectId, WeightsWrite};
-use crate::rollout::event::{Deployed, Input, LiveReading, RouteReading, TimingAsk, WorkloadReading};
+use crate::rollout::event::{Actor, Deployed, Input, LiveReading, RouteReading, TimingAsk, WorkloadReading};
 use crate::rollout::state::State;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -347,4 +348,140 @@ pub enum TokenError {
     /// The store did not do it.
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+/// A policy as it was pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushedPolicy {
+    /// Its name.
+    pub name: String,
+    /// 1 for the first text of that name, then one more for each that differs from the one before.
+    pub version: u64,
+    /// The text, as it came: valid when it was pushed.
+    pub text: String,
+    /// Who pushed it.
+    pub actor: Actor,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Keeps policies that were pushed.
+#[async_trait]
+pub trait PolicyStore: Send + Sync + 'static {
+    /// Keeps a text as the next version, unless it is the present one's; answers the version that holds from now on. The
+    /// `version` of what is given says nothing.
+    async fn push(&self, policy: &PushedPolicy) -> Result<u64, Fault>;
+    /// The present version of a policy.
+    async fn pushed(&self, name: &str) -> Result<Option<PushedPolicy>, Fault>;
+    /// The present version of each, by name.
+    async fn all_pushed(&self) -> Result<Vec<PushedPolicy>, Fault>;
+}
+
+/// Takes policies that are pushed, beside those of elsewhere.
+#[async_trait]
+pub trait PolicyDoor: Send + Sync + 'static {
+    /// Checks a text and keeps it. One that is the present one's already is no new version.
+    async fn push(&self, policy: PushedPolicy) -> Result<PushedPolicy, PushFault>;
+    /// The present version of a policy that was pushed and is in force.
+    async fn pushed(&self, name: &str) -> Result<Option<PushedPolicy>, Fault>;
+}
+
+/// Why a policy was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PushFault {
+    /// The text is not valid; every problem with its place.
+    #[error("the policy is not valid, and what was in force stays so:\n{0}")]
+    Invalid(String),
+    /// It is the text of another policy.
+    #[error("the text is of the policy `{said}`, and it was pushed as `{asked}`")]
+    OtherName {
+        /// The name in the text.
+        said: String,
+        /// The name that it was pushed under.
+        asked: String,
+    },
+    /// A file of that name has the word.
+    #[error("the policy `{name}` comes from a file of the daemon's directory {directory}, which has the word")]
+    InDirectory {
+        /// Its name.
+        name: String,
+        /// The directory.
+        directory: String,
+    },
+    /// There are as many as there may be.
+    #[error("{0} policies were pushed, and that is the most")]
+    TooMany(usize),
+    /// It could not be kept.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// One event from outside, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Ids by which it is known again; at least one.
+    pub ids: Vec<String>,
+    /// Who sent it: the last part of the hook's address.
+    pub source: String,
+    /// When it came.
+    pub at: Timestamp,
+    /// Why it starts nothing, policy by policy, as far as that was known when it came.
+    pub nothing: Vec<String>,
+    /// What it starts.
+    pub starts: Vec<HookStart>,
+}
+
+/// One rollout that an event asks for. Kept before anything is done about it, under the identifier that the rollout will
+/// have: so it starts once, wherever the process ends meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookStart {
+    /// The rollout's identifier.
+    pub rollout: RolloutId,
+    /// The policy.
+    pub policy: String,
+    /// What to deploy.
+    pub image: Option<String>,
+    /// What is released, for people.
+    pub revision: Option<String>,
+    /// Who released, and how we know.
+    pub actor: Actor,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// What came of it; `None` until that is known.
+    pub outcome: Option<HookOutcome>,
+}
+
+/// What came of a start that an event asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum HookOutcome {
+    /// The rollout began.
+    Started,
+    /// It did not, and nobody need do anything about it.
+    Nothing {
+        /// Why.
+        why: String,
+    },
+    /// It could not.
+    Refused {
+        /// What stood in the way.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
+}
+
+/// Keeps what came from outside, so that nothing is done twice and nothing is forgotten.
+#[async_trait]
+pub trait Deliveries: Send + Sync + 'static {
+    /// Keeps an event with what it starts, all or nothing. `false`, and nothing kept, when one of its ids was seen before.
+    async fn receive(&self, received: &Received) -> Result<bool, Fault>;
+    /// The event that one of these ids was seen with.
+    async fn seen(&self, ids: &[String]) -> Result<Option<Received>, Fault>;
+    /// Every start without an outcome, in the order in which they came.
+    async fn open(&self) -> Result<Vec<HookStart>, Fault>;
+    /// A start by the identifier of its rollout.
+    async fn start(&self, rollout: &RolloutId) -> Result<Option<HookStart>, Fault>;
+    /// Notes what came of a start. Nothing happens where that is known already.
+    async fn settle(&self, rollout: &RolloutId, outcome: &HookOutcome) -> Result<(), Fault>;
 }

@@ -13,6 +13,7 @@ mod keeper;
 pub mod lease;
 mod looks;
 mod reading;
+mod reserved;
 mod signals;
 pub mod verify;
 

@@ -1,15 +1,17 @@
-//! What starts rollouts from outside: deliveries of webhooks, verified, read and compared with a policy's `start`. Pure:
-//! headers, bytes, secrets and the time come in, a value or a reason goes out.
+//! What starts rollouts from outside: deliveries of webhooks, verified, read and compared with a policy's `start`. All of
+//! that is pure: headers, bytes, secrets and the time come in, a value or a reason goes out. `inbox` and `clerk` are not:
+//! they keep what was asked for and see to it that it starts once.
 //!
 //! ```text
-//! request -> signature (is it from whom it says?) -> deliveries (github, gitlab, ecr, registry, generic) -> filter -> start
+//! request -> signature (is it from whom it says?) -> deliveries (github, gitlab, ecr, registry, generic) -> matching (by filter) -> inbox -> clerk
 //! ```
 //!
 //! A delivery comes from a stranger until `signature` has spoken, so nothing here panics, recurses without end or keeps
 //! text without a bound. What an event *decides* on (repository, tag, digest, commit) is refused when it breaks its
 //! grammar; what only people read (who pushed) is left out when it does. Not here: the limit of a body's size, which the
-//! caller keeps before it has one; which deliveries were seen before, which needs a store; starting anything.
+//! caller keeps before it has one.
 
+mod clerk;
 pub mod ecr;
 pub mod event;
 pub mod filter;
@@ -17,6 +19,8 @@ pub mod generic;
 pub mod github;
 pub mod gitlab;
 pub mod image;
+pub mod inbox;
+pub mod matching;
 pub mod payload;
 pub mod registry;
 pub mod signature;

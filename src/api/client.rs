@@ -107,6 +107,15 @@ impl Client {
         self.call(self.http.post(self.url(path)).json(body)).await
     }
 
+    /// PUT of a text, such as a policy file.
+    ///
+    /// # Errors
+    /// [`ClientError`]: not reachable, or the problem that it answered.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, text: String) -> Result<T, ClientError> {
+        let request = self.http.put(self.url(path)).header(reqwest::header::CONTENT_TYPE, "application/yaml");
+        self.call(request.body(text)).await
+    }
+
     /// GET of an address that does not speak JSON.
     ///
     /// # Errors

@@ -4,9 +4,10 @@ use super::ApiState;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::wire::{RolloutList, StartBody, VerbBody};
-use crate::rollout::event::Command;
+use crate::rollout::event::{Actor, Command};
 use crate::rollout::view::RolloutView;
 use crate::runner::handle::StartRequest;
+use crate::trigger::inbox::NotBegun;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
@@ -36,19 +37,30 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
 }
 
 async fn list(State(state): State<ApiState>) -> Result<Json<RolloutList>, ApiError> {
-    Ok(Json(RolloutList { rollouts: state.runner.list().await? }))
+    let mut rollouts = state.inbox.all_pending().await?;
+    rollouts.extend(state.runner.list().await?);
+    Ok(Json(RolloutList { rollouts }))
 }
 
 async fn one(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<RolloutView>, ApiError> {
-    let view = state.runner.get(&id).await?;
-    view.map(Json).ok_or_else(|| {
-        ApiError::new(
-            StatusCode::NOT_FOUND,
-            "no-such-rollout",
-            format!("there is no rollout `{id}`, and no policy of that name has had one"),
-        )
-        .hint("`tidegate rollout list` shows them")
-    })
+    if let Some(view) = state.runner.get(&id).await? {
+        return Ok(Json(view));
+    }
+    let no_such = |detail: String| {
+        ApiError::new(StatusCode::NOT_FOUND, "no-such-rollout", detail).hint("`tidegate rollout list` shows them")
+    };
+    match state.inbox.pending(&id).await {
+        Ok(Some(view)) => Ok(Json(view)),
+        // It may have begun between the two looks.
+        Ok(None) => state
+            .runner
+            .get(&id)
+            .await?
+            .map(Json)
+            .ok_or_else(|| no_such(format!("there is no rollout `{id}`, and no policy of that name has had one"))),
+        Err(NotBegun::Over(why)) => Err(no_such(format!("start `{id}` has begun no rollout: {why}"))),
+        Err(NotBegun::Fault(fault)) => Err(fault.into()),
+    }
 }
 
 async fn start(
@@ -86,6 +98,11 @@ async fn verb(
         ApiError::new(StatusCode::BAD_REQUEST, "reason-missing", format!("`{verb}` needs a reason"))
             .hint("send {\"reason\": \"…\"}; it goes into the audit trail")
     };
+    if verb == "abort"
+        && let Some(view) = abort_pending(&state, &id, &caller.actor(), &reason).await?
+    {
+        return Ok(Json(view));
+    }
     let command = match verb.as_str() {
         "pause" => Command::Pause { reason },
         "resume" => Command::Resume,
@@ -105,4 +122,21 @@ async fn verb(
         }
     };
     Ok(Json(state.runner.command(&id, command, caller.actor()).await?))
+}
+
+/// Gives up a start that has not begun its rollout; `None` when there is none.
+async fn abort_pending(
+    state: &ApiState,
+    id: &str,
+    actor: &Actor,
+    reason: &str,
+) -> Result<Option<RolloutView>, ApiError> {
+    let Ok(Some(view)) = state.inbox.pending(id).await else { return Ok(None) };
+    let reason = if reason.is_empty() { "no reason given" } else { reason };
+    let why = format!("aborted by {}: {reason}", actor.name);
+    if !state.inbox.give_up(id, why.clone()).await? {
+        return Ok(None);
+    }
+    let (phase, finished) = ("aborted".to_owned(), true);
+    Ok(Some(RolloutView { phase, finished, verdict: why.clone(), reason: Some(why), ..view }))
 }

@@ -1,6 +1,7 @@
 //! Requests and answers of the API. The command line and the demo speak these same types.
 
 use crate::base::token::{Role, TokenId, TokenRecord};
+use crate::rollout::event::Actor;
 use crate::rollout::view::RolloutView;
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +51,7 @@ pub struct RolloutList {
 }
 
 /// One policy in the answer of `GET /v1/policies`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PolicyEntry {
     /// Its name.
     pub name: String,
@@ -62,6 +63,18 @@ pub struct PolicyEntry {
     /// The checked plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<crate::policy::plan::Plan>,
+    /// Of one that was pushed: how many times it has changed since the first push, which is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Who pushed this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
+    /// When, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed_at: Option<String>,
+    /// Its text, as it was pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// Answer of `GET /v1/policies`.
@@ -132,6 +145,29 @@ pub struct NewToken {
 pub struct TokenList {
     /// Those that are not revoked, then those that are; each newest first.
     pub tokens: Vec<TokenEntry>,
+}
+
+/// Answer of `POST /v1/hooks/{source}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookAnswer {
+    /// What began, or is to begin.
+    pub rollouts: Vec<HookRollout>,
+    /// Why nothing else did.
+    pub nothing: Vec<String>,
+    /// Whether the delivery was seen before; absent for no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+}
+
+/// A rollout that an event has begun, or asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookRollout {
+    /// Its policy.
+    pub policy: String,
+    /// Its identifier.
+    pub id: String,
+    /// Where to look at it; phase `pending` until it has begun.
+    pub url: String,
 }
 
 /// An error, as RFC 9457 has it, with what to do about it.

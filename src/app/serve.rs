@@ -4,19 +4,22 @@
 //! runner and the API behind the door) is made for each turn, from what is stored then: whatever a daemon knew of
 //! rollouts before a turn may be out of date in it.
 
+use super::triggers::{self, Triggers};
 use super::{StartupError, bind, bound_address, invalid_policies};
+use crate::api;
+use crate::api::ApiState;
 use crate::api::auth::Access;
 use crate::api::front::{self, Front};
+use crate::api::hooks::Hooks;
 use crate::api::listen::{self, Limits};
 use crate::api::status::Status;
 use crate::api::tls::Tls;
-use crate::api::{self, ApiState};
 use crate::base::fault::Fault;
 use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
-use crate::ports::{DriverLease, EndpointSource, Journal, Tokens};
+use crate::ports::{DriverLease, EndpointSource, Journal, Policies, Tokens};
 use crate::runner::lease::{Turn, take_turns};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::cloudwatch::CloudWatch;
@@ -27,13 +30,13 @@ use crate::signals::outside::Outside;
 use crate::signals::prometheus::{Prometheus, PrometheusSettings};
 use crate::signals::proxies::RemoteTelemetry;
 use crate::signals::xray::Xray;
-use crate::store::directory::PolicyDirectory;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
 use crate::workload::ecs::Ecs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -95,6 +98,13 @@ impl Store {
         match self {
             Self::Sqlite(store) => Arc::new(store.clone()),
             Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    fn triggers(&self, policies: &Path, hooks: Hooks, clock: Arc<dyn Clock>) -> Triggers {
+        match self {
+            Self::Sqlite(store) => Triggers::new(Arc::new(store.clone()), policies, hooks, clock),
+            Self::Postgres(store) => Triggers::new(Arc::new(store.clone()), policies, hooks, clock),
         }
     }
 
@@ -203,6 +213,7 @@ fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Result<Outside,
 async fn parts(
     config: &DaemonConfig,
     journal: Arc<dyn Journal>,
+    policies: Arc<dyn Policies>,
     clock: Arc<dyn Clock>,
 ) -> Result<RunnerParts, StartupError> {
     let sdk = aws(config).await;
@@ -225,7 +236,7 @@ async fn parts(
         workloads: Some(Arc::new(Ecs::from_config(&sdk))),
         signals: Some(Arc::new(outside(config, &sdk)?)),
         live: Arc::new(comparison),
-        policies: Arc::new(PolicyDirectory::new(&config.policies)),
+        policies,
     })
 }
 
@@ -234,6 +245,7 @@ struct Turns {
     parts: RunnerParts,
     /// The same for all turns, with what is known of tokens.
     access: Access,
+    triggers: Triggers,
     front: Arc<Front>,
     turn: watch::Receiver<Turn>,
     stopping: watch::Receiver<bool>,
@@ -270,12 +282,11 @@ impl Turns {
     /// Drives from now on; `None` when the turn was over before the store told what there is to drive.
     async fn begin(&mut self) -> Option<Runner> {
         let runner = Runner::new(self.parts.clone());
-        loop {
-            match runner.resume().await {
-                Ok(resumed) => {
-                    tracing::info!(resumed, "live rollouts taken up");
-                    break;
-                }
+        let status = Arc::new(Status::default());
+        let mut resumed = None;
+        let state = loop {
+            match self.take_up(&runner, &mut resumed, &status).await {
+                Ok(state) => break state,
                 Err(fault) => tracing::error!(%fault, "the store does not say what there is to drive"),
             }
             tokio::select! {
@@ -283,11 +294,25 @@ impl Turns {
                 _ = self.turn.changed() => return None,
                 _ = self.stopping.wait_for(|stopping| *stopping) => return None,
             }
-        }
-        let status = Arc::new(Status::default());
+        };
         status.set_ready(true);
-        self.front.set(Some(api::router(ApiState { runner: runner.clone(), access: self.access.clone(), status })));
+        self.front.set(Some(api::router(state)));
         Some(runner)
+    }
+
+    /// Takes up the live rollouts, once, and then the starts that events had asked for.
+    async fn take_up(
+        &self,
+        runner: &Runner,
+        resumed: &mut Option<usize>,
+        status: &Arc<Status>,
+    ) -> Result<ApiState, Fault> {
+        if resumed.is_none() {
+            let count = runner.resume().await?;
+            tracing::info!(resumed = count, "live rollouts taken up");
+            *resumed = Some(count);
+        }
+        self.triggers.state(runner, self.access.clone(), Arc::clone(status)).await
     }
 }
 
@@ -297,10 +322,13 @@ impl Turns {
 /// [`StartupError`]; whatever was opened before is closed again.
 pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> {
     let tls = config.api.tls.as_ref().map(|(certificate, key)| Tls::load(certificate, key)).transpose()?.map(Arc::new);
+    let hooks = triggers::hooks(&config.hooks, config.api.public_url.as_deref())?;
     let listener = bind("the API", "api.listen", config.api.listen).await?;
     let address = bound_address(&listener, config.api.listen);
     let store = Store::open(&config, address).await?;
-    let parts = parts(&config, store.journal(), Arc::new(SteadyClock::default())).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
+    let triggers = store.triggers(&config.policies, hooks, Arc::clone(&clock));
+    let parts = parts(&config, store.journal(), triggers.policies(), clock).await?;
     let invalid_policies = invalid_policies(&Runner::new(parts.clone())).await;
     let (stopping, stops) = watch::channel(false);
     let (turned, turn) = watch::channel(Turn::default());
@@ -317,7 +345,7 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let front = front.map_err(|error| Fault::permanent("api", error))?;
     let front = Arc::new(front);
     let access = access(&config, &store);
-    let turns = Turns { parts, access, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
+    let turns = Turns { parts, access, triggers, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
     let turns = tokio::spawn(turns.run());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (servers_stop, servers_stopped) = watch::channel(false);

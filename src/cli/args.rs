@@ -49,7 +49,7 @@ pub enum Verb {
     /// Start, watch and end rollouts
     #[command(subcommand)]
     Rollout(RolloutCommand),
-    /// Check policy files
+    /// Check policy files, and give them to a daemon
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Check, compare, apply and export mesh files
@@ -289,6 +289,15 @@ pub enum PolicyCommand {
         /// The route's traffic in requests per second, for times and exposure in numbers
         #[arg(long, value_name = "REQUESTS_PER_S")]
         rate: Option<f64>,
+    },
+    /// Give files to a running daemon, which keeps them as the next version of their policies
+    Push {
+        /// Policy files, or directories of them
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Where the daemon is.
+        #[command(flatten)]
+        server: Server,
     },
 }
 

@@ -7,7 +7,7 @@ use super::stops::Stops;
 use super::{Ended, FAILED, Failure, Output, counted};
 use crate::api::client::Client;
 use crate::app::{Addresses, Bound, LocalOptions, StartupError, start_local};
-use crate::config::{API_PORT, Environment, region, user};
+use crate::config::{API_PORT, Environment, hook_secrets, region, user};
 use crate::demo::{self, DemoError, Happening, Played, Release, Stage, Summary};
 use crate::rollout::view::RolloutView;
 use serde_json::json;
@@ -81,6 +81,7 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
         as_node: as_node(arguments.as_node.as_deref())?,
         workers: arguments.workers.map_or(0, usize::from),
         region: region(environment),
+        hooks: hook_secrets(environment),
         listen,
     });
     let bound = tokio::select! {

@@ -1,13 +1,17 @@
-//! `tidegate policy lint|schema|explain`.
+//! `tidegate policy lint|schema|explain|push`.
 
 use super::args::PolicyCommand;
+use super::rollout::client;
 use super::{Ended, Failure, Output, WRONG_USAGE, counted};
+use crate::api::client::{Client, segment};
+use crate::api::wire::PolicyEntry;
+use crate::config::Environment;
 use crate::policy;
 use crate::rollout::explain::explain;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-pub(super) fn run(command: &PolicyCommand, output: Output) -> Ended {
+pub(super) async fn run(command: &PolicyCommand, output: Output, environment: &dyn Environment) -> Ended {
     match command {
         PolicyCommand::Lint { files } => lint(files, output),
         PolicyCommand::Schema => {
@@ -17,6 +21,7 @@ pub(super) fn run(command: &PolicyCommand, output: Output) -> Ended {
             Ok(0)
         }
         PolicyCommand::Explain { file, rate } => explain_file(file, *rate, output),
+        PolicyCommand::Push { files, server } => push(files, &client(server, environment)?, output).await,
     }
 }
 
@@ -121,4 +126,35 @@ fn lint(paths: &[PathBuf], output: Output) -> Ended {
         }
     }
     Ok(code)
+}
+
+/// Nothing is pushed unless all files are valid. A daemon that refuses one keeps those before it.
+async fn push(paths: &[PathBuf], client: &Client, output: Output) -> Ended {
+    let mut texts = Vec::new();
+    for path in expand(paths)? {
+        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+        texts.push((path.display().to_string(), text));
+    }
+    let (mut valid, mut problems) = (Vec::new(), 0);
+    for (file, text) in &texts {
+        match policy::compile(file, text) {
+            Ok(compiled) => valid.push((compiled.plan.name, file, text)),
+            Err(found) => {
+                problems += found.len();
+                found.iter().for_each(|problem| output.remark(&format!("error: {problem}")));
+            }
+        }
+    }
+    if problems > 0 {
+        return Err(Failure::new(format!("{}, so nothing was pushed", counted(problems, "problem"))).usage());
+    }
+    for (name, file, text) in valid {
+        let pushed: PolicyEntry = client.put(&format!("/v1/policies/{}", segment(&name)), text.clone()).await?;
+        if output.is_json() {
+            output.json(&json!({"file": file, "policy": pushed.name, "version": pushed.version}));
+        } else {
+            output.line(&format!("{file}: version {} of policy {name}", pushed.version.unwrap_or_default()));
+        }
+    }
+    Ok(0)
 }

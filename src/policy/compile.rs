@@ -10,6 +10,7 @@ use super::keys::{BLAST_RADIUS, FILE, NO_DATA, VERIFY};
 use super::plan::{BlastRadius, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, PLAN_FORMAT, Plan, Step, Verify};
 use super::problem::{Place, Problem, Report};
 use super::source;
+use super::start::start;
 use super::steps::{steps, unwatched, weights};
 use super::table::Record;
 use super::tree::Node;
@@ -93,6 +94,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
     let no_data = no_data(root, report);
     let versions = versions(root, report);
     let workload = workload(root, versions.as_ref(), report);
+    let start = start(root, report);
     let blast_radius = root.get("blast_radius");
     // Only now may something missing end it: all rules have had their say.
     Some(Plan {
@@ -101,6 +103,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
         route: route(root)?,
         versions: versions?,
         workload,
+        start,
         steps,
         max_total,
         gates,

@@ -78,8 +78,7 @@ pub(super) static FILE: Record = Record::of(&[
         Shape::Record(&START),
         "{ on: { image: { repository: shop/checkout } } }",
         "What starts a rollout by itself, and when it may.",
-    )
-    .not_yet("start rollouts with `tidegate rollout start` and leave `start` out"),
+    ),
     Field::optional(
         "preview",
         Shape::Record(&PREVIEW),

@@ -122,21 +122,42 @@ pub(super) static START: Record = Record::of(&[
         Shape::List { of: &ONE_LINE, min: 1, max: MAX_ENTRIES },
         "[\"Mon-Thu 09:00-16:00 Europe/Berlin\"]",
         "When it may start.",
-    ),
-    Field::optional(
+    )
+    .not_yet("leave `windows` out, and let the pipeline send its event when a release may start"),
+    Field::defaulted(
         "while_live",
-        Shape::Word(&[word("newest_wins"), word("refuse")]),
+        Shape::Word(&[word("newest_wins"), word("queue"), word("refuse")]),
         "newest_wins",
-        "What a start does while a rollout is live.",
+        "What a start by an event does while a rollout of the policy is live: end it, wait for its end, or nothing.",
     ),
 ]);
 
-static START_ON: Record = Record::of(&[Field::optional(
-    "image",
-    Shape::Record(&START_IMAGE),
-    "{ repository: shop/checkout }",
-    "A pushed image.",
-)]);
+static START_ON: Record = Record::of(&[
+    Field::optional("image", Shape::Record(&START_IMAGE), "{ repository: shop/checkout }", "A pushed image."),
+    Field::optional(
+        "workflow",
+        Shape::Record(&START_WORKFLOW),
+        "{ repository: shop/checkout, branch: main, image: \"ghcr.io/shop/checkout:{sha}\" }",
+        "A workflow or pipeline that succeeded, and the image that it has made.",
+    ),
+]);
+
+static START_WORKFLOW: Record = Record::of(&[
+    Field::required("repository", Shape::Text(&LINE), "shop/checkout", "Repository of the source code."),
+    Field::required("branch", Shape::Text(&LINE), "main", "Branches and tags that count; `*` stands for any text."),
+    Field::optional(
+        "workflow",
+        Shape::Text(&LINE),
+        "release",
+        "Name of the workflow, pipeline or job; any without it.",
+    ),
+    Field::required(
+        "image",
+        Shape::Text(&LINE),
+        "\"ghcr.io/shop/checkout:{sha}\"",
+        "The image that it has made; `{sha}`, `{short_sha}` and `{branch}` are filled in.",
+    ),
+]);
 
 static START_IMAGE: Record = Record::of(&[
     Field::required("repository", Shape::Text(&LINE), "shop/checkout", "Repository of the image."),

@@ -41,7 +41,7 @@ fn acts_when_due(plan: &Plan, state: &State) -> bool {
         Phase::RollingBack { .. } | Phase::Stuck { .. } => true,
         // Ended by a reading.
         Phase::Holding { .. } | Phase::Cleaning { .. } => false,
-        Phase::Succeeded | Phase::RolledBack | Phase::Aborted => false,
+        Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => false,
     }
 }
 
@@ -59,6 +59,6 @@ pub const fn next_reading(state: &State) -> Option<Millis> {
         Phase::Deploying { .. } | Phase::Stuck { .. } => Some(SLOW_READING),
         Phase::Cleaning { tries: 0, .. } => Some(KEEPING_READING),
         Phase::Cleaning { .. } => Some(SLOW_READING),
-        Phase::Succeeded | Phase::RolledBack | Phase::Aborted => None,
+        Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => None,
     }
 }

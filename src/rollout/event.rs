@@ -85,6 +85,11 @@ pub enum Command {
         /// Why, for the audit trail.
         reason: String,
     },
+    /// Weight 0 and end, since a newer release is to take its place. From the daemon itself, when it starts that one.
+    Supersede {
+        /// The newer release, in a few words.
+        by: String,
+    },
     /// Leave the cleaning up: the next release takes the slot. From the daemon itself, when it starts that one.
     MakeWay,
 }
@@ -101,6 +106,7 @@ impl Command {
             Self::Approve { .. } => "approve",
             Self::Reject { .. } => "reject",
             Self::Abort { .. } => "abort",
+            Self::Supersede { .. } => "supersede",
             Self::MakeWay => "make way for",
         }
     }

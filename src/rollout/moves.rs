@@ -157,7 +157,7 @@ impl<'a> Moves<'a> {
                 self.write(Percent::FULL);
                 self.hold();
             }
-            Some(EndingKind::RolledBack | EndingKind::Aborted) | None => self.write_zero(),
+            Some(EndingKind::RolledBack | EndingKind::Aborted | EndingKind::Superseded) | None => self.write_zero(),
         }
     }
 
@@ -188,6 +188,7 @@ impl<'a> Moves<'a> {
         let phase = match self.state.ending.as_ref().map(|ending| ending.kind) {
             Some(EndingKind::Succeeded) => Phase::Succeeded,
             Some(EndingKind::Aborted) => Phase::Aborted,
+            Some(EndingKind::Superseded) => Phase::Superseded,
             Some(EndingKind::RolledBack) | None => Phase::RolledBack,
         };
         self.state.pending.clear();

@@ -90,7 +90,8 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading, acknowledged: bool) {
         | Phase::Stuck { .. }
         | Phase::Succeeded
         | Phase::RolledBack
-        | Phase::Aborted => {}
+        | Phase::Aborted
+        | Phase::Superseded => {}
     }
 }
 

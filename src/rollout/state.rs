@@ -103,6 +103,7 @@ impl State {
             | Phase::Succeeded
             | Phase::RolledBack
             | Phase::Aborted
+            | Phase::Superseded
             | Phase::Stuck { .. } => None,
         }
     }
@@ -141,7 +142,7 @@ impl State {
     /// Whether nothing will happen to it any more. A stuck one is not finished: it is retried until it works.
     #[must_use]
     pub const fn is_finished(&self) -> bool {
-        matches!(self.phase, Phase::Succeeded | Phase::RolledBack | Phase::Aborted)
+        matches!(self.phase, Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded)
     }
 }
 
@@ -214,6 +215,8 @@ pub enum Phase {
     RolledBack,
     /// The release has none, by a person.
     Aborted,
+    /// The release has none, since a newer one takes its place.
+    Superseded,
     /// The end's weights were refused for good. Tried again for ever; a person is needed.
     Stuck {
         /// What the mesh says.
@@ -328,6 +331,8 @@ pub enum EndingKind {
     RolledBack,
     /// None, by a person.
     Aborted,
+    /// None, since a newer release takes its place.
+    Superseded,
 }
 
 impl EndingKind {
@@ -338,6 +343,7 @@ impl EndingKind {
             Self::Succeeded => "succeeded",
             Self::RolledBack => "rolled_back",
             Self::Aborted => "aborted",
+            Self::Superseded => "superseded",
         }
     }
 }

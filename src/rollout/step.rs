@@ -52,6 +52,7 @@ fn on_command(moves: &mut Moves<'_>, command: &Command, actor: &Actor) -> Result
         (Command::Start(_), _) => Err(refused(moves, verb, "it has started already")),
         (Command::Abort { reason }, at_step) => abort(moves, at_step, by, reason),
         (Command::MakeWay, _) => workload::make_way(moves),
+        (Command::Supersede { by }, at_step) => supersede(moves, at_step, by),
         (_, None) => Err(refused(moves, verb, &ended_text(&moves.state))),
         (Command::Pause { reason }, Some(step)) => pause(moves, step, by, reason),
         (Command::Resume, Some(_)) => resume(moves),
@@ -106,8 +107,22 @@ fn abort(moves: &mut Moves<'_>, at_step: Option<usize>, by: &str, reason: &str) 
         | Phase::AwaitingApproval { .. }
         | Phase::Succeeded
         | Phase::RolledBack
-        | Phase::Aborted => Err(refused(moves, "abort", &ended_text(&moves.state))),
+        | Phase::Aborted
+        | Phase::Superseded => Err(refused(moves, "abort", &ended_text(&moves.state))),
     }
+}
+
+/// A newer release is to take its place: weight 0 now. One whose end is decided comes to it by itself, and one that has
+/// all the traffic has been proven on the way there: both are let finish.
+fn supersede(moves: &mut Moves<'_>, at_step: Option<usize>, by: &str) -> Result<(), Refusal> {
+    if at_step.is_none() {
+        return Err(refused(moves, "supersede", &ended_text(&moves.state)));
+    }
+    if moves.state.wanted == Percent::FULL {
+        return Err(refused(moves, "supersede", "it has all the traffic and is let finish"));
+    }
+    moves.roll_back(EndingKind::Superseded, format!("superseded by {by}"));
+    Ok(())
 }
 
 fn pause(moves: &mut Moves<'_>, step: usize, by: &str, reason: &str) -> Result<(), Refusal> {
@@ -200,7 +215,7 @@ fn on_applied(moves: &mut Moves<'_>) {
         Phase::Deploying { .. } => {}
         // Nothing is pending in these.
         Phase::Verifying { .. } | Phase::Baking { .. } | Phase::Judging { .. } | Phase::AwaitingApproval { .. } => {}
-        Phase::Cleaning { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => {}
+        Phase::Cleaning { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => {}
     }
 }
 
@@ -252,7 +267,7 @@ fn on_failed(moves: &mut Moves<'_>, fault: &Fault) {
             moves.hold();
         }
         Phase::RollingBack { .. } | Phase::Stuck { .. } | Phase::Holding { .. } => moves.stuck(fault.clone()),
-        Phase::Cleaning { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => {}
+        Phase::Cleaning { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => {}
     }
 }
 
@@ -281,7 +296,8 @@ fn on_due(moves: &mut Moves<'_>) {
         | Phase::Stuck { .. }
         | Phase::Succeeded
         | Phase::RolledBack
-        | Phase::Aborted => {}
+        | Phase::Aborted
+        | Phase::Superseded => {}
     }
 }
 
@@ -326,7 +342,8 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
         | Phase::Cleaning { .. }
         | Phase::Succeeded
         | Phase::RolledBack
-        | Phase::Aborted => {}
+        | Phase::Aborted
+        | Phase::Superseded => {}
     }
 }
 
@@ -446,6 +463,6 @@ pub(super) const fn due_at(phase: &Phase) -> Option<Timestamp> {
         | Phase::Stuck { until, .. }
         | Phase::Holding { until, .. }
         | Phase::Cleaning { until, .. } => Some(*until),
-        Phase::Succeeded | Phase::RolledBack | Phase::Aborted => None,
+        Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => None,
     }
 }

@@ -5,6 +5,7 @@ use super::gate::{Judgement, judge, weight_step};
 use super::report::gate_views;
 pub use super::report::{GateVerdict, GateView};
 use super::state::{PauseCause, Phase, State};
+use crate::base::ids::RolloutId;
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
 use crate::policy::plan::{Plan, Step};
@@ -44,7 +45,7 @@ pub struct RolloutView {
     /// How the instances that are deployed or scaled in stand, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<String>,
-    /// How it ends or has ended, once that is decided: `succeeded`, `rolled_back` or `aborted`.
+    /// How it ends or has ended, once that is decided: `succeeded`, `rolled_back`, `aborted` or `superseded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Who started it.
@@ -106,7 +107,7 @@ impl ApprovalView {
 }
 
 /// Numbers behind a verdict.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EvidenceView {
     /// Requests that the canary answered or failed while there was a comparison to make.
     pub canary_requests: u64,
@@ -123,6 +124,49 @@ pub struct EvidenceView {
 }
 
 impl RolloutView {
+    /// A rollout that is asked for and has not begun: its identifier is known, and what it waits for.
+    #[must_use]
+    pub fn pending(
+        id: &RolloutId,
+        policy: &str,
+        image: Option<String>,
+        revision: Option<String>,
+        started_by: Actor,
+        at: Timestamp,
+        why: String,
+    ) -> Self {
+        Self {
+            id: id.0.clone(),
+            policy: policy.to_owned(),
+            route: String::new(),
+            phase: "pending".to_owned(),
+            finished: false,
+            step: None,
+            steps: Vec::new(),
+            canary: String::new(),
+            stable: String::new(),
+            weights: BTreeMap::new(),
+            revision,
+            image,
+            instances: None,
+            outcome: None,
+            started_by,
+            started_at: at.rfc3339(),
+            phase_since: at.rfc3339(),
+            until: None,
+            until_ms: None,
+            verdict: why.clone(),
+            evidence: EvidenceView::default(),
+            gates: Vec::new(),
+            approval: None,
+            reason: Some(why),
+            decided_at: None,
+            decided_at_ms: None,
+            trouble: None,
+            seq: 0,
+        }
+    }
+
     /// The view of a state.
     #[must_use]
     pub fn of(plan: &Plan, state: &State) -> Self {
@@ -205,6 +249,7 @@ pub const fn phase_name(state: &State) -> &'static str {
         Phase::Succeeded => "succeeded",
         Phase::RolledBack => "rolled_back",
         Phase::Aborted => "aborted",
+        Phase::Superseded => "superseded",
         Phase::Stuck { .. } => "stuck",
     }
 }

@@ -60,7 +60,8 @@ pub fn look(state: &State) -> Option<Look> {
         | Phase::Stuck { .. }
         | Phase::Succeeded
         | Phase::RolledBack
-        | Phase::Aborted => None,
+        | Phase::Aborted
+        | Phase::Superseded => None,
     }
 }
 
@@ -68,7 +69,7 @@ pub fn look(state: &State) -> Option<Look> {
 fn retiree(state: &State) -> Slot {
     match state.ending.as_ref().map(|ending| ending.kind) {
         Some(EndingKind::Succeeded) => state.canary.other(),
-        Some(EndingKind::RolledBack | EndingKind::Aborted) | None => state.canary,
+        Some(EndingKind::RolledBack | EndingKind::Aborted | EndingKind::Superseded) | None => state.canary,
     }
 }
 
@@ -209,7 +210,7 @@ pub(super) fn kept_for(plan: &Plan, state: &State) -> Option<Millis> {
     let workload = plan.workload.as_ref().filter(|_| state.release.is_some())?;
     match state.ending.as_ref().map(|ending| ending.kind) {
         Some(EndingKind::Succeeded) => Some(workload.keep_for),
-        Some(EndingKind::RolledBack | EndingKind::Aborted) | None => Some(DRAIN),
+        Some(EndingKind::RolledBack | EndingKind::Aborted | EndingKind::Superseded) | None => Some(DRAIN),
     }
 }
 
@@ -281,6 +282,7 @@ pub(super) fn make_way(moves: &mut Moves<'_>) -> Result<(), Refusal> {
         | Phase::Stuck { .. }
         | Phase::Succeeded
         | Phase::RolledBack
-        | Phase::Aborted => Err(refused(moves, "make way for", "it is live")),
+        | Phase::Aborted
+        | Phase::Superseded => Err(refused(moves, "make way for", "it is live")),
     }
 }

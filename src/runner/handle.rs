@@ -238,7 +238,7 @@ impl Runner {
     /// [`StartError`]; nothing was changed then.
     pub async fn start(&self, request: &StartRequest, actor: Actor) -> Result<RolloutView, StartError> {
         let plan = self.shared.parts.policies.plan(&request.policy).await?;
-        self.start_by(plan, request, actor).await
+        self.start_by(plan, request, actor, new_rollout_id()).await
     }
 
     /// Starts a rollout like one that was rolled back or aborted, at the step where that one failed: same plan, same
@@ -253,7 +253,7 @@ impl Runner {
         let stored = stored.map_err(|fault| CommandError::NotWritten(fault.to_string()))?;
         let stored = stored.ok_or_else(|| CommandError::NotFound(name.to_owned()))?;
         let ended = stored.state.ending.as_ref().filter(|_| stored.state.is_finished());
-        let failed = ended.filter(|ending| ending.kind != EndingKind::Succeeded);
+        let failed = ended.filter(|ending| matches!(ending.kind, EndingKind::RolledBack | EndingKind::Aborted));
         let Some(failed) = failed else {
             let refusal = Refusal {
                 message: format!("cannot retry rollout {} of {}: it is {}", view.id, view.policy, view.phase),
@@ -270,7 +270,7 @@ impl Runner {
             image: view.image,
             first_step: weight_index(&stored.plan, at_step).unwrap_or(at_step),
         };
-        Ok(self.start_by(stored.plan, &request, actor).await?)
+        Ok(self.start_by(stored.plan, &request, actor, new_rollout_id()).await?)
     }
 
     /// Asked before the route is read: a live rollout's weights would look like a route that nobody decided about, and
@@ -288,7 +288,13 @@ impl Runner {
         Err(JournalError::AlreadyLive { id: state.id, route: route.clone(), since, by })
     }
 
-    async fn start_by(&self, plan: Plan, request: &StartRequest, actor: Actor) -> Result<RolloutView, StartError> {
+    pub(super) async fn start_by(
+        &self,
+        plan: Plan,
+        request: &StartRequest,
+        actor: Actor,
+        id: RolloutId,
+    ) -> Result<RolloutView, StartError> {
         let parts = &self.shared.parts;
         if *self.shared.stopping.borrow() {
             let fault = Fault::transient("runner", "this daemon is stopping and starts nothing any more");
@@ -325,7 +331,7 @@ impl Runner {
         };
         let event = Event::Command { command: Command::Start(start), actor };
         let input = Input { seq: Seq(1), at: parts.clock.now(), event };
-        let (state, effects) = begin(&plan, new_rollout_id(), &input).map_err(StartError::Refused)?;
+        let (state, effects) = begin(&plan, id, &input).map_err(StartError::Refused)?;
         let next_deadline = next_deadline(&plan, &state);
         let commit = Commit { state, input, effects, settles: None, next_deadline };
         if let Some(id) = cleaning {
@@ -364,7 +370,7 @@ impl Runner {
     }
 
     /// Takes up a rollout that is stored and that nobody drives: its start was reported as failed and had been made.
-    async fn adopt(&self, id: &RolloutId) -> Result<(), Fault> {
+    pub(super) async fn adopt(&self, id: &RolloutId) -> Result<(), Fault> {
         let _one_at_a_time = self.shared.adopting.lock().await;
         let ours = !self.shared.taken_over.load(Ordering::SeqCst) && !*self.shared.stopping.borrow();
         if !ours || self.shared.drivers().contains_key(id) {

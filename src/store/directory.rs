@@ -32,6 +32,12 @@ impl PolicyDirectory {
         Self { path: path.into() }
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn read(&self) -> Result<Vec<Checked>, Fault> {
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,

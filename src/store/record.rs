@@ -66,6 +66,14 @@ pub fn effect(text: &str) -> Result<Effect, Fault> {
     from_text("effect", text)
 }
 
+/// Something stored of what came from outside.
+///
+/// # Errors
+/// A permanent fault when the text is damaged.
+pub fn of_trigger<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, Fault> {
+    from_text(what, text)
+}
+
 fn known(format: i64) -> Result<(), Fault> {
     if format == FORMAT {
         return Ok(());

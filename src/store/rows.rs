@@ -2,6 +2,7 @@
 
 use super::dialect::{Columns, Dialect, Session, Value};
 use super::read;
+use super::triggers::{Push, Receive, Settle};
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, RouteRef};
 use crate::policy::plan::Plan;
@@ -22,6 +23,12 @@ pub(super) enum Write {
     Attempt(EffectId),
     /// Rows of the mesh; `None` deletes.
     Mesh(Vec<(String, Option<String>)>),
+    /// An event from outside.
+    Receive(Receive),
+    /// What came of a rollout that one asked for.
+    Settle(Settle),
+    /// A policy's next text.
+    Push(Push),
 }
 
 /// A new rollout.
@@ -111,6 +118,9 @@ impl Write {
                 mesh::<D>(tx, changes).await?;
                 Ok(Ok(0))
             }
+            Self::Receive(receive) => receive.apply::<D>(tx).await,
+            Self::Settle(settle) => settle.apply::<D>(tx).await,
+            Self::Push(push) => push.apply::<D>(tx).await,
         }
     }
 
@@ -124,6 +134,11 @@ impl Write {
             Self::Mesh(_) => JournalError::Fault(Fault::permanent(
                 D::SOURCE,
                 "this process does not drive the database (another one does, or none): the mesh was not changed",
+            )),
+            // Whoever drives is asked instead.
+            Self::Receive(_) | Self::Settle(_) | Self::Push(_) => JournalError::Fault(Fault::transient(
+                D::SOURCE,
+                "this process does not drive the database (another one does, or none): nothing was written",
             )),
         }
     }

@@ -254,7 +254,9 @@ impl ImageRef {
         match (&self.tag, &self.digest) {
             (None, None) => Err(ImageError::NoVersion { image: self.to_string() }),
             (Some(_), None) if pin == Pin::Digest => Err(ImageError::NoDigest { image: self.to_string() }),
-            _ => Ok(self.to_string()),
+            // Without the tag: it may name another image by now, and not every runtime takes both.
+            (_, Some(digest)) => Ok(format!("{}@{digest}", self.name())),
+            (Some(_), None) => Ok(self.to_string()),
         }
     }
 }
@@ -336,7 +338,7 @@ mod tests {
     fn what_is_deployed_is_pinned_where_it_can_be() {
         let deploy = |text: &str, pin| ImageRef::parse(text).unwrap().to_deploy(pin);
         let pinned = format!("shop/checkout:v1@{DIGEST}");
-        assert_eq!(deploy(&pinned, Pin::Digest).unwrap(), pinned);
+        assert_eq!(deploy(&pinned, Pin::Digest).unwrap(), format!("shop/checkout@{DIGEST}"));
         assert_eq!(deploy("shop/checkout:v1", Pin::TagOrDigest).unwrap(), "shop/checkout:v1");
         let error = deploy("shop/checkout:v1", Pin::Digest).unwrap_err().to_string();
         assert!(error.starts_with("`shop/checkout:v1` comes without its digest, and a tag may name another image"));

@@ -170,6 +170,8 @@ fn events() -> Vec<(String, Event)> {
         ));
     }
     all.push(("event-command-make-way".into(), Event::Command { command: Command::MakeWay, actor: ann() }));
+    let supersede = Command::Supersede { by: "shop/checkout:v3".into() };
+    all.push(("event-command-supersede".into(), Event::Command { command: supersede, actor: ann() }));
     all.push(("event-settled-deployed".into(), settled(Outcome::Deployed(deployed()))));
     all.push(("event-settled-retired".into(), settled(Outcome::Retired)));
     let looked = WorkloadReading { standing: Standing::Progressing, note: "1 of 2 tasks running".into() };
@@ -202,6 +204,7 @@ const fn kind_of(event: &Event) -> &'static str {
             Command::Approve { .. } => "approve",
             Command::Reject { .. } => "reject",
             Command::MakeWay => "make way",
+            Command::Supersede { .. } => "supersede",
         },
         Event::Settled { outcome: Outcome::Applied { .. }, .. } => "applied",
         Event::Settled { outcome: Outcome::Failed(_), .. } => "failed",
@@ -219,7 +222,7 @@ fn events_keep_their_form() {
         kinds.insert(kind_of(&event));
         check(&name, &event);
     }
-    assert_eq!(kinds.len(), 14, "{kinds:?}");
+    assert_eq!(kinds.len(), 15, "{kinds:?}");
     check("input", &Input { seq: Seq(4), at: BEGINNING, event: Event::Tick });
 }
 
@@ -262,6 +265,7 @@ fn phases() -> Vec<Phase> {
         Phase::Succeeded,
         Phase::RolledBack,
         Phase::Aborted,
+        Phase::Superseded,
         Phase::Stuck { fault, until },
     ]
 }
@@ -280,6 +284,7 @@ const fn name_of(phase: &Phase) -> &'static str {
         Phase::Succeeded => "succeeded",
         Phase::RolledBack => "rolled_back",
         Phase::Aborted => "aborted",
+        Phase::Superseded => "superseded",
         Phase::Stuck { .. } => "stuck",
     }
 }
@@ -296,7 +301,7 @@ fn states_keep_their_form() {
         names.insert(name_of(&phase));
         check(&format!("phase-{}", name_of(&phase)), &phase);
     }
-    assert_eq!(names.len(), 13, "{names:?}");
+    assert_eq!(names.len(), 14, "{names:?}");
     let mut full = state();
     full.written = Some(Written { version: 8, at: BEGINNING });
     full.overruled = true;
@@ -352,7 +357,7 @@ fn causes_and_ends_keep_their_names() {
         PauseCause::ApprovalTimeout,
     ];
     check("pause-causes", &causes.to_vec());
-    let ends = [EndingKind::Succeeded, EndingKind::RolledBack, EndingKind::Aborted];
+    let ends = [EndingKind::Succeeded, EndingKind::RolledBack, EndingKind::Aborted, EndingKind::Superseded];
     let ends = ends.map(|kind| Ending { kind, reason: "because".into(), decided_at: BEGINNING, at_step: Some(1) });
     check("endings", &ends.to_vec());
 }

@@ -1,5 +1,7 @@
 //! What the documentation and `deploy/ci` send, received by what will receive it: the shell lines are run as they stand.
 
+mod local;
+
 use crate::program::lacks;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};

@@ -38,6 +38,7 @@ pub(crate) fn plan(weights: &[u8]) -> Plan {
         name: "checkout".into(),
         route: RouteRef { mesh: "shop".into(), router: "checkout-router".into(), route: "checkout".into() },
         workload: None,
+        start: None,
         versions: ["v1".into(), "v2".into()],
         steps: weights.iter().map(step).collect(),
         max_total: Millis::from_seconds(3600),

@@ -17,6 +17,7 @@ mod faults;
 mod golden;
 mod health;
 mod hooks;
+mod inbox;
 mod kill;
 mod kit;
 mod latency;

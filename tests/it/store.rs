@@ -265,6 +265,8 @@ every_journal!(postgresql, super::with_postgres:
     lists_show_the_live_ones_first_and_then_the_newest,
 );
 
+mod triggers;
+
 // === every mesh store ===
 
 async fn resources_are_kept(store: &dyn MeshStore) {

@@ -22,7 +22,8 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["base"], &[], ""),
     row(&["config", "drain", "aws"], &["base"], ""),
     row(&["telemetry"], &["base", "config"], ""),
-    row(&["clock", "policy"], &["base"], ""),
+    row(&["clock"], &["base"], ""),
+    row(&["policy"], &["base", "trigger::filter"], "it checks `start.on` by the rules that events are compared with"),
     row(
         &["mesh::model", "mesh::validate", "mesh::ops", "mesh::snapshot"],
         &["base", "mesh::model", "mesh::validate", "mesh::ops", "mesh::snapshot", "mesh::error"],
@@ -93,7 +94,26 @@ pub(crate) const MATRIX: &[Row] = &[
         &["base", "clock", "policy", "ports", "rollout", "telemetry"],
         "as above; it keeps a rollout's records and reads policies from a directory",
     ),
-    row(&["trigger"], &["base", "clock", "policy", "runner::handle"], ""),
+    row(
+        &["trigger"],
+        &[
+            "base",
+            "clock",
+            "policy",
+            "ports",
+            "rollout::event",
+            "rollout::view",
+            "runner::handle",
+            "runner::history",
+            "telemetry",
+        ],
+        "the rest: an event becomes a start, and waits for the end of the rollout in its way",
+    ),
+    row(
+        &["trigger::matching"],
+        &["base", "policy::plan", "trigger::event", "trigger::filter", "trigger::image"],
+        "pure; an event and all policies",
+    ),
     row(
         &[
             "trigger::event",
@@ -148,6 +168,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "runner::handle",
             "runner::history",
             "runner::lease",
+            "trigger",
             "notify::signature",
             "telemetry",
             "drain",
@@ -218,6 +239,7 @@ pub(crate) const PURE: &[&str] = &[
     "trigger::filter",
     "signals::cloudwatch::plan",
     "signals::cloudwatch::results",
+    "trigger::matching",
     "workload::ecs::revision",
     "workload::ecs::standing",
     "proxy::route",

@@ -1,9 +1,10 @@
 //! Every command and every event that the world can send, in every phase.
 
-use super::kit::{World, plan};
+use super::kit::{World, deploying, plan};
 use crate::base::fault::FaultKind;
 use crate::base::time::Millis;
 use crate::policy::plan::{ApprovalStep, OnFailure, OnVerifyTimeout, Plan, Step};
+use crate::rollout::event::Standing;
 use crate::rollout::state::Next;
 use crate::rollout::view::phase_name;
 
@@ -79,6 +80,20 @@ fn world(name: &str) -> World {
             let mut world = World::at(three(), "holding");
             world.wait(8);
             world.read();
+            world
+        }
+        "deploying" => World::start(deploying(three())),
+        "cleaning" => {
+            let mut world = World::start(deploying(plan(&[100])));
+            world.work(None);
+            world.look(Standing::Ready);
+            world.run(120, true);
+            world
+        }
+        "superseded" => {
+            let mut world = World::at(three(), "baking");
+            world.order("supersede");
+            world.run(60, true);
             world
         }
         "awaiting_approval" => {
@@ -304,6 +319,41 @@ fn commands_in_every_phase() {
             check(phase, command, expected);
         }
     }
+}
+
+#[test]
+fn a_newer_release_takes_the_place_of_one_that_is_not_past_that() {
+    for (phase, expected) in [
+        ("deploying", "rolling_back 0 !"),
+        ("shifting", "rolling_back 0 !"),
+        ("verifying", "rolling_back 0 !"),
+        ("baking", "rolling_back 0 !"),
+        ("judging", "rolling_back 0 !"),
+        ("paused", "rolling_back 0 !"),
+        ("drift", "rolling_back 0 !"),
+        ("no data", "rolling_back 0 !"),
+        ("budget", "rolling_back 0 !"),
+        ("gate failed", "rolling_back 0 !"),
+        ("awaiting_approval", "rolling_back 0 !"),
+        ("full", "has all the traffic"),
+        ("promoted", "end is decided"),
+        ("rolling_back", "end is decided"),
+        ("holding", "end is decided"),
+        ("cleaning", "end is decided"),
+        ("stuck", "end is decided"),
+        ("succeeded", "has ended"),
+        ("rolled_back", "has ended"),
+        ("aborted", "has ended"),
+        ("superseded", "has ended"),
+    ] {
+        check(phase, "supersede", expected);
+    }
+    let mut world = world("baking");
+    world.order("supersede");
+    world.run(60, true);
+    let ending = world.state.ending.clone().map(|ending| ending.reason);
+    assert_eq!((phase_name(&world.state), ending.as_deref()), ("superseded", Some("superseded by v3")));
+    assert_eq!(world.mesh.percent_of("v2"), 0);
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(super) fn plan(weights: &[u8]) -> Plan {
     };
     Plan {
         workload: None,
+        start: None,
         format: 1,
         name: "checkout".into(),
         route: RouteRef { mesh: "shop".into(), router: "checkout-router".into(), route: "checkout".into() },
@@ -116,6 +117,7 @@ pub(super) fn command(name: &str) -> Command {
         "abort" => Command::Abort { reason: because() },
         "approve" => Command::Approve { person: None, reason: because() },
         "make way" => Command::MakeWay,
+        "supersede" => Command::Supersede { by: "v3".into() },
         "reject" => Command::Reject { person: None, reason: because() },
         other => panic!("no command `{other}`"),
     }

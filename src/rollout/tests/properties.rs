@@ -61,7 +61,16 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Move> {
     let kind = prop_oneof![Just(FaultKind::Transient), Just(FaultKind::Unknown), Just(FaultKind::Permanent)];
-    let orders = prop::sample::select(vec!["start", "pause", "resume", "promote", "promote full", "abort", "make way"]);
+    let orders = prop::sample::select(vec![
+        "start",
+        "pause",
+        "resume",
+        "promote",
+        "promote full",
+        "abort",
+        "make way",
+        "supersede",
+    ]);
     let value =
         prop_oneof![6 => Just(Some(1.0)), 1 => Just(Some(50.0)), 1 => Just(None), 1 => any::<f64>().prop_map(Some)];
     let arm = || (0..2000_u16, prop_oneof![6 => Just(0_u16), 1 => 0..50_u16]);

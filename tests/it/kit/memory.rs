@@ -10,7 +10,9 @@ use tidegate::base::ids::{RolloutId, RouteRef, Seq};
 use tidegate::base::time::Timestamp;
 use tidegate::base::weight::Slot;
 use tidegate::policy::plan::Plan;
-use tidegate::ports::{Commit, Journal, JournalError, JournalRow, Stored};
+use tidegate::ports::{
+    Commit, Deliveries, HookOutcome, HookStart, Journal, JournalError, JournalRow, Received, Stored,
+};
 use tidegate::rollout::effect::{Effect, EffectId};
 use tidegate::rollout::state::{ENGINE_VERSION, Ending, EndingKind, Phase, Release};
 
@@ -22,6 +24,7 @@ struct Tables {
     done: BTreeSet<EffectId>,
     attempts: BTreeMap<EffectId, u32>,
     order: Vec<(RolloutId, Seq)>,
+    received: Vec<Received>,
 }
 
 #[derive(Default)]
@@ -31,6 +34,14 @@ pub(crate) struct MemoryJournal {
     pub(crate) down: AtomicBool,
     /// While set, another process drives.
     pub(crate) fenced: AtomicBool,
+}
+
+impl MemoryJournal {
+    /// Every rollout that ever began.
+    pub(crate) fn begun(&self) -> Vec<RolloutId> {
+        let tables = self.tables().expect("it is up");
+        tables.order.iter().filter(|(_, seq)| *seq == Seq(1)).map(|(id, _)| id.clone()).collect()
+    }
 }
 
 impl MemoryJournal {
@@ -167,5 +178,44 @@ impl Journal for MemoryJournal {
 
     async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault> {
         Ok(self.tables()?.inputs.get(id).cloned().unwrap_or_default())
+    }
+}
+
+#[async_trait]
+impl Deliveries for MemoryJournal {
+    async fn receive(&self, received: &Received) -> Result<bool, Fault> {
+        let mut tables = self.tables()?;
+        let known = tables.received.iter().any(|one| one.ids.iter().any(|id| received.ids.contains(id)));
+        if !known {
+            tables.received.push(received.clone());
+        }
+        Ok(!known)
+    }
+
+    async fn seen(&self, ids: &[String]) -> Result<Option<Received>, Fault> {
+        let tables = self.tables()?;
+        let found = tables.received.iter().find(|one| one.ids.iter().any(|id| ids.contains(id)));
+        Ok(found.map(|found| Received { ids: ids.to_vec(), ..found.clone() }))
+    }
+
+    async fn open(&self) -> Result<Vec<HookStart>, Fault> {
+        let tables = self.tables()?;
+        let starts = tables.received.iter().flat_map(|received| &received.starts);
+        Ok(starts.filter(|start| start.outcome.is_none()).cloned().collect())
+    }
+
+    async fn start(&self, rollout: &RolloutId) -> Result<Option<HookStart>, Fault> {
+        let tables = self.tables()?;
+        let mut starts = tables.received.iter().flat_map(|received| &received.starts);
+        Ok(starts.find(|start| start.rollout == *rollout).cloned())
+    }
+
+    async fn settle(&self, rollout: &RolloutId, outcome: &HookOutcome) -> Result<(), Fault> {
+        let mut tables = self.tables()?;
+        let mut starts = tables.received.iter_mut().flat_map(|received| &mut received.starts);
+        if let Some(start) = starts.find(|start| start.rollout == *rollout && start.outcome.is_none()) {
+            start.outcome = Some(outcome.clone());
+        }
+        Ok(())
     }
 }

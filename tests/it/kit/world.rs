@@ -123,6 +123,8 @@ pub(crate) struct Inside {
     counted: BTreeMap<u64, VersionCounts>,
     /// What the instances of each slot run, and since when; stable's run from the beginning.
     pub(crate) slots: [Option<(String, i64)>; 2],
+    /// While set, the route cannot be read.
+    pub(crate) unreadable: bool,
     /// Every deployment and retirement that was carried out, in order.
     pub(crate) changes: Vec<String>,
     /// Every round of questions about signals, in order.
@@ -142,7 +144,8 @@ impl World {
         let route = fresh_route(7);
         let slots = [Some(("old".to_owned(), 0)), None];
         let (calls, late, changes, counted) = (vec![], vec![], vec![], BTreeMap::new());
-        let inside = Inside { route, calls, generation: 0, late, counted, slots, changes, asked: vec![] };
+        let inside =
+            Inside { route, calls, generation: 0, late, counted, slots, unreadable: false, changes, asked: vec![] };
         Arc::new(Self { clock, ways, plan, inside: Mutex::new(inside) })
     }
 
@@ -247,6 +250,9 @@ impl Traffic for World {
         assert_eq!(*route, self.plan.route);
         let (mut route, generation) = {
             let inside = self.inside();
+            if inside.unreadable {
+                return Err(Fault::transient("app mesh", "no answer"));
+            }
             (inside.route.clone(), inside.generation)
         };
         if !self.ways.versions {

@@ -122,7 +122,12 @@ pub(crate) type Answer = (u16, Value);
 
 impl Daemon {
     pub(crate) async fn start(arguments: &[String]) -> Self {
-        let mut process = Process::spawn(command(&strs(arguments)));
+        Self::spawn(command(&strs(arguments))).await
+    }
+
+    /// By a command that was prepared.
+    pub(crate) async fn spawn(command: tokio::process::Command) -> Self {
+        let mut process = Process::spawn(command);
         let addresses = process.addresses().await;
         Self { process, api: Api::new(addresses) }
     }
@@ -161,6 +166,19 @@ impl Api {
     /// The same; `None` when the daemon did not answer.
     pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Option<Answer> {
         self.send(self.http.post(format!("{}{path}", self.url("api"))).json(body)).await
+    }
+
+    /// A request of the API with a text as its body and some headers.
+    pub(crate) async fn text(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
+        let method = method.parse().unwrap();
+        let request = self.http.request(method, format!("{}{path}", self.url("api"))).body(body.into());
+        self.send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await.unwrap()
     }
 
     /// Starts a rollout of the policy `checkout`; its identifier.

@@ -1,0 +1,38 @@
+-- The same tables as in migrations/sqlite.
+
+-- Policies that were pushed, each with its last versions; the highest is in force.
+CREATE TABLE pushed_policies (
+    name    TEXT COLLATE "C" NOT NULL,
+    version BIGINT NOT NULL,
+    text    TEXT NOT NULL,
+    actor   TEXT NOT NULL,
+    at_ms   BIGINT NOT NULL,
+    PRIMARY KEY (name, version)
+);
+
+-- Events from outside, the newest of them: what they said of themselves when they came. Whoever writes has the lease's
+-- row locked, and takes the next position.
+CREATE TABLE deliveries (
+    position BIGINT PRIMARY KEY,
+    source   TEXT NOT NULL,
+    at_ms    BIGINT NOT NULL,
+    reasons  TEXT NOT NULL
+);
+
+-- The ids by which a delivery is known again, whichever of them comes.
+CREATE TABLE delivery_ids (
+    id       TEXT COLLATE "C" PRIMARY KEY,
+    delivery BIGINT NOT NULL REFERENCES deliveries (position)
+);
+CREATE INDEX delivery_ids_delivery ON delivery_ids (delivery);
+
+-- Rollouts that deliveries ask for, under the identifiers that these will have; without an outcome until one is known.
+CREATE TABLE delivery_starts (
+    delivery   BIGINT NOT NULL REFERENCES deliveries (position),
+    n          BIGINT NOT NULL,
+    rollout_id TEXT COLLATE "C" NOT NULL UNIQUE,
+    body       TEXT NOT NULL,
+    outcome    TEXT NOT NULL,
+    PRIMARY KEY (delivery, n)
+);
+CREATE INDEX delivery_starts_open ON delivery_starts (delivery) WHERE outcome = '';

@@ -1,0 +1,244 @@
+//! Works on the starts of one policy until there are none left: begins them, waits for what is in the way, or says why
+//! not. Everything it does it may do twice: a start is found by its identifier once it has begun.
+
+use super::inbox::Shared;
+use crate::base::fault::{Fault, FaultKind};
+use crate::base::time::Millis;
+use crate::policy::plan::{Plan, WhileLive};
+use crate::ports::{HookOutcome, HookStart, JournalError, PolicyFault};
+use crate::rollout::view::RolloutView;
+use crate::runner::handle::{CommandError, StartError, StartRequest};
+use crate::runner::history::Change;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, broadcast};
+
+/// What is in the way is looked at again so often, should nobody tell of its end.
+const LOOK: Duration = Duration::from_secs(5);
+/// A mesh or a directory that does not answer is asked for so long: a restart of either takes less, and after that nobody
+/// expects the release any more.
+const PATIENCE: Millis = Millis::from_seconds(600);
+
+/// What a look came to.
+enum Look {
+    /// Something was decided: look again.
+    Decided,
+    /// There is nothing to do.
+    Empty,
+    /// Something is in the way.
+    Waits,
+}
+
+/// What comes of one start for now.
+enum Next {
+    /// This, for good.
+    Came(HookOutcome),
+    /// It waits, for this.
+    Waits(String),
+}
+
+/// One clerk, from the first start to the last, or until the runner stops.
+pub(super) async fn work(
+    shared: Arc<Shared>,
+    policy: String,
+    bell: Arc<Notify>,
+    deciding: Arc<tokio::sync::Mutex<()>>,
+) {
+    let mut changes = shared.runner.changes();
+    let stopped = shared.runner.stopped();
+    tokio::pin!(stopped);
+    loop {
+        shared.begin_look(&policy);
+        let look = {
+            let _deciding = deciding.lock().await;
+            look(&shared, &policy).await
+        };
+        match look {
+            Ok(Look::Decided) => continue,
+            Ok(Look::Empty) if shared.leave(&policy) => return,
+            Ok(Look::Empty) => continue,
+            Ok(Look::Waits) => {}
+            Err(fault) => tracing::warn!(%policy, %fault, "starts of this policy wait for the store"),
+        }
+        tokio::select! {
+            () = &mut stopped => return,
+            () = bell.notified() => {}
+            () = something_ended(&mut changes) => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Resolves when a rollout has come to its end, or may have.
+async fn something_ended(changes: &mut broadcast::Receiver<Change>) {
+    loop {
+        match changes.recv().await {
+            Ok(change) if change.view.finished || change.view.phase == "cleaning" => return,
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Lagged(_)) => return,
+            // The runner is gone, and `stopped` resolves.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// Looks at what there is to start, and does what can be done about it.
+async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
+    let mut open = shared.deliveries.open().await?;
+    open.retain(|start| start.policy == policy);
+    let mut left = Vec::new();
+    for start in open {
+        // What had begun before the process ended, or before the store's answer was lost.
+        match shared.runner.reserved(&start.rollout).await? {
+            Some(_) => shared.settle(&start, HookOutcome::Started).await?,
+            None => left.push(start),
+        }
+    }
+    let Some(newest) = left.last() else { return Ok(Look::Empty) };
+    let plan = match plan(shared, newest).await {
+        Ok(plan) => plan,
+        Err(Next::Waits(why)) => {
+            left.iter().for_each(|start| shared.waits(start, why.clone()));
+            return Ok(Look::Waits);
+        }
+        Err(Next::Came(outcome)) => {
+            for start in &left {
+                shared.settle(start, outcome.clone()).await?;
+            }
+            return Ok(Look::Decided);
+        }
+    };
+    let while_live = plan.start.as_ref().map(|start| start.while_live).unwrap_or_default();
+    // Where starts wait for each other the newest wins; where they are refused, the first does.
+    let (next, older) = match while_live {
+        WhileLive::Refuse => (left.remove(0), Vec::new()),
+        WhileLive::NewestWins | WhileLive::Queue => {
+            let Some(next) = left.pop() else { return Ok(Look::Empty) };
+            (next, left)
+        }
+    };
+    for start in older {
+        let why = format!("a newer release ({}) came before it began", name(&next));
+        shared.settle(&start, HookOutcome::Nothing { why }).await?;
+    }
+    match attempt(shared, &next, plan, while_live).await? {
+        Next::Came(outcome) => {
+            shared.settle(&next, outcome).await?;
+            Ok(Look::Decided)
+        }
+        Next::Waits(why) => {
+            shared.waits(&next, why);
+            Ok(Look::Waits)
+        }
+    }
+}
+
+/// The policy's plan now, or what its absence means for a start.
+async fn plan(shared: &Shared, start: &HookStart) -> Result<Plan, Next> {
+    shared.runner.plan(&start.policy).await.map_err(|fault| match fault {
+        PolicyFault::Unavailable(fault) => on_fault(shared, start, "the policy cannot be read", &fault),
+        fault @ (PolicyFault::NotFound { .. } | PolicyFault::Invalid { .. }) => {
+            let hint = "correct the policy, and send the event again".to_owned();
+            Next::Came(HookOutcome::Refused { why: fault.to_string(), hint })
+        }
+    })
+}
+
+/// A fault that may pass is waited out for a while.
+fn on_fault(shared: &Shared, start: &HookStart, what: &str, fault: &Fault) -> Next {
+    let waited = shared.clock.now().since(start.at);
+    if fault.kind != FaultKind::Permanent && waited < PATIENCE {
+        return Next::Waits(format!("{what}, and that is tried again: {fault}"));
+    }
+    let hint = "mend that, and send the event again or start the rollout by hand".to_owned();
+    Next::Came(HookOutcome::Refused { why: format!("{what}: {fault}"), hint })
+}
+
+/// Begins a rollout, or finds out what is in the way.
+async fn attempt(shared: &Shared, start: &HookStart, plan: Plan, while_live: WhileLive) -> Result<Next, Fault> {
+    let live = shared.runner.live_on(&plan.route).await?;
+    if let Some(live) = &live
+        && let Some(next) = beside(shared, start, live, while_live).await
+    {
+        return Ok(next);
+    }
+    let HookStart { rollout, policy, image, revision, actor, .. } = start;
+    let (image, revision) = (image.clone(), revision.clone());
+    let request = StartRequest { policy: policy.clone(), to: None, revision, image, first_step: 0 };
+    let begun = shared.runner.start_reserved(rollout, plan, &request, actor.clone()).await;
+    Ok(match begun {
+        Ok(_) => Next::Came(HookOutcome::Started),
+        Err(StartError::Policy(fault)) => refused(fault.to_string(), "correct the policy, and send the event again"),
+        // It cleans up behind itself, and cannot make way for the moment.
+        Err(StartError::Refused(refusal)) if live.is_some() && while_live != WhileLive::Refuse => {
+            Next::Waits(refusal.message)
+        }
+        Err(StartError::Refused(refusal)) => refused(refusal.message, &refusal.hint),
+        Err(StartError::Route(fault)) => on_fault(shared, start, "the route could not be read", &fault),
+        Err(StartError::Journal(JournalError::Fault(fault))) => {
+            on_fault(shared, start, "the start could not be written down", &fault)
+        }
+        // Another start was faster, or another process drives: the next look tells.
+        Err(StartError::Journal(error)) => Next::Waits(error.to_string()),
+    })
+}
+
+fn refused(why: String, hint: &str) -> Next {
+    Next::Came(HookOutcome::Refused { why, hint: hint.to_owned() })
+}
+
+/// What a live rollout of the route means for a start; `None` when it may begin all the same.
+async fn beside(shared: &Shared, start: &HookStart, live: &RolloutView, while_live: WhileLive) -> Option<Next> {
+    let RolloutView { id, policy, phase, outcome, .. } = live;
+    let stays = outcome.as_ref().is_none_or(|outcome| outcome == "succeeded");
+    if stays && *policy == start.policy && is_same(start, live) {
+        let why = format!("rollout {id} releases {} already ({phase})", name(start));
+        return Some(Next::Came(HookOutcome::Nothing { why }));
+    }
+    if phase == "cleaning" {
+        return None;
+    }
+    let of = if *policy == start.policy { String::new() } else { format!(" of policy `{policy}`") };
+    match while_live {
+        WhileLive::Refuse => {
+            let why = format!("rollout {id}{of} is live ({phase}), and `while_live` is `refuse`");
+            let hint = format!("send the event again when it has ended, or end it: `tidegate rollout abort {id}`");
+            Some(refused(why, &hint))
+        }
+        WhileLive::Queue => Some(Next::Waits(format!("it waits for the end of rollout {id}{of} ({phase})"))),
+        // Which of two services' releases matters more is nothing that an order of events says.
+        WhileLive::NewestWins if *policy != start.policy => {
+            let why = format!("rollout {id}{of} is live on the same route ({phase})");
+            Some(refused(
+                why,
+                &format!("send the event again when it has ended, or end it: `tidegate rollout abort {id}`"),
+            ))
+        }
+        WhileLive::NewestWins if outcome.is_some() => {
+            Some(Next::Waits(format!("it waits for the end of rollout {id}, which is decided ({phase})")))
+        }
+        WhileLive::NewestWins => Some(match shared.runner.supersede(id, name(start)).await {
+            Ok(live) => {
+                Next::Waits(format!("it takes the place of rollout {id}, which is being ended ({})", live.phase))
+            }
+            Err(CommandError::Refused(refusal)) => Next::Waits(refusal.message),
+            Err(error @ (CommandError::NotFound(_) | CommandError::NotWritten(_))) => Next::Waits(error.to_string()),
+        }),
+    }
+}
+
+/// Whether a rollout releases what a start asks for: the same digest, or the same text where there is none.
+fn is_same(start: &HookStart, live: &RolloutView) -> bool {
+    let digest = |image: &str| image.split_once('@').map(|(_, digest)| digest.to_owned());
+    match (&start.image, &live.image) {
+        (Some(wanted), Some(there)) => digest(wanted).map_or(wanted == there, |wanted| digest(there) == Some(wanted)),
+        (None, None) => start.revision.is_some() && start.revision == live.revision,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// The release in a few words.
+fn name(start: &HookStart) -> String {
+    let HookStart { image, revision, rollout, .. } = start;
+    revision.clone().or_else(|| image.clone()).unwrap_or_else(|| rollout.to_string())
+}
