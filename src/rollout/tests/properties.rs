@@ -252,4 +252,24 @@ proptest! {
         }
         prop_assert!(world.mesh.percent_of("v2") <= steps[0], "{}", world.stand());
     }
+
+    /// Requests prove the release at every step; whatever a gate on a signal is told and when, the kit holds that each
+    /// advance had a good point of the weights that it left.
+    #[test]
+    fn however_good_the_requests_are_nothing_advances_without_a_signals_point(
+        steps in prop::sample::subsequence(vec![1_u8, 5, 10, 50, 95], 1..=4),
+        (query, rule) in prop::sample::select(vec![("depth", AT_MOST_10), ("depth{node=\"{node}\"}", AT_MOST_10), ("depth{node=\"{node}\"}", TWICE_STABLE)]),
+        rounds in prop::collection::vec((1..15_u64, prop_oneof![4 => Just(Some(1.0)), 2 => Just(None), 1 => Just(Some(50.0))], 0..40_i64), 5..25),
+    ) {
+        let mut plan = plan(&steps.iter().copied().chain([100]).collect::<Vec<_>>());
+        plan.gates.push(gate(query, rule));
+        let mut world = World::start(plan);
+        for (seconds, canary, ago) in rounds {
+            world.run(seconds, true);
+            if !world.state.is_finished() {
+                carry(&mut world, &Move::Point { canary, stable: Some(1.0), failed: false, ago });
+            }
+        }
+        world.check_replay();
+    }
 }
