@@ -75,7 +75,8 @@ fn setting(plan: Plan) -> Setting {
 
 pub(super) fn runner(clock: Arc<dyn Clock>, journal: Arc<dyn Journal>, world: &Arc<World>) -> Runner {
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
-    Runner::new(RunnerParts { clock, journal, traffic, workloads: Some(world.clone()), live, health, policies })
+    let workloads = Some(world.clone() as Arc<dyn tidegate::ports::Workloads>);
+    Runner::new(RunnerParts { clock, journal, traffic, workloads, signals: None, live, health, policies })
 }
 
 /// What is sent for a release by the number of its version.

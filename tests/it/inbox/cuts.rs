@@ -102,6 +102,10 @@ impl Journal for Mortal {
         Journal::live(&*self.inner).await
     }
 
+    async fn last_succeeded(&self, route: &RouteRef) -> Result<Option<Stored>, Fault> {
+        self.inner.last_succeeded(route).await
+    }
+
     async fn unsettled(&self, id: &RolloutId) -> Result<Vec<(EffectId, Effect)>, Fault> {
         self.inner.unsettled(id).await
     }
@@ -192,6 +196,7 @@ async fn life(clock: &Arc<LifeClock>, mortal: &Arc<Mortal>, world: &Arc<World>, 
         inbox.take(Source::Generic, vec![release(version)]).await.expect("taken");
         *answered = version;
         while version == 2 && runner.list().await.expect("readable").iter().all(|view| view.weights["v2"] == 0) {
+            assert!(runner.list().await.expect("readable").iter().all(|view| !view.finished), "it ended early");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
