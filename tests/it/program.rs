@@ -52,7 +52,17 @@ pub(crate) fn lacks(peer: &str) -> bool {
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(TIDEGATE);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    for name in ["TIDEGATE_SERVER", "TIDEGATE_LOG", "AWS_REGION", "NO_COLOR", "CLICOLOR_FORCE"] {
+    for name in [
+        "TIDEGATE_SERVER",
+        "TIDEGATE_TOKEN",
+        "TIDEGATE_CA_FILE",
+        "TIDEGATE_INSECURE",
+        "TIDEGATE_DATABASE_URL",
+        "TIDEGATE_LOG",
+        "AWS_REGION",
+        "NO_COLOR",
+        "CLICOLOR_FORCE",
+    ] {
         command.env_remove(name);
     }
     // Help is wrapped to the terminal, the audit trail says who it was.

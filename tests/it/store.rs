@@ -2,6 +2,7 @@
 //! What only PostgreSQL can is in `store/postgres.rs`.
 
 mod postgres;
+mod tokens;
 
 use crate::kit::memory::MemoryJournal;
 use crate::kit::postgres::Server;
