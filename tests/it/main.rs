@@ -4,6 +4,7 @@
     reason = "a helper of a test that cannot go on says so by panicking, like the test itself"
 )]
 
+mod access;
 mod bad_input;
 mod cli;
 mod crash;

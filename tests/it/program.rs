@@ -58,6 +58,8 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     for name in [
         "TIDEGATE_SERVER",
         "TIDEGATE_TOKEN",
+        "TIDEGATE_CA_FILE",
+        "TIDEGATE_INSECURE",
         "TIDEGATE_DATABASE_URL",
         "TIDEGATE_LOG",
         "AWS_REGION",

@@ -3,6 +3,7 @@
 
 mod postgres;
 mod stable;
+mod tokens;
 
 use crate::kit::memory::MemoryJournal;
 use crate::kit::postgres::Server;
