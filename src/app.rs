@@ -332,11 +332,10 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let api = api::router(triggers.state(&runner, Arc::clone(&status)).await?);
     servers.push(serve(api_listener, api, stopped));
     status.set_ready(true);
-    let mesh_problems = mesh.problems().iter().map(ToString::to_string).collect();
     Ok(Bound {
         addresses,
         loaded,
-        mesh_problems,
+        mesh_problems: mesh.problems().iter().map(ToString::to_string).collect(),
         unknown_node,
         invalid_policies,
         resumed,

@@ -17,7 +17,10 @@ use tidegate::judge::Counts;
 use tidegate::judge::baseline::Baseline;
 use tidegate::judge::latency::LatencyCounts;
 use tidegate::judge::points::{PointReading, PointTrail};
-use tidegate::policy::plan::{ApprovalStep, Bound, Gate, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Step};
+use tidegate::policy::plan::{
+    ApprovalStep, Bound, Gate, GateRule, ImageRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, StartRules, Step,
+    WhileLive, WorkflowImage,
+};
 use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
     ArmReading, Command, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, PointsReading,
@@ -355,6 +358,20 @@ fn plans_keep_their_form() {
     let mut plan = plan(&[10, 100]);
     check("plan", &plan);
     check("plan-workload", &deploying(plan.clone()));
+    let image = ImageRule { repository: "shop/checkout".into(), tag: Some("v*".into()) };
+    let workflow = WorkflowImage {
+        repository: "shop/checkout".into(),
+        branch: "main".into(),
+        workflow: Some("release".into()),
+        image: "shop/checkout:{sha}".into(),
+    };
+    let start = |while_live| StartRules { image: Some(image.clone()), workflow: Some(workflow.clone()), while_live };
+    for (name, while_live) in
+        [("newest-wins", WhileLive::NewestWins), ("queue", WhileLive::Queue), ("refuse", WhileLive::Refuse)]
+    {
+        check(&format!("start-rules-{name}"), &start(while_live));
+    }
+    check("plan-start", &Plan { start: Some(start(WhileLive::Queue)), ..plan.clone() });
     plan.on_failure = OnFailure::Pause;
     plan.verify.on_timeout = OnVerifyTimeout::Pause;
     for (step, what) in plan.steps.iter_mut().zip([OnInconclusive::Advance, OnInconclusive::Rollback]) {

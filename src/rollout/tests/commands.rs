@@ -87,7 +87,9 @@ fn world(name: &str) -> World {
             let mut world = World::start(deploying(plan(&[100])));
             world.work(None);
             world.look(Standing::Ready);
-            world.run(120, true);
+            while world.phase() != "cleaning" {
+                world.run(1, true);
+            }
             world
         }
         "superseded" => {

@@ -192,6 +192,7 @@ async fn life(clock: &Arc<LifeClock>, mortal: &Arc<Mortal>, world: &Arc<World>, 
         inbox.take(Source::Generic, vec![release(version)]).await.expect("taken");
         *answered = version;
         while version == 2 && runner.list().await.expect("readable").iter().all(|view| view.weights["v2"] == 0) {
+            assert!(runner.list().await.expect("readable").iter().all(|view| !view.finished), "it ended early");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }

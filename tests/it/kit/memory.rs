@@ -65,7 +65,7 @@ impl Tables {
         self.inputs.entry(id.clone()).or_default().push(row);
         self.effects.extend(commit.effects.iter().cloned());
         self.done.extend(commit.settles.clone());
-        let superseded = self.effects.keys().filter(|e| e.rollout == *id && !commit.state.pending.contains_key(e));
+        let superseded = self.effects.keys().filter(|e| e.rollout == *id && !commit.state.waits_for(e));
         self.done.extend(superseded.cloned().collect::<Vec<_>>());
         self.order.push((id.clone(), commit.input.seq));
         self.order.len() as u64
