@@ -22,15 +22,19 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tidegate::api::auth::Access;
 use tidegate::api::auth::rules::{Found, Need, RULES, look_up};
+use tidegate::api::hooks::Hooks;
 use tidegate::api::status::Status;
 use tidegate::api::{ApiState, router};
 use tidegate::base::fault::Fault;
 use tidegate::base::time::Timestamp;
 use tidegate::base::token::{Role, Token, TokenHash, TokenId, TokenRecord};
-use tidegate::clock::new_token;
-use tidegate::ports::{TokenError, Tokens};
+use tidegate::clock::{Clock, new_token};
+use tidegate::ports::{Deliveries, PolicyStore, TokenError, Tokens};
 use tidegate::runner::{Runner, RunnerParts};
+use tidegate::store::directory::PolicyDirectory;
+use tidegate::store::policies::JoinedPolicies;
 use tidegate::store::sqlite::SqliteStore;
+use tidegate::trigger::inbox::Inbox;
 use tower::ServiceExt;
 
 /// A store that can be down, and counts how often it is asked for a token.
@@ -97,13 +101,24 @@ impl Api {
         let world = World::new(clock.clone(), plan(&[10, 100]), Ways::default());
         let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
         let journal = Arc::new(MemoryJournal::default());
-        let runner = Runner::new(RunnerParts { clock, journal, traffic, workloads: None, live, health, policies });
+        let pushed: Arc<dyn PolicyStore> = Arc::new(tokens.store.clone());
+        let joined = Arc::new(JoinedPolicies::new(PolicyDirectory::new(directory.path().join("policies")), pushed));
+        let deliveries: Arc<dyn Deliveries> = journal.clone();
+        let times: Arc<dyn Clock> = clock.clone();
+        let parts = RunnerParts { clock, journal, traffic, workloads: None, signals: None, live, health, policies };
+        let runner = Runner::new(parts);
+        let inbox = Inbox::new(runner.clone(), deliveries, times);
+        let hooks = Arc::new(Hooks { secrets: BTreeMap::new(), public_url: None });
         let status = Arc::new(Status::default());
         status.set_ready(true);
         let names = |tokens: &[&str]| tokens.iter().map(|name| (*name).to_owned()).collect();
         let people: BTreeMap<_, _> = people.iter().map(|(name, tokens)| ((*name).to_owned(), names(tokens))).collect();
         let access = Access::tokens(tokens.clone(), people);
-        Self { router: router(ApiState { runner, access, status }), tokens, _directory: directory }
+        Self {
+            router: router(ApiState { runner, access, status, policies: joined, inbox, hooks }),
+            tokens,
+            _directory: directory,
+        }
     }
 
     async fn token(&self, name: &str, role: Role) -> Token {
