@@ -5,7 +5,7 @@ use crate::program::world::{Daemon, Files, World, verify};
 use crate::program::{self, command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 28] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["demo"],
     &["local"],
@@ -30,6 +30,7 @@ const COMMANDS: [&[&str]; 28] = [
     &["policy", "lint"],
     &["policy", "schema"],
     &["policy", "explain"],
+    &["policy", "push"],
     &["journal"],
     &["journal", "verify"],
     &["journal", "export"],
