@@ -300,6 +300,13 @@ async fn invalid_policies(runner: &Runner) -> Vec<String> {
     invalid.map(|(name, problems)| format!("{name} is not valid:\n{problems}")).collect()
 }
 
+fn proxy_settings(options: &LocalOptions) -> ProxySettings {
+    let mut settings = ProxySettings::new(format!("local-{}", new_uuid()), options.listen.egress);
+    settings.admin = Some(options.listen.admin);
+    settings.workers = options.workers;
+    settings
+}
+
 /// Starts local mode: controller, mesh, proxy and API in this process. To be called within a runtime.
 ///
 /// # Errors
@@ -316,10 +323,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     };
     let api_listener = bind("the API", "--api", options.listen.api).await?;
     let mesh_listener = bind("the App Mesh API", "--appmesh", options.listen.appmesh).await?;
-    let mut settings = ProxySettings::new(format!("local-{}", new_uuid()), options.listen.egress);
-    settings.admin = Some(options.listen.admin);
-    settings.workers = options.workers;
-    let proxy_listeners = proxy::bind(settings).await?;
+    let proxy_listeners = proxy::bind(proxy_settings(&options)).await?;
     let store = SqliteStore::open(&options.data_dir).await?;
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
     let mesh = MeshControl::open(Arc::new(store.clone()), Arc::clone(&clock), options.region.clone()).await?;
@@ -362,8 +366,8 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         egress: proxy.egress_address(),
         admin: proxy.admin_address().unwrap_or(options.listen.admin),
     };
-    let api = api::router(triggers.state(&runner, Access::Loopback, Arc::clone(&status)).await?);
-    servers.push(listen::serve(api_listener, api, None, Limits::default(), stopped));
+    let state = triggers.state(&runner, Access::Loopback, Arc::clone(&status)).await?;
+    servers.push(listen::serve(api_listener, api::router(state), None, Limits::default(), stopped));
     status.set_ready(true);
     Ok(Bound {
         addresses,

@@ -98,7 +98,7 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
     let plan = match plan(shared, newest).await {
         Ok(plan) => plan,
         Err(Next::Waits(why)) => {
-            left.iter().for_each(|start| shared.waits(start, why.clone()));
+            left.iter().for_each(|start| shared.waits(start, &why));
             return Ok(Look::Waits);
         }
         Err(Next::Came(outcome)) => {
@@ -127,7 +127,7 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
             Ok(Look::Decided)
         }
         Next::Waits(why) => {
-            shared.waits(&next, why);
+            shared.waits(&next, &why);
             Ok(Look::Waits)
         }
     }

@@ -308,9 +308,9 @@ impl Shared {
     }
 
     /// Says what a start waits for.
-    pub(super) fn waits(&self, start: &HookStart, why: String) {
-        let before = self.desks().waiting.insert(start.rollout.clone(), why.clone());
-        if before.as_ref() != Some(&why) {
+    pub(super) fn waits(&self, start: &HookStart, why: &str) {
+        let before = self.desks().waiting.insert(start.rollout.clone(), why.to_owned());
+        if before.as_deref() != Some(why) {
             tracing::info!(rollout = %start.rollout, policy = %start.policy, why, "start waits");
             self.tell();
         }

@@ -5,10 +5,12 @@ use crate::program::world::{Daemon, Files, World, verify};
 use crate::program::{self, command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 35] = [
     &[],
     &["demo"],
     &["local"],
+    &["serve"],
+    &["doctor"],
     &["rollout"],
     &["rollout", "start"],
     &["rollout", "list"],
@@ -30,6 +32,7 @@ const COMMANDS: [&[&str]; 32] = [
     &["policy", "lint"],
     &["policy", "schema"],
     &["policy", "explain"],
+    &["policy", "push"],
     &["token"],
     &["token", "create"],
     &["token", "list"],
