@@ -1,9 +1,9 @@
-//! Hooks and pushed policies of a daemon of `tidegate local`, from outside.
+//! Hooks and pushed policies of daemons, from outside: of `tidegate local`, and of `tidegate serve` over its mesh.
 
 use super::{sh, tools};
 use crate::program::service::Service;
-use crate::program::text;
-use crate::program::world::{Answer, Daemon, Files, QUICK, strs};
+use crate::program::world::{Answer, Api, Daemon, Files, QUICK, strs};
+use crate::program::{Process, text, until};
 use crate::program::{command, run};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -33,13 +33,18 @@ fn daemon(files: &Files, secret: &str) -> tokio::process::Command {
     command
 }
 
+/// Sends a signed request of the generic hook to an API.
+async fn signed(api: &Api, body: &str) -> Answer {
+    let seconds = SystemClock.now().0 / 1000;
+    let signature = signature::sign(&Redacted::new(SECRET.to_owned()), seconds, body.as_bytes());
+    let headers = [("x-tidegate-timestamp", &*seconds.to_string()), ("x-tidegate-signature", &*signature)];
+    api.text("POST", "/v1/hooks/generic", &headers, body).await
+}
+
 impl World {
     /// A signed request of the generic hook.
     async fn signed(&self, body: &str) -> Answer {
-        let seconds = SystemClock.now().0 / 1000;
-        let signature = signature::sign(&Redacted::new(SECRET.to_owned()), seconds, body.as_bytes());
-        let headers = [("x-tidegate-timestamp", &*seconds.to_string()), ("x-tidegate-signature", &*signature)];
-        self.daemon.text("POST", "/v1/hooks/generic", &headers, body).await
+        signed(&self.daemon.api, body).await
     }
 
     async fn push(&self, files: &[&str]) -> crate::program::Ran {
@@ -173,4 +178,50 @@ async fn policies_are_pushed_in_versions() {
     let (status, begun) = world.signed(r#"{"policy":"cart","revision":"v2"}"#).await;
     assert_eq!(status, 201, "{begun}");
     run(&["journal", "verify", "--data-dir", &world.files.at("data")]).await.expect(0);
+}
+
+/// `tidegate serve` on a database of its own, with the mesh and the proxy of a local daemon.
+async fn serve(world: &World) -> (Process, Api) {
+    let config = format!(
+        "[api]\nlisten = \"127.0.0.1:0\"\nauth = \"none\"\npublic_url = \"https://tidegate.example.com/\"\n\
+         [database]\ndata_dir = \"{}\"\n[policies]\ndirectory = \"{}\"\n\
+         [mesh]\nendpoint_url = \"{}\"\nsigning = \"none\"\n[telemetry]\nproxies = [\"{}\"]\n[hooks]\ngeneric = '''{SECRET}'''\n",
+        world.files.at("served"),
+        world.files.at("policies"),
+        world.daemon.url("appmesh"),
+        world.daemon.url("admin"),
+    );
+    world.files.write("tidegate.toml", &config);
+    let process = Process::spawn(command(&["serve", "--config", &world.files.at("tidegate.toml"), "--output", "json"]));
+    let address =
+        until("it listens", async || process.stdout.events("listening").first().map(|event| text(&event["address"])));
+    let addresses = BTreeMap::from([("api".to_owned(), address.await.parse().unwrap())]);
+    let mut api = world.daemon.api.clone();
+    api.addresses = addresses;
+    (process, api)
+}
+
+#[tokio::test]
+async fn a_served_daemon_that_is_killed_begins_what_had_been_asked_for() {
+    let world = world().await;
+    let (process, api) = serve(&world).await;
+    let drives = until("it drives", async || api.try_api("/v1/rollouts").await.filter(|(status, _)| *status == 200));
+    drives.await;
+    let (status, first) = signed(&api, r#"{"policy":"checkout","revision":"r1"}"#).await;
+    assert_eq!(status, 201, "{first}");
+    let (first, url) = (text(&first["rollouts"][0]["id"]), text(&first["rollouts"][0]["url"]));
+    assert_eq!(url, format!("https://tidegate.example.com/v1/rollouts/{first}"));
+    let (status, second) = signed(&api, r#"{"policy":"checkout","revision":"r2"}"#).await;
+    assert_eq!(status, 202, "{second}");
+    let second = text(&second["rollouts"][0]["id"]);
+    process.kill().await;
+    let (_process, api) = serve(&world).await;
+    let begun = until("the second one begins", async || {
+        let (status, view) = api.try_api(&format!("/v1/rollouts/{second}")).await?;
+        (status == 200 && view["phase"] != "pending").then_some(view)
+    });
+    assert_eq!(text(&begun.await["revision"]), "r2");
+    assert_eq!(text(&api.view(&first).await["phase"]), "superseded");
+    let (_, list) = api.try_api("/v1/rollouts").await.unwrap();
+    assert_eq!(list["rollouts"].as_array().map(Vec::len), Some(2), "{list}");
 }
