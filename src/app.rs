@@ -300,6 +300,12 @@ async fn invalid_policies(runner: &Runner) -> Vec<String> {
     invalid.map(|(name, problems)| format!("{name} is not valid:\n{problems}")).collect()
 }
 
+/// What needs no account; gates on AWS are for `serve`.
+fn outside() -> Result<Outside, Fault> {
+    let prometheus = Some(Prometheus::new(&PrometheusSettings::default())?);
+    Ok(Outside { prometheus, http: Some(HttpNumber::new()?), ..Outside::default() })
+}
+
 fn proxy_settings(options: &LocalOptions) -> ProxySettings {
     let mut settings = ProxySettings::new(format!("local-{}", new_uuid()), options.listen.egress);
     settings.admin = Some(options.listen.admin);
@@ -348,12 +354,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: None,
-        // What needs no account; gates on AWS are for `serve`.
-        signals: Some(Arc::new(Outside {
-            prometheus: Some(Prometheus::new(&PrometheusSettings::default())?),
-            http: Some(HttpNumber::new()?),
-            ..Outside::default()
-        })),
+        signals: Some(Arc::new(outside()?)),
         live: Arc::new(follow(&proxy, stopped.clone())),
         policies: triggers.policies(),
     });
