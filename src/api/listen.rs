@@ -36,11 +36,9 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// Connections that were turned away are told in the log so often, however many they are.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Answer to one connection too many; said without reading what it wanted.
-const TURNED_AWAY: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 2\r\n\
-connection: close\r\ncontent-length: 190\r\n\r\n\
-{\"type\":\"tidegate:too-many-connections\",\"title\":\"too many connections\",\"status\":503,\
-\"detail\":\"the daemon has as many connections as it takes\",\"hint\":\"try again in a moment\",\"retryable\":true}\n";
+const TURNED_AWAY: &str = "{\"type\":\"tidegate:too-many-connections\",\"title\":\"too many connections\",\
+\"status\":503,\"detail\":\"the daemon has as many connections as it takes\",\"hint\":\"try again in a moment\",\
+\"retryable\":true}";
 
 /// What a client may take of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,8 +175,13 @@ impl Server {
     /// Says so where that takes no reading: with TLS a word would take a handshake.
     fn turn_away(&self, stream: &TcpStream) {
         if self.tls.is_none() {
-            // What does not fit into an empty buffer is not sent; closing says enough.
-            let _ = stream.try_write(TURNED_AWAY);
+            let answer = format!(
+                "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 2\r\n\
+                 connection: close\r\ncontent-length: {}\r\n\r\n{TURNED_AWAY}",
+                TURNED_AWAY.len()
+            );
+            // It fits into an empty buffer; where it does not, closing says enough.
+            let _ = stream.try_write(answer.as_bytes());
         }
     }
 
@@ -213,8 +216,10 @@ impl Server {
                 Ok::<_, Infallible>(response.map(|body| Tracked::new(body, busy)))
             }
         });
+        // Less than this is refused by a panic.
+        let head = self.limits.head_bytes.max(8192);
         let mut connection =
-            pin!(http1::Builder::new().max_buf_size(self.limits.head_bytes).serve_connection(io, service));
+            pin!(http1::Builder::new().max_buf_size(head).max_header_size(head).serve_connection(io, service));
         let mut stop = self.stop.clone();
         let mut stopping = false;
         loop {

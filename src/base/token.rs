@@ -213,7 +213,7 @@ mod tests {
             format!(" {text}"),
             text[..87].to_owned(),
             altered(20, "8"),
-            altered(5, "0"),
+            altered(5, "9"),
             altered(87, if text.ends_with('0') { "1" } else { "0" }),
             altered(20, "g"),
             altered(15, "-"),

@@ -108,10 +108,12 @@ async fn heads_are_bounded() {
     let mut stream = served.say(&ask(16_000)).await;
     assert!(first(&mut stream).await.contains("200 OK"));
     let mut stream = served.say(&ask(40_000)).await;
-    assert!(first(&mut stream).await.starts_with("HTTP/1.1 431 "));
+    let answer = first(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(200));
     let mut stream = served.say(&many).await;
-    assert!(first(&mut stream).await.starts_with("HTTP/1.1 431 "));
+    let answer = first(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 
 #[tokio::test]
