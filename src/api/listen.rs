@@ -216,8 +216,10 @@ impl Server {
                 Ok::<_, Infallible>(response.map(|body| Tracked::new(body, busy)))
             }
         });
+        // Less than this is refused by a panic.
+        let head = self.limits.head_bytes.max(8192);
         let mut connection =
-            pin!(http1::Builder::new().max_buf_size(self.limits.head_bytes).serve_connection(io, service));
+            pin!(http1::Builder::new().max_buf_size(head).max_header_size(head).serve_connection(io, service));
         let mut stop = self.stop.clone();
         let mut stopping = false;
         loop {

@@ -199,7 +199,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "app",
             "demo",
         ],
-        "a client of the APIs; a plan of mesh files needs its OpContext; only `journal` reads the database, through app",
+        "a client of the APIs; a plan of mesh files needs its OpContext; only `journal` and `token` read the database, through app",
     ),
     row(
         &["demo"],

@@ -172,3 +172,22 @@ async fn a_daemon_speaks_tls_and_says_at_its_start_what_is_wrong_with_the_files(
     with(&variables[..2], &["rollout", "list"]).await.expect(1).says(&["is not believed", "TIDEGATE_CA_FILE"]);
     assert_eq!(daemon.terminate().await, Some(0));
 }
+
+#[tokio::test]
+async fn the_block_of_the_operations_page_makes_the_first_token_and_the_others() {
+    let document = std::fs::read_to_string("docs/OPERATIONS.md").unwrap();
+    let block =
+        document.split("<!-- test: tokens -->\n```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let place = Place::new("");
+    let block = block.replace("--data-dir .tidegate", &format!("--data-dir {}", place.at("data")));
+    let (daemon, port) = place.serve().await;
+    let mut shell = tokio::process::Command::new("bash");
+    let programs = std::path::Path::new(crate::program::TIDEGATE).parent().unwrap().display().to_string();
+    shell.args(["-euo", "pipefail", "-c", &format!("PATH={programs}:$PATH\n{block}")]);
+    shell.env("TIDEGATE_SERVER", format!("http://127.0.0.1:{port}")).env_remove("TIDEGATE_TOKEN").kill_on_drop(true);
+    shell.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let ran = finish(shell).await.expect(0);
+    assert!(ran.stdout.starts_with("tg_") && ran.stdout.contains("ci    operator"), "{ran:?}");
+    ran.says(&["of `anna` (admin)", "of `ci` (operator)", "no rollouts yet"]);
+    assert_eq!(daemon.terminate().await, Some(0));
+}
