@@ -32,6 +32,8 @@ use std::time::Duration;
 const USER_MAX_CHARS: usize = 64;
 /// A token is looked up so long: a row by its key. Beyond it what was known of it counts.
 const LOOKUP: Duration = Duration::from_secs(2);
+/// Kind of the problem that a request without a token is answered with.
+const TOKEN_MISSING: &str = "tidegate:token-missing";
 /// What a client without a token is told (RFC 6750, 3), and one whose token counts for nothing.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"tidegate\"");
 const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"tidegate\", error=\"invalid_token\"");
@@ -82,31 +84,32 @@ impl TokenAccess {
     }
 
     /// Who sent the request, when they may send it.
-    async fn admit(&self, headers: &HeaderMap, role: Role) -> Result<Actor, Refused> {
+    async fn admit(&self, headers: &HeaderMap, role: Role) -> Result<Actor, ApiError> {
         let token = presented(headers)?;
         let record = self.find(&token).await?;
         if let Some((at, _)) = &record.revoked {
             let detail = format!("the token {} was revoked at {}", record.id, at.rfc3339());
-            return Err(invalid(detail).into());
+            return Err(invalid(detail));
         }
         if record.role < role {
             let detail = format!("this needs the role {role}, and the token `{}` has {}", record.name, record.role);
             let hint = format!("ask an admin for a token of that role (`tidegate token create --role {role}`)");
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "role-missing", detail).hint(hint).into());
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "role-missing", detail).hint(hint));
         }
         Ok(Actor { name: record.name, via: "token".to_owned() })
     }
 
-    async fn find(&self, token: &Token) -> Result<TokenRecord, Refused> {
+    async fn find(&self, token: &Token) -> Result<TokenRecord, ApiError> {
         let hash = token.hash();
         let look = self.cache().look(&hash, Monotonic::now());
         let known = match look {
             Look::Known(record) => return Ok(record),
-            Look::Unknown => return Err(unknown(token).into()),
+            Look::Unknown => return Err(unknown(token)),
             Look::Limited => {
                 let detail = "too many tokens that are not known are being tried";
-                let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tokens", detail);
-                return Err(Refused { header: Some((header::RETRY_AFTER, RETRY_AFTER_S)), error }.retryable());
+                let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tokens", detail);
+                error.0.retryable = true;
+                return Err(error);
             }
             Look::Ask(known) => known,
         };
@@ -115,7 +118,7 @@ impl TokenAccess {
         match (asked.unwrap_or_else(|_| Err(late())), known) {
             (Ok(found), _) => {
                 self.cache().told(&hash, found.as_ref(), Monotonic::now());
-                found.ok_or_else(|| unknown(token).into())
+                found.ok_or_else(|| unknown(token))
             }
             (Err(fault), Some(known)) => {
                 self.cache().failed(&hash, Monotonic::now());
@@ -124,29 +127,28 @@ impl TokenAccess {
             }
             (Err(fault), None) => {
                 let detail = format!("tokens cannot be looked up: {fault}");
-                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).into())
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail))
             }
         }
     }
 }
 
 /// The token of a request.
-fn presented(headers: &HeaderMap) -> Result<Token, Refused> {
+fn presented(headers: &HeaderMap) -> Result<Token, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         let error = ApiError::new(StatusCode::UNAUTHORIZED, "token-missing", "this needs a token, and none was sent");
         let error = error.hint(
             "set TIDEGATE_TOKEN, or send `Authorization: Bearer TOKEN`; `tidegate token create` makes one (docs/OPERATIONS.md)",
         );
-        return Err(Refused { header: Some((header::WWW_AUTHENTICATE, CHALLENGE)), error });
+        return Err(error);
     };
     let text = value.to_str().unwrap_or_default();
     let (scheme, text) = text.split_once(' ').unwrap_or((text, ""));
     if !scheme.eq_ignore_ascii_case("bearer") || values.next().is_some() {
-        return Err(invalid("the header `Authorization` must be there once, as `Bearer TOKEN`").into());
+        return Err(invalid("the header `Authorization` must be there once, as `Bearer TOKEN`"));
     }
-    Token::parse(text.trim())
-        .ok_or_else(|| invalid("what was sent is no token: cut off, mistyped, or something else").into())
+    Token::parse(text.trim()).ok_or_else(|| invalid("what was sent is no token: cut off, mistyped, or something else"))
 }
 
 fn invalid(detail: impl Into<String>) -> ApiError {
@@ -158,32 +160,17 @@ fn unknown(token: &Token) -> ApiError {
     invalid(format!("this daemon knows no token {}", token.id()))
 }
 
-/// A refusal, with a header of its own.
-struct Refused {
-    error: ApiError,
-    header: Option<(header::HeaderName, HeaderValue)>,
-}
-
-impl Refused {
-    fn retryable(mut self) -> Self {
-        self.error.0.retryable = true;
-        self
-    }
-}
-
-impl From<ApiError> for Refused {
-    fn from(error: ApiError) -> Self {
-        let is_challenge = error.0.status == StatusCode::UNAUTHORIZED.as_u16();
-        Self { error, header: is_challenge.then_some((header::WWW_AUTHENTICATE, CHALLENGE_AGAIN)) }
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let mut response = self.error.into_response();
-        response.headers_mut().extend(self.header);
-        response
-    }
+/// A refusal as an answer, with the header that belongs to it.
+fn refused(error: ApiError) -> Response {
+    let header = match (error.0.status, error.0.kind.as_str()) {
+        (401, TOKEN_MISSING) => Some((header::WWW_AUTHENTICATE, CHALLENGE)),
+        (401, _) => Some((header::WWW_AUTHENTICATE, CHALLENGE_AGAIN)),
+        (429, _) => Some((header::RETRY_AFTER, RETRY_AFTER_S)),
+        _ => None,
+    };
+    let mut response = error.into_response();
+    response.headers_mut().extend(header);
+    response
 }
 
 /// Who sent a request, as far as that is known. Handlers get it from the request.
@@ -236,7 +223,7 @@ pub async fn guard(State(access): State<Access>, mut request: Request, next: Nex
         Access::Loopback => check(request.headers(), request.uri()).map(|()| Some(claimed(request.headers()))),
         Access::Tokens(tokens) => match with_token(tokens, request.headers(), found).await {
             Ok(actor) => Ok(actor),
-            Err(refused) => return refused.into_response(),
+            Err(error) => return refused(error),
         },
     };
     match (admitted, found) {
@@ -256,7 +243,7 @@ pub async fn guard(State(access): State<Access>, mut request: Request, next: Nex
 }
 
 /// Nobody learns without a token which addresses there are.
-async fn with_token(tokens: &TokenAccess, headers: &HeaderMap, found: Found) -> Result<Option<Actor>, Refused> {
+async fn with_token(tokens: &TokenAccess, headers: &HeaderMap, found: Found) -> Result<Option<Actor>, ApiError> {
     let role = match found {
         Found::Needs(Need::Nothing | Need::OwnProof) => return Ok(None),
         Found::Needs(Need::Role(role)) => role,

@@ -78,8 +78,8 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             // Events are sent every 15 s at least; a client that takes none for so long is gone or stuck.
             write: Duration::from_secs(60),
-            // An answer takes one commit; streams of events end by themselves.
-            drain: Duration::from_secs(10),
+            // An answer takes one commit, and streams of events end by themselves; whoever stops the process waits no longer.
+            drain: Duration::from_secs(2),
         }
     }
 }

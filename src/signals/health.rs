@@ -36,6 +36,8 @@ impl HttpHealth {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(TIMEOUT)
+            // It speaks no TLS, and the system's roots take memory.
+            .tls_built_in_root_certs(false)
             // A connection that was kept would say little about whether a new client gets through.
             .pool_max_idle_per_host(0)
             .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION"), " health check"))

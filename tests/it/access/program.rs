@@ -35,7 +35,12 @@ impl Place {
 
     /// Starts the daemon; answers it with the port of its API.
     async fn serve(&self) -> (Process, u16) {
-        let process = Process::spawn(command(&["serve", "--config", &self.at("tidegate.toml"), "--output", "json"]));
+        let process = Process::spawn({
+            let mut command = command(&["serve", "--config", &self.at("tidegate.toml"), "--output", "json"]);
+            // Whatever any part of it has to say: no token may be in it.
+            command.env("TIDEGATE_LOG", "trace");
+            command
+        });
         let address = until("it listens", async || {
             let event = process.stdout.events("listening").pop()?;
             Some(text(&event["address"]).rsplit_once(':')?.1.parse().unwrap())
@@ -73,6 +78,9 @@ async fn the_first_token_is_made_in_the_database_and_the_others_by_it() {
     nobody.says(&["this needs a token, and none was sent", "set TIDEGATE_TOKEN", "tidegate token create"]);
     assert_eq!(run(&["health", "--server", server]).await.expect(0).stdout, "ready\n");
     ask(&token, &["rollout", "list"]).await.expect(0);
+    let loud = [("TIDEGATE_TOKEN", token.as_str()), ("TIDEGATE_SERVER", server), ("TIDEGATE_LOG", "trace")];
+    let loud = with(&loud, &["rollout", "list"]).await.expect(0).says(&["TRACE"]);
+    assert!(!loud.stderr.contains(&token), "the client printed its token: {}", loud.stderr);
 
     // By the API: an operator, who may not make tokens.
     let made = ask(&token, &["token", "create", "--role", "operator", "--name", "ci"]).await.expect(0);

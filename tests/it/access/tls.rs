@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 use tidegate::api::client::{Client, Credentials};
+use tidegate::api::front::{self, Front};
 use tidegate::api::listen::{Limits, serve};
 use tidegate::api::tls::{Reloaded, Tls, TlsError};
 use tidegate::base::time::Timestamp;
+use tidegate::ports::{Holder, LEASE};
+use tidegate::runner::lease::Turn;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -125,7 +128,7 @@ async fn start(authority: &Authority, host: &str) -> (String, watch::Sender<bool
     let address = listener.local_addr().unwrap();
     let router = axum::Router::new().route("/v1/list", axum::routing::get(|| async { "[]" }));
     let (stop, stopped) = watch::channel(false);
-    let _ = serve(listener, router, Some(Arc::new(tls)), Limits::default(), stopped);
+    let _serving = serve(listener, router, Some(Arc::new(tls)), Limits::default(), stopped);
     (address.to_string(), stop)
 }
 
@@ -157,4 +160,35 @@ async fn a_certificate_of_another_name_is_not_believed() {
     let client = client(&format!("https://{address}"), Some(authority.path("ca.crt")));
     let error = client.get::<Vec<u8>>("/v1/list").await.expect_err("another name");
     assert!(error.message.contains("certificate not valid for name"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_stands_by_hands_requests_on_over_tls_with_their_token() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("server", "127.0.0.1", [2025, 2095]);
+    let tls = Tls::load(&certificate, &key).expect("a good pair");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://{}", listener.local_addr().unwrap());
+    let shown = |headers: axum::http::HeaderMap| async move { format!("{:?}", headers.get("authorization")) };
+    let driver = axum::Router::new().route("/v1/list", axum::routing::get(shown));
+    let (_stop, stopped) = watch::channel(false);
+    let _serving = serve(listener, driver, Some(Arc::new(tls)), Limits::default(), stopped);
+
+    let holder = Holder { id: "driver".into(), address, left: LEASE };
+    let (_turn, turn) = watch::channel(Turn::StandingBy { holder: Some(holder), fault: None });
+    let (_ready, ready) = watch::channel(true);
+    for (ca_file, status, says) in
+        [(Some("ca.crt"), 200, "Bearer tg_1"), (None, 503, "does not answer at https://127.0.0.1")]
+    {
+        let ca_file = ca_file.map(|name| authority.path(name));
+        let front = Front::new(turn.clone(), ready.clone(), ca_file.as_deref()).expect("a client");
+        let request = axum::http::Request::get("/v1/list").header("authorization", "Bearer tg_1");
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let answer = tower::ServiceExt::oneshot(front::router(Arc::new(front)), request).await.unwrap();
+        assert_eq!(answer.status(), status);
+        let text = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+        assert!(String::from_utf8_lossy(&text).contains(says), "{text:?}");
+    }
+    let error = Front::new(turn, ready, Some(Path::new("/nowhere/ca.pem"))).map(drop).expect_err("no roots");
+    assert_eq!(error, "the roots /nowhere/ca.pem cannot be read: No such file or directory (os error 2)");
 }
