@@ -2,7 +2,9 @@
 
 use crate::kit::postgres::Server;
 use crate::kit::{directory, plan};
-use crate::program::until;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tidegate::base::time::Timestamp;
 use tidegate::base::token::{Role, Token, TokenHash, TokenId, TokenRecord};
 use tidegate::ports::{DriverLease, TOKENS_MAX, TokenError, Tokens};
@@ -140,15 +142,23 @@ async fn sqlite_keeps_tokens_by_a_command_before_and_beside_a_daemon() {
 
 #[tokio::test]
 async fn a_database_of_another_release_is_not_touched_beneath_its_daemon() {
+    // As the first release left it, and a daemon of it that holds the lock.
     let directory = directory();
-    let daemon = SqliteStore::open(directory.path()).await.expect("opens");
-    super::sql(directory.path(), "DELETE FROM _sqlx_migrations WHERE version >= 2; DROP TABLE tokens").await;
+    let first = tempfile::tempdir().expect("a directory");
+    let name = "0001_first_light.sql";
+    std::fs::copy(format!("migrations/sqlite/{name}"), first.path().join(name)).expect("the first migration");
+    let options = SqliteConnectOptions::new().filename(directory.path().join("tidegate.db")).create_if_missing(true);
+    let mut connection = options.connect().await.expect("opens");
+    Migrator::new(first.path()).await.expect("read").run(&mut connection).await.expect("migrated");
+    connection.close().await.expect("closes");
+    let lock = std::fs::File::create(directory.path().join("lock")).expect("the lock's file");
+    lock.try_lock().expect("nobody has it");
+
     let locked = SqliteStore::open_beside(directory.path()).await.map(drop).expect_err("an older one drives");
     assert!(matches!(locked, OpenError::Locked { .. }), "{locked}");
-    daemon.close().await;
-    drop(daemon);
-    // Its last handle ends with the writer's task.
-    let opened = until("the lock is given back", async || SqliteStore::open_beside(directory.path()).await.ok()).await;
+    drop(lock);
+    let opened =
+        SqliteStore::open_beside(directory.path()).await.expect("nobody drives it, so it is brought up to date");
     assert_eq!(opened.list().await.expect("the table is there"), []);
     opened.close().await;
     super::sql(
