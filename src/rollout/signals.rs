@@ -14,13 +14,15 @@ use crate::judge::absolute::Outcome;
 use crate::judge::points::{PointReading, PointRule, PointVerdict};
 use crate::judge::verdict::{duration, plain_percent};
 use crate::policy::plan::placeholder::{Names, Placeholder, Unfilled};
-use crate::policy::plan::{Bound, Gate, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit};
+use crate::policy::plan::{Bound, CloudwatchQuery, Gate, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit};
 
-/// A gate is silent when so many questions in a row brought no point, beside the time that one point is about: sources
-/// such as CloudWatch are minutes late as a rule.
+/// A gate is silent when so many questions in a row brought no point, beside the time that points are about.
 const SILENT_AFTER_ASKS: u64 = 5;
 /// But not sooner: a source that is asked every second may be late by more than seconds.
 const SILENT_AFTER_LEAST: Millis = Millis::from_seconds(60);
+/// Nor sooner than this after the time that points of AWS are about, however often one asks: CloudWatch tells a minute one
+/// to two minutes after its end, traces are let ripen for one, and a round of questions has half a minute.
+const SILENT_AFTER_LEAST_AWS: Millis = Millis::from_seconds(180);
 
 // === what is asked ===
 
@@ -289,11 +291,20 @@ fn is_fresh(signal: &SignalGate, state: &State, arm: &ArmTrail) -> bool {
     }
 }
 
-/// Longest time between two points that is not silence.
+/// The greatest age of the last point that is not silence.
 #[must_use]
 pub fn patience(signal: &SignalGate) -> Millis {
-    let asks = signal.interval.0.saturating_mul(SILENT_AFTER_ASKS);
-    Millis(asks.saturating_add(signal.span().0)).max(SILENT_AFTER_LEAST)
+    let (asks, span) = (Millis(signal.interval.0.saturating_mul(SILENT_AFTER_ASKS)), signal.span());
+    let plus = |one: Millis, other: Millis| Millis(one.0.saturating_add(other.0));
+    match &signal.query {
+        // A point has the time of its beginning and comes after its end; the next one comes a whole span later.
+        SignalQuery::Cloudwatch(CloudwatchQuery::Metric { .. } | CloudwatchQuery::Expression { .. })
+        | SignalQuery::Xray(_) => plus(plus(span, span), asks.max(SILENT_AFTER_LEAST_AWS)),
+        // A point is of the moment in which it was asked for.
+        SignalQuery::Cloudwatch(CloudwatchQuery::Alarm { .. })
+        | SignalQuery::Prometheus { .. }
+        | SignalQuery::Http { .. } => plus(asks, span).max(SILENT_AFTER_LEAST),
+    }
 }
 
 /// Why a person should look at the source; the same text as long as it is the same trouble.

@@ -6,7 +6,8 @@ use crate::base::time::{Millis, Timestamp};
 use crate::judge::absolute::Outcome;
 use crate::judge::points::PointReading;
 use crate::policy::plan::{
-    Bound, Gate, GateRule, OnFailure, OnInconclusive, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit,
+    Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, OnFailure, OnInconclusive, Plan, SignalGate, SignalQuery,
+    SignalRule, SignalUnit, XrayMeasure, XrayQuery,
 };
 use crate::rollout::begin;
 use crate::rollout::event::{ArmReading, Command, Event, Input, Observation, PointsReading, ReleaseName, Start};
@@ -16,6 +17,7 @@ use crate::rollout::report::GateVerdict;
 use crate::rollout::signals::{amount, asked, counts_from, patience};
 use crate::rollout::state::{EndingKind, State};
 use crate::rollout::view::RolloutView;
+use std::collections::BTreeMap;
 
 /// A gate that is asked every 10 s, at most 10 allowed.
 pub(super) fn gate(query: &str, rule: SignalRule) -> Gate {
@@ -286,6 +288,51 @@ fn a_person_is_told_once_of_a_silent_source() {
     }
     assert_eq!(world.stand(), "judging 10");
     world.check_replay();
+}
+
+/// A minute of CloudWatch is told by its beginning, and comes when it is over: just before the next one comes, the last
+/// is more than two minutes old and the source is well. The same of an hour, of a trace, and however often one asks.
+#[test]
+fn a_source_that_is_as_late_as_it_always_is_is_not_silent() {
+    let metric = || CloudwatchMetric {
+        namespace: "Shop".into(),
+        name: "Depth".into(),
+        stat: "Sum".into(),
+        dimensions: BTreeMap::new(),
+    };
+    let minutes = |seconds| {
+        let period = Millis::from_seconds(seconds);
+        SignalQuery::Cloudwatch(CloudwatchQuery::Metric { metric: metric(), period })
+    };
+    let traces = || SignalQuery::Xray(XrayQuery { filter: "f".into(), measure: XrayMeasure::FaultRate });
+    for (query, interval, age) in [
+        // A period that has ended, one that is under way, two minutes until CloudWatch tells, and the next question.
+        (minutes(60), 10, 60 + 60 + 120 + 10),
+        (minutes(60), 60, 60 + 60 + 120 + 60),
+        (minutes(300), 30, 300 + 300 + 120 + 30),
+        (minutes(3600), 300, 3600 + 3600 + 120 + 300),
+        // The end of the last span, the minute that traces are let ripen, and two questions.
+        (traces(), 10, 60 + 2 * 10),
+        (traces(), 30, 60 + 2 * 30),
+    ] {
+        let mut plan = with(SHARED, AT_MOST_10, &[10, 100]);
+        let GateRule::Signal(signal) = &mut plan.gates[1].rule else { panic!() };
+        (signal.query, signal.interval) = (query, Millis::from_seconds(interval));
+        let told = format!("{:?} every {interval}s", signal.query);
+        let allowed = patience(signal);
+        let mut world = World::in_force(plan);
+        world.point('5', '.', world.now);
+        world.wait(age);
+        world.read();
+        assert_eq!(world.says().outcome, Outcome::Within, "{told}: held while its source is well");
+        assert_eq!(world.state.trouble, None, "{told}: a person is called while its source is well");
+        // Yet it is noticed.
+        world.wait(allowed.0 / 1000);
+        world.read();
+        assert_eq!(world.says().outcome, Outcome::Unattributed, "{told}");
+        assert!(world.state.trouble.is_some(), "{told}");
+        world.check_replay();
+    }
 }
 
 #[test]
