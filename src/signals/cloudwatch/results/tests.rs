@@ -19,10 +19,9 @@ fn labelled(label: &str, status: &str, points: &[(i64, f64)]) -> MetricDataResul
 }
 
 fn said(result: MetricDataResult, code: &str) -> MetricDataResult {
-    MetricDataResult {
-        messages: Some(vec![MessageData::builder().code(code).value("some text").build()]),
-        ..result
-    }
+    let mut result = result;
+    result.messages = Some(vec![MessageData::builder().code(code).value("some text").build()]);
+    result
 }
 
 /// Each list is a page.
@@ -60,8 +59,9 @@ fn points_that_a_division_by_zero_left_out_are_missing_and_not_wrong() {
 #[test]
 fn what_is_not_complete_is_never_data() {
     let data = [(60, 0.0)];
-    let torn = MetricDataResult { values: Some(vec![]), ..result("Complete", &data) };
-    let silent = MetricDataResult { status_code: None, ..result("Complete", &data) };
+    let (mut torn, mut silent) = (result("Complete", &data), result("Complete", &data));
+    torn.values = Some(vec![]);
+    silent.status_code = None;
     let rows: Vec<(Vec<Vec<MetricDataResult>>, FaultKind, &str)> = vec![
         (vec![vec![result("PartialData", &data)]], FaultKind::Transient, "has only a part of the data yet"),
         (vec![vec![result("InternalError", &data)]], FaultKind::Transient, "could not read the data"),
