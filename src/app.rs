@@ -23,7 +23,7 @@ use crate::ports::{EndpointSource, Journal};
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
-use crate::signals::health::HttpHealth;
+use crate::signals::health::EndpointHealth;
 use crate::signals::live::LocalTelemetry;
 use crate::store::directory::PolicyDirectory;
 use crate::store::postgres::{self, PostgresStore};
@@ -308,7 +308,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
-        health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
+        health: Arc::new(EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: None,
         live: Arc::new(comparison),

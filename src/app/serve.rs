@@ -17,7 +17,7 @@ use crate::ports::{DriverLease, EndpointSource, Journal};
 use crate::runner::lease::{Turn, take_turns};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
-use crate::signals::health::HttpHealth;
+use crate::signals::health::EndpointHealth;
 use crate::signals::proxies::RemoteTelemetry;
 use crate::store::directory::PolicyDirectory;
 use crate::store::postgres::PostgresStore;
@@ -182,7 +182,7 @@ async fn parts(
     Ok(RunnerParts {
         clock,
         journal,
-        health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
+        health: Arc::new(EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(Ecs::from_config(&sdk))),
         live: Arc::new(comparison),

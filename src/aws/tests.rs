@@ -4,9 +4,15 @@ use super::*;
 use crate::base::fault::FaultKind;
 
 fn failed(operation: &str, writes: bool) -> Failed<'_> {
-    Failed { service: "ecs", operation, writes, place: "service b in cluster prod", remedy: |code, _| {
-        if code == "ServiceNotActiveException" { "the service is being deleted or was: " } else { "" }
-    } }
+    Failed {
+        service: "ecs",
+        operation,
+        writes,
+        place: "service b in cluster prod",
+        remedy: |code, _| {
+            if code == "ServiceNotActiveException" { "the service is being deleted or was: " } else { "" }
+        },
+    }
 }
 
 #[test]

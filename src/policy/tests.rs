@@ -1,8 +1,8 @@
 //! Tables of bad files with their messages, whole renderings, and texts that no person would write.
 
 use super::plan::{
-    BlastRadius, Bound, EcsTarget, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Scale, Verify,
-    WeightStep, WorkloadTarget,
+    BlastRadius, Bound, EcsTarget, GateRule, HealthProbe, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Scale,
+    Verify, WeightStep, WorkloadTarget,
 };
 use super::problem::MAX_PROBLEMS;
 use super::{Compiled, MAX_BYTES, Problem, compile};
@@ -639,15 +639,20 @@ fn limits_and_latencies_that_make_no_sense() {
 fn health_gates_arrive_in_the_plan_or_say_what_is_wrong() {
     let gate = |rest: &str| with(&format!("gates:\n  - {{ name: e, health: {rest} }}\n"));
     let rule = |rest: &str| good(&gate(rest)).plan.gates.remove(0).rule;
-    let health = |seconds, breaches| GateRule::Health {
-        path: "/health".to_owned(),
-        interval: Millis::from_seconds(seconds),
-        breaches,
-    };
-    assert_eq!(rule("{ http: /health }"), health(5, 3));
-    assert_eq!(rule("{ http: /health, interval: 1s }, breaches: 1"), health(1, 1));
+    let health =
+        |probe, seconds, breaches| GateRule::Health { probe, interval: Millis::from_seconds(seconds), breaches };
+    let http = || HealthProbe::Http { path: "/health".to_owned() };
+    let grpc = |service: &str| HealthProbe::Grpc { service: service.to_owned() };
+    assert_eq!(rule("{ http: /health }"), health(http(), 5, 3));
+    assert_eq!(rule("{ http: /health, interval: 1s }, breaches: 1"), health(http(), 1, 1));
+    assert_eq!(rule("{ grpc: shop.Checkout }"), health(grpc("shop.Checkout"), 5, 3));
+    assert_eq!(rule("{ grpc: '' }"), health(grpc(""), 5, 3));
+    assert_eq!(rule("{ tcp: true, interval: 10s }"), health(HealthProbe::Tcp, 10, 3));
     for (rest, expected) in [
-        ("{ interval: 5s }", "7:24 missing key `http` in `gates[0].health`"),
+        ("{ interval: 5s }", "7:24 `gates[0].health` needs one of the keys `http`, `grpc`, `tcp`"),
+        ("{ http: /health, tcp: true }", "7:41 `http` and `tcp` exclude each other in `gates[0].health`"),
+        ("{ tcp: false }", "7:31 `tcp: false` asks nothing | write `tcp: true`, `http: /health` or `grpc: SERVICE`"),
+        ("{ grpc: a b }", "7:32 `gates[0].health.grpc` must be a name of a gRPC service such as `shop.Checkout`"),
         ("{ http: /health, interval: 500ms }", "7:51 `interval` must be from 1s to 5m | the default is `5s`"),
         ("{ http: /health, interval: 6m }", "7:51 `interval` must be from 1s to 5m | the default is `5s`"),
         ("{ http: /health }, max: 1%", "7:48 `max` has no meaning for health checks"),

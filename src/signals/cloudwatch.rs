@@ -163,7 +163,9 @@ fn all(entries: &[Entry<'_>], fault: &Fault) -> Vec<(usize, Answer)> {
 /// What a question is about, for people.
 fn place(query: &CloudwatchQuery) -> String {
     match query {
-        CloudwatchQuery::Metric { metric, .. } => format!("metric {}/{} ({})", metric.namespace, metric.name, metric.stat),
+        CloudwatchQuery::Metric { metric, .. } => {
+            format!("metric {}/{} ({})", metric.namespace, metric.name, metric.stat)
+        }
         CloudwatchQuery::Expression { expression, .. } => format!("expression `{}`", aws::bounded(expression)),
         CloudwatchQuery::Alarm { name } => format!("alarm {name}"),
     }

@@ -57,8 +57,7 @@ impl HttpNumber {
         if !fetched.status.is_success() {
             return Err(fetched.fault(SOURCE, &place, &fetched.beginning()));
         }
-        let answer =
-            fetched.json().map_err(|why| Fault::transient(SOURCE, format!("{place}: the answer is {why}")))?;
+        let answer = fetched.json().map_err(|why| Fault::transient(SOURCE, format!("{place}: the answer is {why}")))?;
         let permanent = |why: String| Err(Fault::permanent(SOURCE, format!("{place}: {why}; correct `http.value`")));
         match answer.pointer(pointer) {
             // The service knows the number, and has none now.

@@ -75,8 +75,7 @@ impl Prometheus {
         let place = format!("query `{}` at {}", bounded(asked.query.query), url.origin().ascii_serialization());
         // The server gives up when nobody waits any more.
         let timeout = format!("{}s", fetch::TIMEOUT.as_secs());
-        let mut request =
-            self.client.post(url).form(&[("query", asked.query.query), ("timeout", timeout.as_str())]);
+        let mut request = self.client.post(url).form(&[("query", asked.query.query), ("timeout", timeout.as_str())]);
         if let (true, Some(token)) = (is_ours, &self.token) {
             request = request.bearer_auth(token.reveal());
         }
@@ -128,7 +127,9 @@ fn number(data: &Value, place: &str) -> Result<Option<SignalPoint>, Fault> {
         (Some("scalar"), Some(_)) => sample(result, place),
         (Some("vector"), Some([])) => Ok(None),
         (Some("vector"), Some([element])) => match &element["value"] {
-            Value::Null => permanent("it yields a histogram: take `histogram_quantile` or `histogram_fraction` of it".into()),
+            Value::Null => {
+                permanent("it yields a histogram: take `histogram_quantile` or `histogram_fraction` of it".into())
+            }
             value => sample(value, place),
         },
         (Some("vector"), Some(several)) => {
@@ -137,7 +138,9 @@ fn number(data: &Value, place: &str) -> Result<Option<SignalPoint>, Fault> {
             let todo = "make one of them, with `sum`, `avg` or `max` around it, or more labels";
             permanent(format!("it yields {} series, such as {}: {todo}", several.len(), shown.join(" and ")))
         }
-        (Some("matrix"), _) => permanent("it yields a range: take a function such as `rate` or `avg_over_time` of it".into()),
+        (Some("matrix"), _) => {
+            permanent("it yields a range: take a function such as `rate` or `avg_over_time` of it".into())
+        }
         (Some("string"), _) => permanent("it yields a text, and no number".into()),
         _ => permanent(format!("that is no answer of Prometheus: {}", bounded(&data.to_string()))),
     }

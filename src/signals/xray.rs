@@ -86,7 +86,8 @@ impl Xray {
             self.made.note(GET_TRACE_SUMMARIES);
             tracing::debug!(target: "tidegate::aws", service = SOURCE, operation = GET_TRACE_SUMMARIES, place, "call");
             let page = call.clone().set_next_token(token.take()).send().await;
-            let failed = Failed { service: SOURCE, operation: GET_TRACE_SUMMARIES, writes: false, place: &place, remedy };
+            let failed =
+                Failed { service: SOURCE, operation: GET_TRACE_SUMMARIES, writes: false, place: &place, remedy };
             let page = page.map_err(|error| failed.fault(&error))?;
             summaries.add(page.trace_summaries(), from, to);
             token = page.next_token;

@@ -17,7 +17,9 @@ use tidegate::judge::Counts;
 use tidegate::judge::baseline::Baseline;
 use tidegate::judge::latency::LatencyCounts;
 use tidegate::judge::points::{PointReading, PointTrail};
-use tidegate::policy::plan::{ApprovalStep, Bound, Gate, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Step};
+use tidegate::policy::plan::{
+    ApprovalStep, Bound, Gate, GateRule, HealthProbe, OnFailure, OnInconclusive, OnVerifyTimeout, Step,
+};
 use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
     ArmReading, Command, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, PointsReading,
@@ -364,7 +366,10 @@ fn plans_keep_their_form() {
         gate("latency", GateRule::LatencyAgainstStable { tolerate: 0.1 }),
         gate("slo", GateRule::ErrorRateLimit { share: 0.01, bound: Bound::Max }),
         gate("p99", GateRule::LatencyLimit { quantile: 0.99, limit, bound: Bound::Min }),
-        gate("alive", GateRule::Health { path: "/health".into(), interval: limit, breaches: 3 }),
+        gate(
+            "alive",
+            GateRule::Health { probe: HealthProbe::Http { path: "/health".into() }, interval: limit, breaches: 3 },
+        ),
     ];
     check("plan-gates", &plan);
 }

@@ -29,6 +29,7 @@ mod program;
 mod proxy;
 mod readme;
 mod runner;
+mod signals;
 mod stop;
 mod store;
 mod verify;

@@ -88,7 +88,8 @@ impl Calls {
                 return Ok(gathered);
             }
         }
-        let text = format!("{GET_METRIC_DATA} of {place}: more than {MOST_PAGES} pages: ask for longer periods, or less");
+        let text =
+            format!("{GET_METRIC_DATA} of {place}: more than {MOST_PAGES} pages: ask for longer periods, or less");
         Err(Refusal { fault: Fault::transient(SOURCE, text), of_a_question: false })
     }
 

@@ -156,7 +156,9 @@ impl<'a> Batch<'a> {
                 let names: BTreeMap<&str, String> = metrics
                     .keys()
                     .enumerate()
-                    .map(|(index, name)| (name.as_str(), if self.is_alone { name.clone() } else { format!("{id}_{index}") }))
+                    .map(|(index, name)| {
+                        (name.as_str(), if self.is_alone { name.clone() } else { format!("{id}_{index}") })
+                    })
                     .collect();
                 let inputs = metrics.iter().map(|(name, metric)| {
                     let input = MetricDataQuery::builder().id(&names[name.as_str()]).return_data(false);

@@ -99,8 +99,7 @@ mod tests {
         let flagged = |fault, error, throttle| {
             TraceSummary::builder().has_fault(fault).has_error(error).has_throttle(throttle).response_time(1.0).build()
         };
-        let traces =
-            [flagged(true, false, false), flagged(false, true, true), flagged(false, true, false), trace(3.0)];
+        let traces = [flagged(true, false, false), flagged(false, true, true), flagged(false, true, false), trace(3.0)];
         for (measure, value) in [
             (XrayMeasure::FaultRate, 0.25),
             (XrayMeasure::ErrorRate, 0.5),
@@ -131,10 +130,7 @@ mod tests {
         traces.push(partial());
         let expected = Verdict::Unfinished { unfinished: 2, all: 11 };
         assert_eq!(read(&traces).measure(XrayMeasure::FaultRate), expected);
-        assert_eq!(
-            read(&[partial()]).measure(XrayMeasure::FaultRate),
-            Verdict::Unfinished { unfinished: 1, all: 1 }
-        );
+        assert_eq!(read(&[partial()]).measure(XrayMeasure::FaultRate), Verdict::Unfinished { unfinished: 1, all: 1 });
     }
 
     #[test]

@@ -13,7 +13,7 @@ import datetime
 import re
 
 from .cloudwatch_math import MathError, evaluate
-from .model import Refused, Service
+from .model import Refused, Service, seconds
 
 MOST_QUERIES, MOST_POINTS, MOST_ALARMS = 500, 100_800, 100
 ACCOUNT_ARN = "arn:aws:cloudwatch:us-east-1:123456789012:alarm:"
@@ -71,7 +71,7 @@ class CloudWatch:
         """Takes samples as a sender gives them."""
         for datum in params.get("MetricData", []):
             dimensions = {item["Name"]: item["Value"] for item in datum.get("Dimensions", [])}
-            at = datum["Timestamp"].timestamp()
+            at = seconds(datum["Timestamp"])
             values = datum.get("Values", [datum.get("Value")])
             counts = datum.get("Counts", [1] * len(values))
             samples = [(at, value) for value, count in zip(values, counts) for _ in range(int(count))]
@@ -89,7 +89,7 @@ class CloudWatch:
         queries = params.get("MetricDataQueries", [])
         if "StartTime" not in params or "EndTime" not in params:
             raise invalid("The parameters StartTime and EndTime are required.")
-        start, end = params["StartTime"].timestamp(), params["EndTime"].timestamp()
+        start, end = seconds(params["StartTime"]), seconds(params["EndTime"])
         check(queries, start, end)
         series = {}
         for query in queries:

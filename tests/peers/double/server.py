@@ -99,10 +99,11 @@ class Server(ThreadingHTTPServer):
     def recognise(self, handler):
         """The service, its protocol and the operation that a request names; no service where nobody knows it."""
         for service in self.services.values():
-            protocol = PROTOCOLS[service.wire.model.metadata["protocol"]]
-            operation = protocol.operation(service.wire, handler.path, handler.headers)
-            if operation:
-                return service, protocol, operation
+            for name in service.wire.model.metadata["protocols"]:
+                protocol = PROTOCOLS.get(name)
+                operation = protocol and protocol.operation(service.wire, handler.path, handler.headers)
+                if operation:
+                    return service, protocol, operation
         return None, None, None
 
     def call(self, service, protocol, operation, body, note):

@@ -7,7 +7,7 @@
 import datetime
 import re
 
-from .model import Refused, Service
+from .model import Refused, Service, seconds
 
 LONGEST_SPAN_SECONDS = 6 * 3600
 UTC = datetime.timezone.utc
@@ -53,11 +53,6 @@ class Xray:
         if begin + len(page) < len(found):
             answer["NextToken"] = str(begin + len(page))
         return answer
-
-
-def seconds(value):
-    """A time of a request."""
-    return value.timestamp() if isinstance(value, datetime.datetime) else float(value)
 
 
 def summary(number, trace):

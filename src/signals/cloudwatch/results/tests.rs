@@ -78,7 +78,11 @@ fn what_is_not_complete_is_never_data() {
         ),
         (vec![vec![result("Settling", &data)]], FaultKind::Transient, "the status of the answer is Settling"),
         (vec![vec![silent]], FaultKind::Transient, "the status of the answer is none"),
-        (vec![vec![said(result("Complete", &data), "Odd")]], FaultKind::Transient, "has doubts about the data: Odd: some"),
+        (
+            vec![vec![said(result("Complete", &data), "Odd")]],
+            FaultKind::Transient,
+            "has doubts about the data: Odd: some",
+        ),
         (vec![vec![torn]], FaultKind::Transient, "not as many times as values"),
         (vec![vec![]], FaultKind::Transient, "left it out of its answer"),
         (
