@@ -20,12 +20,12 @@ async fn ask(prometheus: &Prometheus, query: PromQuery<'_>) -> Answer {
     prometheus.points(&[Asked { query: &query, after: at(0), now: at(30) }]).await.remove(0)
 }
 
-fn success(data: Value) -> Reply {
+fn success(data: &Value) -> Reply {
     Reply::Body(200, json!({ "status": "success", "data": data }).to_string())
 }
 
-fn vector(elements: Value) -> Reply {
-    success(json!({ "resultType": "vector", "result": elements }))
+fn vector(elements: &Value) -> Reply {
+    success(&json!({ "resultType": "vector", "result": elements }))
 }
 
 fn element(value: &str) -> Value {
@@ -38,7 +38,7 @@ fn error(status: u16, kind: &str, text: &str) -> Reply {
 
 #[tokio::test]
 async fn a_query_is_posted_and_its_one_number_is_the_point() {
-    let server = Server::start(vector(json!([element("0.25")]))).await;
+    let server = Server::start(vector(&json!([element("0.25")]))).await;
     let prometheus = prometheus(Some(&format!("{}/prefix/", server.url)), Some("t0ken"));
     assert_eq!(seen(&ask(&prometheus, QUERY).await), [(20, 0.25)]);
     let asked = server.asked().remove(0);
@@ -49,13 +49,13 @@ async fn a_query_is_posted_and_its_one_number_is_the_point() {
     assert!(asked.ends_with(body), "{asked}");
     assert!(!format!("{prometheus:?}").contains("t0ken"));
 
-    server.reply(success(json!({ "resultType": "scalar", "result": [at(21).0 / 1000, "3"] })));
+    server.reply(success(&json!({ "resultType": "scalar", "result": [at(21).0 / 1000, "3"] })));
     assert_eq!(seen(&ask(&prometheus, QUERY).await), [(21, 3.0)]);
 }
 
 #[tokio::test]
 async fn a_token_goes_to_the_configured_origin_and_to_no_other() {
-    let (ours, other) = (Server::start(vector(json!([]))).await, Server::start(vector(json!([]))).await);
+    let (ours, other) = (Server::start(vector(&json!([]))).await, Server::start(vector(&json!([]))).await);
     let prometheus = prometheus(Some(&ours.url), Some("t0ken"));
     let with_path = format!("{}/team", ours.url);
     for url in [other.url.as_str(), &with_path] {
@@ -67,15 +67,15 @@ async fn a_token_goes_to_the_configured_origin_and_to_no_other() {
 
 #[tokio::test]
 async fn what_is_no_number_is_silence() {
-    let server = Server::start(vector(json!([]))).await;
+    let server = Server::start(vector(&json!([]))).await;
     let prometheus = prometheus(Some(&server.url), None);
     assert_eq!(seen(&ask(&prometheus, QUERY).await), [], "an empty vector");
     for value in ["NaN", "+Inf", "-Inf"] {
-        server.reply(vector(json!([element(value)])));
+        server.reply(vector(&json!([element(value)])));
         assert_eq!(seen(&ask(&prometheus, QUERY).await), [], "{value}");
     }
     let old = json!([{ "metric": {}, "value": [at(0).0 / 1000, "1"] }]);
-    server.reply(vector(old));
+    server.reply(vector(&old));
     assert_eq!(seen(&ask(&prometheus, QUERY).await), [], "not newer than the release");
 }
 
@@ -85,25 +85,25 @@ async fn a_bad_day_says_whose_fault_it_is() {
                          "data": { "resultType": "vector", "result": [element("1")] } });
     let rows = [
         (
-            vector(json!([element("1"), element("2"), element("3")])),
+            vector(&json!([element("1"), element("2"), element("3")])),
             FaultKind::Permanent,
             "it yields 3 series, such as {\"node\":\"v2\"} and {\"node\":\"v2\"}: make one of them, with `sum`, `avg` or \
              `max` around it",
         ),
         (
-            success(json!({ "resultType": "matrix", "result": [] })),
+            success(&json!({ "resultType": "matrix", "result": [] })),
             FaultKind::Permanent,
             "it yields a range: take a function such as `rate` or `avg_over_time` of it",
         ),
-        (success(json!({ "resultType": "string", "result": [1, "x"] })), FaultKind::Permanent, "it yields a text"),
+        (success(&json!({ "resultType": "string", "result": [1, "x"] })), FaultKind::Permanent, "it yields a text"),
         (
-            vector(json!([{ "metric": {}, "histogram": [1, { "count": "1", "sum": "1" }] }])),
+            vector(&json!([{ "metric": {}, "histogram": [1, { "count": "1", "sum": "1" }] }])),
             FaultKind::Permanent,
             "it yields a histogram: take `histogram_quantile`",
         ),
-        (vector(json!([element("many")])), FaultKind::Permanent, "that is no sample of Prometheus"),
-        (vector(json!([{ "metric": {}, "value": 5 }])), FaultKind::Permanent, "that is no sample of Prometheus"),
-        (success(json!(null)), FaultKind::Permanent, "that is no answer of Prometheus"),
+        (vector(&json!([element("many")])), FaultKind::Permanent, "that is no sample of Prometheus"),
+        (vector(&json!([{ "metric": {}, "value": 5 }])), FaultKind::Permanent, "that is no sample of Prometheus"),
+        (success(&json!(null)), FaultKind::Permanent, "that is no answer of Prometheus"),
         (Reply::Body(200, warned.to_string()), FaultKind::Transient, "has doubts about the data: one of two shards"),
         (
             error(400, "bad_data", "1:5: parse error: unexpected \"(\""),
@@ -150,7 +150,8 @@ async fn addresses_that_lead_nowhere_are_named() {
         "no address",
         ask(&prometheus(None, None), QUERY).await,
         FaultKind::Permanent,
-        "no Prometheus is configured: set `signals.prometheus.url`, or `prometheus.url` in the policy",
+        "no Prometheus is configured: set `prometheus.url` in the daemon's configuration file, or name `prometheus.url` in the \
+         policy",
     );
     assert_eq!(fault.source, "prometheus");
     let nobody = ask(&prometheus(Some("http://127.0.0.1:1"), None), QUERY).await;
@@ -162,7 +163,10 @@ async fn addresses_that_lead_nowhere_are_named() {
     ] {
         let settings = PrometheusSettings { url: Some(url.to_owned()), token: None };
         let fault = Prometheus::new(&settings).unwrap_err();
-        assert!(fault.message.contains(text) && fault.message.contains("signals.prometheus.url"), "{fault}");
+        assert!(
+            fault.message.contains(text) && fault.message.contains("prometheus.url of the configuration"),
+            "{fault}"
+        );
         assert!(!fault.message.contains("hunter2"), "{fault}");
         let answer = ask(&prometheus(None, None), PromQuery { url: Some(url), ..QUERY }).await;
         expect_fault(url, answer, FaultKind::Permanent, text);

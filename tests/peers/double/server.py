@@ -209,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def require_signature(self, service):
         """A request has to name its key for the right service; the signature itself is not verified."""
-        scope = f"/{service.wire.model.metadata.get('signingName', service.wire.name)}/aws4_request"
+        scope = f"/{service.wire.model.signing_name}/aws4_request"
         if scope not in self.headers.get("Authorization", ""):
             raise Refused("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
 
