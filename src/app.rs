@@ -31,7 +31,7 @@ use crate::ports::{EndpointSource, Journal, Tokens};
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
-use crate::signals::health::HttpHealth;
+use crate::signals::health::EndpointHealth;
 use crate::signals::http::HttpNumber;
 use crate::signals::live::LocalTelemetry;
 use crate::signals::outside::Outside;
@@ -351,7 +351,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
-        health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
+        health: Arc::new(EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: None,
         signals: Some(Arc::new(outside()?)),

@@ -8,7 +8,7 @@ use crate::base::time::Timestamp;
 use crate::base::token::{TokenHash, TokenId, TokenRecord};
 use crate::base::weight::Slot;
 use crate::mesh::snapshot::Discovery;
-use crate::policy::plan::{Plan, SignalQuery, WorkloadTarget};
+use crate::policy::plan::{HealthProbe, Plan, SignalQuery, WorkloadTarget};
 use crate::rollout::effect::{Deployment, Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{Actor, Deployed, Input, LiveReading, RouteReading, TimingAsk, WorkloadReading};
 use crate::rollout::state::State;
@@ -85,8 +85,8 @@ pub trait NodeEndpoints: Send + Sync + 'static {
 /// Asks a version itself how it is.
 #[async_trait]
 pub trait Health: Send + Sync + 'static {
-    /// Asks every endpoint of a virtual node for a path.
-    async fn check(&self, mesh: &str, node: &str, path: &str) -> Result<Checked, Fault>;
+    /// Asks every endpoint of a virtual node.
+    async fn check(&self, mesh: &str, node: &str, probe: &HealthProbe) -> Result<Checked, Fault>;
 }
 
 /// What asking every endpoint of a node came to.
@@ -94,7 +94,7 @@ pub trait Health: Send + Sync + 'static {
 pub struct Checked {
     /// Endpoints that were asked; none is no answer.
     pub asked: usize,
-    /// Of these, how many did not answer with a success status in time.
+    /// Of these, how many did not answer in time that they are well.
     pub failed: usize,
     /// The first of those, and what it did, for people.
     pub first: Option<String>,

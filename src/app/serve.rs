@@ -24,7 +24,7 @@ use crate::runner::lease::{Turn, take_turns};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::cloudwatch::CloudWatch;
 use crate::signals::comparison::Comparison;
-use crate::signals::health::HttpHealth;
+use crate::signals::health::EndpointHealth;
 use crate::signals::http::HttpNumber;
 use crate::signals::outside::Outside;
 use crate::signals::prometheus::{Prometheus, PrometheusSettings};
@@ -231,7 +231,7 @@ async fn parts(
     Ok(RunnerParts {
         clock,
         journal,
-        health: Arc::new(HttpHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
+        health: Arc::new(EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(Ecs::from_config(&sdk))),
         signals: Some(Arc::new(outside(config, &sdk)?)),

@@ -3,7 +3,7 @@
 use super::compile::{difference, duration, read};
 use super::keys::{GATE, TOLERATE};
 use super::keys_outside::HEALTH;
-use super::plan::{Bound, Gate, GateRule, Step};
+use super::plan::{Bound, Gate, GateRule, HealthProbe, Step};
 use super::problem::Report;
 use super::signals::{SOURCES, signal_rule, slower_than_steps};
 use super::steps::weights;
@@ -93,7 +93,24 @@ fn health_rule(element: &Node, health: &Node, report: &mut Report<'_>) -> Option
         report.error(place, "`interval` must be from 1s to 5m", Some("the default is `5s`".to_owned()));
     }
     let breaches = read(Some(element), &GATE, "breaches", |text| text.parse().ok()).value;
-    Some(GateRule::Health { path: health.get("http")?.text()?.to_owned(), interval: interval.value, breaches })
+    Some(GateRule::Health { probe: probe(health, report)?, interval: interval.value, breaches })
+}
+
+/// What is asked; that it is one thing was told before.
+fn probe(health: &Node, report: &mut Report<'_>) -> Option<HealthProbe> {
+    if let Some(path) = health.get("http") {
+        return Some(HealthProbe::Http { path: path.text()?.to_owned() });
+    }
+    if let Some(service) = health.get("grpc") {
+        return Some(HealthProbe::Grpc { service: service.text()?.to_owned() });
+    }
+    let tcp = health.get("tcp")?;
+    if read(Some(health), &HEALTH, "tcp", |text| text.to_ascii_lowercase().parse().ok()).value {
+        return Some(HealthProbe::Tcp);
+    }
+    let hint = "write `tcp: true`, `http: /health` or `grpc: SERVICE`".to_owned();
+    report.error(tcp.place, "`tcp: false` asks nothing", Some(hint));
+    None
 }
 
 fn metric_rule(element: &Node, metric: &str, report: &mut Report<'_>) -> Option<GateRule> {

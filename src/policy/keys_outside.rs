@@ -22,6 +22,13 @@ static PATH: TextRule = TextRule {
     },
 };
 
+/// A name of a gRPC service, or nothing.
+static GRPC_SERVICE: TextRule = TextRule {
+    says: "a name of a gRPC service such as `shop.Checkout`, or `\"\"` for the whole server",
+    pattern: r"^[!-~]{0,256}$",
+    holds: |text| text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic()),
+};
+
 /// An address of an HTTP service.
 pub(super) static ADDRESS: TextRule = TextRule {
     says: "an address that begins with `http://` or `https://`",
@@ -216,7 +223,18 @@ pub(super) static WEBHOOK: Record = Record::of(&[
     Field::optional("interval", Shape::Duration, "10s", "How often to ask."),
 ]);
 
-pub(super) static HEALTH: Record = Record::of(&[
-    Field::required("http", Shape::Text(&PATH), "/health", "Path that must answer with a success status."),
-    Field::defaulted("interval", Shape::Duration, "5s", "How often to ask; from 1s to 5m."),
-]);
+pub(super) static HEALTH: Record = Record {
+    fields: &[
+        Field::optional("http", Shape::Text(&PATH), "/health", "Path that must answer with a success status."),
+        Field::optional(
+            "grpc",
+            Shape::Text(&GRPC_SERVICE),
+            "shop.Checkout",
+            "Service that `grpc.health.v1.Health` must call SERVING, over HTTP/2 without TLS; \"\" asks about the server.",
+        ),
+        Field::optional("tcp", Shape::Boolean, "true", "A connection must be accepted."),
+        Field::defaulted("interval", Shape::Duration, "5s", "How often to ask; from 1s to 5m."),
+    ],
+    one_of: &["http", "grpc", "tcp"],
+    refused_once: false,
+};

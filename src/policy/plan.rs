@@ -292,8 +292,9 @@ pub enum GateRule {
     /// Health checks of every endpoint of both versions: fails when some endpoint of the canary failed so many times in
     /// a row, and none of stable's did.
     Health {
-        /// Path that must answer with a success status.
-        path: String,
+        /// What is asked of an endpoint.
+        #[serde(flatten)]
+        probe: HealthProbe,
         /// Time between checks.
         interval: Millis,
         /// Checks in a row that fail the gate, from 1.
@@ -301,6 +302,70 @@ pub enum GateRule {
     },
     /// A signal from outside the mesh, point by point.
     Signal(SignalGate),
+}
+
+/// What a health check asks of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredProbe", into = "StoredProbe")]
+pub enum HealthProbe {
+    /// A plain GET, which must be answered with a success status.
+    Http {
+        /// Where; begins with `/`.
+        path: String,
+    },
+    /// `grpc.health.v1.Health/Check` without TLS, which must be answered with SERVING.
+    Grpc {
+        /// The service that is asked about; empty for the server as a whole.
+        service: String,
+    },
+    /// A connection, which must be accepted.
+    Tcp,
+}
+
+/// A probe as it is stored among the members of its gate: exactly one of these. Plans of the first release have `path`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct StoredProbe {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grpc: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tcp: Option<bool>,
+}
+
+impl From<HealthProbe> for StoredProbe {
+    fn from(probe: HealthProbe) -> Self {
+        match probe {
+            HealthProbe::Http { path } => Self { path: Some(path), ..Self::default() },
+            HealthProbe::Grpc { service } => Self { grpc: Some(service), ..Self::default() },
+            HealthProbe::Tcp => Self { tcp: Some(true), ..Self::default() },
+        }
+    }
+}
+
+impl TryFrom<StoredProbe> for HealthProbe {
+    type Error = &'static str;
+
+    fn try_from(stored: StoredProbe) -> Result<Self, Self::Error> {
+        match stored {
+            StoredProbe { path: Some(path), grpc: None, tcp: None } => Ok(Self::Http { path }),
+            StoredProbe { path: None, grpc: Some(service), tcp: None } => Ok(Self::Grpc { service }),
+            StoredProbe { path: None, grpc: None, tcp: Some(true) } => Ok(Self::Tcp),
+            _ => Err("a health check has exactly one of `path`, `grpc` and `tcp: true`"),
+        }
+    }
+}
+
+/// In a sentence: `/health`, `the gRPC health check of shop.Checkout`, `TCP`.
+impl std::fmt::Display for HealthProbe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http { path } => f.write_str(path),
+            Self::Grpc { service } if service.is_empty() => f.write_str("the gRPC health check"),
+            Self::Grpc { service } => write!(f, "the gRPC health check of {service}"),
+            Self::Tcp => f.write_str("TCP"),
+        }
+    }
 }
 
 impl GateRule {

@@ -3,11 +3,10 @@
 mod fuzz;
 mod gates;
 mod signals;
+mod start;
 mod steps;
 
-use super::plan::{
-    BlastRadius, GateRule, ImageRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Verify, WeightStep, WhileLive,
-};
+use super::plan::{BlastRadius, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Verify, WeightStep};
 use super::problem::MAX_PROBLEMS;
 use super::{Compiled, MAX_BYTES, Problem, compile};
 use crate::base::time::Millis;
@@ -458,67 +457,4 @@ fn long_lines_are_cut_and_escapes_are_disarmed() {
 fn a_hopeless_file_is_answered_briefly() {
     let text: String = (0..20_000).map(|n| format!("k{n}: 1\n")).collect();
     assert_eq!(compile("p.yaml", &text).unwrap_err().len(), MAX_PROBLEMS);
-}
-
-#[test]
-fn what_starts_rollouts_arrives_in_the_plan() {
-    assert_eq!(good(&with("")).plan.start, None);
-    let text = with(
-        "start: { on: { image: { repository: ghcr.io/shop/checkout, tag: \"v*\" }, workflow: { repository: Shop/checkout, \
-         branch: \"release/*\", workflow: build, image: \"shop/checkout:{short_sha}\" } }, while_live: queue }\n",
-    );
-    let start = good(&text).plan.start.unwrap();
-    let image = ImageRule { repository: "ghcr.io/shop/checkout".into(), tag: Some("v*".into()) };
-    assert_eq!((start.image, start.while_live), (Some(image), WhileLive::Queue));
-    let workflow = start.workflow.unwrap();
-    assert_eq!((workflow.branch.as_str(), workflow.workflow.as_deref()), ("release/*", Some("build")));
-    assert_eq!(good(&with("start: { while_live: refuse }\n")).plan.start.unwrap().while_live, WhileLive::Refuse);
-    let default = good(&with("start: { on: { image: { repository: shop } } }\n")).plan.start.unwrap();
-    assert_eq!((default.while_live, default.image.unwrap().tag), (WhileLive::NewestWins, None));
-}
-
-#[test]
-fn what_could_start_nothing_is_refused_with_its_place() {
-    for (start, expected) in [
-        (
-            "{ on: {} }",
-            "6:14 `start.on` waits for nothing | add `image` or `workflow`; a policy that is only started by name needs no `on`",
-        ),
-        (
-            "{ on: { image: { repository: \"Shop/checkout:v1\" } } }",
-            "6:37 `start.on.image.repository`: `Shop/checkout:v1` is no repository: lower-case letters and digits, with `.`, `_`, \
-             `__` or `-` between them, in parts divided by `/`, 255 characters at most | a repository such as \
-             `shop/checkout`, with or without its registry; the tag has its own key",
-        ),
-        (
-            "{ on: { image: { tag: a } } }",
-            "6:23 missing key `repository` in `start.on.image` | add `repository: shop/checkout`",
-        ),
-        (
-            "{ on: { workflow: { repository: s, branch: m, image: \"a:{commit}\" } } }",
-            "6:61 `start.on.workflow.image`: `{commit}` is no placeholder of an image: `{sha}`, `{short_sha}` and `{branch}` are \
-             | for example `ghcr.io/shop/checkout:{sha}`",
-        ),
-        (
-            "{ on: { workflow: { repository: s, branch: m, image: \"a:latest\" } } }",
-            "6:61 `start.on.workflow.image`: the template has neither `{sha}` nor `{short_sha}`, so every commit would have the \
-             same image",
-        ),
-        (
-            "{ while_live: newest }",
-            "6:22 `start.while_live` must be `newest_wins`, `queue` or `refuse`, found the text `newest`",
-        ),
-        ("{ windows: [\"Mon-Thu\"] }", "6:10 `start.windows` is not in this version"),
-        ("{ on: { tag: a } }", "6:16 unknown key `tag` in `start.on` | known keys here: `image`, `workflow`"),
-    ] {
-        check(&with(&format!("start: {start}\n")), &[expected]);
-    }
-}
-
-#[test]
-fn a_policy_that_waits_for_images_and_deploys_none_is_warned_about() {
-    let compiled = good(&with("start: { on: { image: { repository: shop } } }\n"));
-    let warnings: Vec<_> = compiled.warnings.iter().map(|warning| warning.message.as_str()).collect();
-    assert_eq!(warnings, ["`start.on` waits for images, and no `workload` deploys them: it will start nothing"]);
-    assert!(good(&with("start: { while_live: queue }\n")).warnings.is_empty());
 }

@@ -215,10 +215,10 @@ fn bounds(text: &mut String, plan: &Plan) {
             signal(text, &gate.name, rule);
             continue;
         }
-        if let GateRule::Health { path, interval, breaches } = &gate.rule {
+        if let GateRule::Health { probe, interval, breaches } = &gate.rule {
             let _ = writeln!(
                 text,
-                "  Gate {} (every endpoint is asked for {path} every {interval}) is not covered by that bound: it fails a \
+                "  Gate {} (every endpoint is asked for {probe} every {interval}) is not covered by that bound: it fails a \
                  release of which some endpoint did not answer with success {breaches} times in a row while all of stable's \
                  did. Nothing advances before the first answer, or while the last one was bad.",
                 gate.name,

@@ -5,7 +5,7 @@
 use super::driver::Message;
 use crate::clock::Clock;
 use crate::judge::points::PointReading;
-use crate::policy::plan::{Gate, GateRule};
+use crate::policy::plan::{Gate, GateRule, HealthProbe};
 use crate::ports::{Checked, Health, Stored};
 use crate::rollout::event::{ArmReading, Event, Observation, PointsReading};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ struct Question {
     mesh: String,
     canary: String,
     stable: String,
-    path: String,
+    probe: HealthProbe,
     interval: Duration,
 }
 
@@ -66,7 +66,7 @@ impl Checker {
     }
 
     async fn arm(&self, question: &Question, node: &str) -> ArmReading {
-        let asked = self.health.check(&question.mesh, node, &question.path);
+        let asked = self.health.check(&question.mesh, node, &question.probe);
         match tokio::time::timeout(TIMEOUT, asked).await {
             Ok(Ok(Checked { asked: 0, .. })) => {
                 ArmReading { point: PointReading::Missing, note: Some(format!("{node} has no endpoint")) }
@@ -84,12 +84,12 @@ impl Checker {
 fn questions(stored: &Stored) -> Vec<Question> {
     let (plan, canary) = (&stored.plan, stored.state.canary);
     let question = |gate: &Gate| match &gate.rule {
-        GateRule::Health { path, interval, .. } => Some(Question {
+        GateRule::Health { probe, interval, .. } => Some(Question {
             gate: gate.name.clone(),
             mesh: plan.route.mesh.clone(),
             canary: plan.node(canary).to_owned(),
             stable: plan.node(canary.other()).to_owned(),
-            path: path.clone(),
+            probe: probe.clone(),
             interval: interval.duration(),
         }),
         GateRule::ErrorRateAgainstStable { .. }

@@ -1,15 +1,20 @@
-//! Health checks that the daemon makes itself: a plain GET to every endpoint of a version, beside what proxies check.
+//! Health checks that the daemon makes itself: a GET, a gRPC health check or a connection to every endpoint of a version,
+//! beside what proxies check.
 //!
-//! An endpoint that refuses, times out or answers anything but success has failed: that is an answer. Not to know any
+//! An endpoint that refuses, times out or does not say that it is well has failed: that is an answer. Not to know any
 //! endpoint is none.
 
+mod grpc;
+
+use super::at_a_time;
 use crate::base::fault::Fault;
+use crate::policy::plan::HealthProbe;
 use crate::ports::{Checked, Health, NodeEndpoints};
 use async_trait::async_trait;
-use futures_util::{StreamExt, TryStreamExt};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// A check that takes longer has failed: the timeout that the user guide of App Mesh gives for health checks of HTTP
 /// listeners in its examples.
@@ -19,13 +24,13 @@ const ASKED: usize = 64;
 /// Of these, how many at a time.
 const AT_A_TIME: usize = 16;
 
-/// Checks over HTTP.
-pub struct HttpHealth {
+/// Checks of endpoints themselves.
+pub struct EndpointHealth {
     nodes: Arc<dyn NodeEndpoints>,
     client: reqwest::Client,
 }
 
-impl HttpHealth {
+impl EndpointHealth {
     /// Over a source of endpoints.
     ///
     /// # Errors
@@ -35,6 +40,8 @@ impl HttpHealth {
             // The endpoint itself is meant: no proxy of the environment, no way to elsewhere.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
+            // Plain HTTP only: nothing to be trusted.
+            .tls_built_in_root_certs(false)
             .timeout(TIMEOUT)
             // It speaks no TLS, and the system's roots take memory.
             .tls_built_in_root_certs(false)
@@ -45,8 +52,21 @@ impl HttpHealth {
         Ok(Self { nodes, client: client.map_err(|error| Fault::permanent("health", error))? })
     }
 
-    /// What an endpoint did wrong; `None` when it answered with success. Its other addresses are asked where one refuses.
-    async fn ask(&self, addresses: &[SocketAddr], path: &str) -> Result<Option<String>, Fault> {
+    /// What an endpoint did wrong; `None` when it is well.
+    async fn ask(&self, addresses: &[SocketAddr], probe: &HealthProbe) -> Result<Option<String>, Fault> {
+        match probe {
+            HealthProbe::Http { path } => self.get(addresses, path).await,
+            HealthProbe::Grpc { service } => Ok(in_time(addresses, probe, async {
+                let (address, stream) = connect(addresses).await?;
+                grpc::check(stream, service).await.map_err(|why| format!("{address} {why}"))
+            })
+            .await),
+            HealthProbe::Tcp => Ok(in_time(addresses, probe, async { connect(addresses).await.map(|_| ()) }).await),
+        }
+    }
+
+    /// By HTTP. Other addresses of the endpoint are asked where one refuses.
+    async fn get(&self, addresses: &[SocketAddr], path: &str) -> Result<Option<String>, Fault> {
         let mut refused = None;
         for address in addresses {
             match self.client.get(format!("http://{address}{path}")).send().await {
@@ -67,16 +87,38 @@ impl HttpHealth {
     }
 }
 
+/// What a check that may hang came to.
+async fn in_time(
+    addresses: &[SocketAddr],
+    probe: &HealthProbe,
+    check: impl Future<Output = Result<(), String>>,
+) -> Option<String> {
+    let late = || {
+        let address = addresses.first().map(ToString::to_string).unwrap_or_default();
+        format!("{address} did not answer {probe} within {} s", TIMEOUT.as_secs())
+    };
+    tokio::time::timeout(TIMEOUT, check).await.unwrap_or_else(|_| Err(late())).err()
+}
+
+/// A connection to the first address that takes one.
+async fn connect(addresses: &[SocketAddr]) -> Result<(SocketAddr, TcpStream), String> {
+    for address in addresses {
+        if let Ok(stream) = TcpStream::connect(address).await {
+            return Ok((*address, stream));
+        }
+    }
+    let first = addresses.first().map(ToString::to_string).unwrap_or_default();
+    Err(format!("{first} takes no connection"))
+}
+
 #[async_trait]
-impl Health for HttpHealth {
-    async fn check(&self, mesh: &str, node: &str, path: &str) -> Result<Checked, Fault> {
+impl Health for EndpointHealth {
+    async fn check(&self, mesh: &str, node: &str, probe: &HealthProbe) -> Result<Checked, Fault> {
         let mut endpoints = self.nodes.endpoints(mesh, node).await?;
         endpoints.truncate(ASKED);
         let asked = endpoints.len();
-        let answers = futures_util::stream::iter(endpoints)
-            .map(|addresses| async move { self.ask(&addresses, path).await })
-            .buffered(AT_A_TIME);
-        let answers: Vec<Option<String>> = answers.try_collect().await?;
+        let checks = endpoints.iter().map(|addresses| self.ask(addresses, probe)).collect();
+        let answers = at_a_time(AT_A_TIME, checks).await.into_iter().collect::<Result<Vec<_>, Fault>>()?;
         let failures: Vec<String> = answers.into_iter().flatten().collect();
         Ok(Checked { asked, failed: failures.len(), first: failures.into_iter().next() })
     }

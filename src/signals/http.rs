@@ -49,7 +49,7 @@ impl HttpNumber {
         if asked.now <= asked.after {
             return Ok(Vec::new());
         }
-        let url = fetch::url(SOURCE, url, "http.url")?;
+        let url = fetch::url(SOURCE, url, "http.url of the policy")?;
         // Without the query of the address, which may hold a key.
         let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
         let request = self.client.get(url).header("accept", "application/json");

@@ -10,7 +10,13 @@ use crate::policy::plan::{CloudwatchQuery, SignalQuery, XrayQuery};
 use crate::ports::{SignalPoint, SignalQuestion, Signals};
 use async_trait::async_trait;
 
-/// The sources that are asked. A question for another one is answered with a permanent fault.
+/// What is said where a daemon was started without a source.
+const NO_AWS: &str =
+    "this daemon asks nothing of AWS: `tidegate serve` does, in the region `aws.region` of its configuration";
+const NO_PROMETHEUS: &str = "this daemon asks no Prometheus: set `prometheus.url` in its configuration file";
+const NO_HTTP: &str = "this daemon asks no services by HTTP: `tidegate serve` does";
+
+/// The sources that are configured. A question for another one is answered with a permanent fault that names the key.
 #[derive(Debug, Default)]
 pub struct Outside {
     /// Amazon CloudWatch.
@@ -84,28 +90,28 @@ impl Signals for Outside {
             let asked = round.cloudwatch.asked(questions, |query| *query);
             match &self.cloudwatch {
                 Some(source) => source.points(&asked).await,
-                None => absent(asked.len(), "cloudwatch"),
+                None => absent(asked.len(), "cloudwatch", NO_AWS),
             }
         };
         let xray = async {
             let asked = round.xray.asked(questions, |query| *query);
             match &self.xray {
                 Some(source) => source.points(&asked).await,
-                None => absent(asked.len(), "xray"),
+                None => absent(asked.len(), "xray", NO_AWS),
             }
         };
         let prometheus = async {
             let asked = round.prometheus.asked(questions, |query| query);
             match &self.prometheus {
                 Some(source) => source.points(&asked).await,
-                None => absent(asked.len(), "prometheus"),
+                None => absent(asked.len(), "prometheus", NO_PROMETHEUS),
             }
         };
         let http = async {
             let asked = round.http.asked(questions, |query| query);
             match &self.http {
                 Some(source) => source.points(&asked).await,
-                None => absent(asked.len(), "http"),
+                None => absent(asked.len(), "http", NO_HTTP),
             }
         };
         let (cloudwatch, xray, prometheus, http) = tokio::join!(cloudwatch, xray, prometheus, http);
@@ -120,7 +126,6 @@ impl Signals for Outside {
 }
 
 /// The answers of a source that is not there.
-fn absent(questions: usize, source: &str) -> Vec<Answer> {
-    let text = format!("this daemon does not ask {source}: `tidegate serve` does");
-    (0..questions).map(|_| Err(Fault::permanent(source, &text))).collect()
+fn absent(questions: usize, source: &str, why: &str) -> Vec<Answer> {
+    (0..questions).map(|_| Err(Fault::permanent(source, why))).collect()
 }

@@ -17,7 +17,7 @@ const SERIES_SHOWN: usize = 2;
 /// Name under which faults are reported.
 const SOURCE: &str = "prometheus";
 /// Where the address of the configured one stands.
-const URL_KEY: &str = "prometheus.url";
+const URL_KEY: &str = "prometheus.url of the configuration";
 
 /// Where Prometheus is.
 #[derive(Debug, Clone, Default)]
@@ -62,10 +62,11 @@ impl Prometheus {
 
     async fn point(&self, asked: Asked<'_, PromQuery<'_>>) -> Answer {
         let mut url = match (asked.query.url, &self.url) {
-            (Some(url), _) => fetch::url(SOURCE, url, "prometheus.url")?,
+            (Some(url), _) => fetch::url(SOURCE, url, "prometheus.url of the policy")?,
             (None, Some(url)) => url.clone(),
             (None, None) => {
-                let text = format!("no Prometheus is configured: set `{URL_KEY}`, or `prometheus.url` in the policy");
+                let text = "no Prometheus is configured: set `prometheus.url` in the daemon's configuration file, or name \
+                            `prometheus.url` in the policy";
                 return Err(Fault::permanent(SOURCE, text));
             }
         };

@@ -7,7 +7,7 @@ mod deploy;
 mod faults;
 mod look;
 mod model;
-mod moto;
+pub(crate) mod moto;
 
 use crate::program::aws_double::AwsDouble;
 use aws_sdk_ecs::config::{Credentials, Region, SharedCredentialsProvider};
@@ -31,7 +31,7 @@ struct Shop {
     ecs: Ecs,
 }
 
-fn config(url: &str) -> SdkConfig {
+pub(crate) fn config(url: &str) -> SdkConfig {
     let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
     SdkConfig::builder()
         .endpoint_url(url)

@@ -18,9 +18,9 @@ use tidegate::judge::baseline::Baseline;
 use tidegate::judge::latency::LatencyCounts;
 use tidegate::judge::points::{PointReading, PointTrail};
 use tidegate::policy::plan::{
-    ApprovalStep, Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, ImageRule, OnFailure, OnInconclusive,
-    OnVerifyTimeout, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit, StartRules, Step, WhileLive, WorkflowImage,
-    XrayMeasure, XrayQuery,
+    ApprovalStep, Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, HealthProbe, ImageRule, OnFailure,
+    OnInconclusive, OnVerifyTimeout, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit, StartRules, Step,
+    WhileLive, WorkflowImage, XrayMeasure, XrayQuery,
 };
 use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
@@ -442,7 +442,10 @@ fn plans_keep_their_form() {
         gate("latency", GateRule::LatencyAgainstStable { tolerate: 0.1 }),
         gate("slo", GateRule::ErrorRateLimit { share: 0.01, bound: Bound::Max }),
         gate("p99", GateRule::LatencyLimit { quantile: 0.99, limit, bound: Bound::Min }),
-        gate("alive", GateRule::Health { path: "/health".into(), interval: limit, breaches: 3 }),
+        gate(
+            "alive",
+            GateRule::Health { probe: HealthProbe::Http { path: "/health".into() }, interval: limit, breaches: 3 },
+        ),
     ];
     check("plan-gates", &plan);
     plan.gates = signals().into_iter().map(|(name, signal)| gate(name, GateRule::Signal(signal))).collect();

@@ -34,6 +34,7 @@ mod readme;
 mod release;
 mod runner;
 mod serve;
+mod signals;
 mod stop;
 mod store;
 mod takeover;

@@ -12,7 +12,7 @@ use tidegate::base::fault::Fault;
 use tidegate::base::ids::RolloutId;
 use tidegate::base::time::{Millis, Timestamp};
 use tidegate::clock::Clock;
-use tidegate::policy::plan::{Gate, GateRule, Plan};
+use tidegate::policy::plan::{Gate, GateRule, HealthProbe, Plan};
 use tidegate::ports::{Checked, Journal};
 use tidegate::rollout::event::{Command, Standing};
 use tidegate::rollout::view::RolloutView;
@@ -416,7 +416,11 @@ fn a_restart_goes_on_where_it_stood() {
 /// A plan with a gate on health, asked every second, that fails at the third bad answer.
 fn with_health(weights: &[u8]) -> Plan {
     let mut plan = plan(weights);
-    let rule = GateRule::Health { path: "/health".into(), interval: Millis::from_seconds(1), breaches: 3 };
+    let rule = GateRule::Health {
+        probe: HealthProbe::Http { path: "/health".into() },
+        interval: Millis::from_seconds(1),
+        breaches: 3,
+    };
     plan.gates.push(Gate { name: "alive".into(), rule, dry_run: false });
     plan
 }

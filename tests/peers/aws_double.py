@@ -11,8 +11,10 @@ import os
 import sys
 import threading
 
+from double.cloudwatch import CloudWatch
 from double.ecs import Ecs
 from double.server import Server
+from double.xray import Xray
 
 
 def end_with_parent():
@@ -24,7 +26,7 @@ def end_with_parent():
 
 
 def main():
-    server = Server([Ecs()])
+    server = Server([Ecs(), CloudWatch(), Xray()])
     threading.Thread(target=end_with_parent, daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)
     server.serve_forever()

@@ -2,7 +2,7 @@
 
 use super::{check, good, with};
 use crate::base::time::Millis;
-use crate::policy::plan::{Bound, GateRule};
+use crate::policy::plan::{Bound, GateRule, HealthProbe};
 
 #[test]
 fn gates_that_make_no_sense() {
@@ -114,18 +114,50 @@ fn limits_and_latencies_that_make_no_sense() {
 }
 
 #[test]
+fn stored_health_gates_are_read_those_of_the_first_release_too() {
+    let http = HealthProbe::Http { path: "/health".to_owned() };
+    let grpc = HealthProbe::Grpc { service: String::new() };
+    for (probe, text) in [
+        (http, r#"{"health":{"path":"/health","interval":5000,"breaches":3}}"#),
+        (grpc, r#"{"health":{"grpc":"","interval":5000,"breaches":3}}"#),
+        (HealthProbe::Tcp, r#"{"health":{"tcp":true,"interval":5000,"breaches":3}}"#),
+    ] {
+        let rule = GateRule::Health { probe, interval: Millis::from_seconds(5), breaches: 3 };
+        assert_eq!(serde_json::to_string(&rule).unwrap(), text);
+        assert_eq!(serde_json::from_str::<GateRule>(text).unwrap(), rule);
+    }
+    for text in [
+        r#"{"health":{"interval":5000,"breaches":3}}"#,
+        r#"{"health":{"path":"/","tcp":true,"interval":5000,"breaches":3}}"#,
+        r#"{"health":{"tcp":false,"interval":5000,"breaches":3}}"#,
+    ] {
+        let error = serde_json::from_str::<GateRule>(text).unwrap_err().to_string();
+        assert!(error.contains("exactly one of `path`, `grpc` and `tcp: true`"), "{error}");
+    }
+}
+
+#[test]
 fn health_gates_arrive_in_the_plan_or_say_what_is_wrong() {
     let gate = |rest: &str| with(&format!("gates:\n  - {{ name: e, health: {rest} }}\n"));
     let rule = |rest: &str| good(&gate(rest)).plan.gates.remove(0).rule;
-    let health = |seconds, breaches| GateRule::Health {
-        path: "/health".to_owned(),
-        interval: Millis::from_seconds(seconds),
-        breaches,
-    };
-    assert_eq!(rule("{ http: /health }"), health(5, 3));
-    assert_eq!(rule("{ http: /health, interval: 1s }, breaches: 1"), health(1, 1));
+    let health =
+        |probe, seconds, breaches| GateRule::Health { probe, interval: Millis::from_seconds(seconds), breaches };
+    let http = || HealthProbe::Http { path: "/health".to_owned() };
+    let grpc = |service: &str| HealthProbe::Grpc { service: service.to_owned() };
+    assert_eq!(rule("{ http: /health }"), health(http(), 5, 3));
+    assert_eq!(rule("{ http: /health, interval: 1s }, breaches: 1"), health(http(), 1, 1));
+    assert_eq!(rule("{ grpc: shop.Checkout }"), health(grpc("shop.Checkout"), 5, 3));
+    assert_eq!(rule("{ grpc: '' }"), health(grpc(""), 5, 3));
+    assert_eq!(rule("{ tcp: true, interval: 10s }"), health(HealthProbe::Tcp, 10, 3));
     for (rest, expected) in [
-        ("{ interval: 5s }", "7:24 missing key `http` in `gates[0].health`"),
+        ("{ interval: 5s }", "7:24 `gates[0].health` needs one of the keys `http`, `grpc`, `tcp`"),
+        ("{ http: /health, tcp: true }", "7:41 `http` and `tcp` exclude each other in `gates[0].health`"),
+        ("{ tcp: false }", "7:31 `tcp: false` asks nothing | write `tcp: true`, `http: /health` or `grpc: SERVICE`"),
+        (
+            "{ grpc: a b }",
+            "7:32 `gates[0].health.grpc` must be a name of a gRPC service such as `shop.Checkout`, or `\"\"` for the whole \
+             server, found the text `a b`",
+        ),
         ("{ http: /health, interval: 500ms }", "7:51 `interval` must be from 1s to 5m | the default is `5s`"),
         ("{ http: /health, interval: 6m }", "7:51 `interval` must be from 1s to 5m | the default is `5s`"),
         ("{ http: /health }, max: 1%", "7:48 `max` has no meaning for health checks"),

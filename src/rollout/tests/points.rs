@@ -4,13 +4,17 @@ use super::kit::{World, plan};
 use crate::base::time::{Millis, Timestamp};
 use crate::judge::absolute::Outcome;
 use crate::judge::points::PointReading;
-use crate::policy::plan::{Gate, GateRule, Plan};
+use crate::policy::plan::{Gate, GateRule, HealthProbe, Plan};
 use crate::rollout::event::{ArmReading, Event, Observation, PointsReading};
 use crate::rollout::gate::judge;
 
 fn with_health(weights: &[u8]) -> Plan {
     let mut plan = plan(weights);
-    let rule = GateRule::Health { path: "/health".into(), interval: Millis::from_seconds(5), breaches: 3 };
+    let rule = GateRule::Health {
+        probe: HealthProbe::Http { path: "/health".into() },
+        interval: Millis::from_seconds(5),
+        breaches: 3,
+    };
     plan.gates.push(Gate { name: "alive".into(), rule, dry_run: false });
     plan
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// Starts moto on a free port and answers its URL, unless it is missing.
-async fn moto() -> Option<(Child, String)> {
+pub(crate) async fn moto() -> Option<(Child, String)> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/moto_server");
     if !program.exists() && !lacks("moto_server of .venv (make peers)") {
         return None;

@@ -12,7 +12,7 @@ use tidegate::base::time::Timestamp;
 use tidegate::base::weight::Slot;
 use tidegate::clock::Clock;
 use tidegate::judge::Counts;
-use tidegate::policy::plan::{Plan, WorkloadTarget};
+use tidegate::policy::plan::{HealthProbe, Plan, WorkloadTarget};
 use tidegate::ports::{
     Checked, Health, LiveCounts, Policies, PolicyFault, SignalPoint, SignalQuestion, Signals, Traffic, Workloads,
 };
@@ -342,7 +342,7 @@ impl Workloads for World {
 
 #[async_trait]
 impl Health for World {
-    async fn check(&self, _: &str, node: &str, _: &str) -> Result<Checked, Fault> {
+    async fn check(&self, _: &str, node: &str, _: &HealthProbe) -> Result<Checked, Fault> {
         (self.ways.health)(self.seconds(), node)
     }
 }

@@ -46,7 +46,12 @@ impl AwsDouble {
 
     /// Makes calls of an ECS operation fail: the next one, unless `more` says otherwise (`times`, `skip`).
     pub(crate) async fn fault(&self, operation: &str, kind: &str, more: Value) {
-        let mut rule = json!({ "service": "ecs", "operation": operation, "kind": kind });
+        self.fault_of("ecs", operation, kind, more).await;
+    }
+
+    /// The same for any service.
+    pub(crate) async fn fault_of(&self, service: &str, operation: &str, kind: &str, more: Value) {
+        let mut rule = json!({ "service": service, "operation": operation, "kind": kind });
         for (key, value) in more.as_object().unwrap() {
             rule[key] = value.clone();
         }

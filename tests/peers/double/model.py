@@ -9,6 +9,7 @@ import datetime
 import re
 
 import botocore.session
+from botocore.utils import parse_to_aware_datetime
 from botocore.validate import ParamValidator
 
 # Errors that any service may answer, beside those that its model lists for an operation.
@@ -132,6 +133,11 @@ def from_json(value, shape):
     if kind == "list" and isinstance(value, list):
         return [from_json(item, shape.member) for item in value]
     return value
+
+
+def seconds(value):
+    """A time of a request, in seconds since 1970, whichever protocol brought it."""
+    return float(value) if isinstance(value, (int, float)) else parse_to_aware_datetime(value).timestamp()
 
 
 def to_json(value, shape):

@@ -2,7 +2,7 @@
 
 A service is an object with `wire` (a `model.Service`), `operations` (name to function of the parameters), `control`
 (what tests ask of it beyond its API, name to function of a JSON body) and `before(operation)`, called first. Requests
-find it by their `X-Amz-Target`; a service that speaks another protocol brings its own `recognise`.
+find it by the protocol that its model names, see `protocols`.
 
 Control, all JSON:
     GET  /_double/calls                 every call so far, oldest first
@@ -15,15 +15,18 @@ import threading
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from .model import Impossible, Refused, from_json, to_json
+from .model import Impossible, Refused
+from .protocols import PROTOCOLS
 
 # What a fault answers: code, message, status.
 ANSWERS = {
     "throttle": ("ThrottlingException", "Rate exceeded", 400),
-    "server_error": ("ServerException", "Service Unavailable. Please try again later.", 500),
+    "server_error": ("InternalFailure", "Service Unavailable. Please try again later.", 500),
     "expired": ("ExpiredTokenException", "The security token included in the request is expired", 400),
     "unknown_key": ("UnrecognizedClientException", "The security token included in the request is invalid.", 400),
 }
+# Codes of their own that some services have for these.
+OWN_CODES = {"throttle": ("ThrottledException",), "server_error": ("ServerException",)}
 # A client gives up long before; the thread must end some time.
 LONGEST_HANG_SECONDS = 60
 
@@ -33,7 +36,7 @@ class Faults:
 
     Kinds: those of `ANSWERS`; `deny`; `refuse` with `code`, `message` and `status`; `hang` (no answer and no effect);
     `lost` (the effect happens, the answer does not arrive: the connection is closed); `slow_answer` (the effect
-    happens, the answer never comes).
+    happens, the answer never comes); `garbage` (`body` with `status`, as a proxy in between would answer).
     """
 
     def __init__(self):
@@ -56,11 +59,13 @@ class Faults:
         return None
 
 
-def refusal(rule, operation):
-    """The error that a fault answers, or None when it is no answer at all."""
-    kind = rule["kind"]
+def refusal(rule, model):
+    """The error that a fault answers, or None when it is no answer at all. `model` is that of the operation."""
+    kind, operation = rule["kind"], model.name
     if kind in ANSWERS:
-        return Refused(*ANSWERS[kind])
+        code, message, status = ANSWERS[kind]
+        known = {shape.name for shape in model.error_shapes}
+        return Refused(next((own for own in OWN_CODES.get(kind, ()) if own in known), code), message, status)
     if kind == "deny":
         who = "arn:aws:sts::123456789012:assumed-role/tidegate/i-1"
         text = f"User: {who} is not authorized to perform: {rule['service']}:{operation} because no identity-based"
@@ -91,20 +96,22 @@ class Server(ThreadingHTTPServer):
         """The port that it listens on."""
         return self.server_address[1]
 
-    def service_of(self, headers):
-        """The service and the operation that a request names."""
-        prefix, _, operation = headers.get("X-Amz-Target", "").partition(".")
+    def recognise(self, handler):
+        """The service, its protocol and the operation that a request names; no service where nobody knows it."""
         for service in self.services.values():
-            if service.wire.model.metadata.get("targetPrefix") == prefix:
-                return service, operation
-        return None, operation
+            for name in service.wire.model.metadata["protocols"]:
+                protocol = PROTOCOLS.get(name)
+                operation = protocol and protocol.operation(service.wire, handler.path, handler.headers)
+                if operation:
+                    return service, protocol, operation
+        return None, None, None
 
-    def call(self, service, operation, raw, note):
-        """Carries out one call and answers its JSON; `note` is its entry in the journal."""
+    def call(self, service, protocol, operation, body, note):
+        """Carries out one call and answers its body; `note` is its entry in the journal."""
         model = service.wire.operation(operation)
         if model is None or operation not in service.operations:
             raise Impossible(f"{service.wire.name} {operation} is not in the double")
-        params = from_json(raw, model.input_shape)
+        params = protocol.read(body, model.input_shape)
         note["params"] = params
         try:
             service.wire.check_input(model, params)
@@ -114,7 +121,7 @@ class Server(ThreadingHTTPServer):
             service.wire.check_error(model, refused)
             raise
         service.wire.check_output(model, answer)
-        return to_json(answer, model.output_shape)
+        return protocol.write(answer, model.output_shape)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -137,11 +144,10 @@ class Handler(BaseHTTPRequestHandler):
         """A call of a service, or control."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
-            value = json.loads(body or b"{}")
             if self.path.startswith("/_double/"):
-                self.answer(200, self.control(self.path.removeprefix("/_double/"), value))
+                self.answer(200, self.control(self.path.removeprefix("/_double/"), json.loads(body or b"{}")))
             else:
-                self.serve(value)
+                self.serve(body)
         except BrokenPipeError:
             # The caller gave up; that is its right.
             self.close_connection = True
@@ -158,60 +164,64 @@ class Handler(BaseHTTPRequestHandler):
             service, _, function = name.partition("/")
             return self.server.services[service].control[function](value) or {}
 
-    def serve(self, value):
+    def serve(self, body):
         """A call of a service."""
         server = self.server
-        service, operation = server.service_of(self.headers)
+        service, protocol, operation = server.recognise(self)
         if service is None:
-            raise Impossible(f"no service for target {self.headers.get('X-Amz-Target')!r}")
+            raise Impossible(f"no service for {self.path} and target {self.headers.get('X-Amz-Target')!r}")
         name = service.wire.name
-        note = {"service": name, "operation": operation, "params": value, "outcome": "ok"}
+        note = {"service": name, "operation": operation, "outcome": "ok"}
         with server.lock:
             server.calls.append(note)
             fault = server.faults.take(name, operation)
             try:
-                answer = self.outcome(service, operation, value, note, fault)
+                answer = self.outcome(service, protocol, operation, body, note, fault)
             except Refused as refused:
                 note["outcome"] = refused.code
                 answer = refused
         if isinstance(answer, Refused):
-            error = {"__type": answer.code, "message": answer.message}
-            return self.answer(answer.status, error, {"x-amzn-ErrorType": answer.code})
+            return self.send(answer.status, *protocol.error(answer))
         kind = fault["kind"] if fault else None
+        if kind == "garbage":
+            return self.send(fault.get("status", 200), fault["body"].encode(), {"Content-Type": "text/html"})
         if kind in ("hang", "slow_answer"):
             server.stopping.wait(LONGEST_HANG_SECONDS)
         if kind in ("hang", "slow_answer", "lost"):
             self.close_connection = True
             return None
-        return self.answer(200, answer)
+        return self.send(200, answer, protocol.HEADERS)
 
-    def outcome(self, service, operation, value, note, fault):
+    def outcome(self, service, protocol, operation, body, note, fault):
         """Answer or refusal of a call under a fault."""
         self.require_signature(service)
         if fault is None:
-            return self.server.call(service, operation, value, note)
+            return self.server.call(service, protocol, operation, body, note)
         note["fault"] = fault["kind"]
-        refused = refusal(fault, operation)
+        model = service.wire.operation(operation)
+        refused = refusal(fault, model)
         if refused is not None:
-            service.wire.check_error(service.wire.operation(operation), refused)
+            service.wire.check_error(model, refused)
             raise refused
-        if fault["kind"] == "hang":
-            return {}
-        return self.server.call(service, operation, value, note)
+        if fault["kind"] in ("hang", "garbage"):
+            return b""
+        return self.server.call(service, protocol, operation, body, note)
 
     def require_signature(self, service):
         """A request has to name its key for the right service; the signature itself is not verified."""
-        scope = f"/{service.wire.model.metadata.get('signingName', service.wire.name)}/aws4_request"
+        scope = f"/{service.wire.model.signing_name}/aws4_request"
         if scope not in self.headers.get("Authorization", ""):
             raise Refused("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
 
-    def answer(self, status, value, headers=None):
+    def answer(self, status, value):
         """Sends JSON."""
-        body = json.dumps(value, default=str).encode()
+        self.send(status, json.dumps(value, default=str).encode(), {"Content-Type": "application/x-amz-json-1.1"})
+
+    def send(self, status, body, headers):
+        """Sends a body."""
         self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
         self.send_header("Content-Length", str(len(body)))
-        for name, text in (headers or {}).items():
+        for name, text in headers.items():
             self.send_header(name, text)
         self.end_headers()
         self.wfile.write(body)

@@ -18,7 +18,8 @@ fn labelled(label: &str, status: &str, points: &[(i64, f64)]) -> MetricDataResul
         .build()
 }
 
-fn said(mut result: MetricDataResult, code: &str) -> MetricDataResult {
+fn said(result: MetricDataResult, code: &str) -> MetricDataResult {
+    let mut result = result;
     result.messages = Some(vec![MessageData::builder().code(code).value("some text").build()]);
     result
 }
