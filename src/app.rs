@@ -27,7 +27,7 @@ use crate::mesh::compile::View;
 use crate::mesh::document;
 use crate::mesh::http::{LoadReport, MeshControl};
 use crate::mesh::model::{Key, Kind, Request};
-use crate::ports::{EndpointSource, Journal, Tokens};
+use crate::ports::{EndpointSource, Journal, Policies, Tokens};
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
@@ -294,8 +294,8 @@ fn follow(proxy: &ProxyHandle, mut stopped: watch::Receiver<bool>) -> Comparison
 }
 
 /// Policies that are not valid, each with its problems. A directory that is not there yet has none.
-async fn invalid_policies(runner: &Runner) -> Vec<String> {
-    let policies = runner.policies().await.unwrap_or_default();
+async fn invalid_policies(policies: &dyn Policies) -> Vec<String> {
+    let policies = policies.all().await.unwrap_or_default();
     let invalid = policies.into_iter().filter_map(|(name, plan)| Some((name, plan.err()?)));
     invalid.map(|(name, problems)| format!("{name} is not valid:\n{problems}")).collect()
 }
@@ -358,7 +358,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         live: Arc::new(follow(&proxy, stopped.clone())),
         policies: triggers.policies(),
     });
-    let invalid_policies = invalid_policies(&runner).await;
+    let invalid_policies = invalid_policies(triggers.policies().as_ref()).await;
     let resumed = runner.resume().await?;
     let status = Arc::new(Status::default());
     let addresses = Addresses {

@@ -13,12 +13,12 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
-use aws_types::SdkConfig;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// One call may take so long, what the SDK repeats included. Whoever asked tries again later.
+/// One call may take so long, what the SDK repeats included. Whoever asked tries again later. The engine's holding phase is
+/// longer, so that a write of weights that timed out cannot land after it.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// One connection may take so long to be made: half of the above, so that a second attempt fits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,12 +71,27 @@ pub fn retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF)
 }
 
-/// The HTTP client of a shared set, or one over rustls with the system's certificates.
+/// An HTTP client over rustls with the system's certificates.
 #[must_use]
-pub fn http_client(config: &SdkConfig) -> SharedHttpClient {
+pub fn https() -> SharedHttpClient {
     let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    config.http_client().unwrap_or_else(|| aws_smithy_http_client::Builder::new().tls_provider(ring).build_https())
+    aws_smithy_http_client::Builder::new().tls_provider(ring).build_https()
 }
+
+/// The configuration of one service's client, in the making: `builder!(aws_sdk_ecs, config)`. Region, credentials and
+/// endpoint are those of a shared set, and so is its HTTP client where it has one; timeouts and retries are those of this
+/// module. A macro, since each service's crate has types of its own.
+macro_rules! builder {
+    ($sdk:ident, $config:expr) => {{
+        let config: &aws_types::SdkConfig = $config;
+        $sdk::config::Builder::from(config)
+            .timeout_config($crate::aws::timeouts())
+            .retry_config($crate::aws::retries())
+            .http_client(config.http_client().unwrap_or_else($crate::aws::https))
+            .behavior_version(config.behavior_version().unwrap_or_else($sdk::config::BehaviorVersion::latest))
+    }};
+}
+pub(crate) use builder;
 
 /// How often each of a client's operations was called. Clones count together; what the SDK repeats by itself counts once.
 #[derive(Debug, Clone)]
@@ -110,7 +125,7 @@ impl<const N: usize> Made<N> {
 /// A call that failed.
 #[derive(Debug, Clone, Copy)]
 pub struct Failed<'a> {
-    /// Name under which faults are reported, and the prefix of the service's actions in IAM.
+    /// Name under which faults are reported; without its spaces the prefix of the service's actions in IAM.
     pub service: &'static str,
     /// Name of the operation.
     pub operation: &'a str,
@@ -202,7 +217,8 @@ impl Failed<'_> {
 
     /// A missing permission: AWS's text names it where it is another one than that of the call, such as `iam:PassRole`.
     fn denied(&self, message: &str) -> String {
-        let own = format!("{}:{}", self.service, self.operation);
+        // The prefix of actions is the name without spaces.
+        let own = format!("{}:{}", self.service.replace(' ', ""), self.operation);
         let action = word_after(message, NOT_AUTHORIZED).unwrap_or(&own);
         let resource = if action == own { None } else { word_after(message, "on resource: ") };
         let resource = resource.unwrap_or(self.place);

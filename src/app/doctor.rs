@@ -76,15 +76,19 @@ async fn in_time<T>(source: &str, asked: impl Future<Output = Result<T, Fault>>)
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()))
 }
 
+/// Asks as the daemon would: by no proxy of the environment.
+async fn ask(url: String) -> Result<reqwest::Response, Fault> {
+    let client = reqwest::Client::builder().no_proxy().build();
+    let answer = async { client?.get(url).send().await };
+    answer.await.map_err(|error: reqwest::Error| Fault::transient("http", error))
+}
+
 async fn listener(config: &DaemonConfig) -> Finding {
     let (about, address) = ("listener", config.api.listen);
     match tokio::net::TcpListener::bind(address).await {
         Ok(_) => Finding::good(about, format!("{address} is free")),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            let answer = in_time("api", async {
-                let asked = reqwest::get(format!("http://{address}/healthz")).await;
-                asked.map_err(|error| Fault::transient("api", error))
-            });
+            let answer = in_time("api", ask(format!("http://{address}/healthz")));
             match answer.await {
                 Ok(answer) if answer.status().is_success() => {
                     Finding::good(about, format!("a daemon answers at {address}"))
@@ -204,7 +208,7 @@ async fn credentials(sdk: &aws_types::SdkConfig) -> Finding {
 async fn clock(endpoint: &str) -> Finding {
     let about = "clock";
     let asked = in_time("mesh", async {
-        let answer = reqwest::get(endpoint).await.map_err(|error| Fault::transient("mesh", error))?;
+        let answer = ask(endpoint.to_owned()).await?;
         let date = answer.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
         date.ok_or_else(|| Fault::permanent("mesh", "its answer has no time"))
     });

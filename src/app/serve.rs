@@ -165,16 +165,13 @@ pub(super) async fn aws(config: &DaemonConfig) -> aws_types::SdkConfig {
     use aws_config::environment::region::EnvironmentVariableRegionProvider;
     use aws_config::meta::region::RegionProviderChain;
     use aws_config::profile::region::ProfileFileRegionProvider;
-    use aws_smithy_http_client::tls;
     // Without asking the instance: a machine that is none would wait for it for seconds.
     let region = RegionProviderChain::first_try(config.aws_region.clone().map(aws_types::region::Region::new))
         .or_else(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new());
     // A variable that is set to nothing names none.
     let region = region.region().await.filter(|region| !region.as_ref().is_empty());
-    let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new().tls_provider(ring).build_https();
-    let loader = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(http);
+    let loader = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(crate::aws::https());
     match region {
         Some(region) => loader.region(region).load().await,
         // Nothing of AWS can be asked then, and the chain of credentials would ask the instance for a region.
@@ -329,7 +326,7 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
     let triggers = store.triggers(&config.policies, hooks, Arc::clone(&clock));
     let parts = parts(&config, store.journal(), triggers.policies(), clock).await?;
-    let invalid_policies = invalid_policies(&Runner::new(parts.clone())).await;
+    let invalid_policies = invalid_policies(parts.policies.as_ref()).await;
     let (stopping, stops) = watch::channel(false);
     let (turned, turn) = watch::channel(Turn::default());
     let (lease, always) = match store.lease() {

@@ -60,15 +60,21 @@ pub async fn take_turns(lease: Arc<dyn DriverLease>, turn: watch::Sender<Turn>, 
 }
 
 async fn forever(lease: &dyn DriverLease, turn: &watch::Sender<Turn>) {
+    // The lease may be this process's still, where the answer to an extension was lost: looking would show it as somebody's,
+    // and taking tells.
+    let mut may_be_ours = false;
     loop {
         let ends = Box::pin(sleep(LEASE));
-        match acquire(lease).await {
+        let asked = if may_be_ours { lease.try_acquire().await } else { acquire(lease).await };
+        may_be_ours = asked.is_err() && may_be_ours;
+        match asked {
             Ok(Acquired::Ours { epoch }) => {
                 tracing::info!(epoch, "this daemon drives now");
                 tell(turn, Turn::Driving { epoch });
                 drive(lease, ends).await;
                 tracing::warn!(epoch, "this daemon does not drive any more");
                 tell(turn, Turn::default());
+                may_be_ours = true;
             }
             Ok(Acquired::Theirs(holder)) => {
                 // Soon after the end of a lease that nobody extends, and not before.

@@ -15,7 +15,6 @@ use crate::base::time::{Millis, Timestamp};
 use crate::policy::plan::CloudwatchQuery;
 use crate::ports::SignalPoint;
 use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::config::BehaviorVersion;
 use aws_sdk_cloudwatch::types::StateValue;
 use aws_types::SdkConfig;
 use calls::{Calls, Refusal};
@@ -46,12 +45,7 @@ impl CloudWatch {
     /// client is the set's, or one over rustls with the system's certificates.
     #[must_use]
     pub fn from_config(config: &SdkConfig) -> Self {
-        let builder = aws_sdk_cloudwatch::config::Builder::from(config)
-            .timeout_config(aws::timeouts())
-            .retry_config(aws::retries())
-            .http_client(aws::http_client(config))
-            .behavior_version(config.behavior_version().unwrap_or_else(BehaviorVersion::latest));
-        Self::new(Client::from_conf(builder.build()))
+        Self::new(Client::from_conf(aws::builder!(aws_sdk_cloudwatch, config).build()))
     }
 
     /// How often each operation was called since this was made, for those that were; repeats by the SDK count once.

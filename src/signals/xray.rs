@@ -12,7 +12,6 @@ use crate::base::time::{Millis, Timestamp};
 use crate::policy::plan::XrayQuery;
 use crate::ports::SignalPoint;
 use aws_sdk_xray::Client;
-use aws_sdk_xray::config::BehaviorVersion;
 use aws_sdk_xray::primitives::DateTime;
 use aws_sdk_xray::types::TimeRangeType;
 use aws_types::SdkConfig;
@@ -51,12 +50,7 @@ impl Xray {
     /// client is the set's, or one over rustls with the system's certificates.
     #[must_use]
     pub fn from_config(config: &SdkConfig) -> Self {
-        let builder = aws_sdk_xray::config::Builder::from(config)
-            .timeout_config(aws::timeouts())
-            .retry_config(aws::retries())
-            .http_client(aws::http_client(config))
-            .behavior_version(config.behavior_version().unwrap_or_else(BehaviorVersion::latest));
-        Self::new(Client::from_conf(builder.build()))
+        Self::new(Client::from_conf(aws::builder!(aws_sdk_xray, config).build()))
     }
 
     /// How often each operation was called since this was made, for those that were; each page is a call.

@@ -5,6 +5,7 @@
 //! DescribeRoute.
 
 use super::edit;
+use crate::aws;
 use crate::base::fault::Fault;
 use crate::base::ids::RouteRef;
 use crate::ports::Traffic;
@@ -13,21 +14,18 @@ use crate::rollout::event::RouteReading;
 use async_trait::async_trait;
 use aws_sdk_appmesh::Client;
 use aws_sdk_appmesh::config::retry::RetryConfig;
-use aws_sdk_appmesh::config::timeout::TimeoutConfig;
 use aws_sdk_appmesh::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_appmesh::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_appmesh::operation::describe_route::DescribeRouteOutput;
 use aws_sdk_appmesh::types::RouteData;
-use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::SdkConfig;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-/// One call may take so long. The engine's holding phase is longer, so that a call that timed out cannot land after it.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Name under which faults are reported.
 pub(super) const SOURCE: &str = "app mesh";
+/// The operation that writes.
+const UPDATE_ROUTE: &str = "UpdateRoute";
 
 /// The App Mesh API.
 #[derive(Debug, Clone)]
@@ -49,7 +47,7 @@ impl AppMesh {
             .credentials_provider(Credentials::new("tidegate", "local-mode", None, None, "tidegate-local"))
             // Retries are the executor's, which knows what is still wanted.
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build())
+            .timeout_config(aws::timeouts())
             .build();
         Self { client: Client::from_conf(config) }
     }
@@ -58,15 +56,9 @@ impl AppMesh {
     /// given. The HTTP client is the set's, or one over rustls with the system's certificates.
     #[must_use]
     pub fn from_config(config: &SdkConfig, endpoint_url: Option<&str>) -> Self {
-        let mut builder = aws_sdk_appmesh::config::Builder::from(config)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build())
-            .behavior_version(config.behavior_version().unwrap_or_else(BehaviorVersion::latest));
-        builder.set_endpoint_url(endpoint_url.map(str::to_owned).or_else(|| config.endpoint_url().map(str::to_owned)));
-        if config.http_client().is_none() {
-            let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-            builder = builder.http_client(aws_smithy_http_client::Builder::new().tls_provider(ring).build_https());
-        }
+        // Retries are the executor's, which knows what is still wanted.
+        let mut builder = aws::builder!(aws_sdk_appmesh, config).retry_config(RetryConfig::disabled());
+        builder.set_endpoint_url(endpoint_url.or_else(|| config.endpoint_url()).map(str::to_owned));
         Self { client: Client::from_conf(builder.build()) }
     }
 
@@ -123,38 +115,13 @@ fn reading(data: &RouteData) -> RouteReading {
     RouteReading { version: version_of(data), targets }
 }
 
-/// Whose fault, and whether to try again. A timeout leaves the effect unknown; throttling and 5xx pass.
+/// What an error of the SDK comes to. A write whose answer did not come may have been made.
 pub(super) fn fault<E>(error: &SdkError<E, HttpResponse>, operation: &str, place: &dyn std::fmt::Display) -> Fault
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let place = format!("{operation} of {place}");
-    match error {
-        SdkError::ConstructionFailure(_) => Fault::permanent(SOURCE, format!("{place}: {}", chain(error))),
-        SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_user() => {
-            Fault::transient(SOURCE, format!("{place}: no connection: {}", chain(error)))
-        }
-        SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) | SdkError::ResponseError(_) => {
-            Fault::unknown(SOURCE, format!("{place}: no answer: {}", chain(error)))
-        }
-        SdkError::ServiceError(service) => {
-            let (status, code) = (service.raw().status().as_u16(), service.err().code().unwrap_or("unknown error"));
-            let text = format!("{place}: {code}: {}", service.err().message().unwrap_or("no message"));
-            if status == 429 || status >= 500 { Fault::transient(SOURCE, text) } else { Fault::permanent(SOURCE, text) }
-        }
-        _ => Fault::unknown(SOURCE, format!("{place}: {}", chain(error))),
-    }
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
+    let writes = operation == UPDATE_ROUTE;
+    aws::Failed { service: SOURCE, operation, writes, place: &place.to_string(), remedy: |_, _| "" }.fault(error)
 }
 
 #[async_trait]
@@ -181,7 +148,7 @@ impl Traffic for AppMesh {
             })
             .send()
             .await
-            .map_err(|error| fault(&error, "UpdateRoute", route))?;
+            .map_err(|error| fault(&error, UPDATE_ROUTE, route))?;
         Ok(output.route.as_ref().map(version_of).unwrap_or(0))
     }
 }

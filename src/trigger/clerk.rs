@@ -15,7 +15,7 @@ use tokio::sync::{Notify, broadcast};
 
 /// What is in the way is looked at again so often, should nobody tell of its end.
 const LOOK: Duration = Duration::from_secs(5);
-/// A mesh or a directory that does not answer is asked for so long: a restart of either takes less, and after that nobody
+/// A mesh or a directory that does not answer is asked for so long from when it first did not: a restart of either takes less, and after that nobody
 /// expects the release any more.
 const PATIENCE: Millis = Millis::from_seconds(600);
 
@@ -146,8 +146,7 @@ async fn plan(shared: &Shared, start: &HookStart) -> Result<Plan, Next> {
 
 /// A fault that may pass is waited out for a while.
 fn on_fault(shared: &Shared, start: &HookStart, what: &str, fault: &Fault) -> Next {
-    let waited = shared.clock.now().since(start.at);
-    if fault.kind != FaultKind::Permanent && waited < PATIENCE {
+    if fault.kind != FaultKind::Permanent && shared.faulty_for(start) < PATIENCE {
         return Next::Waits(format!("{what}, and that is tried again: {fault}"));
     }
     let hint = "mend that, and send the event again or start the rollout by hand".to_owned();
@@ -160,12 +159,17 @@ async fn attempt(shared: &Shared, start: &HookStart, plan: Plan, while_live: Whi
     if let Some(live) = &live
         && let Some(next) = beside(shared, start, live, while_live).await
     {
+        shared.well_again(start);
         return Ok(next);
     }
     let HookStart { rollout, policy, image, revision, actor, .. } = start;
     let (image, revision) = (image.clone(), revision.clone());
     let request = StartRequest { policy: policy.clone(), to: None, revision, image, first_step: 0 };
     let begun = shared.runner.start_reserved(rollout, plan, &request, actor.clone()).await;
+    // Whatever was amiss before: it got as far as an answer.
+    if !matches!(&begun, Err(StartError::Route(_) | StartError::Journal(JournalError::Fault(_)))) {
+        shared.well_again(start);
+    }
     Ok(match begun {
         Ok(_) => Next::Came(HookOutcome::Started),
         Err(StartError::Policy(fault)) => refused(fault.to_string(), "correct the policy, and send the event again"),

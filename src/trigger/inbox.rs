@@ -10,7 +10,7 @@ use super::event::{Delivery, Event, Source};
 use super::matching::{Matched, Unmatched, Wanted, matched};
 use crate::base::fault::Fault;
 use crate::base::ids::RolloutId;
-use crate::base::time::Timestamp;
+use crate::base::time::{Millis, Timestamp};
 use crate::clock::{Clock, new_rollout_id};
 use crate::ports::{Deliveries, HookOutcome, HookStart, Received};
 use crate::rollout::event::Actor;
@@ -44,6 +44,8 @@ struct Desks {
     clerks: BTreeMap<String, Desk>,
     /// What a start waits for, while it does.
     waiting: BTreeMap<RolloutId, String>,
+    /// Since when something that a start needs does not answer.
+    faulty_since: BTreeMap<RolloutId, Timestamp>,
 }
 
 /// One policy's clerk, seen from outside.
@@ -302,7 +304,10 @@ impl Shared {
             HookOutcome::Nothing { why } => tracing::info!(%rollout, %policy, why, "start came to nothing"),
             HookOutcome::Refused { why, hint } => tracing::warn!(%rollout, %policy, why, hint, "start was refused"),
         }
-        self.desks().waiting.remove(rollout);
+        let mut desks = self.desks();
+        desks.waiting.remove(rollout);
+        desks.faulty_since.remove(rollout);
+        drop(desks);
         self.tell();
         Ok(())
     }
@@ -314,6 +319,17 @@ impl Shared {
             tracing::info!(rollout = %start.rollout, policy = %start.policy, why, "start waits");
             self.tell();
         }
+    }
+
+    /// How long something that a start needs has not answered, this time included.
+    pub(super) fn faulty_for(&self, start: &HookStart) -> Millis {
+        let now = self.clock.now();
+        now.since(*self.desks().faulty_since.entry(start.rollout.clone()).or_insert(now))
+    }
+
+    /// All that a start needs has answered.
+    pub(super) fn well_again(&self, start: &HookStart) {
+        self.desks().faulty_since.remove(&start.rollout);
     }
 
     fn tell(&self) {

@@ -19,7 +19,6 @@ use crate::rollout::effect::Deployment;
 use crate::rollout::event::{Deployed, WorkloadReading};
 use async_trait::async_trait;
 use aws_sdk_ecs::Client;
-use aws_sdk_ecs::config::BehaviorVersion;
 use aws_sdk_ecs::types::{DeploymentControllerType, DesiredStatus, HealthStatus, SchedulingStrategy, Service, Task};
 use aws_types::SdkConfig;
 use calls::Calls;
@@ -58,12 +57,7 @@ impl Ecs {
     /// client is the set's, or one over rustls with the system's certificates.
     #[must_use]
     pub fn from_config(config: &SdkConfig) -> Self {
-        let builder = aws_sdk_ecs::config::Builder::from(config)
-            .timeout_config(aws::timeouts())
-            .retry_config(aws::retries())
-            .http_client(aws::http_client(config))
-            .behavior_version(config.behavior_version().unwrap_or_else(BehaviorVersion::latest));
-        Self::new(Client::from_conf(builder.build()))
+        Self::new(Client::from_conf(aws::builder!(aws_sdk_ecs, config).build()))
     }
 
     /// How often each operation was called since this was made, for those that were; repeats by the SDK count once.

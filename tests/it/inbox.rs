@@ -281,6 +281,33 @@ async fn what_cannot_begin_says_why() {
     assert!(setting.journal.begun().is_empty());
 }
 
+/// A mesh is waited for from when it first did not answer: whoever was down for longer than that still begins what had
+/// been asked for, though the mesh comes up after it.
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_before_a_long_outage_is_begun_after_it() {
+    let clock = LifeClock::new();
+    clock.begin();
+    let world = World::new(clock.clone(), policy(WhileLive::NewestWins), Ways::default());
+    let journal = Arc::new(MemoryJournal::default());
+    let life = || {
+        let runner = runner(clock.clone(), journal.clone(), &world);
+        let inbox = Inbox::new(runner.clone(), journal.clone(), clock.clone());
+        Setting { inbox, runner, journal: journal.clone(), world: world.clone() }
+    };
+    world.inside().unreadable = true;
+    let before = life();
+    let first = id(&before.send(2).await);
+    before.runner.stop().await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let after = life();
+    assert_eq!(after.inbox.resume().await.expect("readable"), 1);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(after.view(&first).await.phase, "pending");
+    world.inside().unreadable = false;
+    after.reaches(&first, "succeeded").await;
+    assert_eq!(journal.begun(), [first]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mesh_that_is_down_is_waited_for_and_the_answer_is_not() {
     let setting = setting(policy(WhileLive::NewestWins));

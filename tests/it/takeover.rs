@@ -40,20 +40,37 @@ async fn sent_and_lost(load: Load) -> (u64, u64) {
     totals
 }
 
-/// The one that drives, and the other one.
-async fn by_turn(mut controllers: Vec<Controller>) -> (Controller, Controller) {
-    let driver = until("one of them drives", async || controllers.iter().position(Controller::drives)).await;
-    let driver = controllers.remove(driver);
-    (driver, controllers.remove(0))
+/// Two daemons on a database of their own, over a mesh and services.
+struct Pair {
+    server: Server,
+    outside: Outside,
+    driver: Controller,
+    standby: Controller,
+}
+
+impl Pair {
+    /// Both of them up and one driving; `None` without PostgreSQL.
+    async fn start(canary: Behaviour) -> Option<Self> {
+        let server = Server::start().await?;
+        let outside = Outside::start(QUICK, canary).await;
+        let mut both =
+            vec![outside.shared_controller(&server.url()).await, outside.shared_controller(&server.url()).await];
+        let driver = until("one of them drives", async || both.iter().position(Controller::drives)).await;
+        let (driver, standby) = (both.remove(driver), both.remove(0));
+        Some(Self { server, outside, driver, standby })
+    }
+
+    /// Starts a rollout and waits for its first share.
+    async fn begin(standby: &Controller) -> String {
+        let id = standby.api.start_rollout().await;
+        standby.api.until(&id, "a share", |view| view["weights"]["checkout-v2"] == 10).await;
+        id
+    }
 }
 
 #[tokio::test]
 async fn whoever_stands_by_hands_every_request_on() {
-    let Some(server) = Server::start().await else { return };
-    let outside = Outside::start(QUICK, Behaviour::Good).await;
-    let (first, second) =
-        (outside.shared_controller(&server.url()).await, outside.shared_controller(&server.url()).await);
-    let (driver, standby) = by_turn(vec![first, second]).await;
+    let Some(Pair { server, outside: _outside, driver, standby }) = Pair::start(Behaviour::Good).await else { return };
     let ready = |api: &crate::program::world::Api| {
         let url = format!("{}/readyz", api.url("api"));
         async move { reqwest::get(url).await.unwrap().text().await.unwrap() }
@@ -87,14 +104,9 @@ async fn whoever_stands_by_hands_every_request_on() {
 
 #[tokio::test]
 async fn a_driver_that_leaves_is_followed_at_once() {
-    let Some(server) = Server::start().await else { return };
-    let outside = Outside::start(QUICK, Behaviour::Good).await;
-    let (first, second) =
-        (outside.shared_controller(&server.url()).await, outside.shared_controller(&server.url()).await);
-    let (driver, standby) = by_turn(vec![first, second]).await;
+    let Some(Pair { server, outside: _outside, driver, standby }) = Pair::start(Behaviour::Good).await else { return };
     let load = standby.api.load();
-    let id = standby.api.start_rollout().await;
-    standby.api.until(&id, "a share", |view| view["weights"]["checkout-v2"] == 10).await;
+    let id = Pair::begin(&standby).await;
     assert_eq!(driver.process.terminate().await, Some(0));
     // It gave the lease back, so nobody waits until that runs out.
     let left = Monotonic::now();
@@ -109,14 +121,9 @@ async fn a_driver_that_leaves_is_followed_at_once() {
 /// that it drives, and whatever it was about to write is refused.
 #[tokio::test]
 async fn a_driver_that_hung_writes_nothing_more() {
-    let Some(server) = Server::start().await else { return };
-    let outside = Outside::start(QUICK, Behaviour::Good).await;
-    let (first, second) =
-        (outside.shared_controller(&server.url()).await, outside.shared_controller(&server.url()).await);
-    let (driver, standby) = by_turn(vec![first, second]).await;
+    let Some(Pair { server, outside: _outside, driver, standby }) = Pair::start(Behaviour::Good).await else { return };
     let load = standby.api.load();
-    let id = standby.api.start_rollout().await;
-    standby.api.until(&id, "a share", |view| view["weights"]["checkout-v2"] == 10).await;
+    let id = Pair::begin(&standby).await;
     driver.process.signal("STOP").await;
     until("the other one drives", async || standby.drives().then_some(())).await;
     driver.process.signal("CONT").await;
@@ -134,14 +141,10 @@ async fn a_driver_that_hung_writes_nothing_more() {
 /// Kills whoever drives at random instants of rollouts, and starts another in its place.
 #[expect(clippy::print_stderr, reason = "what was seen, and what is needed to see the same again")]
 async fn kill_drivers(behaviour: Behaviour, end: &str) {
-    let Some(server) = Server::start().await else { return };
-    let outside = Outside::start(QUICK, behaviour).await;
+    let Some(Pair { server, outside, mut driver, mut standby }) = Pair::start(behaviour).await else { return };
     let seed = switch("TIDEGATE_SEED").unwrap_or_else(tidegate::clock::seed);
     let mut chance = StdRng::seed_from_u64(seed);
     let mut kills = switch("TIDEGATE_TAKEOVERS").unwrap_or(KILLS).div_ceil(2);
-    let (first, second) =
-        (outside.shared_controller(&server.url()).await, outside.shared_controller(&server.url()).await);
-    let (mut driver, mut standby) = by_turn(vec![first, second]).await;
     let load = outside.mesh.load();
     let (mut phases, mut gaps) = (Vec::new(), Vec::new());
     while kills > 0 {

@@ -10,6 +10,8 @@ use std::sync::Mutex;
 struct Scripted {
     holders: Mutex<VecDeque<Result<Option<Holder>, Fault>>>,
     renewals: Mutex<VecDeque<Renewal>>,
+    /// What taking comes to, beyond those in which it succeeds.
+    refusals: Mutex<VecDeque<Option<Result<Holder, Fault>>>>,
     taken: Mutex<u64>,
 }
 
@@ -37,6 +39,9 @@ fn holder(left_ms: u64) -> Holder {
 #[async_trait]
 impl DriverLease for Scripted {
     async fn try_acquire(&self) -> Result<Acquired, Fault> {
+        if let Some(Some(refused)) = next(&self.refusals) {
+            return refused.map(Acquired::Theirs);
+        }
         let mut taken = self.taken.lock().unwrap();
         *taken += 1;
         Ok(Acquired::Ours { epoch: *taken })
@@ -103,6 +108,7 @@ async fn a_lease_that_was_taken_over_ends_the_turn() {
     let lease = Scripted {
         holders: Mutex::new([Ok(None), Ok(Some(holder(9000)))].into()),
         renewals: Mutex::new([Renewal::Extended, Renewal::Lost].into()),
+        refusals: Mutex::new([None, Some(Ok(holder(9000)))].into()),
         ..Scripted::default()
     };
     let told = turns(lease, 20).await;
@@ -118,6 +124,7 @@ async fn a_lease_that_cannot_be_extended_ends_with_its_time() {
         let lease = Scripted {
             holders: Mutex::new([Ok(None), Err(fault())].into()),
             renewals: Mutex::new([Renewal::Extended, after].into()),
+            refusals: Mutex::new([None, Some(Err(fault()))].into()),
             ..Scripted::default()
         };
         let told = turns(lease, 30).await;
@@ -140,4 +147,17 @@ async fn a_database_that_does_not_answer_is_told_and_asked_again() {
     let lease = Scripted { holders: Mutex::new([Err(fault()), Err(fault()), Ok(None)].into()), ..Scripted::default() };
     let told = turns(lease, 10).await;
     assert_eq!(told, [(0, Turn::StandingBy { holder: None, fault: Some(fault()) }), (2, driving(1))]);
+}
+
+/// The answer to an extension was lost, so the row goes on naming this process: it drives again and does not wait for
+/// itself.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_its_own_after_all_is_taken_again() {
+    let lease = Scripted {
+        holders: Mutex::new([Ok(None), Ok(Some(holder(9000)))].into()),
+        renewals: Mutex::new([Renewal::Hangs, Renewal::Extended].into()),
+        ..Scripted::default()
+    };
+    let told = turns(lease, 30).await;
+    assert_eq!((told.first(), told.last()), (Some(&(0, driving(1))), Some(&(10, driving(2)))), "{told:?}");
 }
