@@ -223,7 +223,8 @@ async fn clock(endpoint: &str) -> Finding {
             )
         }
         Ok(Some(_)) => Finding::good(about, format!("as that of {endpoint}")),
-        Ok(None) | Err(_) => Finding::good(about, format!("not compared: {endpoint} tells no time")),
+        Ok(None) => Finding::good(about, format!("not compared: {endpoint} tells no time")),
+        Err(fault) => Finding::good(about, format!("not compared with that of {endpoint}: {}", fault.message)),
     }
 }
 
