@@ -6,7 +6,7 @@
 
 use crate::kit::postgres::Server;
 use crate::program::controllers::{Controller, Outside};
-use crate::program::fleet::{Fleet, image};
+use crate::program::fleet::{Fleet, image, pinned};
 use crate::program::gate::{Cut, DatabaseGate, Gate};
 use crate::program::service::Behaviour;
 use crate::program::world::verify;
@@ -51,10 +51,10 @@ impl Trial {
         (status == 200).then(|| list["rollouts"][0].clone())
     }
 
-    /// Starts the release and kills the daemon at every cut until the end. A start that was cut is asked for again when
-    /// nothing came of it.
+    /// Starts the release by a signed request and kills the daemon at every cut until the end. As senders do, the request
+    /// is repeated under its id until something came of it.
     async fn run(&mut self, tag: &str) -> Value {
-        let body = json!({"policy": "checkout", "image": image(tag), "revision": tag});
+        let body = json!({"image": image(tag), "revision": tag, "id": format!("run-{tag}")}).to_string();
         let began = Monotonic::now();
         let mut starting: Option<tokio::task::JoinHandle<Option<(u16, Value)>>> = None;
         loop {
@@ -85,7 +85,7 @@ impl Trial {
                 continue;
             }
             let (api, body) = (self.daemon.as_ref().unwrap().api.clone(), body.clone());
-            starting = Some(tokio::spawn(async move { api.try_post("/v1/rollouts", &body).await }));
+            starting = Some(tokio::spawn(async move { api.hook(&body).await }));
         }
     }
 
@@ -95,12 +95,19 @@ impl Trial {
         phase.unwrap_or_else(|| "-".to_owned())
     }
 
+    /// However often it was asked for, it began once.
+    async fn expect_begun_once(&self) {
+        let (_, list) = self.daemon.as_ref().unwrap().api.try_api("/v1/rollouts").await.unwrap();
+        assert_eq!(list["rollouts"].as_array().unwrap().len(), 1, "{list}\n{:#?}", self.table);
+    }
+
     /// What must be true at the end of a good release: one revision more, three tasks of it, none of the old one.
     async fn expect_promoted(&self, view: &Value, tag: &str) {
         assert_eq!(view["phase"], "succeeded", "{view}\n{:#?}", self.table);
+        self.expect_begun_once().await;
         assert_eq!(self.fleet.revisions("checkout-v2").await, 2, "a revision too many: {:#?}", self.table);
         assert_eq!(self.fleet.revisions("checkout-v1").await, 1);
-        assert_eq!(self.fleet.running("checkout-b").await, vec![image(tag); 3]);
+        assert_eq!(self.fleet.running("checkout-b").await, vec![pinned(tag); 3]);
         assert_eq!(self.fleet.service("checkout-a").await["desiredCount"], 0, "{:#?}", self.table);
         assert_eq!(self.outside.mesh.weights().await.unwrap()["checkout-v2"], 100);
     }
@@ -108,6 +115,7 @@ impl Trial {
     /// What must be true at the end of a bad one: as before, but for a revision that nobody runs.
     async fn expect_rolled_back(&self, view: &Value) {
         assert_eq!(view["phase"], "rolled_back", "{view}\n{:#?}", self.table);
+        self.expect_begun_once().await;
         assert_eq!(self.fleet.revisions("checkout-v2").await, 2, "a revision too many: {:#?}", self.table);
         assert_eq!(self.fleet.service("checkout-b").await["desiredCount"], 0, "{:#?}", self.table);
         assert_eq!(self.fleet.service("checkout-a").await["desiredCount"], 3);

@@ -1,10 +1,10 @@
-//! A release on AWS, end to end: an image is deployed into the idle service, judged step by step under load, promoted, and
-//! the old service scaled in; or rolled back with the old one untouched. ECS is our double, the mesh, the proxy, the
-//! database and the daemon are real.
+//! A release on AWS, end to end: a signed webhook tells of an image, which is deployed into the idle service, judged step by
+//! step under load, promoted, and the old service scaled in; or rolled back with the old one untouched. ECS is our double,
+//! the mesh, the proxy, the database and the daemon are real.
 
 use crate::kit::postgres::Server;
 use crate::program::controllers::{Controller, Outside};
-use crate::program::fleet::{FIRST_IMAGE, Fleet, image};
+use crate::program::fleet::{FIRST_IMAGE, Fleet, image, pinned};
 use crate::program::service::Behaviour;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ workload:
     services: { checkout-v1: checkout-a, checkout-v2: checkout-b }
     container: app
     keep_for: 2s
+start: { on: { image: { repository: shop/checkout, tag: \"*\" } } }
 steps:
   - { weight: 1, min: 1s, max: 60s, prove_no_worse_than: 90pp }
   - { weight: 10, min: 1s, max: 60s, prove_no_worse_than: 40pp }
@@ -51,11 +52,12 @@ impl Shop {
         Some(Self { outside, fleet, _server: server, daemon })
     }
 
+    /// Tells of an image as a pipeline does: no policy is named, and whichever waits for it begins.
     async fn release(&self, tag: &str) -> String {
-        let body = json!({"policy": "checkout", "image": image(tag), "revision": tag});
-        let (status, view) = self.daemon.api.post("/v1/rollouts", &body).await;
-        assert_eq!(status, 201, "{view}");
-        view["id"].as_str().unwrap().to_owned()
+        let body = json!({"image": image(tag), "revision": tag, "actor": "ada"}).to_string();
+        let (status, answer) = self.daemon.api.hook(&body).await.unwrap();
+        assert_eq!((status, &answer["rollouts"][0]["policy"]), (201, &json!("checkout")), "{answer}");
+        answer["rollouts"][0]["id"].as_str().unwrap().to_owned()
     }
 }
 
@@ -80,14 +82,15 @@ async fn an_image_is_deployed_promoted_and_the_next_bad_one_is_rolled_back() {
     let id = shop.release("v2").await;
     let view = shop.daemon.api.end(&id).await;
     assert_eq!(view["phase"], "succeeded", "{view}");
+    assert_eq!(view["started_by"], json!({ "name": "ada", "via": "hook:generic" }));
     let counts = calls(&shop.fleet, since).await;
     eprintln!("calls of ECS for a promoted release: {counts:?}, {} in all", counts.values().sum::<usize>());
     assert_eq!((counts["RegisterTaskDefinition"], counts["UpdateService"]), (1, 2), "{counts:?}");
     // The new revision differs in the image alone, runs in as many tasks as stable did, and the old slot has none.
     let mut expected = before;
-    expected["containerDefinitions"][0]["image"] = json!(image("v2"));
+    expected["containerDefinitions"][0]["image"] = json!(pinned("v2"));
     assert_eq!(shop.fleet.definition("checkout-b").await, expected);
-    assert_eq!(shop.fleet.running("checkout-b").await, vec![image("v2"); 3]);
+    assert_eq!(shop.fleet.running("checkout-b").await, vec![pinned("v2"); 3]);
     assert_eq!(shop.fleet.service("checkout-a").await["desiredCount"], 0);
     assert_eq!(shop.fleet.service("checkout-a").await["taskDefinition"], stable_before["taskDefinition"]);
     assert_eq!(load.totals().1, 0, "a request was lost: {}", load.last_loss());
@@ -118,7 +121,7 @@ async fn an_image_is_deployed_promoted_and_the_next_bad_one_is_rolled_back() {
 async fn a_release_that_does_not_come_up_gets_no_traffic() {
     let Some(shop) = Shop::start().await else { return };
     let load = shop.outside.mesh.load();
-    shop.fleet.double.control("ecs/behave", json!({ "image": "*:v2@*", "kind": "crash", "after": 0 })).await;
+    shop.fleet.double.control("ecs/behave", json!({ "image": pinned("v2"), "kind": "crash", "after": 0 })).await;
     let id = shop.release("v2").await;
     let view = shop.daemon.api.end(&id).await;
     assert_eq!(view["phase"], "rolled_back", "{view}");

@@ -2,16 +2,11 @@
 
 use super::{sh, tools};
 use crate::program::service::Service;
-use crate::program::world::{Answer, Api, Daemon, Files, QUICK, strs};
+use crate::program::world::{Answer, Api, Daemon, Files, HOOK_SECRET, QUICK, strs};
 use crate::program::{Process, text, until};
 use crate::program::{command, run};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tidegate::base::secret::Redacted;
-use tidegate::clock::{Clock, SystemClock};
-use tidegate::trigger::signature;
-
-const SECRET: &str = "it is $quoted \"well\" and 'long'";
 
 /// Services, files and a daemon that takes two of the hooks.
 struct World {
@@ -23,28 +18,20 @@ struct World {
 async fn world() -> World {
     let services = [Service::start("v1").await, Service::start("v2").await];
     let files = Files::new([services[0].address.port(), services[1].address.port()], "");
-    let daemon = Daemon::spawn(daemon(&files, SECRET)).await;
+    let daemon = Daemon::spawn(daemon(&files, HOOK_SECRET)).await;
     World { files, daemon, _services: services }
 }
 
 fn daemon(files: &Files, secret: &str) -> tokio::process::Command {
     let mut command = command(&strs(&files.local(&BTreeMap::new())));
-    command.env("TIDEGATE_HOOK_SECRET_GENERIC", secret).env("TIDEGATE_HOOK_SECRET_ECR", SECRET);
+    command.env("TIDEGATE_HOOK_SECRET_GENERIC", secret).env("TIDEGATE_HOOK_SECRET_ECR", HOOK_SECRET);
     command
-}
-
-/// Sends a signed request of the generic hook to an API.
-async fn signed(api: &Api, body: &str) -> Answer {
-    let seconds = SystemClock.now().0 / 1000;
-    let signature = signature::sign(&Redacted::new(SECRET.to_owned()), seconds, body.as_bytes());
-    let headers = [("x-tidegate-timestamp", &*seconds.to_string()), ("x-tidegate-signature", &*signature)];
-    api.text("POST", "/v1/hooks/generic", &headers, body).await
 }
 
 impl World {
     /// A signed request of the generic hook.
     async fn signed(&self, body: &str) -> Answer {
-        signed(&self.daemon.api, body).await
+        self.daemon.hook(body).await.unwrap()
     }
 
     async fn push(&self, files: &[&str]) -> crate::program::Ran {
@@ -125,7 +112,7 @@ async fn what_is_not_taken_says_why() {
     assert_eq!((status, nothing["nothing"][0].as_str()), (200, Some(expected)));
     // What a registry sends is nobody's to correct: 200, or it would send it again.
     let event = include_str!("../../golden/hooks/ecr-delete.json");
-    let headers = [("authorization", &*format!("Bearer {SECRET}"))];
+    let headers = [("authorization", &*format!("Bearer {HOOK_SECRET}"))];
     let (status, nothing) = world.daemon.text("POST", "/v1/hooks/ecr", &headers, event).await;
     assert_eq!((status, nothing["rollouts"].as_array().map(Vec::len)), (200, Some(0)), "{nothing}");
     assert!(!world.daemon.process.stderr.text().contains("quoted"), "no log has a part of the secret");
@@ -185,7 +172,7 @@ async fn serve(world: &World) -> (Process, Api) {
     let config = format!(
         "[api]\nlisten = \"127.0.0.1:0\"\nauth = \"none\"\npublic_url = \"https://tidegate.example.com/\"\n\
          [database]\ndata_dir = \"{}\"\n[policies]\ndirectory = \"{}\"\n\
-         [mesh]\nendpoint_url = \"{}\"\nsigning = \"none\"\n[telemetry]\nproxies = [\"{}\"]\n[hooks]\ngeneric = '''{SECRET}'''\n",
+         [mesh]\nendpoint_url = \"{}\"\nsigning = \"none\"\n[telemetry]\nproxies = [\"{}\"]\n[hooks]\ngeneric = '''{HOOK_SECRET}'''\n",
         world.files.at("served"),
         world.files.at("policies"),
         world.daemon.url("appmesh"),
@@ -207,11 +194,11 @@ async fn a_served_daemon_that_is_killed_begins_what_had_been_asked_for() {
     let (process, api) = serve(&world).await;
     let drives = until("it drives", async || api.try_api("/v1/rollouts").await.filter(|(status, _)| *status == 200));
     drives.await;
-    let (status, first) = signed(&api, r#"{"policy":"checkout","revision":"r1"}"#).await;
+    let (status, first) = api.hook(r#"{"policy":"checkout","revision":"r1"}"#).await.unwrap();
     assert_eq!(status, 201, "{first}");
     let (first, url) = (text(&first["rollouts"][0]["id"]), text(&first["rollouts"][0]["url"]));
     assert_eq!(url, format!("https://tidegate.example.com/v1/rollouts/{first}"));
-    let (status, second) = signed(&api, r#"{"policy":"checkout","revision":"r2"}"#).await;
+    let (status, second) = api.hook(r#"{"policy":"checkout","revision":"r2"}"#).await.unwrap();
     assert_eq!(status, 202, "{second}");
     let second = text(&second["rollouts"][0]["id"]);
     process.kill().await;

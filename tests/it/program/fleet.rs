@@ -1,11 +1,12 @@
 //! Two services of ECS, by our double, whose tasks are two services of this process: what runs there, and with which image,
 //! is what answers requests.
 //!
-//! An image with `bad` in its tag fails every third request; a service without a running task answers nobody.
+//! An image whose tag begins with `bad` fails every third request; a service without a running task answers nobody.
 
 use super::aws_double::AwsDouble;
 use super::controllers::Outside;
 use super::service::Behaviour;
+use super::world::HOOK_SECRET;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +29,22 @@ impl Drop for Fleet {
     }
 }
 
-/// A reference to an image of this tag with a digest that belongs to it.
+const REPOSITORY: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com/shop/checkout";
+
+/// A digest that begins with the bytes of a tag.
+fn digest(tag: &str) -> String {
+    let digits: String = tag.bytes().cycle().take(32).map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits}")
+}
+
+/// A reference to the image of this tag as whoever pushed it names it.
 pub(crate) fn image(tag: &str) -> String {
-    let digest: String = tag.bytes().cycle().take(32).map(|byte| format!("{byte:02x}")).collect();
-    format!("123456789012.dkr.ecr.us-east-1.amazonaws.com/shop/checkout:{tag}@sha256:{digest}")
+    format!("{REPOSITORY}:{tag}@{}", digest(tag))
+}
+
+/// The same as it is deployed: by its digest alone.
+pub(crate) fn pinned(tag: &str) -> String {
+    format!("{REPOSITORY}@{}", digest(tag))
 }
 
 fn definition(family: &str) -> Value {
@@ -67,6 +80,7 @@ impl Fleet {
         }
         double.control("ecs/advance", json!({ "steps": 6 })).await;
         let (kept, services) = (Arc::clone(&double), outside.services.clone());
+        let bad = pinned("bad")[..pinned("").len() + "bad".len() * 2].to_owned();
         let ticking = tokio::spawn(async move {
             loop {
                 kept.control("ecs/advance", json!({})).await;
@@ -76,7 +90,7 @@ impl Fleet {
                         running[name].as_array().unwrap().iter().filter_map(Value::as_str).collect();
                     service.behave(match images.as_slice() {
                         [] => Behaviour::Gone,
-                        images if images.iter().any(|image| image.contains("bad")) => Behaviour::FailsEvery(3),
+                        images if images.iter().any(|image| image.starts_with(&bad)) => Behaviour::FailsEvery(3),
                         _ => Behaviour::Good,
                     });
                 }
@@ -115,7 +129,7 @@ impl Fleet {
         answer["taskDefinitionArns"].as_array().unwrap().len()
     }
 
-    /// Variables by which a daemon takes the double for AWS.
+    /// Variables by which a daemon takes the double for AWS, and signed requests of the generic hook.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let url = self.double.url.clone();
         let pairs = [
@@ -124,6 +138,7 @@ impl Fleet {
             ("AWS_SECRET_ACCESS_KEY", "secret"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("AWS_ENDPOINT_URL", url.as_str()),
+            ("TIDEGATE_HOOK_SECRET_GENERIC", HOOK_SECRET),
         ];
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
     }

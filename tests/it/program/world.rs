@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
+use tidegate::base::secret::Redacted;
+use tidegate::clock::{Clock, SystemClock};
 use tidegate::demo::load::Load;
+use tidegate::trigger::signature;
 
 /// The virtual service of every test.
 pub(crate) const HOST: &str = "checkout.local";
@@ -96,6 +99,9 @@ pub(crate) fn strs(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }
 
+/// The secret of the generic hook, where a daemon is given one. A shell would change most of it.
+pub(crate) const HOOK_SECRET: &str = "it is $quoted \"well\" and 'long'";
+
 /// A daemon, and a client of it.
 pub(crate) struct Daemon {
     pub(crate) process: Process,
@@ -179,6 +185,15 @@ impl Api {
         let method = method.parse().unwrap();
         let request = self.http.request(method, format!("{}{path}", self.url("api"))).body(body.into());
         self.send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await.unwrap()
+    }
+
+    /// A request of the generic hook, signed with [`HOOK_SECRET`]; `None` when the daemon did not answer.
+    pub(crate) async fn hook(&self, body: &str) -> Option<Answer> {
+        let seconds = SystemClock.now().0 / 1000;
+        let signature = signature::sign(&Redacted::new(HOOK_SECRET.to_owned()), seconds, body.as_bytes());
+        let request = self.http.post(format!("{}/v1/hooks/generic", self.url("api")));
+        let request = request.header("x-tidegate-timestamp", seconds.to_string());
+        self.send(request.header("x-tidegate-signature", signature).body(body.to_owned())).await
     }
 
     /// Starts a rollout of the policy `checkout`; its identifier.
