@@ -47,7 +47,7 @@ fn acts_when_due(plan: &Plan, state: &State) -> bool {
 
 /// Time between readings in this state; `None` once finished.
 #[must_use]
-pub const fn next_reading(state: &State) -> Option<Millis> {
+pub fn next_reading(state: &State) -> Option<Millis> {
     match state.phase {
         Phase::Shifting { .. }
         | Phase::Verifying { .. }
@@ -57,7 +57,8 @@ pub const fn next_reading(state: &State) -> Option<Millis> {
         | Phase::RollingBack { .. }
         | Phase::Holding { .. } => Some(READING),
         Phase::Deploying { .. } | Phase::Stuck { .. } => Some(SLOW_READING),
-        Phase::Cleaning { tries: 0, .. } => Some(KEEPING_READING),
+        // A slot that is kept for seconds is not kept for half a minute.
+        Phase::Cleaning { tries: 0, until } => Some(until.since(state.at).clamp(READING, KEEPING_READING)),
         Phase::Cleaning { .. } => Some(SLOW_READING),
         Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => None,
     }

@@ -67,6 +67,7 @@ fn a_good_release_is_promoted_and_the_old_slot_kept_and_then_scaled_in() {
     world.run(120, true);
     assert_eq!(world.stand(), "cleaning 100");
     assert!(retiring(&world).is_none());
+    assert_eq!(next_reading(&world.state), Some(Millis::from_seconds(30)));
     world.wait(100);
     world.read();
     assert_eq!(retiring(&world), Some(Slot::First));
@@ -93,6 +94,7 @@ fn a_bad_release_loses_its_traffic_first_and_then_its_instances() {
     world.wait(8);
     world.read();
     assert_eq!(world.stand(), "cleaning 0");
+    assert_eq!(next_reading(&world.state), Some(Millis::from_seconds(10)), "not half a minute");
     world.read();
     assert!(retiring(&world).is_none(), "its last requests are drained first");
     world.wait(10);
