@@ -2,7 +2,7 @@
 //! versions themselves, notices. The other half of `keys`, apart only for length.
 
 use super::keys::{ROLLBACK_OR_PAUSE, word};
-use super::table::{Field, Record, Shape, TextRule};
+use super::table::{Built, Field, Record, Shape, TextRule};
 
 /// Anything on one line: what it means is for the system it is handed to.
 pub(super) static LINE: TextRule = TextRule {
@@ -78,9 +78,15 @@ pub(super) static ECS: Record = Record::of(&[
     Field::required("container", Shape::Text(&LINE), "app", "Container whose image is released."),
     Field::defaulted(
         "scale",
-        Shape::Word(&[word("same_as_stable"), word("keep")]),
+        Shape::Short {
+            scalar: &Shape::Word(&[word("same_as_stable"), word("keep")]),
+            scalar_built: Built::Yes,
+            record: &SCALE,
+            record_built: Built::Yes,
+        },
         "same_as_stable",
-        "How many tasks the canary's service gets: as many as stable's is asked to have, or as it is asked to have already.",
+        "How many tasks the canary's service gets: as many as stable's is asked to have, as it is asked to have already \
+         (`keep`), a number, or as many as its share of the traffic asks for.",
     ),
     Field::defaulted(
         "ready_within",
@@ -95,6 +101,20 @@ pub(super) static ECS: Record = Record::of(&[
         "How long the version before stays up after a promotion; until then `abort` goes back to it at once.",
     ),
 ]);
+
+static SCALE: Record = Record {
+    fields: &[
+        Field::optional("tasks", Shape::Whole { min: 1, max: 5000 }, "3", "So many tasks."),
+        Field::optional(
+            "follow_share",
+            Shape::Share,
+            "20%",
+            "As many as stable's number times the share, with so much on top; made more before each step.",
+        ),
+    ],
+    one_of: &["tasks", "follow_share"],
+    refused_once: false,
+};
 
 static PROCESS: Record = Record::of(&[
     Field::required(

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 pub mod placeholder;
 mod question;
+mod workload;
 
 pub use question::{CloudwatchMetric, CloudwatchQuery, SignalQuery, XrayMeasure, XrayQuery};
+pub use workload::{EcsTarget, Scale, Workload, WorkloadTarget};
 
 /// Format of the stored plan; raised with an up-converter in `store::record` when a field changes its meaning.
 pub const PLAN_FORMAT: u32 = 1;
@@ -138,48 +140,6 @@ pub enum WhileLive {
     Queue,
     /// Does not begin.
     Refuse,
-}
-
-/// What runs the two versions, and how a release gets into the canary's slot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Workload {
-    /// The system that runs them.
-    pub target: WorkloadTarget,
-    /// Rolled back when the canary is not up and healthy so long after the start.
-    pub ready_within: Millis,
-    /// How long the version before is kept running after a promotion.
-    pub keep_for: Millis,
-}
-
-/// The system that runs the two versions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkloadTarget {
-    /// Two services of Amazon ECS.
-    Ecs(EcsTarget),
-}
-
-/// Two services of Amazon ECS, one for each slot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EcsTarget {
-    /// Name or ARN of the cluster.
-    pub cluster: String,
-    /// Names of the services, in the order of the plan's `versions`; different from each other.
-    pub services: [String; 2],
-    /// Container whose image is released.
-    pub container: String,
-    /// How many tasks the canary's service gets.
-    pub scale: Scale,
-}
-
-/// How many instances the canary's slot gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scale {
-    /// As many as stable is asked to have at the start, and at least one.
-    SameAsStable,
-    /// As many as it is asked to have already; somebody else decides about it.
-    Keep,
 }
 
 /// One step: a weight, or a person's approval.

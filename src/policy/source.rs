@@ -82,6 +82,12 @@ impl Walk<'_, '_> {
                 let refused = refuse && self.built(node.place, path, *record_built);
                 self.record(node, record, path, refuse && !refused);
             }
+            // What is none of the words may have been meant for the long form.
+            Shape::Short { scalar: Shape::Word(words), record_built: Built::Yes, .. }
+                if node.written().is_some() && words.iter().all(|word| node.text() != Some(word.word)) =>
+            {
+                self.wrong(node, shape, path);
+            }
             Shape::Short { scalar, scalar_built, .. } if node.written().is_some() && !node.is_null() => {
                 let refused = refuse && self.built(node.place, &shorthand(path, node), *scalar_built);
                 self.value(node, scalar, path, refuse && !refused);

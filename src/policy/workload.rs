@@ -5,6 +5,7 @@ use super::keys_outside::ECS;
 use super::plan::{EcsTarget, Scale, Workload, WorkloadTarget};
 use super::problem::Report;
 use super::tree::Node;
+use super::units;
 use crate::base::time::Millis;
 
 /// Longest wait for a release to come up. Beyond it nobody is waiting any more, and images are pulled in minutes.
@@ -25,16 +26,37 @@ pub(super) fn workload(root: &Node, versions: Option<&[String; 2]>, report: &mut
     if let (true, Some(place)) = (keep_for.value > KEEP_FOR_MOST, keep_for.place) {
         report.error(place, "`keep_for` must be at most 720h", Some("the default is `30m`".to_owned()));
     }
-    let scale = read(Some(ecs), &ECS, "scale", |text| match text {
+    let scale = scale(ecs, report)?;
+    let services = services(ecs, versions?, report)?;
+    let cluster = ecs.get("cluster")?.text()?.to_owned();
+    let container = ecs.get("container")?.text()?.to_owned();
+    let target = WorkloadTarget::Ecs(EcsTarget { cluster, services, container, scale });
+    Some(Workload { target, ready_within: ready_within.value, keep_for: keep_for.value })
+}
+
+/// Number of tasks: a word, or a mapping with a number or a headroom. `None` where it has a wrong shape, which was reported.
+fn scale(ecs: &Node, report: &mut Report<'_>) -> Option<Scale> {
+    if let Some(long) = ecs.get("scale").filter(|scale| scale.text().is_none()) {
+        if let Some(number) = long.get("tasks") {
+            return number.written()?.parse().ok().map(Scale::Tasks);
+        }
+        let headroom = long.get("follow_share")?;
+        let share = units::share(headroom.written()?).ok()?;
+        let percent = share * 100.0;
+        if percent.fract() > 1e-9 && percent.fract() < 1.0 - 1e-9 {
+            let hint = Some("such as `20%`; `0%` for none".to_owned());
+            report.error(headroom.place, "the headroom of `follow_share` must be whole percents", hint);
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is from 0 to 1")]
+        return Some(Scale::FollowShare { headroom_percent: percent.round() as u32 });
+    }
+    let word = read(Some(ecs), &ECS, "scale", |text| match text {
         "same_as_stable" => Some(Scale::SameAsStable),
         "keep" => Some(Scale::Keep),
         _ => None,
     });
-    let services = services(ecs, versions?, report)?;
-    let cluster = ecs.get("cluster")?.text()?.to_owned();
-    let container = ecs.get("container")?.text()?.to_owned();
-    let target = WorkloadTarget::Ecs(EcsTarget { cluster, services, container, scale: scale.value });
-    Some(Workload { target, ready_within: ready_within.value, keep_for: keep_for.value })
+    Some(word.value)
 }
 
 /// The service of each version, in the order of the versions.

@@ -56,6 +56,7 @@ pub fn next_reading(state: &State) -> Option<Millis> {
         | Phase::AwaitingApproval { .. }
         | Phase::RollingBack { .. }
         | Phase::Holding { .. } => Some(READING),
+        Phase::Deploying { .. } if !state.is_first_deployed() => Some(READING),
         Phase::Deploying { .. } | Phase::Stuck { .. } => Some(SLOW_READING),
         // A slot that is kept for seconds is not kept for half a minute.
         Phase::Cleaning { tries: 0, until } => Some(until.since(state.at).clamp(READING, KEEPING_READING)),

@@ -1,7 +1,7 @@
 //! What a rollout wants done in the world. Committed before it is carried out, and safe to carry out twice.
 
 use crate::base::ids::{RolloutId, RouteRef, Seq};
-use crate::base::weight::{Slot, Weights};
+use crate::base::weight::{Percent, Slot, Weights};
 use crate::policy::plan::{Plan, WorkloadTarget};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -92,6 +92,9 @@ pub struct Deployment {
     /// What is released, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The share of the traffic that its instances must bear; absent where their number does not depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Percent>,
 }
 
 /// A slot that should run nothing any more.

@@ -41,8 +41,14 @@ fn deployment(text: &mut String, plan: &Plan) {
     let Some(Workload { target, ready_within, keep_for }) = &plan.workload else { return };
     let WorkloadTarget::Ecs(EcsTarget { cluster, services, container, scale }) = target;
     let tasks = match scale {
-        Scale::SameAsStable => "as many tasks as stable is asked to have",
-        Scale::Keep => "as many tasks as it is asked to have already",
+        Scale::SameAsStable => "as many tasks as stable is asked to have".to_owned(),
+        Scale::Keep => "as many tasks as it is asked to have already".to_owned(),
+        Scale::Tasks(1) => "1 task".to_owned(),
+        Scale::Tasks(number) => format!("{number} tasks"),
+        Scale::FollowShare { headroom_percent } => format!(
+            "as many tasks as its share of the traffic asks for by stable's number, and {headroom_percent} % on top; they are \
+             made more before each step, and the step waits for them"
+        ),
     };
     let _ = writeln!(
         text,

@@ -102,6 +102,9 @@ impl<'a> Moves<'a> {
     }
 
     fn shift_to_weight(&mut self, step: usize, share: Percent) {
+        if workload::grow_first(self, step, share) {
+            return;
+        }
         self.write(share);
         self.state.split_checked = 0;
         // The silence clock starts with the exposure, not with whatever came before it.

@@ -71,6 +71,7 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading, acknowledged: bool) {
             }
         }
         Phase::Deploying { .. } if seen > wanted => workload::on_early_weight(moves, seen),
+        Phase::Deploying { step, .. } if wanted > 0 => drifted(moves, step, seen, stranger),
         Phase::Cleaning { until, tries } => workload::clean(moves, route, until, tries),
         Phase::Verifying { step, .. }
         | Phase::Baking { step, .. }

@@ -110,8 +110,14 @@ impl State {
 
     /// Whether the canary is there to be judged: the rollout is at a step, and the release in its slot.
     #[must_use]
-    pub const fn is_judged(&self) -> bool {
-        self.step_index().is_some() && !matches!(self.phase, Phase::Deploying { .. })
+    pub fn is_judged(&self) -> bool {
+        self.step_index().is_some() && !self.is_first_deployed()
+    }
+
+    /// Whether the release is on its way into a slot without traffic. Later its instances may become more while it has some.
+    #[must_use]
+    pub fn is_first_deployed(&self) -> bool {
+        matches!(self.phase, Phase::Deploying { .. }) && self.wanted == Percent::ZERO
     }
 
     /// Whether an effect is committed and not settled yet.
@@ -150,11 +156,12 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
-    /// The release is on its way into the canary's slot, which has no weight yet.
+    /// The release is on its way into the canary's slot, which has no weight yet; or, where the number of its instances
+    /// follows its share, more of them are, for the next step.
     Deploying {
-        /// Index of the step that comes first when it is there.
+        /// Index of the step that comes when they are there.
         step: usize,
-        /// Rolled back when it is not there by then.
+        /// Rolled back when they are not there by then, unless the release has traffic: then it keeps what it has.
         until: Timestamp,
     },
     /// The step's weights are being written.
@@ -240,6 +247,9 @@ pub struct Release {
     /// How the instances stood when they were last looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reading: Option<WorkloadReading>,
+    /// The share of the traffic that they were last asked to bear, where their number depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Percent>,
 }
 
 /// Since when the canary has had weight that was seen in force.

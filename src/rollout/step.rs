@@ -165,7 +165,11 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
         return Err(refused(moves, "promote", why));
     }
     if let Phase::Deploying { .. } = moves.state.phase {
-        return Err(refused(moves, "promote", "its release is not up yet, and traffic would reach nothing"));
+        let why = match moves.state.wanted {
+            Percent::ZERO => "its release is not up yet, and traffic would reach nothing",
+            _ => "it is on its way to the next step, for which its instances are not up yet",
+        };
+        return Err(refused(moves, "promote", why));
     }
     if let Some(why) = approval::in_the_way(moves, step, full) {
         return Err(refused(moves, "promote", &why));
@@ -246,7 +250,8 @@ fn on_failed(moves: &mut Moves<'_>, fault: &Fault) {
         }
         // The next reading shows whether that is still needed.
         Phase::Deploying { .. } if passing => {
-            moves.state.trouble = Some(format!("putting the canary back to 0 % failed: {}", fault.message));
+            let wanted = moves.state.wanted;
+            moves.state.trouble = Some(format!("putting the canary back to {wanted} failed: {}", fault.message));
         }
         Phase::Deploying { step, .. }
         | Phase::Shifting { step, .. }
@@ -303,7 +308,9 @@ fn on_due(moves: &mut Moves<'_>) {
 
 /// At a step. The verdict against the release comes first.
 fn on_step_due(moves: &mut Moves<'_>, step: usize) {
-    if let Phase::Deploying { until, .. } = moves.state.phase {
+    if let Phase::Deploying { until, .. } = moves.state.phase
+        && moves.state.is_first_deployed()
+    {
         // Nothing is there to be judged yet.
         if !total_time_is_over(moves) {
             workload::on_due(moves, until);
@@ -330,6 +337,10 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
         Phase::Baking { step, until } if now >= until && !paused => on_baked(moves, step, &judgement),
         Phase::Judging { step, until } if !paused => on_judging(moves, step, now >= until, &judgement),
         Phase::AwaitingApproval { step, until } if now >= until && !paused => approval::on_timeout(moves, step),
+        // More traffic waits for more instances, and for what any advance waits for.
+        Phase::Deploying { until, .. } if moves.plan.gates.is_empty() || !is_silent(moves) && !judgement.holds() => {
+            workload::on_due(moves, until);
+        }
         Phase::Deploying { .. }
         | Phase::Shifting { .. }
         | Phase::Verifying { .. }
@@ -366,13 +377,18 @@ fn verdict_ends_it(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) ->
 fn budget_withdraws(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
     let known = has_pause(moves, PauseCause::Budget)
         || has_pause(moves, PauseCause::GateFailed) && moves.state.wanted == Percent::ZERO;
-    if known || gate::is_full(moves.plan, step) || !judgement.budget_spent {
+    if known || is_full(moves, step) || !judgement.budget_spent {
         return;
     }
     let failed = moves.plan.blast_radius.failed_requests;
     let reason =
         format!("budget spent: {failed} failed requests beyond stable's rate; this is no verdict on the release");
     moves.withdraw(step, PauseCause::Budget, reason);
+}
+
+/// Whether all the traffic is on the canary, or on its way there.
+fn is_full(moves: &Moves<'_>, step: usize) -> bool {
+    !matches!(moves.state.phase, Phase::Deploying { .. }) && gate::is_full(moves.plan, step)
 }
 
 /// Why a step is not in force whose weights could not be written.
@@ -396,7 +412,7 @@ fn total_time_is_over(moves: &mut Moves<'_>) -> bool {
 /// Live telemetry silent for `withdraw_after` while the canary has weight: weight 0, paused, no verdict.
 fn silence_withdraws(moves: &mut Moves<'_>, step: usize) {
     let silence = moves.at().since(moves.state.last_live_at);
-    let exposed = moves.state.wanted > Percent::ZERO && !gate::is_full(moves.plan, step);
+    let exposed = moves.state.wanted > Percent::ZERO && !is_full(moves, step);
     if !exposed || silence < moves.plan.no_data.withdraw_after {
         return;
     }

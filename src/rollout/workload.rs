@@ -5,12 +5,13 @@
 
 use super::effect::{Deployment, Effect, EffectId, Retirement};
 use super::event::{Deployed, Outcome, RouteReading, Standing, WorkloadReading};
+use super::gate::weight_step;
 use super::moves::Moves;
 use super::state::{EndingKind, Pause, PauseCause, Phase, Refusal, Release, State};
 use super::step::refused;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::{Millis, Timestamp};
-use crate::base::weight::Slot;
+use crate::base::weight::{Percent, Slot};
 use crate::policy::plan::{OnFailure, Plan, Workload};
 
 /// From weight 0 being settled to the canary's retirement. Its requests under way, and those that proxies still send by
@@ -78,10 +79,21 @@ fn retiree(state: &State) -> Slot {
 /// The first move of a rollout whose plan has a workload.
 pub(super) fn begin(moves: &mut Moves<'_>, image: String, step: usize) {
     let Some(workload) = &moves.plan.workload else { return moves.shift_to(step) };
-    moves.state.release = Some(Release { image, pending: None, deployed: None, reading: None });
+    let share = workload.target.follows_share().then(|| share_of(moves.plan, step));
+    moves.state.release = Some(Release { image, pending: None, deployed: None, reading: None, share });
+    wait_for(moves, workload, step);
+    deploy(moves, workload);
+}
+
+/// The share that comes with a step: its own, or for an approval that of the next step with one.
+fn share_of(plan: &Plan, step: usize) -> Percent {
+    let shares = (step..plan.steps.len()).find_map(|index| weight_step(plan, index));
+    shares.map_or(Percent::FULL, |step| step.weight)
+}
+
+fn wait_for(moves: &mut Moves<'_>, workload: &Workload, step: usize) {
     let until = moves.at().plus(workload.ready_within);
     moves.phase(Phase::Deploying { step, until });
-    deploy(moves, workload);
 }
 
 fn deploy(moves: &mut Moves<'_>, workload: &Workload) {
@@ -89,8 +101,31 @@ fn deploy(moves: &mut Moves<'_>, workload: &Workload) {
     let (rollout, revision) = (moves.state.id.clone(), moves.state.revision.clone());
     let Some(release) = &mut moves.state.release else { return };
     release.pending = Some(id.clone());
-    let (target, image) = (workload.target.clone(), release.image.clone());
-    moves.effects.push((id, Effect::Deploy(Deployment { rollout, target, slot, image, revision })));
+    let (target, image, share) = (workload.target.clone(), release.image.clone(), release.share);
+    moves.effects.push((id, Effect::Deploy(Deployment { rollout, target, slot, image, revision, share })));
+}
+
+/// Whether a step's share needs more instances than there are: they are asked for, and the step waits for them.
+pub(super) fn grow_first(moves: &mut Moves<'_>, step: usize, share: Percent) -> bool {
+    let Some(workload) = moves.plan.workload.as_ref().filter(|workload| workload.target.follows_share()) else {
+        return false;
+    };
+    let Some(release) = &mut moves.state.release else { return false };
+    let asked_for = release.share.is_some_and(|asked_for| asked_for >= share);
+    if asked_for && release.deployed.is_some() {
+        return false;
+    }
+    if !asked_for {
+        release.share = Some(share);
+        // What was seen says nothing about what is asked for now.
+        (release.deployed, release.reading) = (None, None);
+    }
+    let is_under_way = asked_for && release.pending.is_some();
+    wait_for(moves, workload, step);
+    if !is_under_way {
+        deploy(moves, workload);
+    }
+    true
 }
 
 fn next_id(moves: &Moves<'_>) -> EffectId {
@@ -99,7 +134,7 @@ fn next_id(moves: &Moves<'_>) -> EffectId {
 
 /// Takes in how an effect on instances ended.
 pub(super) fn on_settled(moves: &mut Moves<'_>, outcome: &Outcome) {
-    let deploying = matches!(moves.state.phase, Phase::Deploying { .. });
+    let deploying = moves.state.step_index().is_some();
     let Some(release) = &mut moves.state.release else { return };
     release.pending = None;
     match outcome {
@@ -126,23 +161,38 @@ pub(super) fn on_due(moves: &mut Moves<'_>, until: Timestamp) {
     if moves.state.paused.is_some() {
         return;
     }
+    if has_come(moves) {
+        let Phase::Deploying { step, .. } = moves.state.phase else { return };
+        return moves.shift_to(step);
+    }
     if moves.at() >= until {
         let last = match (&release.reading, &moves.state.trouble) {
             (Some(reading), _) => reading.note.clone(),
             (None, Some(trouble)) => trouble.clone(),
             (None, None) => "nothing is known of its instances".to_owned(),
         };
-        let reason = format!("the release was not up within {}: {last}", workload.ready_within);
-        return moves.roll_back(EndingKind::RolledBack, reason);
+        if moves.state.is_first_deployed() {
+            let reason = format!("the release was not up within {}: {last}", workload.ready_within);
+            return moves.roll_back(EndingKind::RolledBack, reason);
+        }
+        // It has shown nothing bad. Room for more instances may come, and `max_total` ends the wait.
+        let Phase::Deploying { step, .. } = moves.state.phase else { return };
+        let within = workload.ready_within;
+        moves.state.trouble =
+            Some(format!("no instances for step {} within {within}: {last}; the weight stays", step + 1));
+        wait_for(moves, workload, step);
     }
-    if release.pending.is_none() && release.deployed.is_none() {
+    let is_open = |release: &Release| release.pending.is_none() && release.deployed.is_none();
+    if moves.state.release.as_ref().is_some_and(is_open) {
         deploy(moves, workload);
     }
 }
 
-/// Someone gave the canary weight before the release is there: put back, and nothing else changes.
+/// Someone gave the canary weight before its instances are there: put back, and nothing else changes.
 pub(super) fn on_early_weight(moves: &mut Moves<'_>, seen: u8) {
-    moves.state.trouble = Some(format!("someone raised the canary to {seen} % before its release was up; put back"));
+    let wanted = moves.state.wanted;
+    let before = if wanted == Percent::ZERO { "its release was up" } else { "it has the instances for it" };
+    moves.state.trouble = Some(format!("someone raised the canary to {seen} % before {before}; put back to {wanted}"));
     moves.write_in_place();
 }
 
@@ -152,9 +202,12 @@ pub(super) fn resume(moves: &mut Moves<'_>, step: usize) {
     if has_come(moves) {
         return moves.shift_to(step);
     }
+    if moves.state.wanted > Percent::ZERO {
+        // Written anew whatever it was, so that a drifted route is put right as well.
+        moves.write_in_place();
+    }
     let Some(workload) = &moves.plan.workload else { return };
-    let until = moves.at().plus(workload.ready_within);
-    moves.phase(Phase::Deploying { step, until });
+    wait_for(moves, workload, step);
 }
 
 fn has_come(moves: &Moves<'_>) -> bool {
@@ -180,8 +233,13 @@ pub(super) fn take_in(moves: &mut Moves<'_>, reading: &Result<WorkloadReading, F
         release.reading = Some(reading.clone());
     }
     match (moves.state.phase.clone(), reading.standing) {
-        (Phase::Deploying { step, .. }, Standing::Ready) if moves.state.paused.is_none() => moves.shift_to(step),
-        (Phase::Deploying { .. }, Standing::Failing) => {
+        // Where it has traffic, what else speaks against more is looked at first.
+        (Phase::Deploying { step, .. }, Standing::Ready)
+            if moves.state.paused.is_none() && moves.state.is_first_deployed() =>
+        {
+            moves.shift_to(step);
+        }
+        (Phase::Deploying { .. }, Standing::Failing) if moves.state.is_first_deployed() => {
             moves.roll_back(EndingKind::RolledBack, format!("the release does not come up: {}", reading.note));
         }
         // Not before its retirement is settled: a late one could reach the instances of the next release.

@@ -37,6 +37,10 @@ pub(super) async fn look_on(
         let broken = |_| Err(Fault::unknown("workload", "the look broke off"));
         let workload = Some(looked.unwrap_or_else(broken));
         let observation = Observation { workload, ..Observation::default() };
+        if asks.has_changed().unwrap_or(false) {
+            // What was asked is over, and its answer may not be taken for that of what is asked now.
+            continue;
+        }
         if inbox.send(Message::Event(Event::Observed(observation))).await.is_err() {
             return;
         }

@@ -12,7 +12,7 @@ mod standing;
 
 use crate::aws;
 use crate::base::fault::Fault;
-use crate::base::weight::Slot;
+use crate::base::weight::{Percent, Slot};
 use crate::policy::plan::{EcsTarget, Scale, WorkloadTarget};
 use crate::ports::Workloads;
 use crate::rollout::effect::Deployment;
@@ -122,7 +122,7 @@ impl Workloads for Ecs {
         let (canary, stable) = (name(target, deployment.slot), name(target, deployment.slot.other()));
         let answer = self.calls.services(&target.cluster, &[canary, stable]).await?;
         let service = changeable(target, canary, find(answer.services(), canary))?;
-        let wanted = instances(target, service, find(answer.services(), stable), stable)?;
+        let wanted = instances(target, service, find(answer.services(), stable), (stable, deployment.share))?;
         let release = Release {
             rollout: &deployment.rollout,
             container: &target.container,
@@ -168,8 +168,10 @@ impl Workloads for Ecs {
             Some(revision) if is_open => self.is_checked(revision).await?,
             _ => true,
         };
+        // ECS may still tell the number of before. Where autoscaling decides, a lower one is nothing to wait for.
+        let least = wanted.filter(|_| target.scale.follows_share()).map_or(0, |deployed| deployed.instances);
         let wanted = wanted.map(|deployed| deployed.what.as_str());
-        Ok(standing::read(&Seen { service, tasks: &tasks, is_checked, wanted }))
+        Ok(standing::read(&Seen { service, tasks: &tasks, is_checked, wanted, least }))
     }
 
     async fn retire(&self, target: &WorkloadTarget, slot: Slot) -> Result<(), Fault> {
@@ -221,11 +223,23 @@ fn changeable<'a>(target: &EcsTarget, name: &str, service: Option<&'a Service>) 
 }
 
 /// How many tasks the canary's service needs at least. Never more than it has, when somebody else decides about that.
-fn instances(target: &EcsTarget, canary: &Service, stable: Option<&Service>, name: &str) -> Result<i32, Fault> {
+fn instances(
+    target: &EcsTarget,
+    canary: &Service,
+    stable: Option<&Service>,
+    (name, share): (&str, Option<Percent>),
+) -> Result<i32, Fault> {
     match (target.scale, stable) {
         (Scale::Keep, _) => Ok(canary.desired_count().max(1)),
+        (Scale::Tasks(number), _) => Ok(i32::try_from(number).unwrap_or(i32::MAX).max(1)),
         (Scale::SameAsStable, Some(stable)) => Ok(stable.desired_count().max(1)),
-        (Scale::SameAsStable, None) => {
+        (Scale::FollowShare { headroom_percent }, Some(stable)) => {
+            let share = u64::from(share.unwrap_or(Percent::FULL).get());
+            let parts =
+                u64::try_from(stable.desired_count()).unwrap_or(0) * share * (100 + u64::from(headroom_percent));
+            Ok(i32::try_from(parts.div_ceil(100 * 100)).unwrap_or(i32::MAX).max(1))
+        }
+        (Scale::SameAsStable | Scale::FollowShare { .. }, None) => {
             let place = format!("service {name} in cluster {}", target.cluster);
             let todo = "create it, or correct `workload.ecs.services`";
             Err(Fault::permanent(SOURCE, format!("there is no {place} to be as large as: {todo}")))

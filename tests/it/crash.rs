@@ -3,7 +3,7 @@
 
 use crate::kit::life::{Cut, Deed, ID, Outside, live};
 use crate::kit::world::{Answer, HandClock, Ways, World};
-use crate::kit::{SECOND, deploying, directory, plan};
+use crate::kit::{SECOND, deploying, directory, growing, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate::base::ids::RolloutId;
 use tidegate::clock::Clock;
@@ -239,6 +239,18 @@ fn a_good_release_that_is_deployed() {
 #[test]
 fn a_bad_release_that_is_deployed() {
     survives(&deployed(("rolled_back", 0), || Ways { bad_from: Some(0), ..Ways::default() }, vec![]));
+}
+
+#[test]
+fn a_good_release_whose_instances_follow_its_share() {
+    let ways = || Ways { comes_up: Box::new(slowly), ..Ways::default() };
+    let scenario = deployed(("succeeded", 100), ways, vec![]);
+    survives(&Scenario { plan: growing(scenario.plan), ..scenario });
+}
+
+/// Up after three seconds.
+fn slowly(seconds: i64) -> Standing {
+    if seconds < 3 { Standing::Progressing } else { Standing::Ready }
 }
 
 #[test]

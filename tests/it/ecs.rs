@@ -182,5 +182,6 @@ fn deployment() -> Deployment {
         slot: Slot::Second,
         image: IMAGE.to_owned(),
         revision: Some("v2 (commit 4f2a)".to_owned()),
+        share: None,
     }
 }

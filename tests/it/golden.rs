@@ -240,8 +240,10 @@ fn effects_keep_their_form() {
         slot: Slot::Second,
         image: "shop/checkout:v2".into(),
         revision: Some("abc".into()),
+        share: None,
     };
-    check("effect-deploy", &Effect::Deploy(deployment));
+    check("effect-deploy", &Effect::Deploy(deployment.clone()));
+    check("effect-deploy-share", &Effect::Deploy(Deployment { share: Some(percent(10)), ..deployment }));
     check("effect-retire", &Effect::Retire(Retirement { target, slot: Slot::First }));
     check("effect-id", &effect_id());
 }

@@ -69,6 +69,14 @@ pub(crate) fn deploying(mut plan: Plan) -> Plan {
     plan
 }
 
+/// A plan that deploys, with as many instances as the share asks for.
+pub(crate) fn growing(mut plan: Plan) -> Plan {
+    if let Some(Workload { target: WorkloadTarget::Ecs(target), .. }) = &mut plan.workload {
+        target.scale = Scale::FollowShare { headroom_percent: 20 };
+    }
+    plan
+}
+
 /// The same plan for another route.
 pub(crate) fn on_route(mut plan: Plan, name: &str) -> Plan {
     plan.route.route = name.into();

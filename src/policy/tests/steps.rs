@@ -22,6 +22,39 @@ fn services_for_the_versions() {
 }
 
 #[test]
+fn so_many_tasks() {
+    for (text, expected) in [
+        ("same_as_stable", Scale::SameAsStable),
+        ("keep", Scale::Keep),
+        ("{ tasks: 3 }", Scale::Tasks(3)),
+        ("{ follow_share: 0% }", Scale::FollowShare { headroom_percent: 0 }),
+        ("{ follow_share: 29% }", Scale::FollowShare { headroom_percent: 29 }),
+    ] {
+        let plan = good(&with(&format!("{ECS}, scale: {text} }} }}\n"))).plan;
+        let WorkloadTarget::Ecs(target) = plan.workload.expect("as the file has it").target;
+        assert_eq!(target.scale, expected, "{text}");
+    }
+    for (text, expected) in [
+        (
+            "{ tasks: 0 }",
+            "6:103 `workload.ecs.scale.tasks` must be a whole number from 1 to 5000, found the number `0`",
+        ),
+        (
+            "{ follow_share: 2.5% }",
+            "6:110 the headroom of `follow_share` must be whole percents | such as `20%`; `0%` for none",
+        ),
+        ("{}", "6:94 `workload.ecs.scale` needs one of the keys `tasks`, `follow_share`"),
+        (
+            "3",
+            "6:94 `workload.ecs.scale` must be `same_as_stable` or `keep` or a mapping with the keys `tasks`, `follow_share`, \
+             found the number `3`",
+        ),
+    ] {
+        check(&with(&format!("{ECS}, scale: {text} }} }}\n")), &[expected]);
+    }
+}
+
+#[test]
 fn services_that_make_no_sense() {
     check(
         &with("workload: { ecs: { cluster: prod, services: { a: shop, b: shop }, container: app } }\n"),

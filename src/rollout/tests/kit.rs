@@ -77,6 +77,15 @@ pub(super) fn deploying(mut plan: Plan) -> Plan {
     plan
 }
 
+/// The same plan with a number of instances that follows the share.
+pub(super) fn growing(plan: Plan) -> Plan {
+    let mut plan = deploying(plan);
+    if let Some(Workload { target: WorkloadTarget::Ecs(target), .. }) = &mut plan.workload {
+        target.scale = Scale::FollowShare { headroom_percent: 20 };
+    }
+    plan
+}
+
 pub(super) fn deployed() -> Deployed {
     Deployed { what: "checkout:7".into(), instances: 2 }
 }

@@ -1,6 +1,6 @@
 //! Whatever happens, in whatever order: the kit's rules hold, nothing panics, and the journal leads to the state.
 
-use super::kit::{World, deploying, fault, inconclusive, plan};
+use super::kit::{World, deploying, fault, growing, inconclusive, plan};
 use super::signals::{AT_MOST_10, TWICE_STABLE, gate};
 use crate::base::fault::FaultKind;
 use crate::base::time::{Millis, Timestamp};
@@ -128,7 +128,11 @@ fn plans() -> impl Strategy<Value = Plan> {
             plan.verify.on_timeout = if verify_pauses { OnVerifyTimeout::Pause } else { OnVerifyTimeout::Rollback };
             plan.max_total = Millis::from_seconds(60 * (total_minutes + 1));
             plan.blast_radius.failed_requests = budget;
-            if deploys { deploying(plan) } else { plan }
+            match (deploys, total_minutes % 2) {
+                (true, 0) => growing(plan),
+                (true, _) => deploying(plan),
+                (false, _) => plan,
+            }
         },
     )
 }

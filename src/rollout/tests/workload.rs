@@ -1,10 +1,10 @@
 //! Releases that are deployed into their slot: the way in, and what is cleaned up behind them.
 
-use super::kit::{World, deployed, deploying, plan};
+use super::kit::{World, deployed, deploying, growing, plan};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::ids::{RolloutId, Seq};
 use crate::base::time::{Millis, Timestamp};
-use crate::base::weight::Slot;
+use crate::base::weight::{Percent, Slot};
 use crate::policy::plan::{OnFailure, Plan};
 use crate::rollout::effect::Effect;
 use crate::rollout::event::{Command, Event, Input, Observation, Standing, Start};
@@ -103,6 +103,136 @@ fn a_bad_release_loses_its_traffic_first_and_then_its_instances() {
     world.work(None);
     world.look(Standing::Idle);
     assert_eq!(world.stand(), "rolled_back 0");
+}
+
+/// A release at its first step of 10 %, whose instances were asked to bear that.
+fn growing_world() -> World {
+    let mut world = World::start(growing(plan(&[10, 50, 100])));
+    assert_eq!(shares(&world), [10]);
+    world.work(None);
+    world.look(Standing::Ready);
+    world.settle();
+    world.read();
+    assert_eq!(world.stand(), "baking 10");
+    world
+}
+
+/// The shares that instances are being asked to bear.
+fn shares(world: &World) -> Vec<u8> {
+    let working = world.working.iter().filter_map(|(_, effect)| match effect {
+        Effect::Deploy(deployment) => deployment.share,
+        Effect::SetWeights(_) | Effect::Retire(_) => None,
+    });
+    working.map(Percent::get).collect()
+}
+
+/// Judged well until it waits for more instances.
+fn until_it_grows(world: &mut World) {
+    for _ in 0..60 {
+        world.traffic((100, 0), (900, 0));
+        world.wait(1);
+        world.read();
+        if world.phase() == "deploying" {
+            return;
+        }
+    }
+    panic!("{}", world.stand());
+}
+
+#[test]
+fn more_instances_come_before_more_traffic() {
+    let mut world = growing_world();
+    until_it_grows(&mut world);
+    assert_eq!((world.stand().as_str(), shares(&world)), ("deploying 10", vec![50]));
+    // What is said of the instances of before says nothing of those that are asked for now.
+    world.look(Standing::Ready);
+    assert_eq!(world.stand(), "deploying 10");
+    world.work(None);
+    world.look(Standing::Progressing);
+    world.read();
+    assert_eq!(world.stand(), "deploying 10");
+    world.look(Standing::Ready);
+    assert_eq!(world.stand(), "shifting 50");
+    world.settle();
+    world.run(200, true);
+    assert_eq!(world.stand(), "succeeded 100");
+    world.check_replay();
+}
+
+#[test]
+fn a_release_is_judged_while_more_instances_come() {
+    let mut world = growing_world();
+    until_it_grows(&mut world);
+    world.work(None);
+    world.traffic((1000, 1000), (9000, 0));
+    world.wait(1);
+    world.read();
+    assert_eq!(world.stand(), "rolling_back 0");
+}
+
+#[test]
+fn silence_while_more_instances_come_stops_the_rise() {
+    let mut world = growing_world();
+    until_it_grows(&mut world);
+    world.work(None);
+    world.silent = true;
+    world.wait(11);
+    world.look(Standing::Ready);
+    assert_eq!(world.stand(), "deploying 10", "nothing advances in silence");
+    world.wait(20);
+    world.read();
+    assert_eq!((world.phase(), world.state.wanted.get()), ("paused", 0));
+    world.settle();
+    world.silent = false;
+    world.read();
+    assert_eq!(world.stand(), "shifting 50", "as it had been decided");
+}
+
+#[test]
+fn no_room_for_more_instances_keeps_the_weight_and_tells() {
+    let mut world = growing_world();
+    until_it_grows(&mut world);
+    world.work(None);
+    world.look(Standing::Progressing);
+    for _ in 0..70 {
+        world.traffic((100, 0), (900, 0));
+        world.wait(1);
+        world.read();
+    }
+    assert_eq!(world.stand(), "deploying 10");
+    let trouble = world.state.trouble.clone().expect("told");
+    assert_eq!(trouble, "no instances for step 2 within 1m: progressing; the weight stays");
+    world.look(Standing::Ready);
+    assert_eq!(world.stand(), "shifting 50");
+}
+
+#[test]
+fn people_while_more_instances_come() {
+    let mut world = growing_world();
+    let next = world.order("promote full");
+    assert!(matches!(next, Next::Step { .. }));
+    assert_eq!((world.stand().as_str(), shares(&world)), ("deploying 10", vec![100]));
+    refused(&world.order("promote"), "for which its instances are not up yet");
+    world.order("pause");
+    world.work(None);
+    world.look(Standing::Ready);
+    assert_eq!(world.stand(), "paused 10");
+    world.order("resume");
+    assert_eq!(world.stand(), "shifting 100");
+
+    let mut world = growing_world();
+    until_it_grows(&mut world);
+    world.meddle(100, 0);
+    world.read();
+    assert_eq!(world.stand(), "paused 10", "a canary that somebody lowered is kept so");
+    world.order("resume");
+    assert_eq!(world.stand(), "deploying 10");
+    world.settle();
+    world.meddle(50, 50);
+    world.read();
+    assert!(world.state.trouble.as_deref().is_some_and(|text| text.contains("put back to 10 %")), "{:?}", world.state);
+    world.order("abort");
+    assert_eq!(world.stand(), "rolling_back 0");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) struct Seen<'a> {
     pub(super) is_checked: bool,
     /// ARN of the revision that it should run, when that is asked.
     pub(super) wanted: Option<&'a str>,
+    /// Fewer tasks than this being asked for is not ready yet.
+    pub(super) least: u32,
 }
 
 /// A service that is not there, or is going.
@@ -136,6 +138,9 @@ fn waited_for(seen: &Seen<'_>, primary: &Deployment, stops: &Stops) -> Option<St
     let (desired, running, pending) = (service.desired_count(), service.running_count(), service.pending_count());
     if desired == 0 {
         return Some("none is asked for, the others are on their way out".to_owned());
+    }
+    if i64::from(desired) < i64::from(seen.least) {
+        return Some(format!("{} are needed; somebody else lowered the number if it stays so", seen.least));
     }
     if running < desired || primary.running_count() < desired || pending > 0 {
         return Some(missing(service, primary, stops));

@@ -3,11 +3,14 @@
 use super::{IMAGE, OLD_IMAGE, Shop, deployment, ecs_target, target};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use tidegate::base::weight::Slot;
+use tidegate::base::weight::{Percent, Slot};
 use tidegate::policy::plan::{EcsTarget, Scale, WorkloadTarget};
 use tidegate::ports::Workloads;
 use tidegate::rollout::effect::Deployment;
 use tidegate::rollout::event::Standing;
+
+/// Registrations of the world itself.
+const BEFORE: usize = 2;
 
 /// A described revision without what ECS gives each one, so that two can be compared.
 fn comparable(described: &Value) -> Value {
@@ -145,37 +148,85 @@ async fn an_answer_that_is_lost_at_any_call_leads_to_one_revision_and_one_deploy
     }
 }
 
+const fn follow(headroom_percent: u32) -> Scale {
+    Scale::FollowShare { headroom_percent }
+}
+
 #[tokio::test]
 async fn as_many_tasks_as_are_needed_and_never_fewer_than_there_are() {
     let cases = [
-        // scale, stable has, canary has, canary gets
-        (Scale::SameAsStable, 3, 0, 3),
-        (Scale::SameAsStable, 0, 0, 1),
-        (Scale::SameAsStable, 3, 5, 5),
-        (Scale::SameAsStable, 3, 2, 3),
-        (Scale::Keep, 3, 0, 1),
-        (Scale::Keep, 3, 2, 2),
+        // scale, share, stable has, canary has, canary gets
+        (Scale::SameAsStable, None, 3, 0, 3),
+        (Scale::SameAsStable, None, 0, 0, 1),
+        (Scale::SameAsStable, None, 3, 5, 5),
+        (Scale::SameAsStable, None, 3, 2, 3),
+        (Scale::Keep, None, 3, 0, 1),
+        (Scale::Keep, None, 3, 2, 2),
+        (Scale::Tasks(4), None, 3, 0, 4),
+        (Scale::Tasks(4), None, 9, 5, 5),
+        (follow(0), Some(1), 10, 0, 1),
+        (follow(20), Some(50), 10, 1, 6),
+        (follow(20), Some(10), 7, 0, 1),
+        (follow(25), Some(50), 7, 0, 5),
+        (follow(50), Some(100), 10, 6, 15),
+        (follow(0), Some(50), 0, 0, 1),
+        (follow(0), Some(10), 10, 4, 4),
     ];
     let Some(shop) = Shop::start().await else { return };
-    for (number, (scale, stable, canary, expected)) in cases.into_iter().enumerate() {
+    for (number, (scale, share, stable, canary, expected)) in cases.into_iter().enumerate() {
         for (service, count) in [("checkout-a", stable), ("checkout-b", canary)] {
             shop.double
                 .ecs("UpdateService", json!({ "cluster": "prod", "service": service, "desiredCount": count }))
                 .await;
         }
         let target = WorkloadTarget::Ecs(EcsTarget { scale, ..ecs_target() });
-        let mut wanted = Deployment { target, ..deployment() };
+        let share = share.and_then(Percent::new);
+        let mut wanted = Deployment { target, share, ..deployment() };
         wanted.rollout.0 = format!("r-{number}");
         let earlier = shop.double.calls().await.len();
         let deployed = shop.ecs.deploy(&wanted).await.unwrap();
-        assert_eq!(deployed.instances, expected, "{scale:?} {stable} {canary}");
+        assert_eq!(deployed.instances, expected, "{scale:?} {share:?} {stable} {canary}");
         let calls = shop.double.calls().await;
         let update = calls[earlier..].iter().find(|call| call["operation"] == "UpdateService").unwrap();
         let count = update["params"].get("desiredCount").and_then(Value::as_u64);
-        assert_eq!(count, (u64::from(expected) > canary).then_some(u64::from(expected)), "{scale:?} {stable} {canary}");
+        assert_eq!(
+            count,
+            (u64::from(expected) > canary).then_some(u64::from(expected)),
+            "{scale:?} {share:?} {stable} {canary}"
+        );
         assert_eq!(shop.service("checkout-b").await["desiredCount"], expected);
         assert_eq!(shop.service("checkout-a").await["desiredCount"], stable);
     }
+}
+
+/// More of the same revision: nothing is registered, and fewer than were asked for are not ready.
+#[tokio::test]
+async fn a_growing_slot_keeps_its_revision_and_waits_for_its_tasks() {
+    let Some(shop) = Shop::start().await else { return };
+    let target = WorkloadTarget::Ecs(EcsTarget { scale: follow(0), ..ecs_target() });
+    let at = |percent| Deployment { target: target.clone(), share: Percent::new(percent), ..deployment() };
+    let first = shop.ecs.deploy(&at(10)).await.unwrap();
+    shop.advance(6).await;
+    let ready = shop.ecs.look(&target, Slot::Second, Some(&first)).await.unwrap();
+    assert_eq!((first.instances, ready.standing), (1, Standing::Ready), "{}", ready.note);
+
+    let second = shop.ecs.deploy(&at(100)).await.unwrap();
+    assert_eq!((&second.what, second.instances), (&first.what, 3));
+    let reading = shop.ecs.look(&target, Slot::Second, Some(&second)).await.unwrap();
+    assert_eq!(reading.standing, Standing::Progressing, "{}", reading.note);
+    shop.advance(6).await;
+    let reading = shop.ecs.look(&target, Slot::Second, Some(&second)).await.unwrap();
+    assert_eq!(reading.standing, Standing::Ready, "{}", reading.note);
+
+    let fewer = json!({ "cluster": "prod", "service": "checkout-b", "desiredCount": 1 });
+    shop.double.ecs("UpdateService", fewer).await;
+    shop.advance(6).await;
+    let reading = shop.ecs.look(&target, Slot::Second, Some(&second)).await.unwrap();
+    assert_eq!(reading.standing, Standing::Progressing);
+    let note = "1 of 1 tasks running: 3 are needed; somebody else lowered the number if it stays so";
+    assert_eq!(reading.note, note);
+    let calls = shop.double.calls().await;
+    assert_eq!(calls.iter().filter(|call| call["operation"] == "RegisterTaskDefinition").count(), BEFORE + 1);
 }
 
 #[tokio::test]

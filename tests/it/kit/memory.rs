@@ -84,7 +84,8 @@ impl MemoryJournal {
         let (kind, reason) = (EndingKind::Succeeded, "every step passed".to_owned());
         state.ending = Some(Ending { kind, reason, decided_at: at, at_step: None });
         state.revision = Some(revision.to_owned());
-        state.release = Some(Release { image: image.to_owned(), pending: None, deployed: None, reading: None });
+        state.release =
+            Some(Release { image: image.to_owned(), pending: None, deployed: None, reading: None, share: None });
         state.pending.clear();
         // The slot that holds the weight now.
         state.canary = Slot::Second;

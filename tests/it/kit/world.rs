@@ -9,7 +9,7 @@ use tidegate::base::fault::Fault;
 use tidegate::base::histogram::{BUCKETS, Histogram, bucket_of};
 use tidegate::base::ids::RouteRef;
 use tidegate::base::time::Timestamp;
-use tidegate::base::weight::Slot;
+use tidegate::base::weight::{Percent, Slot};
 use tidegate::clock::Clock;
 use tidegate::judge::Counts;
 use tidegate::policy::plan::{HealthProbe, Plan, WorkloadTarget};
@@ -123,6 +123,8 @@ pub(crate) struct Inside {
     counted: BTreeMap<u64, VersionCounts>,
     /// What the instances of each slot run, and since when; stable's run from the beginning.
     pub(crate) slots: [Option<(String, i64)>; 2],
+    /// The share that the release's instances were asked to bear, where somebody said so.
+    bears: Option<u8>,
     /// While set, the route cannot be read.
     pub(crate) unreadable: bool,
     /// Every deployment and retirement that was carried out, in order.
@@ -144,8 +146,8 @@ impl World {
         let route = fresh_route(7);
         let slots = [Some(("old".to_owned(), 0)), None];
         let (calls, late, changes, counted) = (vec![], vec![], vec![], BTreeMap::new());
-        let inside =
-            Inside { route, calls, generation: 0, late, counted, slots, unreadable: false, changes, asked: vec![] };
+        let (generation, unreadable, bears, asked) = (0, false, None, vec![]);
+        let inside = Inside { route, calls, generation, late, counted, slots, bears, unreadable, changes, asked };
         Arc::new(Self { clock, ways, plan, inside: Mutex::new(inside) })
     }
 
@@ -183,6 +185,7 @@ impl World {
         let answer = (self.ways.write)(self.seconds(), canary.1);
         let now = self.clock.now();
         let mut inside = self.inside();
+        assert!(inside.bears.is_none_or(|share| write.share <= share), "more than its instances bear: {write:?}");
         inside.calls.push(write.clone());
         match answer {
             Answer::Refused => Err(Fault::permanent("app mesh", "refused")),
@@ -297,13 +300,19 @@ impl LiveCounts for World {
 impl Workloads for World {
     async fn deploy(&self, deployment: &Deployment) -> Result<Deployed, Fault> {
         let (what, slot) = (format!("{} for {}", deployment.image, deployment.rollout), deployment.slot);
-        assert_eq!(self.canary(), 0, "deployed under traffic");
+        assert!(self.canary() == 0 || deployment.share.is_some(), "deployed under traffic");
         match (self.ways.deploy)(self.seconds()) {
             Answer::Refused => return Err(Fault::permanent("ecs", "refused")),
             Answer::Busy => return Err(Fault::transient("ecs", "busy")),
             answer => {
                 let seconds = self.seconds();
                 let mut inside = self.inside();
+                let share = deployment.share.map(Percent::get);
+                if share > inside.bears {
+                    // More of the same: they take their time as the first ones did.
+                    inside.bears = share;
+                    inside.slots[slot.index()].iter_mut().for_each(|(_, since)| *since = seconds);
+                }
                 // The same once more for the same rollout changes nothing.
                 if inside.slots[slot.index()].as_ref().is_none_or(|(runs, _)| *runs != what) {
                     inside.changes.push(format!("deploy {what}"));

@@ -81,7 +81,9 @@ impl World {
             Effect::SetWeights(_) => {}
             Effect::Deploy(deployment) => {
                 assert!(matches!(state.phase, Phase::Deploying { .. }));
-                assert_eq!((deployment.slot, state.wanted), (state.canary, Percent::ZERO));
+                assert_eq!(deployment.slot, state.canary);
+                // More of the same for a greater share, or the first of it.
+                assert!(state.wanted == Percent::ZERO || deployment.share.is_some_and(|share| share > state.wanted));
             }
             Effect::Retire(retirement) => {
                 assert!(matches!(state.phase, Phase::Cleaning { .. }));
@@ -103,9 +105,12 @@ impl World {
             (&self.state.phase, &input.event)
         {
             // The first step, as soon as the release is there.
-            assert!(reading.standing == Standing::Ready || state.wanted == Percent::ZERO);
-            return;
+            assert!(reading.standing == Standing::Ready || state.wanted <= self.state.wanted);
+            if self.state.is_first_deployed() {
+                return;
+            }
         }
+        self.check_instances_bear(state);
         if by_hand || state.wanted <= self.state.wanted && !finished_well {
             return;
         }
@@ -118,6 +123,14 @@ impl World {
         if let Some(pause) = &self.state.paused {
             assert_eq!(pause.cause, PauseCause::NoData, "advanced while paused");
             assert_eq!(Some(state.wanted), weight_step(&self.plan, pause.step).map(|step| step.weight));
+            return;
+        }
+        if let Phase::Deploying { step, .. } = self.state.phase {
+            // It was allowed before the wait for its instances.
+            assert_eq!(Some(state.wanted), weight_step(&self.plan, step).map(|step| step.weight));
+            let judged = State { evidence: state.evidence.clone(), points: state.points.clone(), ..self.state.clone() };
+            let judgement = judge(&self.plan, &judged);
+            assert!(!judgement.holds() && (!judgement.fails() || state.overruled), "{judgement:?}");
             return;
         }
         assert!(
@@ -139,6 +152,12 @@ impl World {
         assert!(judgement.proven() || by_time && judgement.finding.counts.canary_requests > 0, "{judgement:?}");
         assert!(!judgement.fails());
         assert_eq!(state.step_index(), Some(from + 1));
+    }
+
+    /// A share that is written is one that the instances were asked to bear.
+    fn check_instances_bear(&self, state: &State) {
+        let Some(asked_for) = state.release.as_ref().and_then(|release| release.share) else { return };
+        assert!(state.wanted <= asked_for, "{} with instances for {asked_for}", state.wanted);
     }
 
     /// No advance without a point of every deciding gate on a signal since the weights that it advances from were in force.

@@ -60,7 +60,7 @@ fn exited(code: i32) -> Task {
 }
 
 fn said(service: &Service, tasks: &[Task], wanted: Option<&str>) -> String {
-    let reading = read(&Seen { service, tasks, is_checked: true, wanted });
+    let reading = read(&Seen { service, tasks, is_checked: true, wanted, least: 0 });
     format!("{:?}: {}", reading.standing, reading.note)
 }
 
@@ -207,7 +207,7 @@ fn ready_waits_for_everything() {
     }
     let service = service(2, vec![primary()]);
     let tasks = [running(WANTED, None), running(WANTED, None)];
-    let reading = read(&Seen { service: &service, tasks: &tasks, is_checked: false, wanted: None });
+    let reading = read(&Seen { service: &service, tasks: &tasks, is_checked: false, wanted: None, least: 0 });
     assert_eq!(
         (reading.standing, reading.note.as_str()),
         (Standing::Ready, "2 of 2 tasks running; no container has a health check")
