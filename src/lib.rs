@@ -28,6 +28,8 @@ pub mod discovery;
 pub mod judge;
 /// The App-Mesh-compatible control plane.
 pub mod mesh;
+/// Tells places outside how rollouts go.
+pub mod notify;
 /// Policy files and the plans compiled from them.
 pub mod policy;
 /// What the core needs from the world.

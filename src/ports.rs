@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+mod news;
+
+pub use news::{News, NewsCursor, NewsStanding, Notices};
+
 /// Live data-plane counts, at most a second or two old.
 #[async_trait]
 pub trait Telemetry: Send + Sync + 'static {

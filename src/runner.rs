@@ -12,6 +12,7 @@ pub mod history;
 mod keeper;
 pub mod lease;
 mod looks;
+pub mod news;
 mod reading;
 mod reserved;
 mod signals;

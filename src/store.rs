@@ -4,6 +4,7 @@
 //! Two databases, one store: `sqlite` and `postgres` are what differs (how to open, when an error may pass, who may
 //! drive), and `database` with all below it is written once over `dialect`.
 
+mod cursors;
 pub mod database;
 pub mod dialect;
 pub mod directory;

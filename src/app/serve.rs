@@ -19,8 +19,10 @@ use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
-use crate::ports::{DriverLease, EndpointSource, Journal, Policies, Tokens};
+use crate::notify::github::Github;
+use crate::ports::{DriverLease, EndpointSource, Journal, NewsCursor, Notices, Policies, Tokens};
 use crate::runner::lease::{Turn, take_turns};
+use crate::runner::news::NewsFollower;
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::cloudwatch::CloudWatch;
 use crate::signals::comparison::Comparison;
@@ -105,6 +107,13 @@ impl Store {
         match self {
             Self::Sqlite(store) => Triggers::new(Arc::new(store.clone()), policies, hooks, clock),
             Self::Postgres(store) => Triggers::new(Arc::new(store.clone()), policies, hooks, clock),
+        }
+    }
+
+    fn cursor(&self) -> Arc<dyn NewsCursor> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
         }
     }
 
@@ -206,6 +215,12 @@ fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Result<Outside,
     })
 }
 
+/// Who tells places outside how rollouts go; `None` without a token.
+fn notices(config: &DaemonConfig) -> Result<Option<Arc<dyn Notices>>, Fault> {
+    let Some(token) = config.github.token.clone() else { return Ok(None) };
+    Ok(Some(Arc::new(Github::new(&config.github.api_url, token)?)))
+}
+
 /// What a runner works with, whose ever turn it is.
 async fn parts(
     config: &DaemonConfig,
@@ -243,9 +258,25 @@ struct Turns {
     /// The same for all turns, with what is known of tokens.
     access: Access,
     triggers: Triggers,
+    news: NewsParts,
     front: Arc<Front>,
     turn: watch::Receiver<Turn>,
     stopping: watch::Receiver<bool>,
+}
+
+/// What telling places outside needs besides a runner.
+struct NewsParts {
+    cursor: Arc<dyn NewsCursor>,
+    notices: Option<Arc<dyn Notices>>,
+    public_url: Option<String>,
+}
+
+impl NewsParts {
+    /// Follows a runner, until it ends or this is aborted.
+    fn follow(&self, runner: &Runner) -> JoinHandle<()> {
+        let (cursor, notices) = (Arc::clone(&self.cursor), self.notices.clone());
+        tokio::spawn(NewsFollower::new(runner.clone(), cursor, notices, self.public_url.clone()).follow())
+    }
 }
 
 impl Turns {
@@ -256,7 +287,10 @@ impl Turns {
                 Turn::Driving { .. } => self.begin().await,
                 Turn::StandingBy { .. } => None,
             };
+            let news = driving.as_ref().map(|runner| self.news.follow(runner));
             let stop = self.next().await;
+            // What was not told yet is told by whoever drives next.
+            news.iter().for_each(JoinHandle::abort);
             if let Some(runner) = driving {
                 self.front.set(None);
                 // The lease may be another's already, so nothing is waited for beyond what this process is at.
@@ -342,7 +376,9 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let front = front.map_err(|error| Fault::permanent("api", error))?;
     let front = Arc::new(front);
     let access = access(&config, &store);
-    let turns = Turns { parts, access, triggers, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
+    let news =
+        NewsParts { cursor: store.cursor(), notices: notices(&config)?, public_url: config.api.public_url.clone() };
+    let turns = Turns { parts, access, triggers, news, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
     let turns = tokio::spawn(turns.run());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (servers_stop, servers_stopped) = watch::channel(false);

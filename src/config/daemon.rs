@@ -28,6 +28,8 @@ pub struct DaemonConfig {
     pub discovery: Option<PathBuf>,
     /// Prometheus.
     pub prometheus: PrometheusConfig,
+    /// GitHub, which is told how rollouts go.
+    pub github: GithubConfig,
     /// Secrets of the hooks by their source's name, two at most each.
     pub hooks: BTreeMap<String, Vec<Redacted<String>>>,
     /// People by the name that policies have for them.
@@ -75,6 +77,15 @@ pub struct PrometheusConfig {
     /// Where it is.
     pub url: Option<String>,
     /// Bearer token.
+    pub token: Option<Redacted<String>>,
+}
+
+/// `[github]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GithubConfig {
+    /// Its API.
+    pub api_url: String,
+    /// Token; without one nobody is told.
     pub token: Option<Redacted<String>>,
 }
 
@@ -263,6 +274,10 @@ impl Merged<'_> {
             prometheus: PrometheusConfig {
                 url: self.url("prometheus.url"),
                 token: self.one("prometheus.token").map(Redacted::new),
+            },
+            github: GithubConfig {
+                api_url: self.url("github.api_url").unwrap_or_default(),
+                token: self.one("github.token").map(Redacted::new),
             },
             hooks,
             people,

@@ -165,6 +165,19 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("prometheus.url", Shape::Url, "http://prometheus.internal:9090", "Prometheus, for gates that do not name another."),
     Key::new("prometheus.token", Shape::Secret, "TOKEN", "Bearer token for it."),
+    Key::new(
+        "github.token",
+        Shape::Secret,
+        "github_pat_TOKEN",
+        "Token for GitHub, where policies have `notify.github`: it may write commit statuses and deployments of their repositories.",
+    ),
+    Key::new(
+        "github.api_url",
+        Shape::Url,
+        "https://github.example.com/api/v3",
+        "GitHub's API, where it is not the public one.",
+    )
+    .or("https://api.github.com"),
     Key::new("hooks.generic", Shape::Secrets, "SECRET-OF-16-OR-MORE", "Secret of `/v1/hooks/generic`; without it the address takes nothing. 16 to 512 characters; two while one is being changed."),
     Key::new("hooks.github", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for GitHub's webhooks."),
     Key::new("hooks.gitlab", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for GitLab's."),

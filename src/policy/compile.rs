@@ -7,6 +7,7 @@
 
 use super::gates::gates;
 use super::keys::{BLAST_RADIUS, FILE, NO_DATA, VERIFY};
+use super::notify::notify;
 use super::plan::{BlastRadius, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, PLAN_FORMAT, Plan, Step, Verify};
 use super::problem::{Place, Problem, Report};
 use super::source;
@@ -95,6 +96,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
     let versions = versions(root, report);
     let workload = workload(root, versions.as_ref(), report);
     let start = start(root, report);
+    let notify = notify(root);
     let blast_radius = root.get("blast_radius");
     // Only now may something missing end it: all rules have had their say.
     Some(Plan {
@@ -116,6 +118,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
         no_data,
         verify,
         on_failure: read(Some(root), &FILE, "on_failure", failure).value,
+        notify,
     })
 }
 

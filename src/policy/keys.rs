@@ -162,10 +162,9 @@ pub(super) static FILE: Record = Record::of(&[
     Field::optional(
         "notify",
         Shape::List { of: &NOTICE_SHAPE, min: 0, max: MAX_ENTRIES },
-        "[{ slack: \"#deploys\" }]",
-        "Who is told.",
-    )
-    .not_yet("follow the rollout with `tidegate rollout watch` and leave `notify` out"),
+        "[{ github: { repository: shop/checkout } }]",
+        "Who is told how a rollout goes. No decision waits for it.",
+    ),
 ]);
 
 static ROUTE: Record = Record::of(&[

@@ -208,17 +208,50 @@ static PREVIEW_HEADER: Record = Record::of(&[
 
 pub(super) static NOTICE_SHAPE: Shape = Shape::Record(&NOTICE);
 
+/// What people do instead of being told.
+const WATCH: &str = "follow the rollout with `tidegate rollout watch`, and leave this out";
+
+/// A repository at GitHub.
+static REPOSITORY: TextRule = TextRule {
+    says: "a repository such as `shop/checkout`",
+    pattern: r"^[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}$",
+    holds: |text| {
+        let plain = |part: &str| {
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            (1..=100).contains(&part.len()) && part.bytes().all(known)
+        };
+        text.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name))
+    },
+};
+
+static GITHUB: Record = Record::of(&[
+    Field::required("repository", Shape::Text(&REPOSITORY), "shop/checkout", "Repository whose commit is released."),
+    Field::optional(
+        "environment",
+        Shape::Text(&LINE),
+        "production",
+        "Environment of the deployment; without it the policy's name.",
+    ),
+]);
+
 static NOTICE: Record = Record {
     fields: &[
-        Field::optional("slack", Shape::Text(&LINE), "\"#deploys\"", "Channel of Slack."),
+        Field::optional(
+            "github",
+            Shape::Record(&GITHUB),
+            "{ repository: shop/checkout, environment: production }",
+            "The commit that is released gets a status at GitHub, and a deployment.",
+        ),
+        Field::optional("slack", Shape::Text(&LINE), "\"#deploys\"", "Channel of Slack.").not_yet(WATCH),
         Field::optional(
             "webhook",
             Shape::Text(&ADDRESS),
             "https://127.0.0.1:9000/events",
             "Service that gets each event.",
-        ),
+        )
+        .not_yet(WATCH),
     ],
-    one_of: &["slack", "webhook"],
+    one_of: &["github", "slack", "webhook"],
     refused_once: false,
 };
 

@@ -5,10 +5,12 @@ use crate::base::time::Millis;
 use crate::base::weight::{Percent, Slot};
 use serde::{Deserialize, Serialize};
 
+mod notice;
 pub mod placeholder;
 mod question;
 mod workload;
 
+pub use notice::{GithubNotice, Notice};
 pub use question::{CloudwatchMetric, CloudwatchQuery, SignalQuery, XrayMeasure, XrayQuery};
 pub use workload::{EcsTarget, Scale, Workload, WorkloadTarget};
 
@@ -50,6 +52,9 @@ pub struct Plan {
     pub verify: Verify,
     /// What a failing verdict does.
     pub on_failure: OnFailure,
+    /// Who is told how it goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Notice>,
 }
 
 impl Plan {

@@ -10,9 +10,9 @@ use crate::judge::advance_threshold;
 use crate::judge::evidence::SafetyEvidence;
 use crate::judge::verdict::{duration, percent, plain_percent, points, thousands};
 use crate::policy::plan::{
-    Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan,
-    Scale, SignalGate, SignalQuery, SignalRule, SignalUnit, WeightStep, Workload, WorkloadTarget, XrayMeasure,
-    XrayQuery,
+    Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, Notice, OnFailure, OnInconclusive,
+    OnVerifyTimeout, Plan, Scale, SignalGate, SignalQuery, SignalRule, SignalUnit, WeightStep, Workload,
+    WorkloadTarget, XrayMeasure, XrayQuery,
 };
 use std::fmt::Write;
 
@@ -33,7 +33,23 @@ pub fn explain(plan: &Plan, requests_per_s: Option<f64>) -> String {
     steps(&mut text, plan, requests_per_s);
     times(&mut text, plan);
     verdicts(&mut text, plan);
+    notices(&mut text, plan);
     text
+}
+
+/// Who is told.
+fn notices(text: &mut String, plan: &Plan) {
+    for (index, Notice::Github(GithubNotice { repository, environment })) in plan.notify.iter().enumerate() {
+        if index == 0 {
+            text.push_str("\nWho is told\n");
+        }
+        let _ = writeln!(
+            text,
+            "  GitHub: the commit of {repository} that is released gets the status tidegate/{}, and a deployment to \
+             {environment}. No decision waits for it.",
+            plan.name
+        );
+    }
 }
 
 /// What comes before the first step and after the last.

@@ -1,6 +1,6 @@
 //! An open database: the ports of the store over one writer and a few readers, whichever database it is.
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Session, Value};
 use super::read;
 use super::rows::{Begin, Rows, Write};
 use super::writer::Writer;
@@ -34,6 +34,17 @@ impl<D: Dialect> Database<D> {
             self.readers.close().await;
         };
         let _ = tokio::time::timeout(CLOSING, closing).await;
+    }
+
+    /// One statement that writes, on a connection of the readers and not under the driver's lease; answers how many rows it
+    /// changed. A connection that gave no answer is given up.
+    pub(super) async fn change(&self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, Fault> {
+        let mut connection = self.readers.acquire().await.map_err(D::fault)?;
+        let changed = D::bounded(connection.execute(sql, values)).await;
+        if matches!(changed, Err(sqlx::Error::Io(_))) {
+            drop(connection.detach());
+        }
+        changed.map_err(D::fault)
     }
 }
 

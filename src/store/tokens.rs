@@ -4,7 +4,7 @@
 //! beside a daemon writes them too, and a daemon that stands by.
 
 use super::database::Database;
-use super::dialect::{Columns, Dialect, Session, Value};
+use super::dialect::{Columns, Dialect, Value};
 use super::read::ask;
 use crate::base::fault::Fault;
 use crate::base::time::Timestamp;
@@ -42,18 +42,6 @@ fn record<D: Dialect>(row: &impl Columns) -> Result<TokenRecord, Fault> {
         created_by: text("created_by")?,
         revoked: revoked_at.map(|at| (Timestamp(at), revoked_by)),
     })
-}
-
-impl<D: Dialect> Database<D> {
-    /// One statement that writes; answers how many rows it changed. A connection that gave no answer is given up.
-    async fn change(&self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, Fault> {
-        let mut connection = self.readers.acquire().await.map_err(D::fault)?;
-        let changed = D::bounded(connection.execute(sql, values)).await;
-        if matches!(changed, Err(sqlx::Error::Io(_))) {
-            drop(connection.detach());
-        }
-        changed.map_err(D::fault)
-    }
 }
 
 #[async_trait]

@@ -53,6 +53,7 @@ pub(crate) fn plan(weights: &[u8]) -> Plan {
         no_data: NoData { hold_after: Millis::from_seconds(3), withdraw_after: Millis::from_seconds(6) },
         verify: Verify { timeout: Millis::from_seconds(20), on_timeout: OnVerifyTimeout::Rollback },
         on_failure: OnFailure::Rollback,
+        notify: vec![],
     }
 }
 

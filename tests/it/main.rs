@@ -15,6 +15,7 @@ mod disk;
 mod ecs;
 mod examples;
 mod faults;
+mod github;
 mod golden;
 mod health;
 mod hooks;

@@ -4,6 +4,7 @@ pub(crate) mod aws_double;
 pub(crate) mod controllers;
 pub(crate) mod fleet;
 pub(crate) mod gate;
+pub(crate) mod github;
 pub(crate) mod service;
 pub(crate) mod world;
 

@@ -5,7 +5,9 @@
 use crate::kit::postgres::Server;
 use crate::program::controllers::{Controller, Outside};
 use crate::program::fleet::{FIRST_IMAGE, Fleet, image, pinned};
+use crate::program::github::{self, Github};
 use crate::program::service::Behaviour;
+use crate::program::until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -22,6 +24,7 @@ workload:
     container: app
     keep_for: 2s
 start: { on: { image: { repository: shop/checkout, tag: \"*\" } } }
+notify: [{ github: { repository: shop/checkout, environment: production } }]
 steps:
   - { weight: 1, min: 1s, max: 60s, prove_no_worse_than: 90pp }
   - { weight: 10, min: 1s, max: 60s, prove_no_worse_than: 40pp }
@@ -31,8 +34,13 @@ gates:
   - { name: errors, metric: error_rate, compare: stable, tolerate: { ratio: 1.0, add: 0.1pp } }
 ";
 
-/// A mesh, a fleet, a database and a daemon.
+/// Commits of the releases at GitHub.
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const BAD_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
+
+/// A mesh, a fleet, a database, a daemon, and GitHub, which is told.
 struct Shop {
+    github: Github,
     outside: Outside,
     fleet: Fleet,
     _server: Server,
@@ -44,12 +52,26 @@ impl Shop {
         let server = Server::start().await?;
         let outside = Outside::start(POLICY, Behaviour::Gone).await;
         let fleet = Fleet::start(&outside).await?;
+        let github = Github::start().await;
+        github.knows("v2", COMMIT);
+        github.knows("bad3", BAD_COMMIT);
         let mut variables = fleet.variables();
+        variables.push(("TIDEGATE_GITHUB_TOKEN".to_owned(), github::TOKEN.to_owned()));
+        variables.push(("TIDEGATE_GITHUB_API_URL".to_owned(), github.url.clone()));
         variables.push(("TIDEGATE_DATABASE_URL".to_owned(), server.url().reveal().clone()));
         let variables: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let daemon = outside.controller(&outside.config(), &variables).await;
-        Some(Self { outside, fleet, _server: server, daemon })
+        Some(Self { github, outside, fleet, _server: server, daemon })
+    }
+
+    /// The last status of a commit, once it is as wanted.
+    async fn commit_status(&self, commit: &str, wanted: &str) -> String {
+        let told = until("what GitHub is told", async || {
+            let (state, description) = self.github.statuses(commit, "tidegate/checkout").pop()?;
+            (state == wanted).then_some(description)
+        });
+        told.await
     }
 
     /// Tells of an image as a pipeline does: no policy is named, and whichever waits for it begins.
@@ -94,6 +116,7 @@ async fn an_image_is_deployed_promoted_and_the_next_bad_one_is_rolled_back() {
     assert_eq!(shop.fleet.service("checkout-a").await["desiredCount"], 0);
     assert_eq!(shop.fleet.service("checkout-a").await["taskDefinition"], stable_before["taskDefinition"]);
     assert_eq!(load.totals().1, 0, "a request was lost: {}", load.last_loss());
+    assert_eq!(shop.commit_status(COMMIT, "success").await, "100 %: every step passed");
 
     // The next one goes into the slot that is idle now.
     let stable_before = shop.fleet.service("checkout-b").await;
@@ -101,6 +124,12 @@ async fn an_image_is_deployed_promoted_and_the_next_bad_one_is_rolled_back() {
     let view = shop.daemon.api.end(&id).await;
     assert_eq!(view["phase"], "rolled_back", "{view}");
     assert_eq!(view["canary"], "checkout-v1");
+    // Whoever pushed the commit reads why, and where.
+    let said = shop.commit_status(BAD_COMMIT, "failure").await;
+    assert!(said.starts_with("rolled back: canary ") && said.contains(" failed"), "{said}");
+    let deployments = shop.github.deployments();
+    let ends: Vec<_> = deployments.iter().map(|(one, states)| (&one["sha"], states.last().unwrap().as_str())).collect();
+    assert_eq!(ends, [(&json!(COMMIT), "success"), (&json!(BAD_COMMIT), "failure")], "{deployments:?}");
     let stable_after = shop.fleet.service("checkout-b").await;
     for member in ["taskDefinition", "desiredCount", "runningCount"] {
         assert_eq!(stable_after[member], stable_before[member], "stable's service is not touched");

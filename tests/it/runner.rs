@@ -1,5 +1,6 @@
 //! The runner with everything around it in memory and a clock that jumps over waits.
 
+mod news;
 mod signals;
 
 use crate::kit::memory::MemoryJournal;

@@ -61,6 +61,7 @@ pub(super) fn plan(weights: &[u8]) -> Plan {
         no_data: NoData { hold_after: Millis::from_seconds(10), withdraw_after: Millis::from_seconds(30) },
         verify: Verify { timeout: Millis::from_seconds(60), on_timeout: OnVerifyTimeout::Rollback },
         on_failure: OnFailure::Rollback,
+        notify: vec![],
     }
 }
 

@@ -1,0 +1,3 @@
+//! Tells places outside how a rollout goes: one adapter for each kind of place, behind `ports::Notices`.
+
+pub mod github;
