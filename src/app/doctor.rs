@@ -114,7 +114,7 @@ async fn database(config: &DaemonConfig) -> Finding {
             Ok(store) => in_time("postgresql", store.position()).await.map_err(|fault| {
                 (
                     fault.to_string(),
-                    "start a daemon once: it creates the tables, if its user may (docs/OPERATIONS.md, PostgreSQL)",
+                    "start a daemon once: it creates the tables, if its user may (docs/operations.md, PostgreSQL)",
                 )
             }),
             Err(error) => Err((error.to_string(), "the sentence above says where to look")),

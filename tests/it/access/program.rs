@@ -1,4 +1,4 @@
-//! Tokens and TLS as a person meets them: the commands of docs/OPERATIONS.md, `tidegate serve` and its clients.
+//! Tokens and TLS as a person meets them: the commands of docs/operations.md, `tidegate serve` and its clients.
 
 use crate::program::{Process, Ran, command, finish, run, text, until};
 use rcgen::{CertificateParams, KeyPair};
@@ -183,7 +183,7 @@ async fn a_daemon_speaks_tls_and_says_at_its_start_what_is_wrong_with_the_files(
 
 #[tokio::test]
 async fn the_block_of_the_operations_page_makes_the_first_token_and_the_others() {
-    let document = std::fs::read_to_string("docs/OPERATIONS.md").unwrap();
+    let document = std::fs::read_to_string("docs/operations.md").unwrap();
     let block =
         document.split("<!-- test: tokens -->\n```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let place = Place::new("");
