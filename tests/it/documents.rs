@@ -1,5 +1,7 @@
 //! The shell blocks of the pages in `docs/`, run as they stand, and a look at all documents for one that nothing runs.
 
+mod aws;
+
 use crate::kit::postgres::Server;
 use crate::shell::{Page, Ports, RUN, Terminal, blocks, copy_moved, expect, have, root};
 use std::collections::BTreeSet;

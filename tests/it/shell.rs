@@ -21,7 +21,7 @@ const WALK_TIMEOUT: Duration = Duration::from_secs(220);
 /// Asked to end, a terminal's programs get so long.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ports of the documents and of the example's mesh.
-const PORTS: [&str; 8] = ["7070", "7071", "15001", "9901", "9001", "9002", "7170", "5432"];
+const PORTS: [&str; 9] = ["7070", "7071", "7072", "15001", "9901", "9001", "9002", "7170", "5432"];
 
 /// Which test runs which blocks of which document. `documents::every_shell_block_is_run_or_says_why_not` compares this
 /// with the documents, and each of these tests asks for its blocks here and says at its end whether it ran all of them.
@@ -66,6 +66,24 @@ pub(crate) const RUN: &[(&str, &str, &[&str])] = &[
         &["tidegate.toml", "postgres", "postgres serve", "postgres verify"],
     ),
     ("docs/operations.md", "the_block_of_the_operations_page_makes_the_first_token_and_the_others", &["tokens"]),
+    (
+        "docs/aws.md",
+        "the_first_canary_of_the_aws_page_is_deployed",
+        &[
+            "names",
+            "registry",
+            "database",
+            "secrets",
+            "files",
+            "roles",
+            "container",
+            "service",
+            "push",
+            "release",
+            "deploy-role.json",
+            "signals-role.json",
+        ],
+    ),
     ("docs/TRIGGERS.md", "the_documented_line_is_believed", &["signed"]),
     ("docs/TRIGGERS.md", "the_line_for_a_laptop_starts_a_rollout_once", &["laptop"]),
 ];
@@ -295,7 +313,9 @@ fn read_lines(mut output: impl BufRead, lines: &Sender<String>) {
 pub(crate) fn have(program: &str) -> bool {
     let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin").join(program);
     let path = if venv.exists() { venv } else { program.into() };
-    let run = Command::new(path).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    // Its older releases know no `--version`.
+    let version = if program == "openssl" { "version" } else { "--version" };
+    let run = Command::new(path).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();
     run.is_ok_and(|status| status.success()) || crate::program::lacks(program)
 }
 
