@@ -53,7 +53,7 @@ many: ## 200 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
 
 peers: ## install what the tests talk to: Python packages into .venv, Debian packages when root
 	@.ci/peers python
-	@.ci/peers debian strace openssl
+	@.ci/peers debian strace openssl sqlite3
 	@.ci/peers postgresql
 
 docs: ## API documentation into target/doc

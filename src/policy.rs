@@ -6,7 +6,7 @@
 mod compile;
 /// Gates of a plan.
 mod gates;
-/// Every key of the file: the one description that `source` and `schema` share.
+/// Every key of the file: the one description that `source`, `schema` and `reference` share.
 mod keys;
 /// The part of `keys` that reaches outside the mesh.
 mod keys_outside;
@@ -19,6 +19,7 @@ pub mod plan;
 mod presets;
 /// Errors with positions, excerpts and hints.
 mod problem;
+pub mod reference;
 pub mod schema;
 /// Gates on signals from outside the mesh.
 mod signals;

@@ -139,7 +139,7 @@ fn presented(headers: &HeaderMap) -> Result<Token, ApiError> {
     let Some(value) = values.next() else {
         let error = ApiError::new(StatusCode::UNAUTHORIZED, "token-missing", "this needs a token, and none was sent");
         let error = error.hint(
-            "set TIDEGATE_TOKEN, or send `Authorization: Bearer TOKEN`; `tidegate token create` makes one (docs/OPERATIONS.md)",
+            "set TIDEGATE_TOKEN, or send `Authorization: Bearer TOKEN`; `tidegate token create` makes one (docs/operations.md)",
         );
         return Err(error);
     };
@@ -153,7 +153,7 @@ fn presented(headers: &HeaderMap) -> Result<Token, ApiError> {
 
 fn invalid(detail: impl Into<String>) -> ApiError {
     let error = ApiError::new(StatusCode::UNAUTHORIZED, "token-invalid", detail);
-    error.hint("look at TIDEGATE_TOKEN; `tidegate token create` makes another (docs/OPERATIONS.md)")
+    error.hint("look at TIDEGATE_TOKEN; `tidegate token create` makes another (docs/operations.md)")
 }
 
 fn unknown(token: &Token) -> ApiError {

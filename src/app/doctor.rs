@@ -8,14 +8,16 @@ use crate::base::weight::Slot;
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig};
 use crate::policy::plan::{Plan, WorkloadTarget};
-use crate::ports::{Journal, Policies, Telemetry, Traffic, Workloads};
+use crate::ports::{Journal, Policies, PolicyStore, Telemetry, Traffic, Workloads};
 use crate::signals::proxies::RemoteTelemetry;
 use crate::store::directory::PolicyDirectory;
+use crate::store::policies::JoinedPolicies;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::workload::ecs::Ecs;
 use aws_credential_types::provider::ProvideCredentials;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One check takes no longer: somebody sits in front of it.
@@ -48,8 +50,9 @@ impl Finding {
 
 /// Every finding, in the order in which a daemon needs the things.
 pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
-    let mut found = vec![listener(config).await, database(config).await];
-    let (plans, finding) = policies(&config.policies).await;
+    let (stored, kept) = database(config).await;
+    let mut found = vec![listener(config).await, stored];
+    let (plans, finding) = policies(&config.policies, kept).await;
     found.push(finding);
     found.push(proxies(config).await);
     let sdk = aws(config).await;
@@ -107,52 +110,62 @@ async fn listener(config: &DaemonConfig) -> Finding {
     }
 }
 
-async fn database(config: &DaemonConfig) -> Finding {
+/// How the database is; with what was pushed into it, where it can be read.
+async fn database(config: &DaemonConfig) -> (Finding, Option<Arc<dyn PolicyStore>>) {
     let (about, began) = ("database", Monotonic::now());
     let asked = match &config.database {
         DatabaseConfig::Postgres(url) => match PostgresStore::open_read_only(url).await {
-            Ok(store) => in_time("postgresql", store.position()).await.map_err(|fault| {
-                (
+            Ok(store) => match in_time("postgresql", store.position()).await {
+                Ok(position) => Ok((position, store)),
+                Err(fault) => Err((
                     fault.to_string(),
-                    "start a daemon once: it creates the tables, if its user may (docs/OPERATIONS.md, PostgreSQL)",
-                )
-            }),
+                    "start a daemon once: it creates the tables, if its user may (docs/operations.md, PostgreSQL)",
+                )),
+            },
             Err(error) => Err((error.to_string(), "the sentence above says where to look")),
         },
         DatabaseConfig::Sqlite(directory) => return sqlite(directory).await,
     };
     match asked {
-        Ok(position) => {
+        Ok((position, store)) => {
             let took = began.elapsed().as_millis();
-            Finding::good(
-                about,
-                format!("PostgreSQL answers, {position} inputs so far, connected and asked in {took} ms"),
-            )
+            let text = format!("PostgreSQL answers, {position} inputs so far, connected and asked in {took} ms");
+            (Finding::good(about, text), Some(Arc::new(store)))
         }
-        Err((text, remedy)) => Finding::bad(about, text, remedy),
+        Err((text, remedy)) => (Finding::bad(about, text, remedy), None),
     }
 }
 
-async fn sqlite(directory: &Path) -> Finding {
+async fn sqlite(directory: &Path) -> (Finding, Option<Arc<dyn PolicyStore>>) {
     let about = "database";
     let place = directory.display();
     if !directory.join("tidegate.db").exists() {
-        return Finding::good(about, format!("SQLite, to be created in {place}"));
+        return (Finding::good(about, format!("SQLite, to be created in {place}")), None);
     }
     let asked = match SqliteStore::open_read_only(directory).await {
-        Ok(store) => in_time("sqlite", store.position()).await.map_err(|fault| fault.to_string()),
+        Ok(store) => match in_time("sqlite", store.position()).await {
+            Ok(position) => Ok((position, store)),
+            Err(fault) => Err(fault.to_string()),
+        },
         Err(error) => Err(error.to_string()),
     };
     match asked {
-        Ok(position) => Finding::good(about, format!("SQLite in {place}, {position} inputs so far")),
-        Err(text) => Finding::bad(about, text, "mend or move what is there, or name another database.data_dir"),
+        Ok((position, store)) => {
+            (Finding::good(about, format!("SQLite in {place}, {position} inputs so far")), Some(Arc::new(store)))
+        }
+        Err(text) => (Finding::bad(about, text, "mend or move what is there, or name another database.data_dir"), None),
     }
 }
 
-/// The plans of a directory, and what is wrong with the others.
-async fn policies(directory: &Path) -> (Vec<Plan>, Finding) {
+/// The plans of a directory and those that were pushed, and what is wrong with the others.
+async fn policies(directory: &Path, kept: Option<Arc<dyn PolicyStore>>) -> (Vec<Plan>, Finding) {
     let (about, place) = ("policies", directory.display());
-    let all = match PolicyDirectory::new(directory).all().await {
+    let (files, pushed) = (PolicyDirectory::new(directory), if kept.is_some() { " and pushed" } else { "" });
+    let all = match kept {
+        Some(store) => in_time(about, JoinedPolicies::new(files, store).all()).await,
+        None => files.all().await,
+    };
+    let all = match all {
         Ok(all) => all,
         Err(fault) => return (Vec::new(), Finding::bad(about, fault.to_string(), "correct policies.directory")),
     };
@@ -164,9 +177,12 @@ async fn policies(directory: &Path) -> (Vec<Plan>, Finding) {
         }
     }
     let finding = match (wrong.is_empty(), plans.len()) {
-        (false, _) => Finding::bad(about, wrong.join("\n"), "correct the files; `tidegate policy lint` checks them"),
-        (true, 0) => Finding::good(about, format!("none in {place} yet")),
-        (true, count) => Finding::good(about, format!("{count} in {place}, all valid")),
+        (false, _) => {
+            let remedy = "correct the files, or push others; `tidegate policy lint` checks them";
+            Finding::bad(about, wrong.join("\n"), remedy)
+        }
+        (true, 0) => Finding::good(about, format!("none in {place}{pushed} yet")),
+        (true, count) => Finding::good(about, format!("{count} in {place}{pushed}, all valid")),
     };
     (plans, finding)
 }

@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(Token::parse(&text), Some(token.clone()));
         assert_eq!(token.hash(), Token::parse(&text).expect("one").hash());
         assert_ne!(token.hash(), Token::new([0xab, 1, 2, 3, 4, 5], [8; 32]).hash());
-        // The form that docs/OPERATIONS.md gives to scanners, and its check.
+        // The form that docs/operations.md gives to scanners, and its check.
         let form = regex::Regex::new("^tg_[0-9a-f]{12}_[0-9a-f]{72}$").expect("a pattern");
         assert!(form.is_match(&text));
         assert_eq!(hex(&Sha256::digest(&text[..80]))[..8], text[80..]);

@@ -280,7 +280,11 @@ pub enum PolicyCommand {
         files: Vec<PathBuf>,
     },
     /// Print the JSON Schema of policy files, for editors
-    Schema,
+    Schema {
+        /// Print the reference of all keys for people instead, as Markdown
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Say in prose what a policy will do: steps, times, exposure, what its bounds cover
     Explain {
         /// Policy file

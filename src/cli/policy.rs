@@ -14,7 +14,11 @@ use std::path::{Path, PathBuf};
 pub(super) async fn run(command: &PolicyCommand, output: Output, environment: &dyn Environment) -> Ended {
     match command {
         PolicyCommand::Lint { files } => lint(files, output),
-        PolicyCommand::Schema => {
+        PolicyCommand::Schema { markdown: true } => {
+            output.line(policy::reference::markdown().trim_end());
+            Ok(0)
+        }
+        PolicyCommand::Schema { markdown: false } => {
             let schema = policy::schema::json_schema();
             let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::new(error.to_string()))?;
             output.line(&text);

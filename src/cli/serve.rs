@@ -15,7 +15,7 @@ use tokio::sync::watch;
 pub(super) fn read_config(path: &Path, environment: &dyn Environment) -> Result<Loaded, Failure> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
-        let hint = "--config names the file; docs/OPERATIONS.md has one with every key";
+        let hint = "--config names the file; docs/operations.md has one with every key";
         Failure::new(format!("the configuration {name} cannot be read: {error}")).hint(hint).usage()
     })?;
     load(&name, &text, environment).map_err(|errors| {

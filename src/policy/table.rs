@@ -1,7 +1,8 @@
 //! How the shape of a policy file is described: the language of `keys`.
 //!
-//! The check in `source` and the JSON Schema in `schema` are two readings of one table, so a key cannot be in one and
-//! not in the other. Everything is `'static` data; what a shape cannot say (rules between keys) is for `compile`.
+//! The check in `source`, the JSON Schema in `schema` and the page in `reference` are three readings of one table, so a
+//! key cannot be in one and not in the others. Everything is `'static` data; what a shape cannot say (rules between keys)
+//! is for `compile`.
 
 /// What a value may be.
 #[derive(Debug)]

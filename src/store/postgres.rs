@@ -45,7 +45,7 @@ impl PostgresStore {
     /// Connects and brings the schema up to date. It does not take over: until [`try_acquire`](crate::ports::DriverLease::try_acquire) has
     /// succeeded every write is refused, and reads work.
     ///
-    /// `url` is `postgres://USER:PASSWORD@HOST:PORT/DATABASE` with the parameters of `docs/OPERATIONS.md`; `holder` names
+    /// `url` is `postgres://USER:PASSWORD@HOST:PORT/DATABASE` with the parameters of `docs/operations.md`; `holder` names
     /// this process and no other one, ever; `address` is the URL at which other daemons reach its API, and may be empty.
     ///
     /// # Errors

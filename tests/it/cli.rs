@@ -125,13 +125,15 @@ async fn explain_says_what_a_policy_does() {
 }
 
 #[tokio::test]
-async fn the_schema_is_one_json_document() {
+async fn the_schema_is_one_json_document_and_the_reference_one_page() {
     for form in ["human", "json"] {
         let ran = run(&["policy", "schema", "--output", form]).await.expect(0);
         let schema: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
         assert!(schema["properties"]["steps"].is_object());
         assert_eq!(ran.stderr, "");
     }
+    let page = run(&["policy", "schema", "--markdown"]).await.expect(0);
+    assert_eq!(page.stdout, std::fs::read_to_string("docs/policies.md").unwrap());
 }
 
 /// A good release, then a bad one into the other slot; all that can be asked about them afterwards.

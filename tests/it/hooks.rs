@@ -3,6 +3,7 @@
 mod local;
 
 use crate::program::lacks;
+use crate::shell::Page;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
@@ -118,9 +119,8 @@ async fn the_documented_line_is_believed() {
         return;
     }
     let (address, shared) = daemon(&[(200, "succeeded")]).await;
-    let text = include_str!("../../docs/TRIGGERS.md");
-    let block = text.split_once("<!-- test: signed -->\n```sh\n").unwrap().1.split_once("\n```").unwrap().0;
-    let output = sh(address, &["-euc", block]).output().await.unwrap();
+    let page = Page::of("docs/TRIGGERS.md", "the_documented_line_is_believed");
+    let output = sh(address, &["-euc", page.raw("signed")]).output().await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), STARTED, "{}", String::from_utf8_lossy(&output.stderr));
     let daemon = shared.lock().unwrap();
     assert_eq!(daemon.deliveries[0].ids, ["generic:run-42"]);

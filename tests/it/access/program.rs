@@ -1,6 +1,7 @@
-//! Tokens and TLS as a person meets them: the commands of docs/OPERATIONS.md, `tidegate serve` and its clients.
+//! Tokens and TLS as a person meets them: the commands of docs/operations.md, `tidegate serve` and its clients.
 
 use crate::program::{Process, Ran, command, finish, run, text, until};
+use crate::shell::Page;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -183,11 +184,9 @@ async fn a_daemon_speaks_tls_and_says_at_its_start_what_is_wrong_with_the_files(
 
 #[tokio::test]
 async fn the_block_of_the_operations_page_makes_the_first_token_and_the_others() {
-    let document = std::fs::read_to_string("docs/OPERATIONS.md").unwrap();
-    let block =
-        document.split("<!-- test: tokens -->\n```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let page = Page::of("docs/operations.md", "the_block_of_the_operations_page_makes_the_first_token_and_the_others");
     let place = Place::new("");
-    let block = block.replace("--data-dir .tidegate", &format!("--data-dir {}", place.at("data")));
+    let block = page.raw("tokens").replace("--data-dir .tidegate", &format!("--data-dir {}", place.at("data")));
     let (daemon, port) = place.serve().await;
     let mut shell = tokio::process::Command::new("bash");
     let programs = std::path::Path::new(crate::program::TIDEGATE).parent().unwrap().display().to_string();

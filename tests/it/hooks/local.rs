@@ -5,6 +5,7 @@ use crate::program::service::Service;
 use crate::program::world::{Answer, Api, Daemon, Files, HOOK_SECRET, QUICK, strs};
 use crate::program::{Process, text, until};
 use crate::program::{command, run};
+use crate::shell::Page;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -47,8 +48,8 @@ async fn the_line_for_a_laptop_starts_a_rollout_once() {
     }
     let world = world().await;
     let load = world.daemon.load();
-    let document = include_str!("../../../docs/TRIGGERS.md");
-    let block = document.split_once("<!-- test: laptop -->\n```sh\n").unwrap().1.split_once("\n```").unwrap().0;
+    let page = Page::of("docs/TRIGGERS.md", "the_line_for_a_laptop_starts_a_rollout_once");
+    let block = page.raw("laptop");
     let send = async || {
         let output = sh(world.daemon.addresses["api"], &["-euc", block]).output().await.unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -64,6 +64,11 @@ impl Server {
         self.port
     }
 
+    /// Has it listen on that port of 127.0.0.1 as well.
+    pub(crate) fn listen_at(&mut self, port: u16) {
+        self.port = port;
+    }
+
     /// A certificate that the server shows for `localhost`, and that is its own root; `false`, and said so, without openssl.
     pub(crate) fn certify(&self) -> bool {
         let (key, certificate) = (self.data().join("server.key"), self.data().join("server.crt"));
