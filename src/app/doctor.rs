@@ -8,7 +8,7 @@ use crate::base::weight::Slot;
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig};
 use crate::policy::plan::{Plan, WorkloadTarget};
-use crate::ports::{Journal, Policies, PolicyStore, Telemetry, Traffic, Workloads};
+use crate::ports::{Journal, Policies, PolicyStore, Telemetry, Traffic};
 use crate::signals::proxies::RemoteTelemetry;
 use crate::store::directory::PolicyDirectory;
 use crate::store::policies::JoinedPolicies;
@@ -273,13 +273,13 @@ async fn route(plan: &Plan, traffic: &dyn Traffic) -> Finding {
 }
 
 /// Both services, by the calls that a release begins with; what changes something is not tried.
-async fn services(plan: &Plan, ecs: &dyn Workloads) -> Vec<Finding> {
+async fn services(plan: &Plan, ecs: &Ecs) -> Vec<Finding> {
     let Some(workload) = &plan.workload else { return Vec::new() };
     let WorkloadTarget::Ecs(target) = &workload.target;
     let mut found = Vec::new();
     for (slot, service) in [Slot::First, Slot::Second].into_iter().zip(&target.services) {
         let about = format!("service {service} of {}", plan.name);
-        found.push(match in_time("ecs", ecs.look(&workload.target, slot, None)).await {
+        found.push(match in_time("ecs", ecs.examine(target, slot)).await {
             Ok(reading) => Finding::good(about, reading.note),
             Err(fault) => {
                 let remedy = "docs/aws.md has the rights that the daemon's role needs, and what a service must be like";

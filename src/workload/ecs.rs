@@ -66,6 +66,17 @@ impl Ecs {
         self.calls.made()
     }
 
+    /// How a slot stands, where its service can take a release.
+    ///
+    /// # Errors
+    /// There is no such service, or one that cannot take a release: what to do about it. And the faults of ECS.
+    pub async fn examine(&self, target: &EcsTarget, slot: Slot) -> Result<WorkloadReading, Fault> {
+        let name = name(target, slot);
+        let answer = self.calls.services(&target.cluster, &[name]).await?;
+        changeable(target, name, find(answer.services(), name))?;
+        self.look(&WorkloadTarget::Ecs(target.clone()), slot, None).await
+    }
+
     /// The revision of this rollout, which is registered unless it is found: on the service, or among newer ones when an
     /// answer was lost on the way. An older one was made from something that the service has no more.
     async fn revision(&self, service: &Service, release: &Release<'_>) -> Result<String, Fault> {
@@ -153,7 +164,14 @@ impl Workloads for Ecs {
         let answer = self.calls.services(cluster, &[name]).await?;
         let service = match find(answer.services(), name) {
             Some(service) if service.status() == Some("ACTIVE") => service,
-            service => return Ok(standing::gone(name, cluster, service.and_then(Service::status))),
+            service => {
+                let status = service.and_then(Service::status);
+                return Ok(match wanted {
+                    Some(_) => standing::gone(name, cluster, status),
+                    // It should come to its end, and has: waiting for more would hold the next release up.
+                    None => standing::ended(name, cluster, status),
+                });
+            }
         };
         if standing::is_idle(service) {
             return Ok(standing::idle());

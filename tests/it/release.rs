@@ -43,7 +43,7 @@ struct Shop {
     github: Github,
     outside: Outside,
     fleet: Fleet,
-    _server: Server,
+    server: Server,
     daemon: Controller,
 }
 
@@ -62,7 +62,7 @@ impl Shop {
         let variables: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let daemon = outside.controller(&outside.config(), &variables).await;
-        Some(Self { github, outside, fleet, _server: server, daemon })
+        Some(Self { github, outside, fleet, server, daemon })
     }
 
     /// The last status of a commit, once it is as wanted.
@@ -161,4 +161,64 @@ async fn a_release_that_does_not_come_up_gets_no_traffic() {
     assert_eq!(requests, 0, "the release got requests");
     assert_eq!(load.totals().1, 0);
     load.stop().await;
+}
+
+/// What AWS refuses ends the release before it has any traffic, and whoever pushed the commit reads what is missing.
+#[tokio::test]
+async fn a_right_that_is_missing_is_told_where_the_commit_is() {
+    let Some(shop) = Shop::start().await else { return };
+    shop.fleet.double.fault("RegisterTaskDefinition", "deny", json!({})).await;
+    let id = shop.release("v2").await;
+    let view = shop.daemon.api.end(&id).await;
+    let missing = "not allowed: ecs:RegisterTaskDefinition on family checkout-v2; add it to the role";
+    assert!(view["phase"] == "rolled_back" && view["reason"].as_str().unwrap().contains(missing), "{view}");
+    let said = shop.commit_status(COMMIT, "failure").await;
+    assert!(said.contains("not allowed: ecs:RegisterTaskDefinition on family checkout-v2"), "{said}");
+    assert_eq!((shop.fleet.revisions("checkout-v2").await, &shop.fleet.running("checkout-b").await[..]), (1, &[][..]));
+    assert_eq!(shop.outside.services[1].requests(), 0);
+}
+
+/// Somebody deletes the service that the release runs in, while it has traffic.
+#[tokio::test]
+async fn a_service_that_is_deleted_under_its_release_ends_it() {
+    let Some(shop) = Shop::start().await else { return };
+    let load = shop.outside.mesh.load();
+    let id = shop.release("v2").await;
+    shop.daemon.api.until(&id, "a share", |view| view["weights"]["checkout-v2"] == 10).await;
+    let delete = json!({ "cluster": "prod", "service": "checkout-b", "force": true });
+    shop.fleet.double.ecs("DeleteService", delete).await;
+    let view = shop.daemon.api.end(&id).await;
+    assert_eq!(view["phase"], "rolled_back", "{view}");
+    assert_eq!(shop.daemon.api.weights().await.unwrap()["checkout-v1"], 100);
+    load.stop().await;
+    // The next one says at once what is missing.
+    let id = shop.release("bad3").await;
+    let view = shop.daemon.api.end(&id).await;
+    let reason = view["reason"].as_str().unwrap();
+    assert!(reason.contains("service checkout-b in cluster prod") && reason.contains("create it"), "{view}");
+}
+
+/// The database goes away in the middle of a release and comes back: nothing is decided meanwhile, no request is lost.
+#[tokio::test]
+async fn a_database_that_is_restarted_under_a_release_delays_it() {
+    let Some(mut shop) = Shop::start().await else { return };
+    let load = shop.outside.mesh.load();
+    let id = shop.release("v2").await;
+    shop.daemon.api.until(&id, "a share", |view| view["weights"]["checkout-v2"] == 10).await;
+    shop.server.stop();
+    // Requests go on by the last weights.
+    let (sent, _) = load.totals();
+    until("more requests", async || (load.totals().0 > sent + 300).then_some(())).await;
+    let weights = shop.daemon.api.weights().await.unwrap();
+    assert!([10, 50].contains(&weights["checkout-v2"]), "{weights:?}");
+    shop.server.run(&[]).await;
+    until("the end", async || {
+        let (status, view) = shop.daemon.api.try_api(&format!("/v1/rollouts/{id}")).await?;
+        (status == 200 && view["finished"] == true).then(|| assert_eq!(view["phase"], "succeeded", "{view}"))
+    })
+    .await;
+    assert_eq!(load.totals().1, 0, "a request was lost: {}", load.last_loss());
+    load.stop().await;
+    assert_eq!(shop.fleet.revisions("checkout-v2").await, 2);
+    assert_eq!(shop.commit_status(COMMIT, "success").await, "100 %: every step passed");
 }

@@ -45,6 +45,13 @@ pub(super) fn gone(name: &str, cluster: &str, status: Option<&str>) -> WorkloadR
     WorkloadReading { standing: Standing::Failing, note: what }
 }
 
+/// The same where it should run nothing. While it drains, tasks of it may still run.
+pub(super) fn ended(name: &str, cluster: &str, status: Option<&str>) -> WorkloadReading {
+    let draining = status == Some("DRAINING");
+    let standing = if draining { Standing::Progressing } else { Standing::Idle };
+    WorkloadReading { standing, note: gone(name, cluster, status).note }
+}
+
 /// Whether nothing is asked of a service and nothing runs.
 pub(super) fn is_idle(service: &Service) -> bool {
     (service.desired_count(), service.running_count(), service.pending_count()) == (0, 0, 0)

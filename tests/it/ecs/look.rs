@@ -1,6 +1,6 @@
 //! How a slot is said to stand while its tasks come up, fail to, or are changed by others: rows of what a user reads.
 
-use super::{Shop, target};
+use super::{Shop, ecs_target, target};
 use serde_json::{Value, json};
 use tidegate::base::weight::Slot;
 use tidegate::ports::Workloads;
@@ -174,11 +174,17 @@ async fn what_others_do_to_the_service_is_said() {
     shop.advance(3).await;
     assert_eq!(said(shop.look(&deployed).await), "Idle: no task is asked for and none runs");
     shop.double.ecs("DeleteService", json!({ "cluster": "prod", "service": "checkout-b" })).await;
+    let at_its_end = async || said(shop.ecs.look(&target(), Slot::Second, None).await.unwrap());
     let reading = said(shop.look(&deployed).await);
     assert_eq!(reading, "Failing: service checkout-b in cluster prod is DRAINING: it was deleted");
+    assert_eq!(at_its_end().await, "Progressing: service checkout-b in cluster prod is DRAINING: it was deleted");
     shop.advance(1).await;
     let reading = said(shop.look(&deployed).await);
     assert_eq!(reading, "Failing: service checkout-b in cluster prod is INACTIVE: it was deleted");
+    // Where it should come to its end, it has.
+    assert_eq!(at_its_end().await, "Idle: service checkout-b in cluster prod is INACTIVE: it was deleted");
+    let refused = shop.ecs.examine(&ecs_target(), Slot::Second).await.unwrap_err();
+    assert!(refused.message.contains("service checkout-b in cluster prod is INACTIVE"), "{refused}");
 }
 
 #[tokio::test]

@@ -86,8 +86,9 @@ impl Fleet {
                 kept.control("ecs/advance", json!({})).await;
                 let running = kept.control("ecs/running", json!({})).await;
                 for (name, service) in ["checkout-a", "checkout-b"].into_iter().zip(services.iter()) {
+                    // A service that was deleted has none.
                     let images: Vec<&str> =
-                        running[name].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                        running[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                     service.behave(match images.as_slice() {
                         [] => Behaviour::Gone,
                         images if images.iter().any(|image| image.starts_with(&bad)) => Behaviour::FailsEvery(3),
