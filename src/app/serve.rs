@@ -34,6 +34,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
+use crate::trigger::queue::Queue;
 use crate::workload::ecs::Ecs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -243,6 +244,7 @@ struct Turns {
     /// The same for all turns, with what is known of tokens.
     access: Access,
     triggers: Triggers,
+    queue: Option<Queue>,
     front: Arc<Front>,
     turn: watch::Receiver<Turn>,
     stopping: watch::Receiver<bool>,
@@ -257,7 +259,9 @@ impl Turns {
                 Turn::StandingBy { .. } => None,
             };
             let stop = self.next().await;
-            if let Some(runner) = driving {
+            if let Some((runner, queue)) = driving {
+                // A message that it was at comes again, and is known then.
+                queue.iter().for_each(JoinHandle::abort);
                 self.front.set(None);
                 // The lease may be another's already, so nothing is waited for beyond what this process is at.
                 let _ = tokio::time::timeout(TURN_END, runner.stop()).await;
@@ -277,7 +281,7 @@ impl Turns {
     }
 
     /// Drives from now on; `None` when the turn was over before the store told what there is to drive.
-    async fn begin(&mut self) -> Option<Runner> {
+    async fn begin(&mut self) -> Option<(Runner, Option<JoinHandle<()>>)> {
         let runner = Runner::new(self.parts.clone());
         let status = Arc::new(Status::default());
         let mut resumed = None;
@@ -293,8 +297,9 @@ impl Turns {
             }
         };
         status.set_ready(true);
+        let queue = self.queue.clone().map(|queue| tokio::spawn(queue.follow(state.inbox.clone())));
         self.front.set(Some(api::router(state)));
-        Some(runner)
+        Some((runner, queue))
     }
 
     /// Takes up the live rollouts, once, and then the starts that events had asked for.
@@ -342,7 +347,12 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let front = front.map_err(|error| Fault::permanent("api", error))?;
     let front = Arc::new(front);
     let access = access(&config, &store);
-    let turns = Turns { parts, access, triggers, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
+    let queue = match &config.queue {
+        Some(url) => Some(Queue::from_config(&aws(&config).await, url)),
+        None => None,
+    };
+    let turns =
+        Turns { parts, access, triggers, queue, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
     let turns = tokio::spawn(turns.run());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (servers_stop, servers_stopped) = watch::channel(false);
