@@ -112,25 +112,25 @@ async fn take(message: &Message, inbox: &Inbox) -> Result<(), Fault> {
     let id = message.message_id().unwrap_or("unknown");
     let body = message.body().unwrap_or_default();
     if body.len() > LONGEST_BODY {
-        tracing::warn!(message = id, bytes = body.len(), "a message of the queue is too long, and is deleted");
+        tracing::warn!(message_id = id, bytes = body.len(), "a message of the queue is too long, and is deleted");
         return Ok(());
     }
     let delivery = match ecr::delivery(body.as_bytes()) {
         Ok(delivery) => delivery,
         Err(error) => {
-            tracing::warn!(message = id, %error, "a message of the queue was not understood, and is deleted");
+            tracing::warn!(message_id = id, %error, "a message of the queue was not understood, and is deleted");
             return Ok(());
         }
     };
     match inbox.take_by("queue", Source::Ecr, vec![delivery]).await {
         Ok(taken) => {
             for why in taken.nothing {
-                tracing::info!(message = id, why, "a message of the queue starts nothing");
+                tracing::info!(message_id = id, why, "a message of the queue starts nothing");
             }
             Ok(())
         }
         Err(TakeError::Unmatched(error)) => {
-            tracing::warn!(message = id, %error, "a message of the queue fits no policy, and is deleted");
+            tracing::warn!(message_id = id, %error, "a message of the queue fits no policy, and is deleted");
             Ok(())
         }
         Err(TakeError::Fault(fault)) => Err(fault),
