@@ -22,6 +22,7 @@ pub mod image;
 pub mod inbox;
 pub mod matching;
 pub mod payload;
+pub mod queue;
 pub mod registry;
 pub mod signature;
 

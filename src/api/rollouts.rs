@@ -38,7 +38,10 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
 
 async fn list(State(state): State<ApiState>) -> Result<Json<RolloutList>, ApiError> {
     let mut rollouts = state.inbox.all_pending().await?;
-    rollouts.extend(state.runner.list().await?);
+    let begun = state.runner.list().await?;
+    // One that has just begun may still be noted as waiting.
+    rollouts.retain(|pending| begun.iter().all(|rollout| rollout.id != pending.id));
+    rollouts.extend(begun);
     Ok(Json(RolloutList { rollouts }))
 }
 

@@ -14,6 +14,7 @@ use crate::store::directory::PolicyDirectory;
 use crate::store::policies::JoinedPolicies;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
+use crate::trigger::queue::Queue;
 use crate::workload::ecs::Ecs;
 use aws_credential_types::provider::ProvideCredentials;
 use std::path::Path;
@@ -57,8 +58,11 @@ pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
     found.push(proxies(config).await);
     let sdk = aws(config).await;
     let has_ecs = plans.iter().any(|plan| plan.workload.is_some());
-    if config.mesh.signed || has_ecs {
+    if config.mesh.signed || has_ecs || config.queue.is_some() {
         found.push(credentials(&sdk).await);
+    }
+    if let Some(url) = &config.queue {
+        found.push(queue(url, &sdk).await);
     }
     let traffic = mesh(config, &sdk);
     if let Some(endpoint) = &config.mesh.endpoint_url {
@@ -72,6 +76,17 @@ pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
         found.extend(services(plan, &ecs).await);
     }
     found
+}
+
+async fn queue(url: &str, sdk: &aws_types::SdkConfig) -> Finding {
+    match in_time("sqs", Queue::from_config(sdk, url).waiting()).await {
+        Ok(waiting) => Finding::good("queue", format!("{url} answers, about {waiting} messages wait")),
+        Err(fault) => {
+            let remedy =
+                "look at queue.url, aws.region and the role's permissions for sqs (docs/TRIGGERS.md, Amazon ECR)";
+            Finding::bad("queue", fault.to_string(), remedy)
+        }
+    }
 }
 
 async fn in_time<T>(source: &str, asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {

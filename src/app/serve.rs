@@ -36,6 +36,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
+use crate::trigger::queue::Queue;
 use crate::workload::ecs::Ecs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -259,6 +260,7 @@ struct Turns {
     access: Access,
     triggers: Triggers,
     news: NewsParts,
+    queue: Option<Queue>,
     front: Arc<Front>,
     turn: watch::Receiver<Turn>,
     stopping: watch::Receiver<bool>,
@@ -269,6 +271,13 @@ struct NewsParts {
     cursor: Arc<dyn NewsCursor>,
     notices: Option<Arc<dyn Notices>>,
     public_url: Option<String>,
+}
+
+/// What goes on in a turn.
+struct Driven {
+    runner: Runner,
+    /// What reads and tells beside it.
+    beside: Vec<JoinHandle<()>>,
 }
 
 impl NewsParts {
@@ -287,11 +296,11 @@ impl Turns {
                 Turn::Driving { .. } => self.begin().await,
                 Turn::StandingBy { .. } => None,
             };
-            let news = driving.as_ref().map(|runner| self.news.follow(runner));
             let stop = self.next().await;
-            // What was not told yet is told by whoever drives next.
-            news.iter().for_each(JoinHandle::abort);
-            if let Some(runner) = driving {
+            if let Some(Driven { runner, beside }) = driving {
+                // What was not told yet is told by whoever drives next; a message that was being taken comes again, and is
+                // known then.
+                beside.iter().for_each(JoinHandle::abort);
                 self.front.set(None);
                 // The lease may be another's already, so nothing is waited for beyond what this process is at.
                 let _ = tokio::time::timeout(TURN_END, runner.stop()).await;
@@ -311,7 +320,7 @@ impl Turns {
     }
 
     /// Drives from now on; `None` when the turn was over before the store told what there is to drive.
-    async fn begin(&mut self) -> Option<Runner> {
+    async fn begin(&mut self) -> Option<Driven> {
         let runner = Runner::new(self.parts.clone());
         let status = Arc::new(Status::default());
         let mut resumed = None;
@@ -327,8 +336,10 @@ impl Turns {
             }
         };
         status.set_ready(true);
+        let queue = self.queue.clone().map(|queue| tokio::spawn(queue.follow(state.inbox.clone())));
+        let beside = queue.into_iter().chain([self.news.follow(&runner)]).collect();
         self.front.set(Some(api::router(state)));
-        Some(runner)
+        Some(Driven { runner, beside })
     }
 
     /// Takes up the live rollouts, once, and then the starts that events had asked for.
@@ -378,7 +389,12 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let access = access(&config, &store);
     let news =
         NewsParts { cursor: store.cursor(), notices: notices(&config)?, public_url: config.api.public_url.clone() };
-    let turns = Turns { parts, access, triggers, news, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
+    let queue = match &config.queue {
+        Some(url) => Some(Queue::from_config(&aws(&config).await, url)),
+        None => None,
+    };
+    let turns =
+        Turns { parts, access, triggers, news, queue, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
     let turns = tokio::spawn(turns.run());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (servers_stop, servers_stopped) = watch::channel(false);

@@ -32,6 +32,8 @@ pub struct DaemonConfig {
     pub github: GithubConfig,
     /// Secrets of the hooks by their source's name, two at most each.
     pub hooks: BTreeMap<String, Vec<Redacted<String>>>,
+    /// URL of the queue of SQS with events of Amazon ECR.
+    pub queue: Option<String>,
     /// People by the name that policies have for them.
     pub people: BTreeMap<String, Person>,
 }
@@ -280,6 +282,7 @@ impl Merged<'_> {
                 token: self.one("github.token").map(Redacted::new),
             },
             hooks,
+            queue: self.url("queue.url"),
             people,
         }
     }

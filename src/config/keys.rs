@@ -183,6 +183,12 @@ pub const KEYS: &[Key] = &[
     Key::new("hooks.gitlab", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for GitLab's."),
     Key::new("hooks.ecr", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for events of Amazon ECR by way of EventBridge."),
     Key::new("hooks.registry", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for notifications of a Docker registry."),
+    Key::new(
+        "queue.url",
+        Shape::Url,
+        "https://sqs.eu-central-1.amazonaws.com/123456789012/tidegate",
+        "Queue of SQS into which EventBridge puts events of Amazon ECR, for a daemon without a public address.",
+    ),
 ];
 
 /// What a person may be known by: keys of `[people.NAME]`, all of them text.

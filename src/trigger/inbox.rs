@@ -114,11 +114,19 @@ impl Inbox {
     /// # Errors
     /// [`TakeError`]. Events of the same request before the one at fault were taken; a repetition of the request is safe.
     pub async fn take(&self, source: Source, deliveries: Vec<Delivery>) -> Result<Taken, TakeError> {
+        self.take_by("hook", source, deliveries).await
+    }
+
+    /// The same for events that came another way: `way` and the source are how the actor of a start is said to have come.
+    ///
+    /// # Errors
+    /// As of [`Inbox::take`].
+    pub async fn take_by(&self, way: &str, source: Source, deliveries: Vec<Delivery>) -> Result<Taken, TakeError> {
         let answer_by = tokio::time::sleep(ANSWER);
         let mut taken = Taken { repeated: true, ..Taken::default() };
         let mut starts = Vec::new();
         for delivery in deliveries {
-            let (received, repeated) = self.receive(source, delivery).await?;
+            let (received, repeated) = self.receive(way, source, delivery).await?;
             taken.repeated &= repeated;
             taken.nothing.extend(received.nothing);
             starts.extend(received.starts);
@@ -153,7 +161,7 @@ impl Inbox {
     }
 
     /// Keeps one event, unless it was seen before; answers it as it is kept, and whether it was seen.
-    async fn receive(&self, source: Source, delivery: Delivery) -> Result<(Received, bool), TakeError> {
+    async fn receive(&self, way: &str, source: Source, delivery: Delivery) -> Result<(Received, bool), TakeError> {
         let at = self.shared.clock.now();
         let mut received = Received {
             ids: delivery.ids,
@@ -177,7 +185,7 @@ impl Inbox {
         };
         let Matched { wanted, nothing } = matched(&delivery.event, &policies)?;
         received.nothing = nothing;
-        received.starts = wanted.into_iter().map(|wanted| start(source, at, wanted)).collect();
+        received.starts = wanted.into_iter().map(|wanted| start(way, source, at, wanted)).collect();
         if !self.shared.deliveries.receive(&received).await? {
             // The same came twice at once.
             let seen = self.shared.deliveries.seen(&received.ids).await?;
@@ -282,9 +290,9 @@ pub enum NotBegun {
     Fault(#[from] Fault),
 }
 
-fn start(source: Source, at: Timestamp, wanted: Wanted) -> HookStart {
+fn start(way: &str, source: Source, at: Timestamp, wanted: Wanted) -> HookStart {
     let Wanted { policy, image, revision, by } = wanted;
-    let (name, via) = (by.unwrap_or_else(|| "somebody".to_owned()), format!("hook:{}", source.name()));
+    let (name, via) = (by.unwrap_or_else(|| "somebody".to_owned()), format!("{way}:{}", source.name()));
     let (rollout, actor) = (new_rollout_id(), Actor { name, via });
     HookStart { rollout, policy, image, revision, actor, at, outcome: None }
 }

@@ -32,6 +32,7 @@ mod people;
 mod preview;
 mod program;
 mod proxy;
+mod queue;
 mod readme;
 mod release;
 mod runner;

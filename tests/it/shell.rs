@@ -85,6 +85,7 @@ pub(crate) const RUN: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("docs/TRIGGERS.md", "the_documented_line_is_believed", &["signed"]),
+    ("docs/TRIGGERS.md", "the_documented_lines_make_a_queue_for_the_rule_alone", &["queue"]),
     ("docs/TRIGGERS.md", "the_line_for_a_laptop_starts_a_rollout_once", &["laptop"]),
 ];
 

@@ -98,6 +98,7 @@ pub(crate) const MATRIX: &[Row] = &[
         &["trigger"],
         &[
             "base",
+            "aws",
             "clock",
             "policy",
             "ports",

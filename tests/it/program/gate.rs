@@ -40,6 +40,8 @@ struct Shared {
     /// Only these operations are cut, by a part of their name; all without one.
     only: &'static [&'static str],
     seen: Mutex<BTreeSet<String>>,
+    /// Every call that came, with its parameters.
+    came: Mutex<Vec<(String, serde_json::Value)>>,
     open: Mutex<bool>,
     cuts: mpsc::UnboundedSender<String>,
     client: reqwest::Client,
@@ -54,7 +56,7 @@ impl Drop for Gate {
 /// What a call does: of ECS by its target, of App Mesh by method and path.
 fn operation(request: &Request) -> String {
     let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok());
-    let named = target.and_then(|target| target.split('.').nth(1)).map(|name| format!("ecs {name}"));
+    let named = target.and_then(|target| target.split('.').nth(1)).map(|name| format!("aws {name}"));
     named.unwrap_or_else(|| {
         format!("mesh {} {}", request.method(), request.uri().path().rsplit('/').next().unwrap_or(""))
     })
@@ -71,11 +73,17 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let (seen, open) = (Mutex::default(), Mutex::new(false));
-        let shared = Arc::new(Shared { target: target.to_owned(), cut, only, seen, open, cuts, client });
+        let (seen, came, open) = (Mutex::default(), Mutex::default(), Mutex::new(false));
+        let shared = Arc::new(Shared { target: target.to_owned(), cut, only, seen, came, open, cuts, client });
         let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url, shared, serving }
+    }
+
+    /// Parameters of the calls of one operation that came so far.
+    pub(crate) fn came(&self, operation: &str) -> Vec<serde_json::Value> {
+        let came = self.shared.came.lock().unwrap();
+        came.iter().filter(|(name, _)| name.contains(operation)).map(|(_, parameters)| parameters.clone()).collect()
     }
 
     /// Cuts nothing any more, or begins to.
@@ -88,6 +96,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let name = operation(&request);
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    shared.came.lock().unwrap().push((name.clone(), serde_json::from_slice(&body).unwrap_or_default()));
     let cuts = shared.is_cut(&name, &body);
     if cuts && shared.cut == Cut::Before {
         shared.cuts.send(name).unwrap();
