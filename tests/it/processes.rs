@@ -171,6 +171,14 @@ async fn what_cannot_be_started_says_why() {
     let told = format!("port {} is taken by another program", shop.ports[1]);
     assert!(view["phase"] == "rolled_back" && view["reason"].as_str().unwrap().contains(&told), "{view}");
     drop(taken);
+    // Whoever reaches the API may not have programs of their own run.
+    let pushed = std::fs::read_to_string(shop.files.path("policies/missing.yaml")).unwrap().replace("missing", "mine");
+    let (status, problem) = daemon.text("PUT", "/v1/policies/mine", &[], pushed).await;
+    assert_eq!(status, 422, "{problem}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("has to be a file of the daemon's own directory"),
+        "{problem}"
+    );
     // Without a name nothing is released.
     let (status, problem) = daemon.post("/v1/rollouts", &json!({ "policy": "checkout" })).await;
     assert_eq!(status, 409, "{problem}");
