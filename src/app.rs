@@ -20,14 +20,17 @@ use crate::api::tls::TlsError;
 use crate::api::{self, status::Status};
 use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
+use crate::base::weight::Slot;
 use crate::clock::{Clock, SteadyClock, new_uuid};
+use crate::config::secret_variables;
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
 use crate::mesh::compile::View;
 use crate::mesh::document;
 use crate::mesh::http::{LoadReport, MeshControl};
 use crate::mesh::model::{Key, Kind, Request};
-use crate::ports::{EndpointSource, Journal, Policies, Tokens};
+use crate::policy::plan::{Workload, WorkloadTarget};
+use crate::ports::{EndpointSource, Journal, Policies, Tokens, Traffic};
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
@@ -40,6 +43,7 @@ use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
+use crate::workload::process::Processes;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,13 +178,15 @@ pub struct Bound {
     status: Arc<Status>,
     runner: Runner,
     proxy: ProxyHandle,
+    processes: Processes,
     store: SqliteStore,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
 }
 
 impl Bound {
-    /// Stops in good order: rollouts first, then no new requests, those under way finish, the database is closed.
+    /// Stops in good order: rollouts first, then no new requests, those under way finish, processes of the versions end,
+    /// the database is closed.
     pub async fn drain(self) {
         self.status.set_ready(false);
         self.runner.stop().await;
@@ -189,6 +195,8 @@ impl Bound {
         if drained.cut > 0 {
             tracing::warn!(connections = drained.cut, "connections cut: still busy at the end of the drain");
         }
+        // After the last request.
+        self.processes.stop().await;
         for server in self.servers {
             // A client that holds a connection open must not hold up the end.
             let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
@@ -300,6 +308,30 @@ async fn invalid_policies(policies: &dyn Policies) -> Vec<String> {
     invalid.map(|(name, problems)| format!("{name} is not valid:\n{problems}")).collect()
 }
 
+/// Runs the versions of policies that have processes: those of before go on, and stable's is started where it never was.
+async fn processes(options: &LocalOptions, policies: &dyn Policies, traffic: &AppMesh) -> Result<Processes, Fault> {
+    let processes = Processes::open(&options.data_dir.join("processes"), secret_variables())?;
+    let plans = policies.all().await.unwrap_or_default().into_iter().filter_map(|(_, plan)| plan.ok());
+    for plan in plans {
+        let Some(Workload { target: WorkloadTarget::Process(target), .. }) = &plan.workload else { continue };
+        let stable = match traffic.read(&plan.route).await {
+            Ok((route, _)) => {
+                [Slot::First, Slot::Second].into_iter().find(|slot| route.percent_of(plan.node(*slot)) == 100)
+            }
+            Err(fault) => {
+                tracing::warn!(policy = plan.name, %fault, "stable's process is not started: the route cannot be read");
+                continue;
+            }
+        };
+        match stable {
+            Some(stable) => processes.begin(target, stable)?,
+            // In the middle of a rollout: both ran before, and go on.
+            None => tracing::info!(policy = plan.name, "no version has all the weight, so none is started"),
+        }
+    }
+    Ok(processes)
+}
+
 /// What needs no account; gates on AWS are for `serve`.
 fn outside() -> Result<Outside, Fault> {
     let prometheus = Some(Prometheus::new(&PrometheusSettings::default())?);
@@ -348,12 +380,13 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
 
     let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
     let triggers = Triggers::new(Arc::new(store.clone()), &options.policies, hooks, Arc::clone(&clock));
+    let processes = processes(&options, triggers.policies().as_ref(), &traffic).await?;
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
         health: Arc::new(EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
-        workloads: None,
+        workloads: Some(Arc::new(processes.clone())),
         signals: Some(Arc::new(outside()?)),
         live: Arc::new(follow(&proxy, stopped.clone())),
         policies: triggers.policies(),
@@ -380,6 +413,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         status,
         runner,
         proxy,
+        processes,
         store,
         stop,
         servers,

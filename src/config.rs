@@ -76,6 +76,13 @@ pub fn hook_secrets(environment: &dyn Environment) -> BTreeMap<String, Vec<Redac
     keys::KEYS.iter().filter_map(of).collect()
 }
 
+/// Variables that may hold a secret of Tidegate: what it starts does not get them.
+#[must_use]
+pub fn secret_variables() -> Vec<String> {
+    let keys = keys::KEYS.iter().filter(|key| key.shape.is_secret()).map(keys::Key::variable);
+    keys.chain([TOKEN_VARIABLE.to_owned()]).collect()
+}
+
 /// The login name of whoever runs this, for the audit trail.
 #[must_use]
 pub fn user(environment: &dyn Environment) -> String {

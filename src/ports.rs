@@ -57,6 +57,8 @@ pub trait Traffic: Send + Sync + 'static {
 /// Runs the versions. Each call may be made twice for one purpose, and the second one changes nothing more.
 #[async_trait]
 pub trait Workloads: Send + Sync + 'static {
+    /// What is in the way of running this here for good; `None` where nothing is.
+    fn unfit(&self, target: &WorkloadTarget) -> Option<String>;
     /// Makes a slot run an image, in as many instances as the target says, and answers without waiting for them.
     async fn deploy(&self, deployment: &Deployment) -> Result<Deployed, Fault>;
     /// How a slot's instances stand. With `wanted` whether they run that, and not what they ran before.

@@ -290,7 +290,11 @@ async fn route(plan: &Plan, traffic: &dyn Traffic) -> Finding {
 /// Both services, by the calls that a release begins with; what changes something is not tried.
 async fn services(plan: &Plan, ecs: &Ecs) -> Vec<Finding> {
     let Some(workload) = &plan.workload else { return Vec::new() };
-    let WorkloadTarget::Ecs(target) = &workload.target;
+    let WorkloadTarget::Ecs(target) = &workload.target else {
+        let text = "its versions are processes, which only `tidegate local` runs";
+        let remedy = "give it `workload.ecs`, or take `workload` out and run the versions yourself";
+        return vec![Finding::bad(format!("workload of {}", plan.name), text, remedy)];
+    };
     let mut found = Vec::new();
     for (slot, service) in [Slot::First, Slot::Second].into_iter().zip(&target.services) {
         let about = format!("service {service} of {}", plan.name);

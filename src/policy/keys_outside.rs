@@ -58,10 +58,9 @@ pub(super) static WORKLOAD: Record = Record {
         Field::optional(
             "process",
             Shape::Record(&PROCESS),
-            "{ command: [./server] }",
-            "Processes on this machine (local mode).",
-        )
-        .not_yet("start both versions yourself and leave `workload` out"),
+            "{ command: [./server, \"{revision}\"], env: { PORT: \"{port}\" }, ports: { checkout-v1: 9001, checkout-v2: 9002 } }",
+            "Processes on this machine (`tidegate local`).",
+        ),
     ],
     one_of: &["ecs", "process"],
     refused_once: false,
@@ -116,24 +115,42 @@ static SCALE: Record = Record {
     refused_once: false,
 };
 
-static PROCESS: Record = Record::of(&[
+pub(super) static PROCESS: Record = Record::of(&[
     Field::required(
         "command",
         Shape::List { of: &ONE_LINE, min: 1, max: MAX_ENTRIES },
-        "[./server]",
-        "Program and arguments.",
+        "[./server, \"{revision}\"]",
+        "Program and arguments; `{port}`, `{node}`, `{revision}` and `{image}` are filled in.",
     ),
     Field::optional(
         "env",
         Shape::Dictionary(&ONE_LINE),
         "{ PORT: \"{port}\" }",
-        "Environment; placeholders are filled in.",
+        "Variables besides those of the daemon; filled in likewise.",
     ),
-    Field::optional(
+    Field::required(
         "ports",
         Shape::Dictionary(&ONE_PORT),
         "{ checkout-v1: 9001, checkout-v2: 9002 }",
-        "Port of each version.",
+        "Port on 127.0.0.1 on which the process of each version listens.",
+    ),
+    Field::defaulted(
+        "first",
+        Shape::Text(&LINE),
+        "initial",
+        "Revision that stable is started with where nothing was released yet.",
+    ),
+    Field::defaulted(
+        "ready_within",
+        Shape::Duration,
+        "1m",
+        "Longest wait for the release to listen on its port; then it is rolled back.",
+    ),
+    Field::defaulted(
+        "keep_for",
+        Shape::Duration,
+        "30s",
+        "How long the version before stays up after a promotion; until then `abort` goes back to it at once.",
     ),
 ]);
 

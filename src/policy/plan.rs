@@ -12,7 +12,7 @@ mod workload;
 
 pub use notice::{GithubNotice, Notice};
 pub use question::{CloudwatchMetric, CloudwatchQuery, SignalQuery, XrayMeasure, XrayQuery};
-pub use workload::{EcsTarget, Scale, Workload, WorkloadTarget};
+pub use workload::{EcsTarget, ProcessTarget, Scale, Workload, WorkloadTarget};
 
 /// Format of the stored plan; raised with an up-converter in `store::record` when a field changes its meaning.
 pub const PLAN_FORMAT: u32 = 1;
@@ -81,8 +81,9 @@ impl Plan {
     /// The service that runs a slot, where the plan's workload has one for each.
     #[must_use]
     pub fn service(&self, slot: Slot) -> Option<&str> {
-        self.workload.as_ref().map(|workload| match &workload.target {
-            WorkloadTarget::Ecs(ecs) => ecs.services[slot.index()].as_str(),
+        self.workload.as_ref().and_then(|workload| match &workload.target {
+            WorkloadTarget::Ecs(ecs) => Some(ecs.services[slot.index()].as_str()),
+            WorkloadTarget::Process(_) => None,
         })
     }
 

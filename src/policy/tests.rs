@@ -371,9 +371,19 @@ fn words_and_counts_of_the_wrong_kind() {
     check(
         &with("workload: { process: { command: ./server, prots: {} } }\n"),
         &[
-            "6:13 `workload.process` is not in this version",
+            "6:22 missing key `ports` in `workload.process`",
             "6:33 `workload.process.command` must be a list, found the text `./server`",
             "6:43 unknown key `prots` in `workload.process` | did you mean `ports`?",
+        ],
+    );
+    // What is refused is checked all the same.
+    check(
+        &with("preview: { header: now, fro: 2m }\n"),
+        &[
+            "6:1 `preview` is not in this version | leave `preview` out; a first step of 1 is the smallest exposure",
+            "6:10 missing key `for` in `preview`",
+            "6:20 `preview.header` must be a mapping with the keys `name`, `value`, found the text `now`",
+            "6:25 unknown key `fro` in `preview`",
         ],
     );
 }

@@ -11,7 +11,7 @@ use crate::judge::evidence::SafetyEvidence;
 use crate::judge::verdict::{duration, percent, plain_percent, points, thousands};
 use crate::policy::plan::{
     Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, Notice, OnFailure, OnInconclusive,
-    OnVerifyTimeout, Plan, Scale, SignalGate, SignalQuery, SignalRule, SignalUnit, WeightStep, Workload,
+    OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery, SignalRule, SignalUnit, WeightStep, Workload,
     WorkloadTarget, XrayMeasure, XrayQuery,
 };
 use std::fmt::Write;
@@ -55,7 +55,10 @@ fn notices(text: &mut String, plan: &Plan) {
 /// What comes before the first step and after the last.
 fn deployment(text: &mut String, plan: &Plan) {
     let Some(Workload { target, ready_within, keep_for }) = &plan.workload else { return };
-    let WorkloadTarget::Ecs(EcsTarget { cluster, services, container, scale }) = target;
+    let EcsTarget { cluster, services, container, scale } = match target {
+        WorkloadTarget::Ecs(ecs) => ecs,
+        WorkloadTarget::Process(process) => return processes(text, process, (*ready_within, *keep_for)),
+    };
     let tasks = match scale {
         Scale::SameAsStable => "as many tasks as stable is asked to have".to_owned(),
         Scale::Keep => "as many tasks as it is asked to have already".to_owned(),
@@ -73,6 +76,18 @@ fn deployment(text: &mut String, plan: &Plan) {
          the version before stays up for {keep_for}, so that `abort` goes back to it at once; after a rollback the release is \
          scaled in as soon as its traffic is gone.\n",
         services[0], services[1]
+    );
+}
+
+fn processes(text: &mut String, process: &ProcessTarget, (ready_within, keep_for): (Millis, Millis)) {
+    let [(first, first_port), (second, second_port)] = [0, 1].map(|slot| (&process.nodes[slot], process.ports[slot]));
+    let _ = writeln!(
+        text,
+        "Deployment\n  The daemon runs `{}` once for each version: {first} on port {first_port}, {second} on port \
+         {second_port}. Nothing gets traffic before it listens; not within {ready_within} is rolled back.\n  After a \
+         promotion the version before stays up for {keep_for}, so that `abort` goes back to it at once; after a rollback the \
+         release is stopped as soon as its traffic is gone.\n",
+        process.command.join(" ")
     );
 }
 

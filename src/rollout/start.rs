@@ -10,7 +10,7 @@ use super::timing::Timing;
 use super::workload;
 use crate::base::ids::RolloutId;
 use crate::base::weight::{Percent, Slot};
-use crate::policy::plan::Plan;
+use crate::policy::plan::{Plan, Workload, WorkloadTarget};
 
 /// What the first input makes: a state, and what to do first.
 pub type Begun = (State, Vec<(EffectId, Effect)>);
@@ -138,6 +138,17 @@ fn image(plan: &Plan, start: &Start) -> Result<Option<String>, Refusal> {
     match (&plan.workload, &start.image) {
         (None, None) => Ok(None),
         (Some(_), Some(image)) => Ok(Some(image.clone())),
+        // A process is told what it is by its revision as well.
+        (Some(Workload { target: WorkloadTarget::Process(_), .. }), None) => match &start.revision {
+            Some(revision) => Ok(Some(revision.clone())),
+            None => Err(Refusal {
+                message: format!(
+                    "policy `{}` starts what it releases, and neither image nor revision was named",
+                    plan.name
+                ),
+                hint: format!("name it: `tidegate rollout start {} --revision v2`", plan.name),
+            }),
+        },
         (Some(_), None) => Err(Refusal {
             message: format!("policy `{}` deploys what it releases, and no image was named", plan.name),
             hint: format!("name it: `tidegate rollout start {} --image REPOSITORY:TAG`", plan.name),

@@ -300,9 +300,13 @@ impl Runner {
             let fault = Fault::transient("runner", "this daemon is stopping and starts nothing any more");
             return Err(StartError::Journal(JournalError::Fault(fault)));
         }
-        if plan.workload.is_some() && parts.workloads.is_none() {
+        let unfit = plan.workload.as_ref().and_then(|workload| match &parts.workloads {
+            Some(workloads) => workloads.unfit(&workload.target),
+            None => Some(NO_WORKLOADS.to_owned()),
+        });
+        if let Some(message) = unfit {
             let hint = "run the service with access to it, or take `workload` out and start the versions yourself";
-            let refusal = Refusal { message: NO_WORKLOADS.to_owned(), hint: hint.to_owned() };
+            let refusal = Refusal { message, hint: hint.to_owned() };
             return Err(StartError::Refused(refusal));
         }
         if let (Some((gate, _)), None) = (plan.signals().next(), &parts.signals) {

@@ -4,7 +4,7 @@
 use super::directory::PolicyDirectory;
 use crate::base::fault::Fault;
 use crate::policy::compile;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{Plan, WorkloadTarget};
 use crate::ports::{Policies, PolicyDoor, PolicyFault, PolicyStore, PushFault, PushedPolicy};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -33,9 +33,21 @@ fn plan(name: &str, text: &str) -> Result<Plan, String> {
     compiled.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
+/// The same for one that is pushed. Whoever may push must not thereby run programs as the daemon's user.
+fn pushed_plan(name: &str, text: &str) -> Result<Plan, String> {
+    let plan = plan(name, text)?;
+    match plan.workload.as_ref().map(|workload| &workload.target) {
+        Some(WorkloadTarget::Process(_)) => Err(format!(
+            "{name}: a policy with `workload.process` has to be a file of the daemon's own directory: whoever may push one \
+             could otherwise run any program as the daemon's user"
+        )),
+        Some(WorkloadTarget::Ecs(_)) | None => Ok(plan),
+    }
+}
+
 /// Valid when it was pushed, and refused by this version: it was pushed to another one.
 fn stored(policy: &PushedPolicy) -> Result<Plan, String> {
-    plan(&format!("{} (version {}, pushed)", policy.name, policy.version), &policy.text)
+    pushed_plan(&format!("{} (version {}, pushed)", policy.name, policy.version), &policy.text)
 }
 
 #[async_trait]
@@ -77,7 +89,7 @@ impl Policies for JoinedPolicies {
 #[async_trait]
 impl PolicyDoor for JoinedPolicies {
     async fn push(&self, policy: PushedPolicy) -> Result<PushedPolicy, PushFault> {
-        let plan = plan(&policy.name, &policy.text).map_err(PushFault::Invalid)?;
+        let plan = pushed_plan(&policy.name, &policy.text).map_err(PushFault::Invalid)?;
         if plan.name != policy.name {
             return Err(PushFault::OtherName { said: plan.name, asked: policy.name });
         }

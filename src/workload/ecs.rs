@@ -128,8 +128,15 @@ impl Ecs {
 
 #[async_trait]
 impl Workloads for Ecs {
+    fn unfit(&self, target: &WorkloadTarget) -> Option<String> {
+        match target {
+            WorkloadTarget::Ecs(_) => None,
+            WorkloadTarget::Process(_) => Some(NO_PROCESSES.to_owned()),
+        }
+    }
+
     async fn deploy(&self, deployment: &Deployment) -> Result<Deployed, Fault> {
-        let WorkloadTarget::Ecs(target) = &deployment.target;
+        let target = ours(&deployment.target)?;
         let (canary, stable) = (name(target, deployment.slot), name(target, deployment.slot.other()));
         let answer = self.calls.services(&target.cluster, &[canary, stable]).await?;
         let service = changeable(target, canary, find(answer.services(), canary))?;
@@ -159,7 +166,7 @@ impl Workloads for Ecs {
         slot: Slot,
         wanted: Option<&Deployed>,
     ) -> Result<WorkloadReading, Fault> {
-        let WorkloadTarget::Ecs(target) = target;
+        let target = ours(target)?;
         let (cluster, name) = (target.cluster.as_str(), name(target, slot));
         let answer = self.calls.services(cluster, &[name]).await?;
         let service = match find(answer.services(), name) {
@@ -193,7 +200,7 @@ impl Workloads for Ecs {
     }
 
     async fn retire(&self, target: &WorkloadTarget, slot: Slot) -> Result<(), Fault> {
-        let WorkloadTarget::Ecs(target) = target;
+        let target = ours(target)?;
         let name = name(target, slot);
         let answer = self.calls.services(&target.cluster, &[name]).await?;
         match find(answer.services(), name) {
@@ -203,6 +210,17 @@ impl Workloads for Ecs {
             // Asked already, or there is nothing left to ask.
             _ => Ok(()),
         }
+    }
+}
+
+/// Said of processes.
+const NO_PROCESSES: &str = "this daemon runs no processes: `workload.process` is for `tidegate local`";
+
+/// The target, when it is services of ECS.
+fn ours(target: &WorkloadTarget) -> Result<&EcsTarget, Fault> {
+    match target {
+        WorkloadTarget::Ecs(target) => Ok(target),
+        WorkloadTarget::Process(_) => Err(Fault::permanent(SOURCE, NO_PROCESSES)),
     }
 }
 

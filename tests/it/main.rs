@@ -30,6 +30,7 @@ mod mesh_cli;
 mod mesh_store;
 mod people;
 mod preview;
+mod processes;
 mod program;
 mod proxy;
 mod queue;

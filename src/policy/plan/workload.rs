@@ -1,7 +1,9 @@
 //! What runs the two versions of a plan.
 
+use crate::base::ids::NodeName;
 use crate::base::time::Millis;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What runs the two versions, and how a release gets into the canary's slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,24 @@ pub struct Workload {
 pub enum WorkloadTarget {
     /// Two services of Amazon ECS.
     Ecs(EcsTarget),
+    /// Two processes on the daemon's machine.
+    Process(ProcessTarget),
+}
+
+/// Two processes on the daemon's machine, one for each slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessTarget {
+    /// Names of the slots, in the order of the plan's `versions`.
+    pub nodes: [NodeName; 2],
+    /// Program and arguments; with placeholders.
+    pub command: Vec<String>,
+    /// Variables besides the daemon's own; with placeholders.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Port of each slot, on which its process listens; different from each other.
+    pub ports: [u16; 2],
+    /// What stable is said to run where nothing was released yet.
+    pub first: String,
 }
 
 /// Two services of Amazon ECS, one for each slot.
@@ -59,6 +79,7 @@ impl WorkloadTarget {
     pub const fn follows_share(&self) -> bool {
         match self {
             Self::Ecs(target) => target.scale.follows_share(),
+            Self::Process(_) => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{HEAD, check, good, with};
 use crate::base::time::Millis;
-use crate::policy::plan::{EcsTarget, Scale, WorkloadTarget};
+use crate::policy::plan::{EcsTarget, ProcessTarget, Scale, WorkloadTarget};
 
 const ECS: &str = "workload: { ecs: { cluster: prod, services: { a: shop-a, b: shop-b }, container: app";
 
@@ -21,6 +21,40 @@ fn services_for_the_versions() {
     assert!(good(&with("")).plan.workload.is_none());
 }
 
+const PROCESS: &str = "workload: { process: { command: [./server, \"{revision}\"], ports: { a: 9001, b: 9002 }";
+
+#[test]
+fn processes_for_the_versions() {
+    let plan = good(&with(&format!("{PROCESS}, env: {{ PORT: \"{{port}}\" }} }} }}\n"))).plan;
+    let workload = plan.workload.expect("as the file has it");
+    let target = ProcessTarget {
+        nodes: ["a".into(), "b".into()],
+        command: vec!["./server".into(), "{revision}".into()],
+        env: [("PORT".to_owned(), "{port}".to_owned())].into(),
+        ports: [9001, 9002],
+        first: "initial".into(),
+    };
+    assert_eq!(workload.target, WorkloadTarget::Process(target));
+    assert_eq!((workload.ready_within, workload.keep_for), (Millis::from_seconds(60), Millis::from_seconds(30)));
+    check(
+        &with(
+            "workload: { process: { command: [./server, \"{version}\", \"{}{x y}\"], ports: { a: 9001, b: 9001, c: 1 } } }\n",
+        ),
+        &[
+            "6:44 `{version}` stands for nothing in a process | known are {port}, {node}, {revision}, {image}",
+            "6:90 both versions listen on port 9001 | the processes of both versions run side by side during a rollout",
+            "6:96 `c` is no version of this policy | the versions are `a` and `b`",
+        ],
+    );
+    check(
+        &with("workload: { process: { command: [./server], ports: { a: 9001 }, ready_within: 0s } }\n"),
+        &[
+            "6:52 `ports` names no port for `b` | add `b: PORT`",
+            "6:79 `ready_within` must be from 1s to 24h | the default is `1m`",
+        ],
+    );
+}
+
 #[test]
 fn so_many_tasks() {
     for (text, expected) in [
@@ -31,8 +65,10 @@ fn so_many_tasks() {
         ("{ follow_share: 29% }", Scale::FollowShare { headroom_percent: 29 }),
     ] {
         let plan = good(&with(&format!("{ECS}, scale: {text} }} }}\n"))).plan;
-        let WorkloadTarget::Ecs(target) = plan.workload.expect("as the file has it").target;
-        assert_eq!(target.scale, expected, "{text}");
+        match plan.workload.expect("as the file has it").target {
+            WorkloadTarget::Ecs(target) => assert_eq!(target.scale, expected, "{text}"),
+            other @ WorkloadTarget::Process(_) => panic!("{other:?}"),
+        }
     }
     for (text, expected) in [
         (

@@ -298,6 +298,10 @@ impl LiveCounts for World {
 
 #[async_trait]
 impl Workloads for World {
+    fn unfit(&self, _: &WorkloadTarget) -> Option<String> {
+        None
+    }
+
     async fn deploy(&self, deployment: &Deployment) -> Result<Deployed, Fault> {
         let (what, slot) = (format!("{} for {}", deployment.image, deployment.rollout), deployment.slot);
         assert!(self.canary() == 0 || deployment.share.is_some(), "deployed under traffic");
