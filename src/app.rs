@@ -345,6 +345,17 @@ fn proxy_settings(options: &LocalOptions) -> ProxySettings {
     settings
 }
 
+/// Who knows where virtual nodes are: a file where one is named, else their names.
+async fn endpoints(file: Option<&Path>) -> Result<Arc<dyn EndpointSource>, StartupError> {
+    match file {
+        Some(path) => {
+            let opened = FileSource::open(path).await;
+            Ok(Arc::new(opened.map_err(|error| StartupError::Files(error.to_string()))?))
+        }
+        None => Ok(Arc::new(DnsSource)),
+    }
+}
+
 /// Starts local mode: controller, mesh, proxy and API in this process. To be called within a runtime.
 ///
 /// # Errors
@@ -352,13 +363,7 @@ fn proxy_settings(options: &LocalOptions) -> ProxySettings {
 pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let documents = read_documents(&options.mesh)?;
     let hooks = triggers::hooks(&options.hooks, None)?;
-    let endpoints: Arc<dyn EndpointSource> = match &options.discovery {
-        Some(path) => {
-            let opened = FileSource::open(path).await;
-            Arc::new(opened.map_err(|error| StartupError::Files(error.to_string()))?)
-        }
-        None => Arc::new(DnsSource),
-    };
+    let endpoints = endpoints(options.discovery.as_deref()).await?;
     let api_listener = bind("the API", "--api", options.listen.api).await?;
     let mesh_listener = bind("the App Mesh API", "--appmesh", options.listen.appmesh).await?;
     let proxy_listeners = proxy::bind(proxy_settings(&options)).await?;
@@ -403,6 +408,8 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let state = triggers.state(&runner, Access::Loopback, Arc::clone(&status)).await?;
     servers.push(listen::serve(api_listener, api::router(state), None, Limits::default(), stopped));
     status.set_ready(true);
+    // Last, since nothing stops what a start leaves behind that breaks off.
+    processes.start();
     Ok(Bound {
         addresses,
         loaded,

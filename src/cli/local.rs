@@ -85,6 +85,8 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
         listen,
     });
     let bound = tokio::select! {
+        // What has started is ended in good order.
+        biased;
         bound = starting => bound?,
         // Nobody was told an address yet, so there is nothing to finish.
         () = stops.more_than(0) => return Ok(0),

@@ -208,9 +208,11 @@ impl NewsFollower {
         let (told_any, mut failed) = (!open.is_empty(), false);
         for (id, item) in open {
             let Some(followed) = self.followed.get(&id) else { continue };
-            if let Err(fault) = self.tell_one(&followed.places, &item.news).await {
+            if self.is_too_old(&item) {
+                tracing::warn!(rollout = %id, "how it ended was not told for a day, and is told no more");
+            } else if let Err(fault) = self.tell_one(&followed.places, &item.news).await {
                 tracing::warn!(rollout = %id, %fault, "a place was not told how the rollout goes");
-                if fault.kind != FaultKind::Permanent && !self.is_too_old(&item) {
+                if fault.kind != FaultKind::Permanent {
                     failed = true;
                     continue;
                 }

@@ -6,6 +6,7 @@
 
 mod record;
 mod supervisor;
+mod system;
 
 use crate::base::fault::Fault;
 use crate::base::weight::Slot;
@@ -15,7 +16,7 @@ use crate::ports::Workloads;
 use crate::rollout::effect::Deployment;
 use crate::rollout::event::{Deployed, Standing, WorkloadReading};
 use async_trait::async_trait;
-use record::{SOURCE, Wanted};
+use record::{Kept, SOURCE, Wanted};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,72 +40,89 @@ const FIRST: &str = "first";
 pub struct Processes {
     directory: PathBuf,
     hidden: Vec<String>,
-    slots: Arc<Mutex<BTreeMap<String, Arc<SlotState>>>>,
+    slots: Arc<Mutex<Slots>>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    all: BTreeMap<String, Arc<SlotState>>,
+    /// Whether processes may be started yet.
+    begun: bool,
 }
 
 impl Processes {
-    /// With what ran when a daemon last kept it in this directory: it goes on, or is started again. `hidden` are variables
-    /// of this daemon that processes do not get.
+    /// With what ran when a daemon last kept it in this directory. Nothing is started before [`Processes::start`]. `hidden`
+    /// are variables of this daemon that processes do not get.
     ///
     /// # Errors
     /// The directory cannot be made or read.
     pub fn open(directory: &Path, hidden: Vec<String>) -> Result<Self, Fault> {
         let kept = record::load(directory)?;
         let processes = Self { directory: directory.to_owned(), hidden, slots: Arc::default() };
-        for (node, wanted) in kept {
-            processes.slot(&node).wanted.send_replace(Some(wanted));
+        for (node, kept) in kept {
+            processes.slot_of(&node, kept);
         }
         Ok(processes)
     }
 
-    /// Starts the process of a slot that has all the traffic and never had one.
+    /// Has a slot that has all the traffic, and never ran anything, run what the policy names first.
     ///
     /// # Errors
     /// What it should run cannot be written down.
     pub fn begin(&self, target: &ProcessTarget, stable: Slot) -> Result<(), Fault> {
-        let node = &target.nodes[stable.index()];
-        if self.slot(node).wanted.borrow().is_some() {
+        let slot = self.slot(&target.nodes[stable.index()]);
+        if slot.wanted.borrow().is_some() {
             return Ok(());
         }
         let first = target.first.as_str();
-        self.want(node, Some(Wanted::of(target, stable, FIRST, (first, first), new_uuid())))
+        slot.want(Some(Wanted::of(target, stable, FIRST, (first, first), new_uuid())))
+    }
+
+    /// Starts what should run, takes over what runs, and ends what should not.
+    pub fn start(&self) {
+        let mut slots = self.lock();
+        slots.begun = true;
+        for slot in slots.all.values() {
+            tokio::spawn(supervise(Arc::clone(slot)));
+        }
     }
 
     /// Stops all of them, in their own time or in 12 s. Those that should run are started by the next daemon.
     pub async fn stop(&self) {
-        let slots: Vec<Arc<SlotState>> = self.lock().values().cloned().collect();
+        let slots: Vec<Arc<SlotState>> = self.lock().all.values().cloned().collect();
         for slot in &slots {
+            // Not written down: it should run again.
             slot.wanted.send_replace(None);
         }
         let all_ended = async {
-            while slots.iter().any(|slot| slot.seen().pid.is_some()) {
+            while slots.iter().any(|slot| slot.seen().pid.is_some() || slot.has_started()) {
                 tokio::time::sleep(LOOK).await;
             }
         };
         let _ = tokio::time::timeout(ALL_ENDED, all_ended).await;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<SlotState>>> {
-        // Valid after any panic: every change is one insert.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Slots> {
+        // Valid after any panic: every change is one insert, or a flag.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slot(&self, node: &str) -> Arc<SlotState> {
-        let mut slots = self.lock();
-        let slot = slots.entry(node.to_owned()).or_insert_with(|| {
-            let log = self.directory.join(format!("{node}.log"));
-            let slot = Arc::new(SlotState::new(log, self.hidden.clone()));
-            tokio::spawn(supervise(Arc::clone(&slot)));
-            slot
-        });
-        Arc::clone(slot)
+        self.slot_of(node, Kept::default())
     }
 
-    /// Written down first, so that nothing runs of which nobody knows.
-    fn want(&self, node: &str, wanted: Option<Wanted>) -> Result<(), Fault> {
-        record::save(&self.directory, node, wanted.as_ref())?;
-        self.slot(node).wanted.send_replace(wanted);
-        Ok(())
+    /// The slot of a node; one that is new has this kept of it.
+    fn slot_of(&self, node: &str, kept: Kept) -> Arc<SlotState> {
+        let mut slots = self.lock();
+        if let Some(slot) = slots.all.get(node) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(SlotState::new(self.directory.clone(), node.to_owned(), kept, self.hidden.clone()));
+        slots.all.insert(node.to_owned(), Arc::clone(&slot));
+        if slots.begun {
+            tokio::spawn(supervise(Arc::clone(&slot)));
+        }
+        slot
     }
 }
 
@@ -129,7 +147,8 @@ impl Workloads for Processes {
         let target = ours(&deployment.target)?;
         let node = &target.nodes[deployment.slot.index()];
         let rollout = deployment.rollout.0.as_str();
-        let present = self.slot(node).wanted.borrow().clone();
+        let slot = self.slot(node);
+        let present = slot.wanted.borrow().clone();
         if let Some(present) = present.filter(|present| present.rollout == rollout) {
             return Ok(Deployed { what: present.name(), instances: 1 });
         }
@@ -137,7 +156,7 @@ impl Workloads for Processes {
         let release = (image, deployment.revision.as_deref().unwrap_or(image));
         let wanted = Wanted::of(target, deployment.slot, rollout, release, new_uuid());
         let what = wanted.name();
-        self.want(node, Some(wanted))?;
+        slot.want(Some(wanted))?;
         Ok(Deployed { what, instances: 1 })
     }
 
@@ -152,14 +171,19 @@ impl Workloads for Processes {
         let (present, seen) = (state.wanted.borrow().clone(), state.seen());
         let reading = |standing, note: String| Ok(WorkloadReading { standing, note });
         let Some(present) = present else {
-            return match seen.pid {
-                Some(pid) => reading(Standing::Progressing, format!("process {pid} is asked to end")),
-                None => reading(Standing::Idle, "no process is wanted and none runs".to_owned()),
+            return match (seen.pid, state.is_ending()) {
+                (Some(pid), _) => reading(Standing::Progressing, format!("process {pid} is asked to end")),
+                (None, true) => reading(Standing::Progressing, "processes of before are asked to end".to_owned()),
+                (None, false) => reading(Standing::Idle, "no process is wanted and none runs".to_owned()),
             };
         };
         if let Some(wanted) = wanted.filter(|wanted| wanted.what != present.name()) {
             let note = format!("the slot runs {} and not {}", present.name(), wanted.what);
             return reading(Standing::Failing, note);
+        }
+        if seen.token != present.token || state.is_ending() {
+            // What is seen is of the one before, and so is whoever listens on the port.
+            return reading(Standing::Progressing, "the process before it is asked to end".to_owned());
         }
         match seen {
             Seen { ends: ends @ TOO_MANY.., last, .. } => {
@@ -179,7 +203,7 @@ impl Workloads for Processes {
 
     async fn retire(&self, target: &WorkloadTarget, slot: Slot) -> Result<(), Fault> {
         let target = ours(target)?;
-        self.want(&target.nodes[slot.index()], None)
+        self.slot(&target.nodes[slot.index()]).want(None)
     }
 }
 

@@ -9,9 +9,10 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
 /// Starts the service of the examples; a revision that begins with `bad` fails every third request, one that begins with
-/// `crash` ends at once.
+/// `crash` ends at once, and one that begins with `deaf` does not end when it is asked to.
 const SCRIPT: &str = r#"#!/bin/sh
 case "$2" in
+  deaf*) trap "" TERM; share=0 ;;
   crash*) echo "no configuration" >&2; exit 7 ;;
   bad*) share=0.3 ;;
   *) share=0 ;;
@@ -40,16 +41,16 @@ impl Shop {
         files.write("server", &SCRIPT.replace("SERVICE", &files.at("service.py")));
         std::fs::set_permissions(files.path("server"), std::fs::Permissions::from_mode(0o755)).unwrap();
         let shop = Self { files, ports };
-        shop.policy("checkout", &shop.files.at("server"));
+        shop.policy("checkout", &shop.files.at("server"), ("v1", "1s"));
         Some(shop)
     }
 
-    /// A policy that runs this program.
-    fn policy(&self, name: &str, program: &str) {
+    /// A policy that runs this program, in this revision at first, and keeps the version before for so long.
+    fn policy(&self, name: &str, program: &str, (initial, keep_for): (&str, &str)) {
         let [first, second] = self.ports;
         let workload = format!(
             "workload:\n  process:\n    command: [{program}, \"{{port}}\", \"{{revision}}\"]\n    ports: {{ checkout-v1: {first}, \
-             checkout-v2: {second} }}\n    first: v1\n    ready_within: 20s\n    keep_for: 1s\nsteps:"
+             checkout-v2: {second} }}\n    first: {initial}\n    ready_within: 30s\n    keep_for: {keep_for}\nsteps:"
         );
         let text = QUICK.replace("name: checkout\n", &format!("name: {name}\n")).replacen("steps:", &workload, 1);
         self.files.write(&format!("policies/{name}.yaml"), &text);
@@ -69,14 +70,31 @@ impl Shop {
             return Vec::new();
         };
         let record: Value = serde_json::from_str(&record).unwrap();
-        let variable = format!("TIDEGATE_PROCESS={}", record["token"].as_str().unwrap());
-        let pids = std::fs::read_dir("/proc").unwrap().flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let has = |pid: &u32| {
-            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
-        };
-        pids.filter(has).collect()
+        let tokens = record["started"].as_array().unwrap().iter();
+        tokens.flat_map(|started| with_token(started["token"].as_str().unwrap())).collect()
+    }
+}
+
+/// Processes that have a token in their environment.
+fn with_token(token: &str) -> Vec<u32> {
+    let variable = format!("TIDEGATE_PROCESS={token}");
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has = |pid: &u32| {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    pids.filter(has).collect()
+}
+
+/// A test that fails leaves nothing running either.
+impl Drop for Shop {
+    fn drop(&mut self) {
+        for node in ["checkout-v1", "checkout-v2"] {
+            for pid in self.running(node) {
+                let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+            }
+        }
     }
 }
 
@@ -154,9 +172,9 @@ async fn a_killed_daemon_is_followed_by_one_that_takes_its_processes_over() {
 #[tokio::test]
 async fn what_cannot_be_started_says_why() {
     let Some(shop) = Shop::prepare() else { return };
-    shop.policy("missing", "./no-such-program");
+    shop.policy("missing", "./no-such-program", ("v1", "1s"));
     shop.files.write("text", "no program");
-    shop.policy("forbidden", &shop.files.at("text"));
+    shop.policy("forbidden", &shop.files.at("text"), ("v1", "1s"));
     let daemon = shop.daemon(&BTreeMap::new()).await;
     until("stable runs", async || shop.listens(0).then_some(())).await;
     for (policy, told) in [
@@ -183,5 +201,52 @@ async fn what_cannot_be_started_says_why() {
     let (status, problem) = daemon.post("/v1/rollouts", &json!({ "policy": "checkout" })).await;
     assert_eq!(status, 409, "{problem}");
     assert!(problem["hint"].as_str().unwrap().contains("tidegate rollout start checkout --revision v2"), "{problem}");
+    assert_eq!(daemon.process.terminate().await, Some(0));
+}
+
+/// The slot that takes a release still runs the version before the last, which takes its time to end: whoever listens there is
+/// not taken for the release.
+#[tokio::test]
+async fn a_process_that_is_still_ending_is_not_taken_for_the_release() {
+    let Some(shop) = Shop::prepare() else { return };
+    shop.policy("checkout", &shop.files.at("server"), ("deaf1", "10m"));
+    let daemon = shop.daemon(&BTreeMap::new()).await;
+    until("stable runs", async || shop.listens(0).then_some(())).await;
+    let load = daemon.load();
+    let id = release(&daemon, "checkout", "v2").await;
+    daemon.until(&id, "the promotion", |view| view["phase"] == "cleaning").await;
+    assert!(shop.listens(0), "the version before is kept");
+    let view = daemon.end(&release(&daemon, "checkout", "crash3").await).await;
+    let reason = view["reason"].as_str().unwrap();
+    assert!(view["phase"] == "rolled_back" && reason.contains("exit status: 7; it wrote: no configuration"), "{view}");
+    assert_eq!(view["evidence"]["canary_requests"], 0, "{view}");
+    assert_eq!(load.totals().1, 0, "a request was lost: {}", load.last_loss());
+    load.stop().await;
+    assert_eq!(daemon.process.terminate().await, Some(0));
+    assert!(!shop.listens(0) && !shop.listens(1));
+}
+
+/// The daemon is killed while a process that does not want to end is being stopped: the next daemon ends it.
+#[tokio::test]
+async fn a_daemon_that_is_killed_while_it_stops_a_process_leaves_no_orphan() {
+    let Some(shop) = Shop::prepare() else { return };
+    shop.policy("checkout", &shop.files.at("server"), ("deaf1", "1s"));
+    let ports: BTreeMap<&str, u16> = crate::program::NAMES.into_iter().map(|name| (name, steady_port())).collect();
+    let daemon = shop.daemon(&ports).await;
+    until("stable runs", async || shop.listens(0).then_some(())).await;
+    let load = daemon.load();
+    let id = release(&daemon, "checkout", "v2").await;
+    let ending = |view: &Value| view["instances"].as_str().is_some_and(|said| said.contains("asked to end"));
+    daemon.until(&id, "its end", ending).await;
+    let orphan = shop.running("checkout-v1");
+    assert_eq!(orphan.len(), 1);
+    daemon.process.kill().await;
+    let daemon = shop.daemon(&ports).await;
+    let view = daemon.end(&id).await;
+    assert_eq!(view["phase"], "succeeded", "{view}");
+    assert!(!shop.listens(0), "{orphan:?} was left behind");
+    let view = daemon.end(&release(&daemon, "checkout", "v3").await).await;
+    assert_eq!(view["phase"], "succeeded", "{view}");
+    load.stop().await;
     assert_eq!(daemon.process.terminate().await, Some(0));
 }

@@ -11,6 +11,31 @@ use std::path::Path;
 /// The name that faults are reported under.
 pub(super) const SOURCE: &str = "process";
 
+/// What is kept of a slot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// What it should run; `None` for nothing.
+    pub(super) wanted: Option<Wanted>,
+    /// Processes that were started in it, until their end was seen: what should run among them.
+    pub(super) started: Vec<Started>,
+}
+
+impl Kept {
+    fn is_empty(&self) -> bool {
+        self.wanted.is_none() && self.started.is_empty()
+    }
+}
+
+/// A process that was, or was about to be, started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Started {
+    /// In its environment.
+    pub(super) token: String,
+    /// Its number and the time of its start in ticks since the machine's: together they never come again. `None` while it
+    /// is about to be started, or where the system does not tell.
+    pub(super) process: Option<(u32, u64)>,
+}
+
 /// What a slot should run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wanted {
@@ -18,7 +43,7 @@ pub(super) struct Wanted {
     pub(super) rollout: String,
     /// What is released, for people.
     pub(super) revision: String,
-    /// In the environment of the process, so that another daemon knows it again whatever its number is.
+    /// In the environment of the process, so that another daemon knows it again.
     pub(super) token: String,
     pub(super) command: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
@@ -76,8 +101,8 @@ fn filled(text: &str, known: &[(&str, String)]) -> String {
     out + rest
 }
 
-/// Every slot that should run something, by its node; what cannot be read is a fault, since two processes would be worse.
-pub(super) fn load(directory: &Path) -> Result<BTreeMap<String, Wanted>, Fault> {
+/// What is kept of every slot, by its node; what cannot be read is a fault, since two processes would be worse.
+pub(super) fn load(directory: &Path) -> Result<BTreeMap<String, Kept>, Fault> {
     let failed = |error: &dyn std::fmt::Display| {
         Fault::permanent(SOURCE, format!("what processes ran cannot be read in {}: {error}", directory.display()))
     };
@@ -89,29 +114,30 @@ pub(super) fn load(directory: &Path) -> Result<BTreeMap<String, Wanted>, Fault> 
             continue;
         }
         let text = std::fs::read_to_string(&path).map_err(|error| failed(&error))?;
-        let wanted = serde_json::from_str(&text).map_err(|error| failed(&format!("{}: {error}", path.display())))?;
+        let kept = serde_json::from_str(&text).map_err(|error| failed(&format!("{}: {error}", path.display())))?;
         let node = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        found.insert(node, wanted);
+        found.insert(node, kept);
     }
     Ok(found)
 }
 
-/// Writes what a slot should run, or that it should run nothing: all of it or nothing, on disk when this returns.
-pub(super) fn save(directory: &Path, node: &str, wanted: Option<&Wanted>) -> Result<(), Fault> {
+/// Writes what is kept of a slot: all of it or nothing, on disk when this returns.
+pub(super) fn save(directory: &Path, node: &str, kept: &Kept) -> Result<(), Fault> {
     let path = directory.join(format!("{node}.json"));
-    let write = || match wanted {
-        Some(wanted) => {
+    let write = || {
+        if kept.is_empty() {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        } else {
             let new = directory.join(format!("{node}.new"));
             let mut file = std::fs::File::create(&new)?;
-            file.write_all(serde_json::to_string_pretty(wanted)?.as_bytes())?;
+            file.write_all(serde_json::to_string_pretty(kept)?.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&new, &path)?;
-            std::fs::File::open(directory)?.sync_all()
         }
-        None => match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        },
+        std::fs::File::open(directory)?.sync_all()
     };
     write().map_err(|error| Fault::transient(SOURCE, format!("{} cannot be written: {error}", path.display())))
 }
@@ -143,10 +169,15 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let wanted = Wanted::of(&target(), Slot::First, "r-1", ("i", "v2"), "t".into());
         assert_eq!(load(directory.path()), Ok(BTreeMap::new()));
-        save(directory.path(), "a", Some(&wanted)).expect("written");
-        assert_eq!(load(directory.path()), Ok([("a".to_owned(), wanted)].into()));
-        save(directory.path(), "a", None).expect("removed");
-        save(directory.path(), "a", None).expect("nothing to remove");
+        let started = vec![Started { token: "t".into(), process: Some((7, 9)) }];
+        let kept = Kept { wanted: Some(wanted), started: started.clone() };
+        save(directory.path(), "a", &kept).expect("written");
+        assert_eq!(load(directory.path()), Ok([("a".to_owned(), kept)].into()));
+        let ending = Kept { wanted: None, started };
+        save(directory.path(), "a", &ending).expect("written");
+        assert_eq!(load(directory.path()), Ok([("a".to_owned(), ending)].into()));
+        save(directory.path(), "a", &Kept::default()).expect("removed");
+        save(directory.path(), "a", &Kept::default()).expect("nothing to remove");
         assert_eq!(load(directory.path()), Ok(BTreeMap::new()));
         std::fs::write(directory.path().join("b.json"), "{").expect("written");
         assert!(load(directory.path()).is_err_and(|fault| fault.message.contains("b.json")));

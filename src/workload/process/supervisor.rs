@@ -1,14 +1,14 @@
 //! Keeps one slot's process: starts it, starts it again when it ends, stops it; or takes one over that an earlier daemon
-//! started.
+//! started. Nothing is started that is not written down before, nor forgotten before its end was seen.
 
-use super::record::Wanted;
+use super::record::{self, Kept, Started, Wanted};
+use super::system::{self, end_group};
 use crate::aws::bounded;
+use crate::base::fault::Fault;
 use crate::clock::Monotonic;
-use rustix::process::{Pid, Signal, kill_process_group};
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -25,19 +25,15 @@ const STEADY: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
 /// How often the size of what it wrote is looked at.
 const LOG_LOOK: Duration = Duration::from_secs(10);
-/// What a process wrote is kept up to about this, and as much of before.
-const LOG_MAX_BYTES: u64 = 8 * 1024 * 1024;
-/// So much of the end of what it wrote is looked at for its last line.
-const TAIL_BYTES: u64 = 4096;
-/// The variable by which a process is known again.
-const TOKEN: &str = "TIDEGATE_PROCESS";
 
 /// How a slot's process stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Seen {
+    /// Which one this is about: the token of what was wanted when it was started.
+    pub(super) token: String,
     /// Number of the process that runs.
     pub(super) pid: Option<u32>,
-    /// How often in a row it ended within [`STEADY`], or could not be started, since what it runs was last changed.
+    /// How often in a row it ended within [`STEADY`], or could not be started.
     pub(super) ends: u32,
     /// How it ended last.
     pub(super) last: String,
@@ -48,7 +44,9 @@ pub(super) struct Seen {
 pub(super) struct SlotState {
     pub(super) wanted: watch::Sender<Option<Wanted>>,
     seen: Mutex<Seen>,
-    log: PathBuf,
+    kept: Mutex<Kept>,
+    node: String,
+    directory: PathBuf,
     /// Variables of the daemon that are nobody else's business.
     hidden: Vec<String>,
 }
@@ -57,29 +55,88 @@ pub(super) struct SlotState {
 struct Running {
     pid: u32,
     token: String,
+    /// By which an adopted one is known; `None` where only its environment tells.
+    started: Option<u64>,
     /// `None` for one that another daemon started.
     child: Option<Child>,
-    /// Since when this daemon has it.
+    /// Since when this daemon has it, and what had been written to its log by then.
     began: Monotonic,
+    log_from: u64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Valid after any panic: every change is an assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SlotState {
-    pub(super) fn new(log: PathBuf, hidden: Vec<String>) -> Self {
-        Self { wanted: watch::Sender::new(None), seen: Mutex::default(), log, hidden }
+    pub(super) fn new(directory: PathBuf, node: String, kept: Kept, hidden: Vec<String>) -> Self {
+        let wanted = watch::Sender::new(kept.wanted.clone());
+        Self { wanted, seen: Mutex::default(), kept: Mutex::new(kept), node, directory, hidden }
     }
 
     pub(super) fn seen(&self) -> Seen {
-        self.lock().clone()
+        locked(&self.seen).clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
-        // Valid after any panic: every change is one assignment.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether processes of before may still run.
+    pub(super) fn is_ending(&self) -> bool {
+        let kept = locked(&self.kept);
+        let wanted = kept.wanted.as_ref().map(|wanted| wanted.token.as_str());
+        kept.started.iter().any(|started| Some(started.token.as_str()) != wanted)
+    }
+
+    /// Whether any process that was started may still run.
+    pub(super) fn has_started(&self) -> bool {
+        !locked(&self.kept).started.is_empty()
+    }
+
+    /// Has the slot run something else, or nothing. Written down first.
+    pub(super) fn want(&self, wanted: Option<Wanted>) -> Result<(), Fault> {
+        self.keep(|kept| kept.wanted.clone_from(&wanted))?;
+        self.wanted.send_replace(wanted);
+        Ok(())
+    }
+
+    fn keep(&self, change: impl FnOnce(&mut Kept)) -> Result<(), Fault> {
+        let mut kept = locked(&self.kept);
+        let mut changed = kept.clone();
+        change(&mut changed);
+        record::save(&self.directory, &self.node, &changed)?;
+        *kept = changed;
+        Ok(())
+    }
+
+    /// Notes a process, or another number for one that is noted.
+    fn note(&self, token: &str, process: Option<(u32, u64)>) -> Result<(), Fault> {
+        self.keep(|kept| {
+            kept.started.retain(|started| started.token != token);
+            kept.started.push(Started { token: token.to_owned(), process });
+        })
+    }
+
+    /// The end of a process was seen. Where that cannot be noted, it is looked for once more by the next daemon.
+    fn forget(&self, token: &str) {
+        if let Err(fault) = self.keep(|kept| kept.started.retain(|started| started.token != token)) {
+            tracing::warn!(%fault, "the end of a process was not noted");
+        }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join(format!("{}.log", self.node))
+    }
+
+    fn shows(&self, token: &str, pid: Option<u32>) {
+        let mut seen = locked(&self.seen);
+        if seen.token != token {
+            *seen = Seen { token: token.to_owned(), ..Seen::default() };
+        }
+        seen.pid = pid;
     }
 
     /// Notes an end after so long; answers how many those were.
     fn ended(&self, how: String, lived: Duration) -> u32 {
-        let mut seen = self.lock();
+        let mut seen = locked(&self.seen);
         (seen.pid, seen.last) = (None, how);
         if lived >= STEADY {
             seen.ends = 0;
@@ -87,38 +144,45 @@ impl SlotState {
         seen.ends = seen.ends.saturating_add(1);
         seen.ends
     }
+
+    /// Ends every process but one that may still run: of earlier daemons, and of what was wanted before.
+    async fn end_others(&self, wanted: Option<&str>) {
+        let others: Vec<Started> = locked(&self.kept).started.clone();
+        for other in others.into_iter().filter(|other| Some(other.token.as_str()) != wanted) {
+            if let Some((pid, started)) = system::find(&other.token, other.process) {
+                let (token, began) = (other.token.clone(), Monotonic::now());
+                stop(Running { pid, token, started, child: None, began, log_from: 0 }).await;
+            }
+            self.forget(&other.token);
+        }
+    }
 }
 
 /// Goes on until the slot is dropped.
 pub(super) async fn supervise(slot: Arc<SlotState>) {
     let mut wanted = slot.wanted.subscribe();
     let mut running: Option<Running> = None;
-    let mut token = String::new();
     loop {
         let now = wanted.borrow_and_update().clone();
-        if running.as_ref().is_some_and(|one| now.as_ref().is_none_or(|now| now.token != one.token))
-            && let Some(one) = running.take()
-        {
+        let token = now.as_ref().map(|now| now.token.as_str());
+        if let Some(one) = running.take_if(|one| Some(one.token.as_str()) != token) {
+            let ended = one.token.clone();
             stop(one).await;
-            slot.lock().pid = None;
-            // It may be wanted otherwise by now.
-            continue;
+            slot.forget(&ended);
         }
+        slot.end_others(token).await;
         let Some(now) = now else {
-            *slot.lock() = Seen::default();
+            slot.shows("", None);
             if wanted.changed().await.is_err() {
                 return;
             }
             continue;
         };
-        if token != now.token {
-            token.clone_from(&now.token);
-            *slot.lock() = Seen::default();
-        }
+        slot.shows(&now.token, running.as_ref().map(|one| one.pid));
         if running.is_none() {
             match start(&slot, &now).await {
                 Ok(one) => {
-                    slot.lock().pid = Some(one.pid);
+                    slot.shows(&now.token, Some(one.pid));
                     running = Some(one);
                 }
                 Err(why) => {
@@ -130,19 +194,26 @@ pub(super) async fn supervise(slot: Arc<SlotState>) {
         let Some(one) = &mut running else { continue };
         tokio::select! {
             how = end_of(one) => {
-                let lived = one.began.elapsed();
+                let ends = note_end(&slot, one, how, &now);
                 running = None;
-                let line = last_line(&slot.log);
-                let ends = slot.ended(if line.is_empty() { how } else { format!("{how}; it wrote: {line}") }, lived);
-                tracing::warn!(revision = now.revision, port = now.port, how = slot.seen().last, "a process ended by itself");
                 if !pause(&mut wanted, ends).await {
                     return;
                 }
             }
-            () = tokio::time::sleep(LOG_LOOK) => shorten(&slot.log),
+            () = tokio::time::sleep(LOG_LOOK) => system::shorten(&slot.log()),
             changed = wanted.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// It ended by itself. What it had started ends with it, since it would keep the port.
+fn note_end(slot: &SlotState, one: &Running, how: String, wanted: &Wanted) -> u32 {
+    end_group(one.pid);
+    slot.forget(&one.token);
+    let line = system::last_line(&slot.log(), one.log_from);
+    let how = if line.is_empty() { how } else { format!("{how}; it wrote: {}", bounded(&line)) };
+    tracing::warn!(revision = wanted.revision, port = wanted.port, how, "a process ended by itself");
+    slot.ended(how, one.began.elapsed())
 }
 
 /// Waits before the next start, or until something else is wanted; `false` when nobody wants anything any more.
@@ -156,34 +227,50 @@ async fn pause(wanted: &mut watch::Receiver<Option<Wanted>>, ends: u32) -> bool 
 
 /// The one that an earlier daemon started, or a new one.
 async fn start(slot: &SlotState, wanted: &Wanted) -> Result<Running, String> {
-    let token = wanted.token.clone();
-    if let Some(pid) = found(&token) {
-        return Ok(Running { pid, token, child: None, began: Monotonic::now() });
+    let (token, began, log) = (wanted.token.clone(), Monotonic::now(), slot.log());
+    let log_from = std::fs::metadata(&log).map_or(0, |about| about.len());
+    let noted = locked(&slot.kept).started.iter().find(|started| started.token == token).cloned();
+    if let Some(noted) = noted
+        && let Some((pid, started)) = system::find(&token, noted.process)
+    {
+        return Ok(Running { pid, token, started, child: None, began, log_from });
     }
-    let address = (std::net::Ipv4Addr::LOCALHOST, wanted.port);
-    match TcpListener::bind(address).await {
-        Ok(free) => drop(free),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            return Err(format!("port {} is taken by another program", wanted.port));
-        }
-        Err(error) => return Err(format!("port {} cannot be listened on: {error}", wanted.port)),
-    }
+    is_free(wanted.port).await?;
     let (Some(program), arguments) = (wanted.command.first(), wanted.command.get(1..).unwrap_or_default()) else {
         return Err("there is no command".to_owned());
     };
-    let log = |error: std::io::Error| format!("{} cannot be written: {error}", slot.log.display());
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(&slot.log).map_err(log)?;
+    let unwritable = |error: std::io::Error| format!("{} cannot be written: {error}", log.display());
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).map_err(unwritable)?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(file.try_clone().map_err(log)?).stderr(file);
+    command.args(arguments).stdin(Stdio::null()).stdout(file.try_clone().map_err(unwritable)?).stderr(file);
     for name in &slot.hidden {
         command.env_remove(name);
     }
     // A group of its own: Ctrl-C in the daemon's terminal is not meant for it, and whatever it starts ends with it.
-    command.envs(&wanted.env).env(TOKEN, &token).process_group(0).kill_on_drop(false);
-    let child = command.spawn().map_err(|error| not_started(program, &error))?;
+    command.envs(&wanted.env).env(system::TOKEN, &token).process_group(0).kill_on_drop(false);
+    slot.note(&token, None).map_err(|fault| fault.message)?;
+    let child = command.spawn().map_err(|error| {
+        slot.forget(&token);
+        not_started(program, &error)
+    })?;
     let pid = child.id().ok_or("it ended at once")?;
+    let started = system::started(pid);
+    if let Err(fault) = slot.note(&token, started.map(|started| (pid, started))) {
+        // Its environment still tells.
+        tracing::warn!(%fault, pid, "the number of a process was not noted");
+    }
     tracing::info!(pid, revision = wanted.revision, port = wanted.port, "process started");
-    Ok(Running { pid, token, child: Some(child), began: Monotonic::now() })
+    Ok(Running { pid, token, started, child: Some(child), began, log_from })
+}
+
+async fn is_free(port: u16) -> Result<(), String> {
+    match TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(format!("port {port} is taken by another program"))
+        }
+        Err(error) => Err(format!("port {port} cannot be listened on: {error}")),
+    }
 }
 
 fn not_started(program: &str, error: &std::io::Error) -> String {
@@ -203,7 +290,7 @@ async fn end_of(one: &mut Running) -> String {
             Err(error) => format!("its end is not known: {error}"),
         },
         None => {
-            while found(&one.token) == Some(one.pid) {
+            while system::runs(one.pid, one.started, &one.token) {
                 tokio::time::sleep(LOOK).await;
             }
             "it ended".to_owned()
@@ -213,59 +300,12 @@ async fn end_of(one: &mut Running) -> String {
 
 /// Asks it to end, and ends it.
 async fn stop(mut one: Running) {
-    let group = i32::try_from(one.pid).ok().and_then(Pid::from_raw);
-    let signal = |signal| group.map(|group| kill_process_group(group, signal));
-    let _ = signal(Signal::TERM);
+    system::ask_to_end(one.pid);
     if tokio::time::timeout(END, end_of(&mut one)).await.is_err() {
         tracing::warn!(pid = one.pid, "a process did not end within 10 s of SIGTERM, and is killed");
-        let _ = signal(Signal::KILL);
+        end_group(one.pid);
         end_of(&mut one).await;
     }
     // Whatever it started and left behind.
-    let _ = signal(Signal::KILL);
-}
-
-/// The process that has a token in its environment, and leads its group. By `/proc`, so on Linux alone: elsewhere a process
-/// of an earlier daemon shows as a port that is taken.
-fn found(token: &str) -> Option<u32> {
-    let variable = format!("{TOKEN}={token}");
-    let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut pids = pids.filter(|pid: &u32| leads_its_group(*pid));
-    pids.find(|pid| {
-        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
-    })
-}
-
-/// By the fields behind the name in `/proc/PID/stat` (proc(5)): state, parent, group. A zombie has ended.
-fn leads_its_group(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let (state, group) = (fields.next(), fields.nth(1));
-    state.is_some_and(|state| state != "Z") && group.and_then(|group| group.parse().ok()) == Some(pid)
-}
-
-fn last_line(log: &Path) -> String {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut tail = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-        Ok(tail)
-    };
-    let tail = read().unwrap_or_default();
-    let tail = String::from_utf8_lossy(&tail);
-    bounded(tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim())
-}
-
-/// Keeps what a process wrote from filling the disk. It appends, so what is cut off under it does no harm.
-fn shorten(log: &Path) {
-    if std::fs::metadata(log).is_ok_and(|about| about.len() > LOG_MAX_BYTES) {
-        let before = log.with_extension("log.1");
-        let cut = std::fs::copy(log, before).and_then(|_| std::fs::File::options().write(true).open(log)?.set_len(0));
-        if let Err(error) = cut {
-            tracing::warn!(log = %log.display(), %error, "what a process wrote cannot be shortened");
-        }
-    }
+    end_group(one.pid);
 }

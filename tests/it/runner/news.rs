@@ -143,6 +143,22 @@ async fn a_place_that_is_down_delays_nothing_and_is_told_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_of_yesterday_is_told_no_more() {
+    let (setting, place) = (setting_of(telling(&["shop/a"]), Ways::default()), Arc::<Place>::default());
+    let following = place.follow(&setting);
+    soon().await;
+    following.abort();
+    setting.start().await;
+    setting.end().await;
+    tokio::time::sleep(Duration::from_secs(25 * 3600)).await;
+    let following = place.follow(&setting);
+    soon().await;
+    assert_eq!((place.told("shop/a"), *place.tries.lock().unwrap()), (vec![], 0));
+    assert_eq!(place.noted(), Some(setting.runner.position().await.unwrap()));
+    following.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_that_refuses_is_not_asked_again_for_the_same() {
     let (setting, place) = (setting_of(telling(&["shop/a"]), Ways::default()), Arc::<Place>::default());
     *place.fault.lock().unwrap() = Some(Fault::permanent("github", "status 404"));
