@@ -5,11 +5,13 @@
 use crate::kit::postgres::Server;
 use crate::program::controllers::{Controller, Outside};
 use crate::program::fleet::{FIRST_IMAGE, Fleet, image, pinned};
+use crate::program::gate::{Cut, Gate};
 use crate::program::github::{self, Github};
 use crate::program::service::Behaviour;
 use crate::program::until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use tokio::sync::mpsc;
 
 /// A policy that deploys: four steps, and the old service is kept for two seconds.
 pub(crate) const POLICY: &str = "\
@@ -41,6 +43,8 @@ const BAD_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 /// A mesh, a fleet, a database, a daemon, and GitHub, which is told.
 struct Shop {
     github: Github,
+    /// Stands before the mesh and counts; it cuts nothing.
+    mesh: Gate,
     outside: Outside,
     fleet: Fleet,
     server: Server,
@@ -55,14 +59,16 @@ impl Shop {
         let github = Github::start().await;
         github.knows("v2", COMMIT);
         github.knows("bad3", BAD_COMMIT);
+        let mesh = Gate::start(&outside.mesh.url("appmesh"), Cut::Before, &[], mpsc::unbounded_channel().0).await;
         let mut variables = fleet.variables();
         variables.push(("TIDEGATE_GITHUB_TOKEN".to_owned(), github::TOKEN.to_owned()));
         variables.push(("TIDEGATE_GITHUB_API_URL".to_owned(), github.url.clone()));
         variables.push(("TIDEGATE_DATABASE_URL".to_owned(), server.url().reveal().clone()));
         let variables: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let daemon = outside.controller(&outside.config(), &variables).await;
-        Some(Self { github, outside, fleet, server, daemon })
+        let config = outside.config().replace(&outside.mesh.url("appmesh"), &mesh.url);
+        let daemon = outside.controller(&config, &variables).await;
+        Some(Self { github, mesh, outside, fleet, server, daemon })
     }
 
     /// The last status of a commit, once it is as wanted.
@@ -108,6 +114,10 @@ async fn an_image_is_deployed_promoted_and_the_next_bad_one_is_rolled_back() {
     let counts = calls(&shop.fleet, since).await;
     eprintln!("calls of ECS for a promoted release: {counts:?}, {} in all", counts.values().sum::<usize>());
     assert_eq!((counts["RegisterTaskDefinition"], counts["UpdateService"]), (1, 2), "{counts:?}");
+    // Writing a step's weights reads the route first: nothing else of it may change.
+    let (reads, writes) = (shop.mesh.came("mesh GET").len(), shop.mesh.came("mesh PUT").len());
+    eprintln!("calls of App Mesh for it: DescribeRoute {reads}, UpdateRoute {writes}");
+    assert_eq!(writes, 4, "one for each step");
     // The new revision differs in the image alone, runs in as many tasks as stable did, and the old slot has none.
     let mut expected = before;
     expected["containerDefinitions"][0]["image"] = json!(pinned("v2"));
