@@ -7,7 +7,7 @@ use crate::base::time::Timestamp;
 use crate::base::weight::Slot;
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig};
-use crate::policy::plan::{Plan, WorkloadTarget};
+use crate::policy::plan::{Notice, Plan, WorkloadTarget};
 use crate::ports::{Journal, Policies, PolicyStore, Telemetry, Traffic};
 use crate::signals::proxies::RemoteTelemetry;
 use crate::store::directory::PolicyDirectory;
@@ -71,6 +71,7 @@ pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
     for plan in &plans {
         found.push(route(plan, &traffic).await);
     }
+    found.extend(plans.iter().filter_map(|plan| notices(plan, config)));
     let ecs = Ecs::from_config(&sdk);
     for plan in &plans {
         found.extend(services(plan, &ecs).await);
@@ -285,6 +286,19 @@ async fn route(plan: &Plan, traffic: &dyn Traffic) -> Finding {
             Finding::bad(about, fault.message, remedy)
         }
     }
+}
+
+/// Whether whom a policy wants to be told can be.
+fn notices(plan: &Plan, config: &DaemonConfig) -> Option<Finding> {
+    let Notice::Github(github) = plan.notify.first()?;
+    let about = format!("notices of {}", plan.name);
+    Some(match &config.github.token {
+        Some(_) => Finding::good(about, format!("{} is told at {}", github.repository, config.github.api_url)),
+        None => {
+            let text = format!("{} is to be told at GitHub, and there is no token for it", github.repository);
+            Finding::bad(about, text, "set github.token or TIDEGATE_GITHUB_TOKEN (docs/TRIGGERS.md, What GitHub shows)")
+        }
+    })
 }
 
 /// Both services, by the calls that a release begins with; what changes something is not tried.
