@@ -1,13 +1,15 @@
 //! Looks at everything that the daemon needs, without changing any of it: what a person asks who has just set it up, or
 //! who was woken by it.
 
-use super::serve::{aws, mesh};
+mod sources;
+
+use super::serve::{aws, mesh, outside};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
 use crate::base::weight::Slot;
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig};
-use crate::policy::plan::{Notice, Plan, WorkloadTarget};
+use crate::policy::plan::{Notice, Plan, SignalQuery, WorkloadTarget};
 use crate::ports::{Journal, Policies, PolicyStore, Telemetry, Traffic};
 use crate::signals::proxies::RemoteTelemetry;
 use crate::store::directory::PolicyDirectory;
@@ -58,7 +60,9 @@ pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
     found.push(proxies(config).await);
     let sdk = aws(config).await;
     let has_ecs = plans.iter().any(|plan| plan.workload.is_some());
-    if config.mesh.signed || has_ecs || config.queue.is_some() {
+    let is_aws = |query: &SignalQuery| matches!(query, SignalQuery::Cloudwatch(_) | SignalQuery::Xray(_));
+    let asks_aws = plans.iter().flat_map(Plan::signals).any(|(_, signal)| is_aws(&signal.query));
+    if config.mesh.signed || has_ecs || asks_aws || config.queue.is_some() {
         found.push(credentials(&sdk).await);
     }
     if let Some(url) = &config.queue {
@@ -70,6 +74,10 @@ pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
     }
     for plan in &plans {
         found.push(route(plan, &traffic).await);
+    }
+    match outside(config, &sdk) {
+        Ok(outside) => found.extend(sources::sources(&plans, &outside).await),
+        Err(fault) => found.push(Finding::bad("signals", fault.message, "correct prometheus.url")),
     }
     found.extend(plans.iter().filter_map(|plan| notices(plan, config)));
     let ecs = Ecs::from_config(&sdk);

@@ -206,7 +206,7 @@ pub(super) fn mesh(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> AppMesh
 }
 
 /// Measurements from outside the mesh.
-fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Result<Outside, Fault> {
+pub(super) fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Result<Outside, Fault> {
     let PrometheusConfig { url, token } = config.prometheus.clone();
     Ok(Outside {
         cloudwatch: Some(CloudWatch::from_config(sdk)),

@@ -224,3 +224,47 @@ async fn the_doctor_has_a_remedy_for_whatever_is_missing() {
         assert!(!finding.to_string().contains("hunter2"));
     }
 }
+
+/// A policy whose gates ask everything that the doctor can ask for them.
+const SIGNALS: &str = "\
+gates:
+  - { name: queue, cloudwatch: { namespace: Shop, metric: Depth, stat: Average }, max: 10 }
+  - { name: alarm, cloudwatch: { alarm: queue } }
+  - { name: traces, xray: { filter: 'annotation.node = \"{node}\"', measure: fault_rate }, compare: stable, tolerate: { add: 1pp } }
+  - { name: series, prometheus: { query: 'sum(errors)' }, max: 1 }
+";
+
+#[tokio::test]
+async fn the_doctor_asks_the_sources_of_gates() {
+    let Some(double) = crate::program::aws_double::AwsDouble::start().await else { return };
+    let (steps, _) = QUICK.split_once("gates:").unwrap();
+    let outside = Outside::start(&format!("{steps}{SIGNALS}"), Behaviour::Good).await;
+    let config = format!("{}[database]\ndata_dir = \"{}\"\n", outside.config(), outside.files.at("own"));
+    let config = format!("{config}[prometheus]\nurl = \"http://127.0.0.1:9\"\n");
+    outside.files.write("tidegate.toml", &config);
+    let variables = [
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_ENDPOINT_URL", double.url.as_str()),
+    ];
+    double.control("cloudwatch/alarm", serde_json::json!({ "name": "queue", "state": "OK", "kind": "metric" })).await;
+    let path = outside.files.at("tidegate.toml");
+    let found = examined(&path, &variables, 1).await;
+    for check in ["credentials", "cloudwatch metrics", "cloudwatch alarms", "x-ray"] {
+        assert_eq!(found[check]["ok"], true, "{check}: {found:?}");
+    }
+    let prometheus = &found["prometheus"];
+    assert_eq!(prometheus["ok"], false, "{prometheus}");
+    assert!(prometheus["remedy"].as_str().unwrap().contains("prometheus.url"), "{prometheus}");
+    for (service, operation, check, action) in [
+        ("cloudwatch", "GetMetricData", "cloudwatch metrics", "cloudwatch:GetMetricData"),
+        ("cloudwatch", "DescribeAlarms", "cloudwatch alarms", "cloudwatch:DescribeAlarms"),
+        ("xray", "GetTraceSummaries", "x-ray", "xray:GetTraceSummaries"),
+    ] {
+        double.fault_of(service, operation, "deny", serde_json::json!({})).await;
+        let found = examined(&path, &variables, 1).await;
+        let text = found[check]["text"].as_str().unwrap();
+        assert!(found[check]["ok"] == false && text.contains(&format!("not allowed: {action}")), "{check}: {found:?}");
+    }
+}
