@@ -58,7 +58,8 @@ fn question(query: &SignalQuery) -> Option<(&'static str, SignalQuery, &'static 
             Some(("cloudwatch alarms", SignalQuery::Cloudwatch(alarm.clone()), AWS))
         }
         SignalQuery::Xray(_) => {
-            let query = XrayQuery { filter: "annotation.tidegate = \"doctor\"".to_owned(), measure: XrayMeasure::FaultRate };
+            let query =
+                XrayQuery { filter: "annotation.tidegate = \"doctor\"".to_owned(), measure: XrayMeasure::FaultRate };
             Some(("x-ray", SignalQuery::Xray(query), AWS))
         }
         SignalQuery::Prometheus { url, .. } => {
