@@ -209,7 +209,7 @@ impl NewsFollower {
         for (id, item) in open {
             let Some(followed) = self.followed.get(&id) else { continue };
             if self.is_too_old(&item) {
-                tracing::warn!(rollout = %id, "how it ended was not told for a day, and is told no more");
+                tracing::warn!(rollout = %id, "its end was decided more than a day ago, and is told no more");
             } else if let Err(fault) = self.tell_one(&followed.places, &item.news).await {
                 tracing::warn!(rollout = %id, %fault, "a place was not told how the rollout goes");
                 if fault.kind != FaultKind::Permanent {

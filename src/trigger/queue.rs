@@ -59,7 +59,7 @@ impl Queue {
     pub async fn waiting(&self) -> Result<String, Fault> {
         let name = QueueAttributeName::ApproximateNumberOfMessages;
         let asked = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(name.clone());
-        let answer = asked.send().await.map_err(|error| self.failed("GetQueueAttributes", false).fault(&error))?;
+        let answer = asked.send().await.map_err(|error| self.failed("GetQueueAttributes").fault(&error))?;
         let number = answer.attributes().and_then(|attributes| attributes.get(&name));
         Ok(number.cloned().unwrap_or_else(|| "an unknown number of".to_owned()))
     }
@@ -82,7 +82,7 @@ impl Queue {
             .wait_time_seconds(WAIT_SECONDS)
             .max_number_of_messages(MOST_MESSAGES)
             .visibility_timeout(HIDDEN_SECONDS);
-        let answer = asked.send().await.map_err(|error| self.failed("ReceiveMessage", false).fault(&error))?;
+        let answer = asked.send().await.map_err(|error| self.failed("ReceiveMessage").fault(&error))?;
         for message in answer.messages() {
             take(message, inbox).await?;
             self.delete(message).await?;
@@ -93,14 +93,15 @@ impl Queue {
     async fn delete(&self, message: &Message) -> Result<(), Fault> {
         let asked = self.client.delete_message().queue_url(&self.url);
         let asked = asked.receipt_handle(message.receipt_handle().unwrap_or_default());
-        // A message whose deletion is not known comes again, and is known then: no write whose effect matters.
         let in_time = aws_sdk_sqs::config::Builder::new().timeout_config(aws::timeouts());
         let asked = asked.customize().config_override(in_time);
-        asked.send().await.map(|_| ()).map_err(|error| self.failed("DeleteMessage", false).fault(&error))
+        asked.send().await.map(|_| ()).map_err(|error| self.failed("DeleteMessage").fault(&error))
     }
 
-    fn failed<'a>(&'a self, operation: &'a str, writes: bool) -> Failed<'a> {
-        Failed { service: SOURCE, operation, writes, place: &self.url, remedy }
+    /// None of the calls writes something whose effect matters: a message whose deletion is not known comes again, and is
+    /// known then.
+    fn failed<'a>(&'a self, operation: &'a str) -> Failed<'a> {
+        Failed { service: SOURCE, operation, writes: false, place: &self.url, remedy }
     }
 }
 

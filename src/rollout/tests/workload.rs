@@ -18,7 +18,10 @@ fn world() -> World {
 
 /// A world whose release has come up and whose first step bakes.
 fn up(plan: Plan) -> World {
-    let mut world = World::start(deploying(plan));
+    come_up(World::start(deploying(plan)))
+}
+
+fn come_up(mut world: World) -> World {
     world.work(None);
     world.look(Standing::Ready);
     world.settle();
@@ -107,14 +110,9 @@ fn a_bad_release_loses_its_traffic_first_and_then_its_instances() {
 
 /// A release at its first step of 10 %, whose instances were asked to bear that.
 fn growing_world() -> World {
-    let mut world = World::start(growing(plan(&[10, 50, 100])));
+    let world = World::start(growing(plan(&[10, 50, 100])));
     assert_eq!(shares(&world), [10]);
-    world.work(None);
-    world.look(Standing::Ready);
-    world.settle();
-    world.read();
-    assert_eq!(world.stand(), "baking 10");
-    world
+    come_up(world)
 }
 
 /// The shares that instances are being asked to bear.

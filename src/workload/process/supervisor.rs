@@ -158,7 +158,7 @@ impl SlotState {
     }
 }
 
-/// Goes on until the slot is dropped.
+/// Goes on for as long as the daemon, whatever becomes of the slot's process.
 pub(super) async fn supervise(slot: Arc<SlotState>) {
     let mut wanted = slot.wanted.subscribe();
     let mut running: Option<Running> = None;
