@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills takeovers detect many docs audit peers bench-proxy bench-weights bench-idle
+.PHONY: help lint test kills takeovers cuts detect many docs audit peers bench-proxy bench-weights bench-idle
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ kills: ## kill -9 of a daemon under load, 50 times at random instants; some minu
 takeovers: ## two daemons on one PostgreSQL database, whose driver is killed 30 times; KILLS=N and SEED=N to choose
 	TIDEGATE_TAKEOVERS=$(or $(KILLS),30) $(if $(SEED),TIDEGATE_SEED=$(SEED)) \
 	    cargo test --locked --test it takeover:: -- --nocapture --test-threads=2
+
+cuts: ## kill -9 before, during and after every call and every write of a release on ECS; half an hour
+	TIDEGATE_CUT_EVERY=1 cargo test --locked --test it cuts:: -- --nocapture --test-threads=2
 
 detect: ## how fast bad releases are caught, 20 of each kind, and that 20 healthy ones go through; RUNS=N to choose
 	TIDEGATE_RUNS=$(or $(RUNS),20) cargo test --locked --test it detect:: -- --nocapture --test-threads=1

@@ -1,13 +1,16 @@
 //! The daemon is killed (`kill -9`) before, during and after every call that a release on ECS makes: each that differs from
-//! those before in operation or parameters, of ECS and of the mesh; and at commits of the database. However that is, the
-//! release ends as it should, with one revision and no service left running that should not.
+//! those before in operation or parameters, of ECS and of the mesh, and each that differs in what it writes, of the
+//! database. However that is, the release ends as it should, with one revision and no service left running that should
+//! not.
 //!
-//! Each test prints its table. `TIDEGATE_COMMIT_CUTS` is the number of commits that are cut (3 unless it is set).
+//! Each test prints its table. After each kill a daemon on PostgreSQL waits for the dead one's lease, so of what is
+//! written there one in eight is cut, unless `TIDEGATE_CUT_EVERY` says otherwise (`make cuts`: every one).
 
 use crate::kit::postgres::Server;
 use crate::program::controllers::{Controller, Outside};
+use crate::program::database_gate::DatabaseGate;
 use crate::program::fleet::{Fleet, image, pinned};
-use crate::program::gate::{Cut, DatabaseGate, Gate};
+use crate::program::gate::{Cut, Gate};
 use crate::program::service::Behaviour;
 use crate::program::world::verify;
 use crate::release::POLICY;
@@ -16,15 +19,12 @@ use std::time::Duration;
 use tidegate::clock::Monotonic;
 use tokio::sync::mpsc;
 
-/// Longest that one release may take with all its cuts.
-const PATIENCE: Duration = Duration::from_secs(420);
-
-/// Commits cut unless it is said otherwise: one of each kind.
-const COMMIT_CUTS: u64 = 3;
+/// Longest that one release may take with all its cuts: some fifty, each with the ten seconds of a lease.
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 #[expect(clippy::disallowed_methods, reason = "the switch of whoever runs the tests")]
-fn commit_cuts() -> u64 {
-    std::env::var("TIDEGATE_COMMIT_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(COMMIT_CUTS)
+fn cut_every() -> usize {
+    std::env::var("TIDEGATE_CUT_EVERY").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
 }
 
 /// A daemon that is killed whenever a gate says so, and started again.
@@ -177,15 +177,15 @@ async fn a_bad_release_is_rolled_back_though_every_answer_is_lost() {
     cut_calls(Cut::During, "bad2").await;
 }
 
-#[tokio::test]
-async fn a_good_release_is_promoted_though_commits_of_its_database_are_cut() {
+/// One release of which what is written into its database is all cut at the same place.
+async fn cut_writes(cut: Cut, tag: &str) {
     let Some(mut server) = Server::prepare() else { return };
     let port = server.listen();
     server.run(&["-clisten_addresses=127.0.0.1"]).await;
     let outside = Outside::start(POLICY, Behaviour::Gone).await;
     let Some(fleet) = Fleet::start(&outside).await else { return };
     let (told, cuts) = mpsc::unbounded_channel();
-    let gate = DatabaseGate::start(port, 5, commit_cuts(), told).await;
+    let gate = DatabaseGate::start(port, cut, cut_every(), told).await;
     let mut variables = fleet.variables();
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", gate.port);
     variables.push(("TIDEGATE_DATABASE_URL".to_owned(), url));
@@ -193,10 +193,36 @@ async fn a_good_release_is_promoted_though_commits_of_its_database_are_cut() {
     let load = outside.mesh.load();
     let mut trial = Trial { outside, fleet, config, variables, daemon: None, cuts, table: Vec::new() };
     trial.up().await;
-    let view = trial.run("v2").await;
-    trial.tell("v2, commits cut");
-    assert!(u64::try_from(trial.table.len()).unwrap() >= COMMIT_CUTS.min(commit_cuts()), "{:#?}", trial.table);
-    trial.expect_promoted(&view, "v2").await;
+    gate.cuts(true);
+    let view = trial.run(tag).await;
+    trial.tell(&format!("{tag}, {} different writes, one in {} cut {cut:?}", gate.seen(), cut_every()));
+    assert!(gate.seen() >= 20, "so few writes were told apart: {:#?}", trial.table);
+    assert!(trial.table.len() >= 20 / cut_every(), "so few were cut: {:#?}", trial.table);
+    if tag.contains("bad") {
+        trial.expect_rolled_back(&view).await;
+    } else {
+        trial.expect_promoted(&view, tag).await;
+    }
     assert_eq!(load.totals().1, 0, "a request was lost: {}", load.last_loss());
     load.stop().await;
+}
+
+#[tokio::test]
+async fn a_good_release_is_promoted_though_it_is_killed_before_it_can_write() {
+    cut_writes(Cut::Before, "v2").await;
+}
+
+#[tokio::test]
+async fn a_good_release_is_promoted_though_it_never_learns_that_it_has_written() {
+    cut_writes(Cut::During, "v2").await;
+}
+
+#[tokio::test]
+async fn a_good_release_is_promoted_though_it_is_killed_after_it_has_written() {
+    cut_writes(Cut::After, "v2").await;
+}
+
+#[tokio::test]
+async fn a_bad_release_is_rolled_back_though_it_never_learns_that_it_has_written() {
+    cut_writes(Cut::During, "bad2").await;
 }

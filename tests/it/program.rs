@@ -2,6 +2,7 @@
 
 pub(crate) mod aws_double;
 pub(crate) mod controllers;
+pub(crate) mod database_gate;
 pub(crate) mod fleet;
 pub(crate) mod gate;
 pub(crate) mod github;

@@ -7,8 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -21,10 +20,6 @@ pub(crate) enum Cut {
     During,
     /// When its answer has been sent.
     After,
-}
-
-impl Cut {
-    pub(crate) const ALL: [Self; 3] = [Self::Before, Self::During, Self::After];
 }
 
 /// A gate for HTTP. Every call that differs from those before in operation or parameters is cut once.
@@ -135,97 +130,5 @@ impl Shared {
         }
         let call = format!("{name} {parameters}");
         *self.open.lock().unwrap() && wanted && self.seen.lock().unwrap().insert(call)
-    }
-}
-
-/// A gate for PostgreSQL: every n-th commit of the daemon is cut, in turn before, during and after.
-pub(crate) struct DatabaseGate {
-    pub(crate) port: u16,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for DatabaseGate {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-struct Commits {
-    every: u64,
-    count: Mutex<u64>,
-    left: Mutex<u64>,
-    cuts: mpsc::UnboundedSender<String>,
-}
-
-impl Commits {
-    /// How this commit is cut, if it is.
-    fn next(&self) -> Option<(Cut, String)> {
-        let mut count = self.count.lock().unwrap();
-        *count += 1;
-        let mut left = self.left.lock().unwrap();
-        if !count.is_multiple_of(self.every) || *left == 0 {
-            return None;
-        }
-        *left -= 1;
-        let cut = Cut::ALL[usize::try_from(*count / self.every).unwrap() % 3];
-        Some((cut, format!("commit {count} {cut:?}")))
-    }
-}
-
-impl DatabaseGate {
-    /// Before a server on a port of 127.0.0.1; `most` cuts in all.
-    pub(crate) async fn start(server: u16, every: u64, most: u64, cuts: mpsc::UnboundedSender<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let commits = Arc::new(Commits { every, count: Mutex::new(0), left: Mutex::new(most), cuts });
-        let serving = tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(relay(client, server, Arc::clone(&commits)));
-            }
-        });
-        Self { port, serving }
-    }
-}
-
-/// The simple query `COMMIT`, as the daemon's writer says it (message `Q`, its length, text and a zero byte).
-const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
-
-async fn relay(client: TcpStream, server: u16, commits: Arc<Commits>) {
-    let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
-    loop {
-        tokio::select! {
-            read = from_client.read(&mut asked) => {
-                let Ok(length @ 1..) = read else { return };
-                // The writer waits for each answer, so a commit comes alone.
-                let cut = if &asked[..length] == COMMIT { commits.next() } else { None };
-                match cut {
-                    Some((Cut::Before, told)) => {
-                        let _ = commits.cuts.send(told);
-                        return std::future::pending().await;
-                    }
-                    Some((Cut::During, told)) => {
-                        to_server.write_all(&asked[..length]).await.unwrap();
-                        let _ = from_server.read(&mut answered).await;
-                        let _ = commits.cuts.send(told);
-                        return std::future::pending().await;
-                    }
-                    Some((Cut::After, told)) => {
-                        to_server.write_all(&asked[..length]).await.unwrap();
-                        let length = from_server.read(&mut answered).await.unwrap();
-                        let _ = to_client.write_all(&answered[..length]).await;
-                        let _ = commits.cuts.send(told);
-                    }
-                    None => if to_server.write_all(&asked[..length]).await.is_err() { return },
-                }
-            }
-            read = from_server.read(&mut answered) => {
-                let Ok(length @ 1..) = read else { return };
-                if to_client.write_all(&answered[..length]).await.is_err() { return }
-            }
-        }
     }
 }
