@@ -4,6 +4,7 @@ pub mod auth;
 pub mod client;
 pub mod error;
 pub mod events;
+mod freezes;
 pub mod front;
 pub mod hooks;
 pub mod listen;
@@ -47,6 +48,7 @@ pub fn router(state: ApiState) -> Router {
     Router::new()
         .merge(rollouts::router())
         .merge(events::router())
+        .merge(freezes::router())
         .merge(policies::router())
         .merge(status::router())
         .merge(tokens::router())

@@ -389,6 +389,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
+        freezes: Arc::new(store.clone()),
         health: Arc::new(EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(processes.clone())),

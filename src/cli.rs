@@ -5,6 +5,7 @@
 
 pub mod args;
 mod doctor;
+mod freeze;
 mod journal;
 mod local;
 mod mesh;
@@ -111,6 +112,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::Policy(command) => in_small_runtime(policy::run(&command, output, &environment)),
         Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),
         Verb::Token(command) => in_small_runtime(token::run(command, output, &environment)),
+        Verb::Freeze(options) => in_small_runtime(freeze::run(options, output, &environment)),
         Verb::Journal(command) => in_small_runtime(journal::run(command, output, &environment)),
         Verb::Doctor(options) => in_small_runtime(doctor::doctor(options, output, &environment)),
         Verb::Health(server) => in_small_runtime(rollout::health(server, output, &environment)),

@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+mod freezes;
 mod news;
 
+pub use freezes::{Freeze, Freezes};
 pub use news::{News, NewsCursor, NewsStanding, Notices};
 
 /// Live data-plane counts, at most a second or two old.

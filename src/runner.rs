@@ -6,7 +6,9 @@
 
 mod checks;
 pub mod driver;
+mod errors;
 mod executor;
+pub mod freezes;
 pub mod handle;
 pub mod history;
 mod keeper;

@@ -8,6 +8,7 @@ mod cursors;
 pub mod database;
 pub mod dialect;
 pub mod directory;
+mod freezes;
 pub mod policies;
 pub mod postgres;
 mod read;

@@ -4,6 +4,7 @@ use super::wire::Problem;
 use crate::base::fault::{Fault, FaultKind};
 use crate::ports::{JournalError, PolicyFault};
 use crate::rollout::state::Refusal;
+use crate::runner::freezes::FreezeError;
 use crate::runner::handle::{CommandError, RetryError, StartError};
 use axum::Json;
 use axum::extract::Request;
@@ -83,6 +84,8 @@ impl From<StartError> for ApiError {
         match error {
             StartError::Policy(error) => error.into(),
             StartError::Refused(refusal) => Self::refused(refusal),
+            StartError::Frozen { .. } => Self::new(StatusCode::CONFLICT, "frozen", error.to_string())
+                .hint("`tidegate freeze --lift` lifts it; rolling back always works"),
             StartError::Route(fault) if fault.kind == FaultKind::Permanent => {
                 Self::new(StatusCode::CONFLICT, "route-not-readable", fault.to_string())
                     .hint("create the route first (--mesh FILE), or correct `route` in the policy")
@@ -91,6 +94,22 @@ impl From<StartError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "route-not-readable", fault.to_string())
             }
             StartError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<FreezeError> for ApiError {
+    fn from(error: FreezeError) -> Self {
+        let text = error.to_string();
+        match error {
+            FreezeError::NoSuchPolicy(_) => Self::new(StatusCode::NOT_FOUND, "no-such-policy", text)
+                .hint("`tidegate freeze --all` freezes everything, policies that come later included"),
+            FreezeError::Already(_) => Self::new(StatusCode::CONFLICT, "frozen-already", text)
+                .hint("it stays as it is; lift it first to give another reason"),
+            FreezeError::NotFrozen(_) => {
+                Self::new(StatusCode::NOT_FOUND, "not-frozen", text).hint("`tidegate freeze` lists what is frozen")
+            }
+            FreezeError::Fault(fault) => fault.into(),
         }
     }
 }

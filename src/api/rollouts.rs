@@ -17,7 +17,7 @@ use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
 
 /// Reasons are kept in the journal for ever; one that does not fit here belongs into a ticket.
-const REASON_MAX_CHARS: usize = 1000;
+pub(super) const REASON_MAX_CHARS: usize = 1000;
 
 pub(super) fn router() -> Router<ApiState> {
     Router::new()

@@ -1,6 +1,7 @@
 //! Requests and answers of the API. The command line and the demo speak these same types.
 
 use crate::base::token::{Role, TokenId, TokenRecord};
+use crate::ports::Freeze;
 use crate::rollout::event::Actor;
 use crate::rollout::view::RolloutView;
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,58 @@ pub struct NewToken {
 pub struct TokenList {
     /// Those that are not revoked, then those that are; each newest first.
     pub tokens: Vec<TokenEntry>,
+}
+
+/// Body of `POST /v1/freezes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreezeBody {
+    /// The policy; everything where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Why. Whoever is held up reads it.
+    pub reason: String,
+}
+
+/// A freeze.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeEntry {
+    /// The policy; everything where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Who froze it.
+    pub by: Actor,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+impl From<&Freeze> for FreezeEntry {
+    fn from(freeze: &Freeze) -> Self {
+        let Freeze { policy, reason, by, at } = freeze.clone();
+        Self { policy, reason, by, since: at.rfc3339() }
+    }
+}
+
+/// Answer of `POST` and `DELETE /v1/freezes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeDone {
+    /// The freeze that was made or lifted.
+    #[serde(flatten)]
+    pub freeze: FreezeEntry,
+    /// Live rollouts that it changed something for.
+    pub rollouts: Vec<String>,
+    /// Live rollouts that could not be told yet, each with the reason: they are as soon as they can be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<String>,
+}
+
+/// Answer of `GET /v1/freezes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeList {
+    /// Those in force: the one about everything first, then by policy.
+    pub freezes: Vec<FreezeEntry>,
 }
 
 /// Answer of `POST /v1/hooks/{source}`.

@@ -20,7 +20,7 @@ use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
 use crate::notify::github::Github;
-use crate::ports::{DriverLease, EndpointSource, Journal, NewsCursor, Notices, Policies, Tokens};
+use crate::ports::{DriverLease, EndpointSource, Freezes, Journal, NewsCursor, Notices, Policies, Tokens};
 use crate::runner::lease::{Turn, take_turns};
 use crate::runner::news::NewsFollower;
 use crate::runner::{Runner, RunnerParts};
@@ -108,6 +108,13 @@ impl Store {
         match self {
             Self::Sqlite(store) => Triggers::new(Arc::new(store.clone()), policies, hooks, clock),
             Self::Postgres(store) => Triggers::new(Arc::new(store.clone()), policies, hooks, clock),
+        }
+    }
+
+    fn freezes(&self) -> Arc<dyn Freezes> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
         }
     }
 
@@ -225,7 +232,7 @@ fn notices(config: &DaemonConfig) -> Result<Option<Arc<dyn Notices>>, Fault> {
 /// What a runner works with, whose ever turn it is.
 async fn parts(
     config: &DaemonConfig,
-    journal: Arc<dyn Journal>,
+    (journal, freezes): (Arc<dyn Journal>, Arc<dyn Freezes>),
     policies: Arc<dyn Policies>,
     clock: Arc<dyn Clock>,
 ) -> Result<RunnerParts, StartupError> {
@@ -244,6 +251,7 @@ async fn parts(
     Ok(RunnerParts {
         clock,
         journal,
+        freezes,
         health: Arc::new(EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(Ecs::from_config(&sdk))),
@@ -370,7 +378,8 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let store = Store::open(&config, address).await?;
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
     let triggers = store.triggers(&config.policies, hooks, Arc::clone(&clock));
-    let parts = parts(&config, store.journal(), triggers.policies(), clock).await?;
+    let kept = (store.journal(), store.freezes());
+    let parts = parts(&config, kept, triggers.policies(), clock).await?;
     let invalid_policies = invalid_policies(parts.policies.as_ref()).await;
     let (stopping, stops) = watch::channel(false);
     let (turned, turn) = watch::channel(Turn::default());

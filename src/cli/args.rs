@@ -58,6 +58,8 @@ pub enum Verb {
     /// Make, list and revoke tokens of the API
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Stop every start and every step, of a policy or of all, until it is lifted; rolling back always works
+    Freeze(FreezeArguments),
     /// Check the record of what was decided
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -323,6 +325,29 @@ pub struct JournalPlace {
     /// The PostgreSQL database at $TIDEGATE_DATABASE_URL instead
     #[arg(long, conflicts_with = "data_dir")]
     pub database: bool,
+}
+
+/// `tidegate freeze …`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Without anything it lists what is frozen. Gates go on judging meanwhile, and a bad release is rolled back."
+)]
+pub struct FreezeArguments {
+    /// The policy
+    #[arg(value_name = "POLICY")]
+    pub policy: Option<String>,
+    /// Everything, policies that come later included
+    #[arg(long, conflicts_with = "policy")]
+    pub all: bool,
+    /// Why: whoever is held up reads it
+    #[arg(long, value_name = "TEXT", conflicts_with = "lift")]
+    pub reason: Option<String>,
+    /// Lift the freeze
+    #[arg(long)]
+    pub lift: bool,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub server: Server,
 }
 
 /// `tidegate token …`.

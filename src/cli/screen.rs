@@ -49,6 +49,9 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
         let _ =
             write!(text, "{}", wrapped(&format!("{} of {need} approvals; asked: {}", given.len(), from.join(", "))));
     }
+    if let Some(frozen) = &view.frozen {
+        let _ = write!(text, "\x1b[33m{}\x1b[0m", wrapped(frozen));
+    }
     if let Some(reason) = view.reason.as_deref().filter(|_| view.phase == "paused") {
         let _ = write!(text, "{}", wrapped(reason));
     }
@@ -175,7 +178,7 @@ fn countdown(phase: &str, left_ms: i64) -> String {
 pub fn line(view: &RolloutView) -> String {
     let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
     let step = weight_step(view).map(|step| format!(" step {step}/{}", view.steps.len())).unwrap_or_default();
-    let why = view.reason.as_deref().unwrap_or(&view.verdict);
+    let why = view.frozen.as_deref().or(view.reason.as_deref()).unwrap_or(&view.verdict);
     format!(
         "{} {} {}{step}: {} {weight} %, {} {} %; {}",
         view.id,
@@ -250,6 +253,7 @@ mod tests {
                 text: long("canary 1/63 failed "),
             }],
             approval: Some(ApprovalView { from: vec![long("alice")], need: 2, given: Vec::new() }),
+            frozen: Some(long("frozen by anna: payday ")),
             reason: Some(long("paused by anna: \x1b[2Jsomething\nis odd ")),
             decided_at: None,
             decided_at_ms: None,
@@ -286,6 +290,7 @@ mod tests {
             "policy  r-0123456789abcdef  revision \n   \
              90 % stable ########################################  canary  10 %\n  \
              judging      steps [10] → 50 → 100   waits for proof, 60 s at most\n  \
+             frozen by anna: payday\n  \
              canary 0/63 failed (0 %), stable 0/535 (0 %): no worse than +5pp not proven\n  \
              yet\n  \
              proof [++++++++++] 100 %   against [!!        ]  20 %\n  \

@@ -90,6 +90,14 @@ pub enum Command {
         /// The newer release, in a few words.
         by: String,
     },
+    /// Take no step and give the canary no more weight until `thaw`; the gates go on judging. From the daemon itself, for
+    /// whoever froze the policy or everything. Where it is frozen already, this reason stands from then on.
+    Freeze {
+        /// Why, for people.
+        reason: String,
+    },
+    /// No freeze covers it any more. From the daemon itself.
+    Thaw,
     /// Leave the cleaning up: the next release takes the slot. From the daemon itself, when it starts that one.
     MakeWay,
 }
@@ -107,6 +115,8 @@ impl Command {
             Self::Reject { .. } => "reject",
             Self::Abort { .. } => "abort",
             Self::Supersede { .. } => "supersede",
+            Self::Freeze { .. } => "freeze",
+            Self::Thaw => "thaw",
             Self::MakeWay => "make way for",
         }
     }

@@ -85,6 +85,14 @@ impl<'a> Moves<'a> {
         self.write(self.state.wanted);
     }
 
+    /// Takes up a step that nobody asked for by hand, unless it is frozen: then it stays, and whatever led here does so
+    /// again once it is not.
+    pub(super) fn advance(&mut self, step: usize) {
+        if self.state.frozen.is_none() {
+            self.shift_to(step);
+        }
+    }
+
     /// Takes up a step: writes its weights, or asks people. A step beyond the last ends the rollout well.
     pub(super) fn shift_to(&mut self, step: usize) {
         self.state.paused = None;
@@ -127,6 +135,7 @@ impl<'a> Moves<'a> {
     /// All the traffic is where it should stay: watch that it does, then end.
     pub(super) fn finish_well(&mut self) {
         self.state.paused = None;
+        self.state.frozen = None;
         let reason = "every step passed".to_owned();
         let at_step = self.state.step_index();
         self.state.ending = Some(Ending { kind: EndingKind::Succeeded, reason, decided_at: self.at(), at_step });
@@ -136,6 +145,7 @@ impl<'a> Moves<'a> {
     /// Weight 0 in this very input: needs no gate, approval, metric or notifier.
     pub(super) fn roll_back(&mut self, kind: EndingKind, reason: String) {
         self.state.paused = None;
+        self.state.frozen = None;
         if let Some(release) = &mut self.state.release {
             // A deployment under way is no longer wanted.
             release.pending = None;

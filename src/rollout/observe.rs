@@ -49,7 +49,7 @@ fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
     if let Some(step) = silenced.map(|pause| pause.step)
         && moves.state.pending.is_empty()
     {
-        moves.shift_to(step);
+        moves.advance(step);
     }
 }
 

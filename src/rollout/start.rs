@@ -50,6 +50,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         phase: Phase::Shifting { step: 0, until: input.at.plus(plan.verify.timeout) },
         phase_since: input.at,
         paused: None,
+        frozen: None,
         canary,
         revision: start.revision.clone(),
         started_by: actor.clone(),

@@ -29,6 +29,9 @@ pub struct State {
     pub phase_since: Timestamp,
     /// Set while nobody advances it.
     pub paused: Option<Pause>,
+    /// Set while a freeze covers it: beside `paused`, which ends by itself or by `resume`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
     /// The slot that takes the release.
     pub canary: Slot,
     /// What is released, for people.
@@ -282,6 +285,23 @@ pub struct Approval {
     pub at: Timestamp,
     /// Why.
     pub reason: String,
+}
+
+/// A freeze, as a rollout knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// For people.
+    pub reason: String,
+    /// Who froze it.
+    pub by: Actor,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+impl std::fmt::Display for Frozen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "frozen by {}: {}", self.by.name, self.reason)
+    }
 }
 
 /// Why nobody advances it.

@@ -5,7 +5,7 @@ use super::event::{Actor, Command, Event, Input, Outcome};
 use super::gate::{self, Judgement, judge, weight_step};
 use super::moves::Moves;
 use super::observe;
-use super::state::{EndingKind, Next, PauseCause, Phase, Refusal, State, Written};
+use super::state::{EndingKind, Frozen, Next, PauseCause, Phase, Refusal, State, Written};
 use super::workload;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
@@ -54,6 +54,8 @@ fn on_command(moves: &mut Moves<'_>, command: &Command, actor: &Actor) -> Result
         (Command::MakeWay, _) => workload::make_way(moves),
         (Command::Supersede { by }, at_step) => supersede(moves, at_step, by),
         (_, None) => Err(refused(moves, verb, &ended_text(&moves.state))),
+        (Command::Freeze { reason }, Some(_)) => freeze(moves, reason, actor),
+        (Command::Thaw, Some(_)) => thaw(moves),
         (Command::Pause { reason }, Some(step)) => pause(moves, step, by, reason),
         (Command::Resume, Some(_)) => resume(moves),
         (Command::Promote { full, reason }, Some(step)) => promote(moves, step, *full, reason),
@@ -135,10 +137,35 @@ fn pause(moves: &mut Moves<'_>, step: usize, by: &str, reason: &str) -> Result<(
     Ok(())
 }
 
+fn freeze(moves: &mut Moves<'_>, reason: &str, by: &Actor) -> Result<(), Refusal> {
+    if let Some(frozen) = moves.state.frozen.as_ref().filter(|frozen| frozen.reason == reason && frozen.by == *by) {
+        return Err(refused(moves, "freeze", &format!("it is {frozen} already")));
+    }
+    moves.state.frozen = Some(Frozen { reason: reason.to_owned(), by: by.clone(), at: moves.at() });
+    Ok(())
+}
+
+/// Goes on with what waited: people's yes at once, everything else with the next look.
+fn thaw(moves: &mut Moves<'_>) -> Result<(), Refusal> {
+    if moves.state.frozen.take().is_none() {
+        return Err(refused(moves, "thaw", "it is not frozen"));
+    }
+    approval::go_on(moves);
+    Ok(())
+}
+
+/// What a frozen rollout says to whoever wants it to go on.
+fn while_frozen(moves: &Moves<'_>, verb: &str) -> Result<(), Refusal> {
+    let Some(frozen) = &moves.state.frozen else { return Ok(()) };
+    let hint = "`tidegate freeze` lists what is frozen; `tidegate freeze --lift` lifts it".to_owned();
+    Err(Refusal { hint, ..refused(moves, verb, &format!("it is {frozen}")) })
+}
+
 fn resume(moves: &mut Moves<'_>) -> Result<(), Refusal> {
     let Some(pause) = moves.state.paused.clone() else {
         return Err(refused(moves, "resume", "it is not paused"));
     };
+    while_frozen(moves, "resume")?;
     // Counts that came since may have turned the verdict.
     if pause.cause == PauseCause::GateFailed && judge(moves.plan, &moves.state).fails() {
         let why = "its gates still fail; `abort` it, or `promote --full` it with a reason";
@@ -171,6 +198,7 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
         };
         return Err(refused(moves, "promote", why));
     }
+    while_frozen(moves, "promote")?;
     if let Some(why) = approval::in_the_way(moves, step, full) {
         return Err(refused(moves, "promote", &why));
     }
@@ -449,7 +477,7 @@ fn on_judging(moves: &mut Moves<'_>, step: usize, over: bool, judgement: &Judgem
         return;
     }
     if judgement.proven() {
-        return moves.shift_to(step + 1);
+        return moves.advance(step + 1);
     }
     if !over {
         return;
@@ -458,7 +486,7 @@ fn on_judging(moves: &mut Moves<'_>, step: usize, over: bool, judgement: &Judgem
         OnInconclusive::Hold => {}
         // It is for thin data, not for none.
         OnInconclusive::Advance if judgement.verdict == Verdict::NoData => {}
-        OnInconclusive::Advance => moves.shift_to(step + 1),
+        OnInconclusive::Advance => moves.advance(step + 1),
         OnInconclusive::Rollback => {
             let reason = format!("step {} was still inconclusive at the end of its longest stay", step + 1);
             moves.roll_back(EndingKind::RolledBack, reason);

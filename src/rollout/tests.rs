@@ -5,6 +5,7 @@ mod approvals;
 mod commands;
 mod drift;
 mod endings;
+mod freeze;
 mod kit;
 mod latency;
 mod limits;

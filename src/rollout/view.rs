@@ -70,6 +70,9 @@ pub struct RolloutView {
     /// Whom it waits for, while it awaits approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
+    /// That it is frozen, by whom and why, while it is: it takes no step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<String>,
     /// Why it is paused, or how it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -159,6 +162,7 @@ impl RolloutView {
             evidence: EvidenceView::default(),
             gates: Vec::new(),
             approval: None,
+            frozen: None,
             reason: Some(why),
             decided_at: None,
             decided_at_ms: None,
@@ -200,6 +204,7 @@ impl RolloutView {
             evidence: EvidenceView::of(&judgement),
             gates: gate_views(plan, state),
             approval: ApprovalView::of(plan, state),
+            frozen: state.frozen.as_ref().map(ToString::to_string),
             reason: reason(state),
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
             decided_at_ms: state.ending.as_ref().map(|ending| ending.decided_at.0),

@@ -163,7 +163,7 @@ pub(super) fn on_due(moves: &mut Moves<'_>, until: Timestamp) {
     }
     if has_come(moves) {
         let Phase::Deploying { step, .. } = moves.state.phase else { return };
-        return moves.shift_to(step);
+        return moves.advance(step);
     }
     if moves.at() >= until {
         let last = match (&release.reading, &moves.state.trouble) {
@@ -237,7 +237,7 @@ pub(super) fn take_in(moves: &mut Moves<'_>, reading: &Result<WorkloadReading, F
         (Phase::Deploying { step, .. }, Standing::Ready)
             if moves.state.paused.is_none() && moves.state.is_first_deployed() =>
         {
-            moves.shift_to(step);
+            moves.advance(step);
         }
         (Phase::Deploying { .. }, Standing::Failing) if moves.state.is_first_deployed() => {
             moves.roll_back(EndingKind::RolledBack, format!("the release does not come up: {}", reading.note));

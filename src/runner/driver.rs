@@ -261,6 +261,7 @@ impl Driver {
         let view = self.view();
         if std::mem::discriminant(&before.phase) != std::mem::discriminant(&self.stored.state.phase)
             || before.paused != self.stored.state.paused
+            || before.frozen != self.stored.state.frozen
         {
             tracing::info!(
                 rollout = %view.id, policy = %view.policy, phase = %view.phase, step = view.step,

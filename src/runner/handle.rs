@@ -2,7 +2,10 @@
 
 use super::checks::Checker;
 use super::driver::{CommandFailure, Message};
+use super::errors::nobody_drives;
+pub use super::errors::{CommandError, RetryError, StartError};
 use super::executor::NO_WORKLOADS;
+use super::freezes::{Told, follow_freezes};
 use super::history::Change;
 use super::keeper;
 use super::reading::Reader;
@@ -13,7 +16,7 @@ use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::clock::{Clock, new_rollout_id};
 use crate::policy::plan::Plan;
 use crate::ports::{
-    Commit, Health, Journal, JournalError, LiveCounts, Policies, PolicyFault, Signals, Stored, Traffic, Workloads,
+    Commit, Freezes, Health, Journal, JournalError, LiveCounts, Policies, Signals, Stored, Traffic, Workloads,
 };
 use crate::rollout::effect::{Effect, EffectId};
 use crate::rollout::event::{Actor, Command, Event, Input, ReleaseName, RouteReading, Start};
@@ -26,7 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedRwLockReadGuard, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Changes kept for a slow listener; one that falls further behind is told that it missed some and reads anew.
@@ -60,6 +63,8 @@ pub struct RunnerParts {
     pub signals: Option<Arc<dyn Signals>>,
     /// Knows policies.
     pub policies: Arc<dyn Policies>,
+    /// Keeps freezes.
+    pub freezes: Arc<dyn Freezes>,
 }
 
 /// Drives all rollouts of this process. Cheap to clone.
@@ -73,6 +78,8 @@ pub(super) struct Shared {
     drivers: Mutex<BTreeMap<RolloutId, mpsc::Sender<Message>>>,
     /// Held while a rollout that nobody drives is taken up.
     adopting: tokio::sync::Mutex<()>,
+    /// Read while a rollout begins, written while a freeze is: none begins beside it unseen.
+    pub(super) freezing: Arc<tokio::sync::RwLock<Told>>,
     /// Whether another process has taken the rollouts over.
     pub(super) taken_over: AtomicBool,
     /// The tasks of the drivers, to wait for at the end.
@@ -132,60 +139,6 @@ pub struct StartRequest {
     pub first_step: usize,
 }
 
-/// Why a rollout was not started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// No such policy, or not a valid one.
-    #[error(transparent)]
-    Policy(#[from] PolicyFault),
-    /// The route could not be read.
-    #[error("the route could not be read: {0}")]
-    Route(Fault),
-    /// The route cannot take a rollout now.
-    #[error(transparent)]
-    Refused(Refusal),
-    /// Another one is live, or the store did not take it.
-    #[error(transparent)]
-    Journal(JournalError),
-}
-
-/// Why a command was not followed.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// No such rollout.
-    #[error("there is no rollout `{0}`")]
-    NotFound(String),
-    /// Not in this phase.
-    #[error(transparent)]
-    Refused(Refusal),
-    /// It could not be written down, so nothing was done.
-    #[error("not done, since it could not be written down: {0}")]
-    NotWritten(String),
-}
-
-fn nobody_drives(command: &Command, view: &RolloutView) -> CommandError {
-    if !view.finished {
-        let text = format!("rollout {} is not driven by this process now; try again, or look at its log", view.id);
-        return CommandError::NotWritten(text);
-    }
-    let RolloutView { id, policy, phase, .. } = view;
-    CommandError::Refused(Refusal {
-        message: format!("cannot {} rollout {id} of {policy}: it has ended ({phase})", command.verb()),
-        hint: format!("`tidegate rollout start {policy}` starts another"),
-    })
-}
-
-/// Why a rollout was not retried.
-#[derive(Debug, thiserror::Error)]
-pub enum RetryError {
-    /// There is nothing to retry.
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    /// The new one cannot start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-}
-
 impl Runner {
     /// A runner without rollouts; see [`Runner::resume`].
     #[must_use]
@@ -193,7 +146,8 @@ impl Runner {
         let (changes, _) = broadcast::channel(CHANGES);
         let (drivers, adopting, tasks) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
         let (stopping, taken_over) = (watch::Sender::new(false), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { parts, drivers, adopting, taken_over, tasks, stopping, changes }) }
+        let freezing = Arc::default();
+        Self { shared: Arc::new(Shared { parts, drivers, adopting, freezing, taken_over, tasks, stopping, changes }) }
     }
 
     /// Takes up every stored rollout that is not finished; answers how many.
@@ -211,6 +165,7 @@ impl Runner {
             tracing::info!(rollout = %stored.state.id, policy = %stored.plan.name, "rollout resumed");
             self.drive(stored, effects);
         }
+        self.shared.tasks().spawn(follow_freezes(self.clone()));
         Ok(count)
     }
 
@@ -296,6 +251,7 @@ impl Runner {
         id: RolloutId,
     ) -> Result<RolloutView, StartError> {
         let parts = &self.shared.parts;
+        self.not_frozen(&plan.name).await?;
         if *self.shared.stopping.borrow() {
             let fault = Fault::transient("runner", "this daemon is stopping and starts nothing any more");
             return Err(StartError::Journal(JournalError::Fault(fault)));
@@ -338,11 +294,13 @@ impl Runner {
         let (state, effects) = begin(&plan, id, &input).map_err(StartError::Refused)?;
         let next_deadline = next_deadline(&plan, &state);
         let commit = Commit { state, input, effects, settles: None, next_deadline };
+        let no_freeze_meanwhile = Arc::clone(&self.shared.freezing).read_owned().await;
+        self.not_frozen(&plan.name).await?;
         if let Some(id) = cleaning {
             self.make_way(&id).await?;
         }
         // A task of its own: a client that hangs up must not leave a rollout behind that nobody drives.
-        match tokio::spawn(self.clone().begin(plan, commit)).await {
+        match tokio::spawn(self.clone().begin(plan, commit, no_freeze_meanwhile)).await {
             Ok(begun) => begun,
             Err(_) => {
                 let fault = Fault::unknown("runner", "the start broke off; the daemon's log says more");
@@ -363,7 +321,12 @@ impl Runner {
         }
     }
 
-    async fn begin(self, plan: Plan, commit: Commit) -> Result<RolloutView, StartError> {
+    async fn begin(
+        self,
+        plan: Plan,
+        commit: Commit,
+        _no_freeze_meanwhile: OwnedRwLockReadGuard<Told>,
+    ) -> Result<RolloutView, StartError> {
         let position = self.parts().journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
         let stored = Stored { plan, state: commit.state };
         let view = RolloutView::of(&stored.plan, &stored.state);
@@ -472,6 +435,10 @@ impl Runner {
     /// The directory's fault.
     pub async fn policies(&self) -> Result<Vec<(String, Result<Plan, String>)>, Fault> {
         self.shared.parts.policies.all().await
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     pub(super) fn parts(&self) -> &RunnerParts {

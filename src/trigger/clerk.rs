@@ -155,6 +155,11 @@ fn on_fault(shared: &Shared, start: &HookStart, what: &str, fault: &Fault) -> Ne
 
 /// Begins a rollout, or finds out what is in the way.
 async fn attempt(shared: &Shared, start: &HookStart, plan: Plan, while_live: WhileLive) -> Result<Next, Fault> {
+    // Before it takes another one's place: that would end what is live, for nothing.
+    if let Some(freeze) = shared.runner.freeze_of(&plan.name).await? {
+        shared.well_again(start);
+        return Ok(Next::Waits(format!("it waits: {freeze}")));
+    }
     let live = shared.runner.live_on(&plan.route).await?;
     if let Some(live) = &live
         && let Some(next) = beside(shared, start, live, while_live).await
@@ -178,6 +183,7 @@ async fn attempt(shared: &Shared, start: &HookStart, plan: Plan, while_live: Whi
             Next::Waits(refusal.message)
         }
         Err(StartError::Refused(refusal)) => refused(refusal.message, &refusal.hint),
+        Err(error @ StartError::Frozen { .. }) => Next::Waits(error.to_string()),
         Err(StartError::Route(fault)) => on_fault(shared, start, "the route could not be read", &fault),
         Err(StartError::Journal(JournalError::Fault(fault))) => {
             on_fault(shared, start, "the start could not be written down", &fault)

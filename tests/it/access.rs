@@ -105,7 +105,9 @@ impl Api {
         let joined = Arc::new(JoinedPolicies::new(PolicyDirectory::new(directory.path().join("policies")), pushed));
         let deliveries: Arc<dyn Deliveries> = journal.clone();
         let times: Arc<dyn Clock> = clock.clone();
-        let parts = RunnerParts { clock, journal, traffic, workloads: None, signals: None, live, health, policies };
+        let freezes = journal.clone();
+        let parts =
+            RunnerParts { clock, journal, freezes, traffic, workloads: None, signals: None, live, health, policies };
         let runner = Runner::new(parts);
         let inbox = Inbox::new(runner.clone(), deliveries, times);
         let hooks = Arc::new(Hooks { secrets: BTreeMap::new(), public_url: None });

@@ -122,6 +122,12 @@ fn the_pages_about_a_running_daemon_do_what_they_say() {
     expect(&first.run(&api.text("verb", ports)), &[r#""reason":"paused by"#]);
     second.wait_for(&["event: rollout", r#""phase":"paused""#]);
 
+    let frozen = first.run(&operations.text("freeze", ports));
+    expect(
+        &frozen,
+        &["checkout: frozen (payday); r-", "everything: frozen since", "everything: lifted", "checkout: lifted"],
+    );
+
     expect(&first.run(&journal.text("verify", ports)), &["1 rollout, 0 differ"]);
     first.run(&journal.text("export", ports));
     let exported = std::fs::read_to_string(desk.directory.path().join("journal.jsonl")).unwrap();

@@ -171,6 +171,9 @@ fn events() -> Vec<(String, Event)> {
         ));
     }
     all.push(("event-command-make-way".into(), Event::Command { command: Command::MakeWay, actor: ann() }));
+    for command in [Command::Freeze { reason: "payday".into() }, Command::Thaw] {
+        all.push((format!("event-command-{}", command.verb()), Event::Command { command, actor: ann() }));
+    }
     let supersede = Command::Supersede { by: "shop/checkout:v3".into() };
     all.push(("event-command-supersede".into(), Event::Command { command: supersede, actor: ann() }));
     all.push(("event-settled-deployed".into(), settled(Outcome::Deployed(deployed()))));
@@ -205,6 +208,8 @@ const fn kind_of(event: &Event) -> &'static str {
             Command::Approve { .. } => "approve",
             Command::Reject { .. } => "reject",
             Command::MakeWay => "make way",
+            Command::Freeze { .. } => "freeze",
+            Command::Thaw => "thaw",
             Command::Supersede { .. } => "supersede",
         },
         Event::Settled { outcome: Outcome::Applied { .. }, .. } => "applied",
@@ -223,7 +228,7 @@ fn events_keep_their_form() {
         kinds.insert(kind_of(&event));
         check(&name, &event);
     }
-    assert_eq!(kinds.len(), 15, "{kinds:?}");
+    assert_eq!(kinds.len(), 17, "{kinds:?}");
     check("input", &Input { seq: Seq(4), at: BEGINNING, event: Event::Tick });
 }
 

@@ -76,7 +76,8 @@ fn setting(plan: Plan) -> Setting {
 pub(super) fn runner(clock: Arc<dyn Clock>, journal: Arc<dyn Journal>, world: &Arc<World>) -> Runner {
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
     let workloads = Some(world.clone() as Arc<dyn tidegate::ports::Workloads>);
-    Runner::new(RunnerParts { clock, journal, traffic, workloads, signals: None, live, health, policies })
+    let freezes = Arc::new(MemoryJournal::default());
+    Runner::new(RunnerParts { clock, journal, freezes, traffic, workloads, signals: None, live, health, policies })
 }
 
 /// What is sent for a release by the number of its version.
@@ -177,6 +178,27 @@ async fn the_newest_ends_the_live_one_first() {
     assert_eq!(changes[..2], deployed, "never while the first had traffic: the world would have refused it");
     setting.check(&first).await;
     setting.check(&id(&second)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_start_waits_and_ends_nothing() {
+    for while_live in [WhileLive::NewestWins, WhileLive::Queue, WhileLive::Refuse] {
+        let setting = setting(policy(while_live));
+        let first = id(&setting.send(2).await);
+        setting.reaches(&first, "baking").await;
+        setting.runner.freeze(None, "payday".into(), ann()).await.expect("frozen");
+        let second = setting.send(3).await;
+        assert!(second.pending, "{second:?}");
+        // Longer than anything that is not frozen waits for.
+        tokio::time::sleep(Duration::from_secs(1200)).await;
+        let reason = setting.view(&id(&second)).await.reason.unwrap_or_default();
+        assert!(reason.starts_with("it waits: everything is frozen since ") && reason.ends_with("payday"), "{reason}");
+        assert_eq!((setting.world.canary(), setting.view(&first).await.finished), (10, false));
+        setting.runner.command(&first.0, Command::Abort { reason: "no".into() }, ann()).await.expect("goes back");
+        setting.reaches(&first, "aborted").await;
+        setting.runner.lift(None, ann()).await.expect("lifted");
+        setting.reaches(&id(&second), "succeeded").await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@ mod documents;
 mod ecs;
 mod examples;
 mod faults;
+mod freeze;
 mod github;
 mod golden;
 mod health;

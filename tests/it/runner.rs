@@ -1,5 +1,6 @@
 //! The runner with everything around it in memory and a clock that jumps over waits.
 
+mod freezes;
 mod news;
 mod signals;
 
@@ -61,7 +62,8 @@ fn runner(clock: Arc<dyn Clock>, journal: Arc<MemoryJournal>, world: &Arc<World>
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
     Runner::new(RunnerParts {
         clock,
-        journal,
+        journal: journal.clone(),
+        freezes: journal,
         traffic,
         workloads: Some(world.clone()),
         live,
@@ -176,7 +178,9 @@ async fn a_daemon_that_cannot_deploy_refuses_the_start() {
     let world = World::new(clock.clone(), deploying(plan(&[100])), Ways::default());
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
     let journal = Arc::new(MemoryJournal::default());
-    let parts = RunnerParts { clock, journal, traffic, workloads: None, live, health, signals: None, policies };
+    let freezes = journal.clone();
+    let parts =
+        RunnerParts { clock, journal, freezes, traffic, workloads: None, live, health, signals: None, policies };
     let request = StartRequest { policy: "checkout".into(), image: Some("shop:v2".into()), ..StartRequest::default() };
     let refused = Runner::new(parts).start(&request, ann()).await.expect_err("it has no access");
     assert!(refused.to_string().contains("this daemon deploys nothing"), "{refused}");

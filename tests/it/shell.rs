@@ -53,7 +53,7 @@ pub(crate) const RUN: &[(&str, &str, &[&str])] = &[
     (
         "docs/operations.md",
         "the_pages_about_a_running_daemon_do_what_they_say",
-        &["backup", "backup by python", "restore"],
+        &["freeze", "backup", "backup by python", "restore"],
     ),
     (
         "docs/operations.md",

@@ -1,6 +1,7 @@
 //! What every store must do, written over the traits so that another one can join; then what only SQLite can get wrong.
 //! What only PostgreSQL can is in `store/postgres.rs`.
 
+mod freezes;
 mod postgres;
 mod stable;
 mod tokens;

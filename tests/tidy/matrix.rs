@@ -166,6 +166,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "rollout::view",
             "rollout::event",
             "rollout::state::Refusal",
+            "runner::freezes",
             "runner::handle",
             "runner::history",
             "runner::lease",

@@ -126,6 +126,8 @@ pub(super) fn command(name: &str) -> Command {
         "promote full" => Command::Promote { full: true, reason: because() },
         "abort" => Command::Abort { reason: because() },
         "approve" => Command::Approve { person: None, reason: because() },
+        "freeze" => Command::Freeze { reason: because() },
+        "thaw" => Command::Thaw,
         "make way" => Command::MakeWay,
         "supersede" => Command::Supersede { by: "v3".into() },
         "reject" => Command::Reject { person: None, reason: because() },

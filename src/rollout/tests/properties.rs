@@ -69,6 +69,8 @@ fn moves() -> impl Strategy<Value = Move> {
         "promote full",
         "abort",
         "make way",
+        "freeze",
+        "thaw",
         "supersede",
     ]);
     let value =

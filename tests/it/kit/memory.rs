@@ -11,9 +11,10 @@ use tidegate::base::time::Timestamp;
 use tidegate::base::weight::Slot;
 use tidegate::policy::plan::Plan;
 use tidegate::ports::{
-    Commit, Deliveries, HookOutcome, HookStart, Journal, JournalError, JournalRow, Received, Stored,
+    Commit, Deliveries, Freeze, Freezes, HookOutcome, HookStart, Journal, JournalError, JournalRow, Received, Stored,
 };
 use tidegate::rollout::effect::{Effect, EffectId};
+use tidegate::rollout::event::Actor;
 use tidegate::rollout::state::{ENGINE_VERSION, Ending, EndingKind, Phase, Release};
 
 #[derive(Default)]
@@ -25,6 +26,7 @@ struct Tables {
     attempts: BTreeMap<EffectId, u32>,
     order: Vec<(RolloutId, Seq)>,
     received: Vec<Received>,
+    freezes: Vec<Freeze>,
 }
 
 #[derive(Default)]
@@ -91,6 +93,28 @@ impl MemoryJournal {
         state.canary = Slot::Second;
         let stored = Stored { plan: plan.clone(), state };
         self.tables.lock().expect("no test panics with it").rollouts.insert(RolloutId(id.to_owned()), stored);
+    }
+}
+
+#[async_trait]
+impl Freezes for MemoryJournal {
+    async fn in_force(&self) -> Result<Vec<Freeze>, Fault> {
+        let mut freezes = self.tables()?.freezes.clone();
+        freezes.sort_by(|a, b| a.policy.cmp(&b.policy));
+        Ok(freezes)
+    }
+
+    async fn freeze(&self, freeze: &Freeze) -> Result<bool, Fault> {
+        let freezes = &mut self.tables()?.freezes;
+        let fresh = freezes.iter().all(|present| present.policy != freeze.policy);
+        freezes.extend(fresh.then(|| freeze.clone()));
+        Ok(fresh)
+    }
+
+    async fn lift(&self, policy: Option<&str>, _: Timestamp, _: &Actor) -> Result<Option<Freeze>, Fault> {
+        let freezes = &mut self.tables()?.freezes;
+        let found = freezes.iter().position(|freeze| freeze.policy.as_deref() == policy);
+        Ok(found.map(|found| freezes.remove(found)))
     }
 }
 

@@ -194,7 +194,9 @@ async fn a_daemon_that_asks_no_signals_refuses_the_start() {
     let world = World::new(clock.clone(), with([depth()]), Ways::default());
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
     let journal = Arc::new(MemoryJournal::default());
-    let parts = RunnerParts { clock, journal, traffic, workloads: None, live, health, signals: None, policies };
+    let freezes = journal.clone();
+    let parts =
+        RunnerParts { clock, journal, freezes, traffic, workloads: None, live, health, signals: None, policies };
     let request = StartRequest { policy: "checkout".into(), ..StartRequest::default() };
     let refused = Runner::new(parts).start(&request, ann()).await.expect_err("it has no sources");
     let StartError::Refused(refusal) = refused else { panic!("{refused}") };

@@ -101,6 +101,14 @@ impl World {
             &input.event,
             Event::Command { command: Command::Resume | Command::Promote { .. } | Command::Approve { .. }, .. }
         );
+        let thawed = matches!(&input.event, Event::Command { command: Command::Thaw, .. });
+        let rises = state.wanted > self.state.wanted;
+        assert!(!rises || self.state.frozen.is_none() || thawed, "raised while frozen: {input:?}");
+        if thawed && rises {
+            // All that does not wait for the next look.
+            assert!(matches!(self.state.phase, Phase::AwaitingApproval { .. }) && !self.state.approvals.is_empty());
+            return;
+        }
         if let (Phase::Deploying { .. }, Event::Observed(Observation { workload: Some(Ok(reading)), .. })) =
             (&self.state.phase, &input.event)
         {
@@ -109,6 +117,15 @@ impl World {
             if self.state.is_first_deployed() {
                 return;
             }
+        }
+        let seen = self.state.release.as_ref().and_then(|release| release.reading.as_ref());
+        if matches!(self.state.phase, Phase::Deploying { .. })
+            && self.state.is_first_deployed()
+            && self.state.paused.is_none()
+            && seen.is_some_and(|reading| reading.standing == Standing::Ready)
+        {
+            // It was there before, and a freeze kept it from its first step.
+            return;
         }
         self.check_instances_bear(state);
         if by_hand || state.wanted <= self.state.wanted && !finished_well {
@@ -147,8 +164,10 @@ impl World {
         }
         let judged = State { evidence: state.evidence.clone(), points: state.points.clone(), ..self.state.clone() };
         let judgement = judge(&self.plan, &judged);
-        let by_time =
-            wanted.on_inconclusive == OnInconclusive::Advance && state.at.since(self.state.phase_since) >= wanted.min;
+        // Long ago, where a freeze kept it from taking effect.
+        let stayed = matches!(self.state.phase, Phase::Judging { until, .. } if state.at >= until);
+        let stayed = stayed || state.at.since(self.state.phase_since) >= wanted.min;
+        let by_time = wanted.on_inconclusive == OnInconclusive::Advance && stayed;
         assert!(judgement.proven() || by_time && judgement.finding.counts.canary_requests > 0, "{judgement:?}");
         assert!(!judgement.fails());
         assert_eq!(state.step_index(), Some(from + 1));

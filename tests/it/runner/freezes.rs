@@ -1,0 +1,135 @@
+//! Freezes: whoever is told, whoever is not told yet, and what happens between.
+
+use super::*;
+use tidegate::ports::{Freeze, Freezes};
+use tidegate::rollout::event::Actor;
+use tidegate::runner::freezes::FreezeError;
+
+fn ben() -> Actor {
+    Actor { name: "ben".into(), via: "token".into() }
+}
+
+async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+impl Setting {
+    async fn view(&self) -> RolloutView {
+        self.runner.get("checkout").await.expect("readable").expect("stored")
+    }
+}
+
+/// Another process on the same journal and the same world, so many seconds after the first began.
+fn successor(setting: &Setting, seconds: i64) -> Runner {
+    runner(PausedClock::new(Timestamp(BEGINNING.0 + seconds * 1000)), setting.journal.clone(), &setting.world)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_step_while_it_lasts_and_all_of_them_after() {
+    for policy in [Some("checkout".to_owned()), None] {
+        let setting = setting(&[10, 50, 100], Ways::default());
+        let id = setting.start().await.id;
+        setting.reaches("baking").await;
+        let done = setting.runner.freeze(policy.clone(), "payday".into(), ben()).await.expect("frozen");
+        assert_eq!((done.told, done.untold), (vec![id.clone()], vec![]));
+        seconds(1800).await;
+        assert_eq!((setting.world.canary(), setting.view().await.phase.as_str()), (10, "judging"));
+        assert_eq!(setting.view().await.frozen.as_deref(), Some("frozen by ben: payday"));
+        let refused =
+            setting.runner.start(&StartRequest { policy: "checkout".into(), ..StartRequest::default() }, ann()).await;
+        let refused = refused.expect_err("frozen").to_string();
+        assert!(
+            refused.contains("nothing of policy `checkout` starts") && refused.contains("by ben: payday"),
+            "{refused}"
+        );
+        let done = setting.runner.lift(policy, ann()).await.expect("lifted");
+        assert_eq!((done.freeze.reason.as_str(), done.told), ("payday", vec![id]));
+        let (view, _) = setting.end().await;
+        assert_eq!((view.phase.as_str(), view.frozen), ("succeeded", None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_release_is_rolled_back_all_the_same() {
+    let setting = setting(&[10, 50, 100], Ways { bad_from: Some(20), ..Ways::default() });
+    setting.start().await;
+    setting.runner.freeze(None, "payday".into(), ben()).await.expect("frozen");
+    let (view, _) = setting.end().await;
+    assert_eq!((view.phase.as_str(), setting.world.canary()), ("rolled_back", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_freeze_that_is_left_stands() {
+    let setting = setting(&[10, 100], Ways::default());
+    setting.start().await;
+    for (policy, reason) in [(Some("checkout".to_owned()), "a fault"), (None, "payday")] {
+        setting.runner.freeze(policy, reason.into(), ben()).await.expect("frozen");
+    }
+    assert_eq!(setting.view().await.frozen.as_deref(), Some("frozen by ben: payday"));
+    setting.runner.lift(None, ann()).await.expect("lifted");
+    assert_eq!(setting.view().await.frozen.as_deref(), Some("frozen by ben: a fault"));
+    setting.runner.lift(Some("checkout".into()), ann()).await.expect("lifted");
+    assert_eq!(setting.view().await.frozen, None);
+    assert_eq!(setting.end().await.0.phase, "succeeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_freeze_that_was_kept_and_not_told_is_told_by_whoever_drives_next() {
+    let setting = setting(&[10, 50, 100], Ways::default());
+    setting.start().await;
+    setting.reaches("baking").await;
+    setting.runner.stop().await;
+    // The process ended between keeping it and telling anybody.
+    let freeze = Freeze { policy: None, reason: "payday".into(), by: ben(), at: BEGINNING };
+    assert!(setting.journal.freeze(&freeze).await.expect("kept"));
+    let next = successor(&setting, 15);
+    next.resume().await.expect("taken up");
+    seconds(1800).await;
+    assert_eq!(setting.world.canary(), 10);
+    let view = next.get("checkout").await.expect("readable").expect("stored");
+    assert_eq!(view.frozen.as_deref(), Some("frozen by ben: payday"));
+    // And a lift that nobody was told of.
+    next.stop().await;
+    setting.journal.lift(None, BEGINNING, &ann()).await.expect("kept");
+    let last = successor(&setting, 1820);
+    last.resume().await.expect("taken up");
+    assert_eq!(setting.end().await.0.phase, "succeeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_freeze_of_another_process_is_heard_of() {
+    let setting = setting(&[10, 50, 100], Ways::default());
+    setting.runner.resume().await.expect("nothing to take up");
+    setting.start().await;
+    setting.reaches("baking").await;
+    let freeze = Freeze { policy: Some("checkout".into()), reason: "payday".into(), by: ben(), at: BEGINNING };
+    setting.journal.freeze(&freeze).await.expect("kept");
+    seconds(6).await;
+    assert_eq!(setting.view().await.frozen.as_deref(), Some("frozen by ben: payday"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_kept_freezes_nothing_and_says_so() {
+    let setting = setting(&[10, 100], Ways::default());
+    setting.start().await;
+    setting.journal.down.store(true, Ordering::SeqCst);
+    let failed = setting.runner.freeze(None, "payday".into(), ben()).await.expect_err("it is down");
+    assert!(matches!(failed, FreezeError::Fault(_)), "{failed}");
+    setting.journal.down.store(false, Ordering::SeqCst);
+    assert_eq!(setting.runner.freezes().await.expect("readable"), []);
+    assert_eq!(setting.end().await.0.phase, "succeeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_sense_is_refused() {
+    let setting = setting(&[10, 100], Ways::default());
+    let freeze =
+        async |policy: Option<&str>| setting.runner.freeze(policy.map(str::to_owned), "payday".into(), ben()).await;
+    let unknown = freeze(Some("chekout")).await.expect_err("a typo").to_string();
+    assert!(unknown.contains("no policy `chekout`"), "{unknown}");
+    let unfrozen = setting.runner.lift(Some("checkout".into()), ben()).await.expect_err("not frozen").to_string();
+    assert_eq!(unfrozen, "policy `checkout` is not frozen");
+    freeze(None).await.expect("frozen");
+    let twice = freeze(None).await.expect_err("frozen already").to_string();
+    assert!(twice.starts_with("everything is frozen since ") && twice.ends_with(" by ben: payday"), "{twice}");
+}
