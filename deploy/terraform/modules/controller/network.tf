@@ -81,7 +81,7 @@ resource "aws_lb" "this" {
   subnets                    = var.load_balancer_subnet_ids
   security_groups            = [aws_security_group.load_balancer.id]
   drop_invalid_header_fields = true
-  enable_deletion_protection = true
+  enable_deletion_protection = var.deletion_protection
   tags                       = var.tags
 
   dynamic "access_logs" {

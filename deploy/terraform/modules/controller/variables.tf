@@ -164,17 +164,32 @@ variable "enable_execute_command" {
 }
 
 variable "database" {
-  description = "Version, size and safety of the PostgreSQL instance. 15 is what the tests run against."
+  description = "Version and size of the PostgreSQL instance. 15 is what the tests run against."
   type = object({
-    engine_version          = optional(string, "15")
-    instance_class          = optional(string, "db.t4g.micro")
-    allocated_storage       = optional(number, 20)
-    max_allocated_storage   = optional(number, 100)
-    multi_az                = optional(bool, true)
-    backup_retention_period = optional(number, 7)
-    deletion_protection     = optional(bool, true)
+    engine_version        = optional(string, "15")
+    instance_class        = optional(string, "db.t4g.micro")
+    allocated_storage     = optional(number, 20)
+    max_allocated_storage = optional(number, 100)
   })
   default = {}
+}
+
+variable "multi_az" {
+  description = "Whether the database has a standby in another zone."
+  type        = bool
+  default     = true
+}
+
+variable "backup_retention_days" {
+  description = "How long backups of the database are kept."
+  type        = number
+  default     = 7
+}
+
+variable "deletion_protection" {
+  description = "Whether database and load balancer refuse to be destroyed."
+  type        = bool
+  default     = true
 }
 
 variable "password_version" {
