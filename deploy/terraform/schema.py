@@ -76,11 +76,20 @@ def used():
     return sorted({pair for path in HERE.rglob("*.tf") for pair in block.findall(path.read_text())})
 
 
+def provider(types):
+    """Settings of the provider itself; of its hundreds of endpoints and settings those that the files here name."""
+    words = set(re.findall(r"^\s+(\w+) *[={]", "".join(path.read_text() for path in HERE.rglob("*.tf")), re.M))
+    settings = arguments(types, next(name for name in types if name.endswith(".AwsProviderConfig")))
+    settings = {name: entry for name, entry in settings.items() if name in words}
+    settings["endpoints"]["block"] = {name: entry for name, entry in settings["endpoints"]["block"].items() if name in words}
+    return {"aws": {"arguments": settings, "attributes": []}}
+
+
 def main():
     types = load()
     known = classes(types)
     version = re.search(r"aws/([\d.]+)/docs", json.dumps(types))
-    slice_ = {"provider": "hashicorp/aws " + version[1], "resource": {}, "data": {}, "ephemeral": {}}
+    slice_ = {"provider": provider(types), "resource": {}, "data": {}, "ephemeral": {}}
     for kind, name in used():
         if name not in known[kind]:
             raise SystemExit(f"the provider has no {kind} {name}")
@@ -90,9 +99,9 @@ def main():
     # A line for each type, so that a difference can be read.
     sections = [
         f'"{kind}": {{\n' + ",\n".join(f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in slice_[kind].items()) + "\n}"
-        for kind in KINDS.values()
+        for kind in ("provider", *KINDS.values())
     ]
-    text = f'{{"provider": {json.dumps(slice_["provider"])},\n' + ",\n".join(sections) + "}"
+    text = f'{{"version": {json.dumps(version[1])},\n' + ",\n".join(sections) + "}"
     (HERE / "schema.json").write_text(text + "\n")
 
 

@@ -10,6 +10,7 @@ mod cli;
 mod crash;
 mod cuts;
 mod demo;
+mod deploy;
 mod detect;
 mod disk;
 mod documents;

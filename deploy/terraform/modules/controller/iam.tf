@@ -86,11 +86,12 @@ data "aws_iam_policy_document" "task" {
   }
 
   dynamic "statement" {
-    for_each = length(local.roles) == 0 ? [] : [local.roles]
+    # How many there are is known before they are made; how many differ is not.
+    for_each = anytrue([for workload in var.workloads : length(workload.role_arns) > 0]) ? [true] : []
     content {
       sid       = "LetARevisionKeepItsRoles"
       actions   = ["iam:PassRole"]
-      resources = statement.value
+      resources = local.roles
 
       condition {
         test     = "StringEquals"

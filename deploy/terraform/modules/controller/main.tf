@@ -59,7 +59,13 @@ locals {
       }
     },
     local.alone ? {} : { restartPolicy = { enabled = true, restartAttemptPeriod = 60 } },
+    local.alone ? {} : { dependsOn = local.healthy },
   )
+
+  healthy = [
+    for companion in var.companions : { containerName = companion.name, condition = "HEALTHY" }
+    if contains(keys(companion), "healthCheck")
+  ]
 
   companions = [
     for companion in var.companions : merge(

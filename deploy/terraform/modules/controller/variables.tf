@@ -27,6 +27,11 @@ variable "workloads" {
     families     = list(string)
     role_arns    = list(string)
   }))
+
+  validation {
+    condition     = length(var.workloads) > 0
+    error_message = "A daemon that may release nothing needs no role: name at least one service."
+  }
 }
 
 variable "mesh" {

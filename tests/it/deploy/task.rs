@@ -1,0 +1,212 @@
+//! What the modules would have ECS start, against the program that is started and the pages that describe it.
+
+use super::evaluate::Evaluated;
+use super::terraform::Module;
+use crate::shell::root;
+use clap::Parser;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tidegate::cli::args::{Arguments, Verb};
+use tidegate::config::daemon::{DatabaseConfig, load};
+use tidegate::config::keys::{KEYS, Key};
+use tidegate::config::{API_PORT, Environment, LOG_VARIABLE};
+
+const TASK: [&str; 2] = ["aws_ecs_task_definition", "this"];
+/// Read by the client of PostgreSQL where `database.url` has no password: docs/operations.md.
+const PASSWORD: &str = "PGPASSWORD";
+
+/// What a module needs besides what a test is about.
+fn given(more: &Value) -> BTreeMap<String, hcl::Value> {
+    let mut all = json!({
+        "image": "tidegate:1", "image_repository_arns": [], "cluster_arn": "cluster/prod", "vpc_id": "vpc", "subnet_ids": [],
+        "load_balancer_subnet_ids": [], "database_subnet_ids": [], "client_cidr_blocks": [], "certificate_arn": "certificate",
+        "workloads": {}, "public_url": "https://tidegate.example.com",
+        "mesh": { "endpoint_url": "http://mesh.internal:7071", "signing": "none", "proxies": ["http://a:9901", "http://b:9901"] },
+    });
+    all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    all.as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.clone(), serde_json::from_value(value.clone()).unwrap()))
+        .collect()
+}
+
+/// The containers of a task definition by their names.
+fn containers(text: &Value) -> BTreeMap<String, Value> {
+    let all: Vec<Value> = serde_json::from_str(text.as_str().unwrap()).unwrap();
+    all.into_iter().map(|container| (container["name"].as_str().unwrap().to_owned(), container)).collect()
+}
+
+/// A list of `{ name, value }` or `{ name, valueFrom }` as pairs.
+fn pairs(list: &Value) -> BTreeMap<String, String> {
+    let entries = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let value = |entry: &Value| text(entry.get("value").unwrap_or_else(|| &entry["valueFrom"]));
+    entries.iter().map(|entry| (text(&entry["name"]), value(entry))).collect()
+}
+
+/// The words after the program's name, read as the program reads them.
+fn parsed(command: &Value) -> Arguments {
+    let words = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+    Arguments::try_parse_from(std::iter::once("tidegate").chain(words)).unwrap()
+}
+
+/// A container's variables; its secrets are whatever fits.
+struct Variables(BTreeMap<String, String>);
+
+impl Environment for Variables {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+}
+
+#[test]
+fn the_daemon_understands_everything_that_the_module_gives_it() {
+    let more = json!({
+        "hook_secret_arns": { "generic": "arn-of-generic", "ecr": "arn-of-ecr" },
+        "queue": { "url": "https://sqs.eu-central-1.amazonaws.com/123456789012/tidegate", "arn": "arn-of-queue" },
+    });
+    let module = Evaluated::new(Module::named("controller"), given(&more));
+    let all = containers(&module.argument(TASK, &["container_definitions"], &[]));
+    let daemon = &all["tidegate"];
+    assert!(matches!(parsed(&daemon["command"]).verb, Verb::Serve(_)));
+    assert_eq!(daemon["readonlyRootFilesystem"], true);
+
+    let mut variables = pairs(&daemon["environment"]);
+    let secrets = pairs(&daemon["secrets"]);
+    assert_eq!(secrets[PASSWORD], "aws_secretsmanager_secret.database.arn");
+    assert_eq!(secrets["TIDEGATE_HOOK_SECRET_ECR"], "arn-of-ecr");
+    variables.extend(secrets.keys().map(|name| (name.clone(), "sixteen-or-more-characters".to_owned())));
+    let known: Vec<String> =
+        KEYS.iter().map(Key::variable).chain([LOG_VARIABLE, PASSWORD].map(str::to_owned)).collect();
+    for name in variables.keys() {
+        assert!(known.contains(name), "nothing reads {name}");
+    }
+
+    // The values are those that the daemon runs by, not only words that it knows.
+    let config = load("tidegate.toml", "", &Variables(variables)).unwrap().config;
+    assert!(config.api.needs_token && config.api.listen.ip().is_unspecified());
+    assert_eq!(config.api.listen.port(), API_PORT);
+    assert_eq!(daemon["portMappings"], json!([{ "containerPort": API_PORT, "protocol": "tcp" }]));
+    assert_eq!(config.api.advertise_url.unwrap(), format!("http://{{host}}:{API_PORT}"));
+    let DatabaseConfig::Postgres(url) = config.database else { panic!("no database") };
+    let url = url.reveal();
+    assert!(url.contains("@aws_db_instance.this.address:5432/") && url.contains("sslmode=verify-full"), "{url}");
+    assert!(!url.contains("tidegate:"), "{url} has a password");
+    assert_eq!(config.hooks.keys().collect::<Vec<_>>(), ["ecr", "generic"]);
+    assert_eq!(config.proxies, ["http://a:9901", "http://b:9901"]);
+    assert!(config.queue.is_some() && !config.mesh.signed);
+}
+
+/// Members that the page leaves out, or has otherwise: names of logs, and where the database's password comes from.
+const ASIDE: &[&str] = &["logConfiguration", "readonlyRootFilesystem", "environment", "secrets", "command"];
+
+#[test]
+fn the_example_with_one_task_is_the_one_of_the_page() {
+    let text = std::fs::read_to_string(root().join("examples/aws/task-definition.json")).unwrap();
+    let page: Value = serde_json::from_str(&text).unwrap();
+    let image = |name: &str| format!("ACCOUNT.dkr.ecr.REGION.amazonaws.com/{name}:1");
+    let more = json!({ "tidegate_image": image("tidegate"), "front_image": image("front"), "private_subnet_ids": [] });
+    let example = Evaluated::new(Module::read(&root().join("deploy/terraform/examples/one-task")), given(&more));
+    let module = example.call("controller", Module::named("controller"));
+    let of = |name: &str| module.argument(TASK, &[name], &[]);
+    assert_eq!(of("requires_compatibilities"), page["requiresCompatibilities"]);
+    assert_eq!((of("cpu").to_string(), of("memory").to_string()), ("512".to_owned(), "1024".to_owned()));
+    assert_eq!((&page["cpu"], &page["memory"]), (&json!("512"), &json!("1024")));
+
+    let ours = containers(&of("container_definitions"));
+    let theirs = containers(&json!(page["containerDefinitions"].to_string()));
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    for (name, theirs) in &theirs {
+        let ours = &ours[name];
+        let rest = |container: &Value| {
+            let members = container.as_object().unwrap().iter().filter(|(member, _)| !ASIDE.contains(&member.as_str()));
+            members.map(|(member, value)| (member.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(rest(ours), rest(theirs), "{name}");
+        let ours = pairs(&ours["environment"]);
+        let missing: Vec<String> =
+            pairs(&theirs["environment"]).into_keys().filter(|name| !ours.contains_key(name)).collect();
+        assert_eq!(missing, Vec::<String>::new(), "{name}");
+    }
+    assert_eq!(ours["mesh"]["command"], theirs["mesh"]["command"]);
+    assert!(matches!(parsed(&ours["mesh"]["command"]).verb, Verb::Local(_)));
+}
+
+#[test]
+fn a_slot_with_a_sidecar_is_the_task_definition_of_app_mesh() {
+    let text = std::fs::read_to_string(root().join("tests/golden/guide-task-definition.json")).unwrap();
+    let guide: Value = serde_json::from_str(&text).unwrap();
+    let more = json!({
+        "name": "user-service", "slots": { "a": "user-service-v1", "b": "user-service-v2" }, "mesh_name": "my-mesh",
+        "sidecar": { "image": "envoy:1", "xds_endpoint": "tidegate.internal:7072" }, "namespace_id": "namespace",
+        "caller_security_group_ids": {},
+    });
+    let module = Evaluated::new(Module::named("service"), given(&more));
+    let slot = ["aws_ecs_task_definition", "slot"];
+    let each = [("each", hcl::value!({ "key" = "a", "value" = "user-service-v1" }))];
+    let ours = containers(&module.argument(slot, &["container_definitions"], &each));
+    let theirs = containers(&json!(guide["containerDefinitions"].to_string()));
+    let (app, envoy) = (&ours["app"], &ours["envoy"]);
+    for member in ["portMappings", "dependsOn", "environment"] {
+        assert_eq!(app[member], theirs["user-service"][member], "{member}");
+    }
+    for member in ["user", "healthCheck"] {
+        assert_eq!(envoy[member], theirs["envoy"][member], "{member}");
+    }
+    let variables = pairs(&envoy["environment"]);
+    assert_eq!(variables["APPMESH_XDS_ENDPOINT"], "tidegate.internal:7072");
+    assert!(pairs(&theirs["envoy"]["environment"]).into_iter().all(|(name, value)| variables[&name] == value));
+
+    let proxy = |name: &str| module.argument(slot, &["proxy_configuration", "content", name], &each);
+    let properties = &guide["proxyConfiguration"]["properties"];
+    let properties: Value = pairs(properties).into_iter().map(|(name, value)| (name, Value::from(value))).collect();
+    assert_eq!(proxy("properties"), properties);
+    assert_eq!(proxy("type"), guide["proxyConfiguration"]["type"]);
+    assert_eq!(proxy("container_name"), guide["proxyConfiguration"]["containerName"]);
+}
+
+#[test]
+fn a_slot_without_a_sidecar_waits_for_none() {
+    let more = json!({
+        "name": "checkout", "slots": { "a": "checkout-v1", "b": "checkout-v2" }, "mesh_name": "shop",
+        "namespace_id": "namespace", "caller_security_group_ids": {},
+    });
+    let module = Evaluated::new(Module::named("service"), given(&more));
+    let count = |slot: &str| {
+        let each = [("each", hcl::value!({ "key" = (slot) }))];
+        let all = containers(&module.argument(["aws_ecs_task_definition", "slot"], &["container_definitions"], &each));
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["app"]);
+        assert_eq!(all["app"].get("dependsOn"), None);
+        module.argument(["aws_ecs_service", "slot"], &["desired_count"], &each)
+    };
+    // The route begins with all its weight at the first slot, and an idle one has no tasks.
+    assert_eq!((count("a"), count("b")), (json!(2), json!(0)));
+}
+
+#[test]
+fn the_rule_of_pushes_is_the_one_of_the_page() {
+    let page = std::fs::read_to_string(root().join("docs/TRIGGERS.md")).unwrap();
+    let shown =
+        page.split("```json\n").find(|block| block.starts_with("{ \"source\"")).expect("the page shows the rule");
+    let shown: Value = serde_json::from_str(shown.split("```").next().unwrap()).unwrap();
+    let module = Evaluated::new(Module::named("webhook"), given(&json!({})));
+    let each = [("each", hcl::value!({ "value" = ["shop/checkout"] }))];
+    let ours = module.argument(["aws_cloudwatch_event_rule", "push"], &["event_pattern"], &each);
+    assert_eq!(serde_json::from_str::<Value>(ours.as_str().unwrap()).unwrap(), shown);
+}
+
+#[test]
+fn alarms_wait_for_words_that_the_daemon_writes() {
+    let source = |file: &str| std::fs::read_to_string(root().join("src").join(file)).unwrap();
+    assert!(source("runner/driver.rs").contains("phase = %view.phase"));
+    assert!(source("runner/driver.rs").contains("\"rollout moved\""));
+    let module = Evaluated::new(Module::named("controller"), given(&json!({})));
+    for phase in ["stuck", "paused"] {
+        assert!(source("rollout/view.rs").contains(&format!("\"{phase}\"")), "no phase is called {phase}");
+        let each = [("each", hcl::value!({ "key" = (phase) }))];
+        let pattern = module.argument(["aws_cloudwatch_log_metric_filter", "waiting"], &["pattern"], &each);
+        let expected = format!(r#"{{ $.fields.message = "rollout moved" && $.fields.phase = "{phase}" }}"#);
+        assert_eq!(pattern, json!(expected));
+    }
+}
