@@ -1,19 +1,16 @@
 //! What the modules would have ECS start, against the program that is started and the pages that describe it.
 
 use super::evaluate::Evaluated;
+use super::reads::{PASSWORD, SECRET, understood, verb};
 use super::terraform::Module;
 use crate::shell::root;
-use clap::Parser;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use tidegate::cli::args::{Arguments, Verb};
-use tidegate::config::daemon::{DatabaseConfig, load};
-use tidegate::config::keys::{KEYS, Key};
-use tidegate::config::{API_PORT, Environment, LOG_VARIABLE};
+use tidegate::cli::args::Verb;
+use tidegate::config::API_PORT;
+use tidegate::config::daemon::DatabaseConfig;
 
 const TASK: [&str; 2] = ["aws_ecs_task_definition", "this"];
-/// Read by the client of PostgreSQL where `database.url` has no password: docs/operations.md.
-const PASSWORD: &str = "PGPASSWORD";
 
 /// What a module needs besides what a test is about.
 fn given(more: &Value) -> BTreeMap<String, hcl::Value> {
@@ -45,19 +42,9 @@ fn pairs(list: &Value) -> BTreeMap<String, String> {
     entries.iter().map(|entry| (text(&entry["name"]), value(entry))).collect()
 }
 
-/// The words after the program's name, read as the program reads them.
-fn parsed(command: &Value) -> Arguments {
-    let words = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap());
-    Arguments::try_parse_from(std::iter::once("tidegate").chain(words)).unwrap()
-}
-
-/// A container's variables; its secrets are whatever fits.
-struct Variables(BTreeMap<String, String>);
-
-impl Environment for Variables {
-    fn get(&self, name: &str) -> Option<String> {
-        self.0.get(name).cloned()
-    }
+/// A list of plain texts.
+fn words(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -69,22 +56,16 @@ fn the_daemon_understands_everything_that_the_module_gives_it() {
     let module = Evaluated::new(Module::named("controller"), given(&more));
     let all = containers(&module.argument(TASK, &["container_definitions"], &[]));
     let daemon = &all["tidegate"];
-    assert!(matches!(parsed(&daemon["command"]).verb, Verb::Serve(_)));
+    assert!(matches!(verb(&words(&daemon["command"])), Verb::Serve(_)));
     assert_eq!(daemon["readonlyRootFilesystem"], true);
 
     let mut variables = pairs(&daemon["environment"]);
     let secrets = pairs(&daemon["secrets"]);
     assert_eq!(secrets[PASSWORD], "aws_secretsmanager_secret.database.arn");
     assert_eq!(secrets["TIDEGATE_HOOK_SECRET_ECR"], "arn-of-ecr");
-    variables.extend(secrets.keys().map(|name| (name.clone(), "sixteen-or-more-characters".to_owned())));
-    let known: Vec<String> =
-        KEYS.iter().map(Key::variable).chain([LOG_VARIABLE, PASSWORD].map(str::to_owned)).collect();
-    for name in variables.keys() {
-        assert!(known.contains(name), "nothing reads {name}");
-    }
-
+    variables.extend(secrets.keys().map(|name| (name.clone(), SECRET.to_owned())));
     // The values are those that the daemon runs by, not only words that it knows.
-    let config = load("tidegate.toml", "", &Variables(variables)).unwrap().config;
+    let config = understood(variables);
     assert!(config.api.needs_token && config.api.listen.ip().is_unspecified());
     assert_eq!(config.api.listen.port(), API_PORT);
     assert_eq!(daemon["portMappings"], json!([{ "containerPort": API_PORT, "protocol": "tcp" }]));
@@ -130,7 +111,7 @@ fn the_example_with_one_task_is_the_one_of_the_page() {
         assert_eq!(missing, Vec::<String>::new(), "{name}");
     }
     assert_eq!(ours["mesh"]["command"], theirs["mesh"]["command"]);
-    assert!(matches!(parsed(&ours["mesh"]["command"]).verb, Verb::Local(_)));
+    assert!(matches!(verb(&words(&ours["mesh"]["command"])), Verb::Local(_)));
 }
 
 #[test]
