@@ -2,6 +2,7 @@
 
 use super::args::FreezeArguments;
 use super::rollout::client;
+use super::screen::plain;
 use super::{Ended, Failure, Output};
 use crate::api::client::{Client, segment};
 use crate::api::wire::{FreezeBody, FreezeDone, FreezeEntry, FreezeList};
@@ -43,7 +44,7 @@ fn told(done: &FreezeDone, what: &str, output: Output) -> Ended {
             [] => "no live rollout".to_owned(),
             some => some.join(", "),
         };
-        output.line(&format!("{}: {what} ({}); {rollouts}", name(freeze), freeze.reason));
+        output.line(&format!("{}: {what} ({}); {rollouts}", name(freeze), plain(&freeze.reason)));
     }
     for untold in &done.untold {
         output.remark(&format!("not told yet, which is tried again every few seconds: {untold}"));
@@ -61,7 +62,8 @@ async fn list(client: &Client, output: Output) -> Ended {
         output.remark("nothing is frozen; `tidegate freeze POLICY --reason TEXT` or `--all` freezes");
     }
     for entry in &list.freezes {
-        output.line(&format!("{}: frozen since {} by {}: {}", name(entry), entry.since, entry.by.name, entry.reason));
+        let FreezeEntry { since, by, reason, .. } = entry;
+        output.line(&format!("{}: frozen since {since} by {}: {}", name(entry), plain(&by.name), plain(reason)));
     }
     Ok(0)
 }

@@ -76,7 +76,7 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
 }
 
 /// Text from outside without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

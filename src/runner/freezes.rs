@@ -78,7 +78,7 @@ impl Runner {
     /// [`FreezeError`]; nothing is frozen by it then.
     pub async fn freeze(&self, policy: Option<String>, reason: String, by: Actor) -> Result<FreezeAnswer, FreezeError> {
         if let Some(name) = &policy
-            && self.policies().await?.iter().all(|(known, _)| known != name)
+            && !self.may_be_a_policy(name).await?
         {
             return Err(FreezeError::NoSuchPolicy(name.clone()));
         }
@@ -91,6 +91,16 @@ impl Runner {
         tracing::warn!(%freeze, "frozen");
         let by = freeze.by.clone();
         Ok(self.tell(&mut told, freeze, &by).await)
+    }
+
+    /// Whether there is a policy of that name, or a live rollout of one that is gone. Where policies cannot be read, it may
+    /// be one: that must not be in the way of who wants to stop it.
+    async fn may_be_a_policy(&self, name: &str) -> Result<bool, Fault> {
+        let Ok(policies) = self.policies().await else { return Ok(true) };
+        if policies.iter().any(|(known, _)| known == name) {
+            return Ok(true);
+        }
+        Ok(self.parts().journal.live().await?.iter().any(|stored| stored.plan.name == name))
     }
 
     /// Lifts a freeze.
@@ -142,12 +152,12 @@ impl Runner {
         }
         let mut outcomes = Vec::new();
         while let Some(done) = telling.join_next().await {
-            let Ok((id, outcome)) = done else { continue };
-            match outcome {
-                Ok(_) => outcomes.push((id, Ok(()))),
+            match done {
+                Ok((id, Ok(_))) => outcomes.push((id, Ok(()))),
                 // Its end is decided, so no step is left to take; or it was told meanwhile.
-                Err(CommandError::Refused(_) | CommandError::NotFound(_)) => {}
-                Err(error @ CommandError::NotWritten(_)) => outcomes.push((id, Err(error.to_string()))),
+                Ok((_, Err(CommandError::Refused(_) | CommandError::NotFound(_)))) => {}
+                Ok((id, Err(error @ CommandError::NotWritten(_)))) => outcomes.push((id, Err(error.to_string()))),
+                Err(broken) => outcomes.push(("a live rollout".to_owned(), Err(broken.to_string()))),
             }
         }
         outcomes.sort();

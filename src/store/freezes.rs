@@ -17,7 +17,7 @@ const FREEZE: &str = "INSERT INTO freezes (policy, reason, by_name, by_via, at_m
                       ON CONFLICT DO NOTHING";
 const LIFT: &str = "UPDATE freezes SET lifted_at_ms = $2, lifted_by = $3 WHERE policy = $1 AND lifted_at_ms IS NULL";
 
-fn freeze<D: Dialect>(row: &impl Columns) -> Result<Freeze, sqlx::Error> {
+fn freeze(row: &impl Columns) -> Result<Freeze, sqlx::Error> {
     let policy = row.text("policy")?;
     Ok(Freeze {
         policy: (!policy.is_empty()).then_some(policy),
@@ -31,7 +31,7 @@ fn freeze<D: Dialect>(row: &impl Columns) -> Result<Freeze, sqlx::Error> {
 impl<D: Dialect> Freezes for Database<D> {
     async fn in_force(&self) -> Result<Vec<Freeze>, Fault> {
         let rows = ask(&self.readers, IN_FORCE, &[]).await?;
-        rows.iter().map(|row| freeze::<D>(row).map_err(D::fault)).collect()
+        rows.iter().map(|row| freeze(row).map_err(D::fault)).collect()
     }
 
     async fn freeze(&self, freeze: &Freeze) -> Result<bool, Fault> {

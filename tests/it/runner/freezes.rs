@@ -127,6 +127,10 @@ async fn what_makes_no_sense_is_refused() {
         async |policy: Option<&str>| setting.runner.freeze(policy.map(str::to_owned), "payday".into(), ben()).await;
     let unknown = freeze(Some("chekout")).await.expect_err("a typo").to_string();
     assert!(unknown.contains("no policy `chekout`"), "{unknown}");
+    // Of a policy whose file is gone, as long as something of it is live.
+    let live = beginning(&Plan { name: "gone".into(), ..plan(&[10, 100]) }, "r-gone", BEGINNING, fresh_route(7), 0);
+    setting.journal.begin(&Plan { name: "gone".into(), ..plan(&[10, 100]) }, &live).await.expect("written");
+    assert_eq!(freeze(Some("gone")).await.expect("frozen").told, ["r-gone"]);
     let unfrozen = setting.runner.lift(Some("checkout".into()), ben()).await.expect_err("not frozen").to_string();
     assert_eq!(unfrozen, "policy `checkout` is not frozen");
     freeze(None).await.expect("frozen");
