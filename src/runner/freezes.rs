@@ -2,7 +2,7 @@
 //!
 //! What is kept has the word. A start looks there last thing before it begins, and no freeze comes between that look and
 //! the beginning. Live rollouts are told by a command, so that their journal holds it and a replay knows it; whoever was
-//! not told (the process died in between, another one drives now) is told by [`follow_freezes`].
+//! not told (the process died in between, another one drives now) is told by the next look of whoever drives.
 
 use super::errors::StartError;
 use super::handle::{CommandError, Runner};
