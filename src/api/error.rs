@@ -84,8 +84,11 @@ impl From<StartError> for ApiError {
         match error {
             StartError::Policy(error) => error.into(),
             StartError::Refused(refusal) => Self::refused(refusal),
-            StartError::Frozen { .. } => Self::new(StatusCode::CONFLICT, "frozen", error.to_string())
-                .hint("`tidegate freeze --lift` lifts it; rolling back always works"),
+            StartError::Frozen { ref freeze, .. } => {
+                let what = freeze.policy.as_deref().unwrap_or("--all");
+                Self::new(StatusCode::CONFLICT, "frozen", error.to_string())
+                    .hint(format!("`tidegate freeze {what} --lift` lifts it"))
+            }
             StartError::Route(fault) if fault.kind == FaultKind::Permanent => {
                 Self::new(StatusCode::CONFLICT, "route-not-readable", fault.to_string())
                     .hint("create the route first (--mesh FILE), or correct `route` in the policy")

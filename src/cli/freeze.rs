@@ -49,7 +49,8 @@ fn told(done: &FreezeDone, what: &str, output: Output) -> Ended {
     for untold in &done.untold {
         output.remark(&format!("not told yet, which is tried again every few seconds: {untold}"));
     }
-    Ok(0)
+    // Whoever goes on after it must know that not everything stands still yet.
+    Ok(u8::from(!done.untold.is_empty()))
 }
 
 async fn list(client: &Client, output: Output) -> Ended {

@@ -49,19 +49,16 @@ pub(super) fn approve(moves: &mut Moves<'_>, actor: &Actor, person: Option<&str>
     }
     let at = moves.at();
     moves.state.approvals.push(Approval { person, actor: actor.clone(), at, reason: reason.to_owned() });
-    // While paused or frozen the yes is kept; `resume` or `thaw` goes on with it.
+    // While paused or frozen the yes is kept; `resume`, or the first look after the freeze, goes on with it.
     if moves.state.paused.is_none() && is_complete(moves, approval) {
         moves.advance(step + 1);
     }
     Ok(())
 }
 
-/// Takes the step that was approved while it could not be taken.
-pub(super) fn go_on(moves: &mut Moves<'_>) {
-    let Ok((step, approval)) = awaited(moves, "thaw") else { return };
-    if moves.state.paused.is_none() && is_complete(moves, approval) {
-        moves.advance(step + 1);
-    }
+/// Whether everybody who is needed has said yes.
+pub(super) fn is_given(moves: &Moves<'_>) -> bool {
+    awaited(moves, "approve").is_ok_and(|(_, approval)| is_complete(moves, approval))
 }
 
 fn is_complete(moves: &Moves<'_>, approval: &ApprovalStep) -> bool {
@@ -109,10 +106,6 @@ pub(super) fn in_the_way(moves: &Moves<'_>, step: usize, full: bool) -> Option<S
 
 pub(super) fn on_timeout(moves: &mut Moves<'_>, step: usize) {
     let Some(Step::Approval(approval)) = moves.plan.steps.get(step) else { return };
-    if is_complete(moves, approval) {
-        // In time, and kept from taking effect by a freeze.
-        return;
-    }
     let given = moves.state.approvals.len();
     let reason = format!("{given} of {} approvals within {}", approval.need, approval.timeout);
     match approval.on_timeout {

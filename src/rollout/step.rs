@@ -145,19 +145,19 @@ fn freeze(moves: &mut Moves<'_>, reason: &str, by: &Actor) -> Result<(), Refusal
     Ok(())
 }
 
-/// Goes on with what waited: people's yes at once, everything else with the next look.
+/// Takes no step by itself: the next look does, by how things stand then.
 fn thaw(moves: &mut Moves<'_>) -> Result<(), Refusal> {
-    if moves.state.frozen.take().is_none() {
-        return Err(refused(moves, "thaw", "it is not frozen"));
+    match moves.state.frozen.take() {
+        Some(_) => Ok(()),
+        None => Err(refused(moves, "thaw", "it is not frozen")),
     }
-    approval::go_on(moves);
-    Ok(())
 }
 
 /// What a frozen rollout says to whoever wants it to go on.
 fn while_frozen(moves: &Moves<'_>, verb: &str) -> Result<(), Refusal> {
     let Some(frozen) = &moves.state.frozen else { return Ok(()) };
-    let hint = "`tidegate freeze` lists what is frozen; `tidegate freeze --lift` lifts it".to_owned();
+    let hint =
+        "`tidegate freeze` lists what is frozen; with `--lift` and the policy or `--all` it lifts that".to_owned();
     Err(Refusal { hint, ..refused(moves, verb, &format!("it is {frozen}")) })
 }
 
@@ -191,6 +191,7 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
         let why = "taking a step by hand needs a reason: add `--reason TEXT`";
         return Err(refused(moves, "promote", why));
     }
+    while_frozen(moves, "promote")?;
     if let Phase::Deploying { .. } = moves.state.phase {
         let why = match moves.state.wanted {
             Percent::ZERO => "its release is not up yet, and traffic would reach nothing",
@@ -198,7 +199,6 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
         };
         return Err(refused(moves, "promote", why));
     }
-    while_frozen(moves, "promote")?;
     if let Some(why) = approval::in_the_way(moves, step, full) {
         return Err(refused(moves, "promote", &why));
     }
@@ -364,6 +364,12 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
         Phase::Verifying { step, until } if now >= until && !paused => on_unverified(moves, step),
         Phase::Baking { step, until } if now >= until && !paused => on_baked(moves, step, &judgement),
         Phase::Judging { step, until } if !paused => on_judging(moves, step, now >= until, &judgement),
+        // Said while it was frozen.
+        Phase::AwaitingApproval { step, .. } if !paused && approval::is_given(moves) => {
+            if moves.plan.gates.is_empty() || !is_silent(moves) && !judgement.holds() {
+                moves.advance(step + 1);
+            }
+        }
         Phase::AwaitingApproval { step, until } if now >= until && !paused => approval::on_timeout(moves, step),
         // More traffic waits for more instances, and for what any advance waits for.
         Phase::Deploying { until, .. } if moves.plan.gates.is_empty() || !is_silent(moves) && !judgement.holds() => {

@@ -163,6 +163,10 @@ pub(super) fn on_due(moves: &mut Moves<'_>, until: Timestamp) {
     }
     if has_come(moves) {
         let Phase::Deploying { step, .. } = moves.state.phase else { return };
+        if moves.state.frozen.is_some() && moves.at() >= until {
+            // It was up in time. Should an instance be replaced while it may go no further, that is waited for anew.
+            wait_for(moves, workload, step);
+        }
         return moves.advance(step);
     }
     if moves.at() >= until {

@@ -10,13 +10,13 @@ use crate::base::fault::Fault;
 use crate::ports::{Freeze, JournalError, Stored};
 use crate::rollout::event::{Actor, Command};
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
-/// What is kept is compared with what was told so often: the time until a freeze of another process is heard of.
+/// What is kept is compared with what live rollouts know so often: the time until a freeze that another process kept is
+/// heard of.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// What every live rollout was told; `None` before the first time, and when not all could be.
-pub(super) type Told = Option<Vec<Freeze>>;
+/// The same while one could not be told.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 /// Why nothing was frozen or lifted.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum FreezeError {
     #[error("{0}")]
     Already(Box<Freeze>),
     /// There is no such freeze.
-    #[error("{} not frozen", .0.as_deref().map_or_else(|| "everything is".to_owned(), |name| format!("policy `{name}` is")))]
+    #[error("there is no freeze of {}", .0.as_deref().map_or_else(|| "everything".to_owned(), |name| format!("policy `{name}`")))]
     NotFrozen(Option<String>),
     /// It could not be kept, or not be asked for.
     #[error(transparent)]
@@ -40,7 +40,8 @@ pub enum FreezeError {
 pub struct FreezeAnswer {
     /// The freeze that was made or lifted.
     pub freeze: Freeze,
-    /// Live rollouts that know it: of a freeze those that take no step, of one that was lifted those that may again.
+    /// Live rollouts that it changes something for: of a freeze those that take no step by it, of one that was lifted those
+    /// that may again. One that another freeze covers still is not among the latter.
     pub told: Vec<String>,
     /// Live rollouts that could not be told yet, each with the reason. They are told as soon as they can be.
     pub untold: Vec<(String, String)>,
@@ -75,27 +76,36 @@ impl Runner {
     /// Freezes a policy or everything. When this returns no rollout that was told takes a step, and none starts.
     ///
     /// # Errors
-    /// [`FreezeError`]; nothing is frozen by it then.
+    /// [`FreezeError`]; nothing is frozen by it then, unless it is a fault of unknown outcome: [`Runner::freezes`] tells.
     pub async fn freeze(&self, policy: Option<String>, reason: String, by: Actor) -> Result<FreezeAnswer, FreezeError> {
-        if let Some(name) = &policy
+        let freeze = Freeze { policy, reason, by, at: self.parts().clock.now() };
+        finish(tokio::spawn(self.clone().keep_and_tell(freeze))).await
+    }
+
+    async fn keep_and_tell(self, freeze: Freeze) -> Result<FreezeAnswer, FreezeError> {
+        if let Some(name) = &freeze.policy
             && !self.may_be_a_policy(name).await?
         {
             return Err(FreezeError::NoSuchPolicy(name.clone()));
         }
-        let freeze = Freeze { policy, reason, by, at: self.parts().clock.now() };
-        let mut told = self.shared().freezing.write().await;
+        let _nothing_begins = self.shared().freezing.write().await;
         if !self.parts().freezes.freeze(&freeze).await? {
             let present = self.freezes().await?.into_iter().find(|present| present.policy == freeze.policy);
             return Err(FreezeError::Already(Box::new(present.unwrap_or(freeze))));
         }
         tracing::warn!(%freeze, "frozen");
-        let by = freeze.by.clone();
-        Ok(self.tell(&mut told, freeze, &by).await)
+        let (mut told, untold) = self.tell(&freeze.by).await;
+        told.held.retain(|(_, policy)| freeze.covers(policy));
+        let told = told.held.into_iter().map(|(rollout, _)| rollout).collect();
+        Ok(FreezeAnswer { freeze, told, untold })
     }
 
     /// Whether there is a policy of that name, or a live rollout of one that is gone. Where policies cannot be read, it may
     /// be one: that must not be in the way of who wants to stop it.
     async fn may_be_a_policy(&self, name: &str) -> Result<bool, Fault> {
+        if name.is_empty() {
+            return Ok(false);
+        }
         let Ok(policies) = self.policies().await else { return Ok(true) };
         if policies.iter().any(|(known, _)| known == name) {
             return Ok(true);
@@ -106,67 +116,83 @@ impl Runner {
     /// Lifts a freeze.
     ///
     /// # Errors
-    /// [`FreezeError`]; nothing was lifted then.
+    /// [`FreezeError`]; nothing was lifted then, unless it is a fault of unknown outcome: [`Runner::freezes`] tells.
     pub async fn lift(&self, policy: Option<String>, by: Actor) -> Result<FreezeAnswer, FreezeError> {
-        let mut told = self.shared().freezing.write().await;
+        finish(tokio::spawn(self.clone().lift_and_tell(policy, by))).await
+    }
+
+    async fn lift_and_tell(self, policy: Option<String>, by: Actor) -> Result<FreezeAnswer, FreezeError> {
+        let _nothing_begins = self.shared().freezing.write().await;
         let at = self.parts().clock.now();
         let lifted = self.parts().freezes.lift(policy.as_deref(), at, &by).await?;
         let Some(freeze) = lifted else { return Err(FreezeError::NotFrozen(policy)) };
         tracing::warn!(%freeze, by = %by, "freeze lifted");
-        Ok(self.tell(&mut told, freeze, &by).await)
+        let (told, untold) = self.tell(&by).await;
+        Ok(FreezeAnswer { freeze, told: told.thawed, untold })
     }
 
-    /// Tells every live rollout what covers it now. The freeze is kept already, so this fails for nobody.
-    async fn tell(&self, told: &mut Told, freeze: Freeze, by: &Actor) -> FreezeAnswer {
-        let (mut names, mut untold) = (Vec::new(), Vec::new());
-        *told = match self.tell_all(by).await {
-            Ok((in_force, outcomes)) => {
-                for (rollout, outcome) in outcomes {
-                    match outcome {
-                        Ok(()) => names.push(rollout),
-                        Err(why) => untold.push((rollout, why)),
-                    }
-                }
-                untold.is_empty().then_some(in_force)
-            }
-            Err(fault) => {
-                untold.push(("every live rollout".to_owned(), fault.to_string()));
-                None
-            }
-        };
-        FreezeAnswer { freeze, told: names, untold }
+    /// Tells every live rollout what covers it now. What is kept is kept, so this fails for nobody: whoever is not told
+    /// stands in the second list, with the reason.
+    async fn tell(&self, by: &Actor) -> (Told, Vec<(String, String)>) {
+        match self.tell_all(by).await {
+            Ok(outcome) => outcome,
+            Err(fault) => (Told::default(), vec![("every live rollout".to_owned(), fault.to_string())]),
+        }
     }
 
-    /// Tells those live rollouts that do not know what covers them; answers what is in force, and how each took it.
-    async fn tell_all(&self, by: &Actor) -> Result<(Vec<Freeze>, Vec<(String, Result<(), String>)>), Fault> {
+    async fn tell_all(&self, by: &Actor) -> Result<(Told, Vec<(String, String)>), Fault> {
         let in_force = self.freezes().await?;
-        let live = self.parts().journal.live().await?;
-        let mut telling = JoinSet::new();
-        for stored in &live {
-            let Some((command, actor)) = news(stored, &in_force, by) else { continue };
-            let (runner, id) = (self.clone(), stored.state.id.0.clone());
+        let (mut told, mut untold, mut telling) = (Told::default(), Vec::new(), JoinSet::new());
+        for stored in self.parts().journal.live().await? {
+            let (id, policy) = (stored.state.id.0.clone(), stored.plan.name.clone());
+            let Some((command, actor)) = news(&stored, &in_force, by) else {
+                told.held.extend(stored.state.frozen.map(|_| (id, policy)));
+                continue;
+            };
+            let (runner, thaws) = (self.clone(), command == Command::Thaw);
             telling.spawn(async move {
                 let outcome = runner.command(&id, command, actor).await;
-                (id, outcome)
+                (id, policy, thaws, outcome)
             });
         }
-        let mut outcomes = Vec::new();
         while let Some(done) = telling.join_next().await {
             match done {
-                Ok((id, Ok(_))) => outcomes.push((id, Ok(()))),
-                // Its end is decided, so no step is left to take; or it was told meanwhile.
-                Ok((_, Err(CommandError::Refused(_) | CommandError::NotFound(_)))) => {}
-                Ok((id, Err(error @ CommandError::NotWritten(_)))) => outcomes.push((id, Err(error.to_string()))),
-                Err(broken) => outcomes.push(("a live rollout".to_owned(), Err(broken.to_string()))),
+                Ok((id, _, true, Ok(_))) => told.thawed.push(id),
+                Ok((id, policy, false, Ok(_))) => told.held.push((id, policy)),
+                // It was told meanwhile; or its end is decided, so no step is left to take.
+                Ok((id, policy, _, Err(CommandError::Refused(_)))) => {
+                    let frozen = self.get(&id).await?.is_some_and(|view| view.frozen.is_some());
+                    told.held.extend(frozen.then_some((id, policy)));
+                }
+                Ok((_, _, _, Err(CommandError::NotFound(_)))) => {}
+                Ok((id, _, _, Err(error @ CommandError::NotWritten(_)))) => untold.push((id, error.to_string())),
+                Err(broken) => untold.push(("a live rollout".to_owned(), broken.to_string())),
             }
         }
-        outcomes.sort();
-        Ok((in_force, outcomes))
+        told.held.sort();
+        told.thawed.sort();
+        untold.sort();
+        Ok((told, untold))
     }
 }
 
+/// How live rollouts stand after they were told.
+#[derive(Debug, Default)]
+struct Told {
+    /// Those that a freeze holds, each with its policy.
+    held: Vec<(String, String)>,
+    /// Those that none holds any more.
+    thawed: Vec<String>,
+}
+
+/// What came of a task of its own: a client that hangs up must not leave rollouts behind that nobody told.
+async fn finish(task: JoinHandle<Result<FreezeAnswer, FreezeError>>) -> Result<FreezeAnswer, FreezeError> {
+    let broken = |_| Fault::unknown("runner", "it broke off; `tidegate freeze` lists what is in force");
+    task.await.map_err(broken)?
+}
+
 /// What a rollout has to be told, and by whom.
-fn news(stored: &Stored, in_force: &[Freeze], by: &Actor) -> Option<(Command, Actor)> {
+pub(super) fn news(stored: &Stored, in_force: &[Freeze], by: &Actor) -> Option<(Command, Actor)> {
     let state = &stored.state;
     state.step_index()?;
     match (covering(in_force, &stored.plan.name), &state.frozen) {
@@ -182,38 +208,49 @@ fn covering<'a>(in_force: &'a [Freeze], policy: &str) -> Option<&'a Freeze> {
     in_force.iter().find(|freeze| freeze.covers(policy))
 }
 
-/// Compares what is kept with what was told until the runner stops, and tells what was not.
+/// The daemon, where nobody else is known to have lifted a freeze.
+pub(super) fn daemon() -> Actor {
+    Actor { name: "tidegate".to_owned(), via: "daemon".to_owned() }
+}
+
+/// Compares what is kept with what live rollouts know until the runner stops, and tells those that do not know it.
 pub(super) async fn follow_freezes(runner: Runner) {
-    let daemon = Actor { name: "tidegate".to_owned(), via: "daemon".to_owned() };
     let stopped = runner.stopped();
     tokio::pin!(stopped);
     loop {
+        let wait = tokio::select! {
+            () = &mut stopped => return,
+            wait = look(&runner) => wait,
+        };
         tokio::select! {
             () = &mut stopped => return,
-            () = look(&runner, &daemon) => {}
-        }
-        tokio::select! {
-            () = &mut stopped => return,
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
-async fn look(runner: &Runner, daemon: &Actor) {
-    let in_force = match runner.freezes().await {
-        Ok(in_force) => in_force,
-        Err(fault) => return tracing::warn!(%fault, "which freezes are in force is not known; asked again"),
-    };
-    let mut told = runner.shared().freezing.write().await;
-    if told.as_ref() == Some(&in_force) {
-        return;
-    }
-    *told = match runner.tell_all(daemon).await {
-        Ok((in_force, outcomes)) if outcomes.iter().all(|(_, outcome)| outcome.is_ok()) => Some(in_force),
-        Ok(_) => None,
+/// Answers when to look again.
+async fn look(runner: &Runner) -> Duration {
+    match everybody_knows(runner).await {
+        Ok(true) => return LOOK,
+        Ok(false) => {}
         Err(fault) => {
-            tracing::warn!(%fault, "live rollouts could not be told of freezes; tried again");
-            None
+            tracing::warn!(%fault, "which freezes are in force is not known; asked again");
+            // Without what is kept nothing can be told either.
+            return LOOK;
         }
-    };
+    }
+    let _nothing_begins = runner.shared().freezing.write().await;
+    match runner.tell(&daemon()).await {
+        (_, untold) if untold.is_empty() => LOOK,
+        (_, untold) => {
+            tracing::warn!(?untold, "live rollouts could not be told of freezes; tried again");
+            LOOK_AGAIN
+        }
+    }
+}
+
+async fn everybody_knows(runner: &Runner) -> Result<bool, Fault> {
+    let (in_force, live) = (runner.freezes().await?, runner.parts().journal.live().await?);
+    Ok(live.iter().all(|stored| news(stored, &in_force, &daemon()).is_none()))
 }

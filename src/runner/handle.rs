@@ -5,7 +5,7 @@ use super::driver::{CommandFailure, Message};
 use super::errors::nobody_drives;
 pub use super::errors::{CommandError, RetryError, StartError};
 use super::executor::NO_WORKLOADS;
-use super::freezes::{Told, follow_freezes};
+use super::freezes::{daemon, follow_freezes, news};
 use super::history::Change;
 use super::keeper;
 use super::reading::Reader;
@@ -79,7 +79,7 @@ pub(super) struct Shared {
     /// Held while a rollout that nobody drives is taken up.
     adopting: tokio::sync::Mutex<()>,
     /// Read while a rollout begins, written while a freeze is: none begins beside it unseen.
-    pub(super) freezing: Arc<tokio::sync::RwLock<Told>>,
+    pub(super) freezing: Arc<tokio::sync::RwLock<()>>,
     /// Whether another process has taken the rollouts over.
     pub(super) taken_over: AtomicBool,
     /// The tasks of the drivers, to wait for at the end.
@@ -160,18 +160,25 @@ impl Runner {
             let effects = self.shared.parts.journal.unsettled(&stored.state.id).await?;
             live.push((stored, effects));
         }
-        let count = live.len();
+        let (count, in_force) = (live.len(), self.freezes().await?);
         for (stored, effects) in live {
             tracing::info!(rollout = %stored.state.id, policy = %stored.plan.name, "rollout resumed");
-            self.drive(stored, effects);
+            // Kept while nobody drove: heard before anything else.
+            let news = news(&stored, &in_force, &daemon());
+            self.drive(stored, effects, news);
         }
         self.shared.tasks().spawn(follow_freezes(self.clone()));
         Ok(count)
     }
 
-    fn drive(&self, stored: Stored, effects: Vec<(EffectId, Effect)>) {
+    fn drive(&self, stored: Stored, effects: Vec<(EffectId, Effect)>, first: Option<(Command, Actor)>) {
         let id = stored.state.id.clone();
         let driver = keeper::enlist(&self.shared, stored);
+        if let (Some((command, actor)), Some(inbox)) = (first, self.shared.drivers().get(&id)) {
+            let (answer, _) = oneshot::channel();
+            // Its inbox is empty, and whether it was followed is seen by the next look at freezes.
+            let _ = inbox.try_send(Message::Command(command, actor, answer));
+        }
         let mut tasks = self.shared.tasks();
         // Those that have ended are let go of here, so that the set is no longer than the list of live rollouts.
         while tasks.try_join_next().is_some() {}
@@ -325,14 +332,14 @@ impl Runner {
         self,
         plan: Plan,
         commit: Commit,
-        _no_freeze_meanwhile: OwnedRwLockReadGuard<Told>,
+        _no_freeze_meanwhile: OwnedRwLockReadGuard<()>,
     ) -> Result<RolloutView, StartError> {
         let position = self.parts().journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
         let stored = Stored { plan, state: commit.state };
         let view = RolloutView::of(&stored.plan, &stored.state);
         tracing::info!(rollout = %view.id, policy = %view.policy, canary = %view.canary, by = %view.started_by, "rollout started");
         self.shared.publish(position, view.clone());
-        self.drive(stored, commit.effects);
+        self.drive(stored, commit.effects, None);
         Ok(view)
     }
 
@@ -348,7 +355,8 @@ impl Runner {
         if let Some(stored) = stored {
             let effects = journal.unsettled(id).await?;
             tracing::warn!(rollout = %id, "rollout taken up: nobody drove it");
-            self.drive(stored, effects);
+            let news = news(&stored, &self.freezes().await?, &daemon());
+            self.drive(stored, effects, news);
         }
         Ok(())
     }

@@ -60,6 +60,10 @@ impl Runner {
     /// # Errors
     /// [`CommandError::Refused`] where it is past that; else what a command can come to.
     pub async fn supersede(&self, id: &str, by: String) -> Result<RolloutView, CommandError> {
+        // Under a freeze the newer one would not begin: what is live stays.
+        let _no_freeze_meanwhile = self.shared().freezing.read().await;
+        let policy = self.get(id).await.ok().flatten().map(|view| view.policy).unwrap_or_default();
+        self.not_frozen(&policy).await.map_err(|error| CommandError::NotWritten(error.to_string()))?;
         let daemon = Actor { name: "tidegate".to_owned(), via: "daemon".to_owned() };
         self.command(id, Command::Supersede { by }, daemon).await
     }

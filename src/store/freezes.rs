@@ -15,7 +15,8 @@ const IN_FORCE: &str = "SELECT policy, reason, by_name, by_via, at_ms FROM freez
 /// One that is in force for the same policy stays, by the table's index.
 const FREEZE: &str = "INSERT INTO freezes (policy, reason, by_name, by_via, at_ms) VALUES ($1, $2, $3, $4, $5) \
                       ON CONFLICT DO NOTHING";
-const LIFT: &str = "UPDATE freezes SET lifted_at_ms = $2, lifted_by = $3 WHERE policy = $1 AND lifted_at_ms IS NULL";
+const LIFT: &str = "UPDATE freezes SET lifted_at_ms = $2, lifted_by = $3 \
+                    WHERE policy = $1 AND lifted_at_ms IS NULL AND at_ms = $4";
 
 fn freeze(row: &impl Columns) -> Result<Freeze, sqlx::Error> {
     let policy = row.text("policy")?;
@@ -47,10 +48,11 @@ impl<D: Dialect> Freezes for Database<D> {
 
     async fn lift(&self, policy: Option<&str>, at: Timestamp, by: &Actor) -> Result<Option<Freeze>, Fault> {
         let present = self.in_force().await?.into_iter().find(|freeze| freeze.policy.as_deref() == policy);
-        let by = by.to_string();
-        let values = [Value::Text(policy.unwrap_or_default()), Value::Whole(at.0), Value::Text(&by)];
-        // Of two that lift it at once, one does.
+        let Some(freeze) = present else { return Ok(None) };
+        let (by, name) = (by.to_string(), policy.unwrap_or_default());
+        // Of two that lift it at once, one does; and none lifts another one that was made meanwhile.
+        let values = [Value::Text(name), Value::Whole(at.0), Value::Text(&by), Value::Whole(freeze.at.0)];
         let lifted = self.change(LIFT, &values).await?;
-        Ok(present.filter(|_| lifted > 0))
+        Ok((lifted > 0).then_some(freeze))
     }
 }

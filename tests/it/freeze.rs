@@ -66,14 +66,14 @@ async fn nothing_starts_and_a_bad_release_goes_back() {
     world.canary.behave(Behaviour::FailsEvery(2));
     assert_eq!(daemon.end(&id).await["phase"], "rolled_back");
     let refused = daemon.run(&["rollout", "start", "checkout"]).await;
-    refused.expect(1).says(&["nothing of policy `checkout` starts", "an incident", "freeze --lift"]);
+    refused.expect(1).says(&["nothing of policy `checkout` starts", "an incident", "freeze --all --lift"]);
     daemon
         .run(&["freeze", "--all", "--reason", "another"])
         .await
         .expect(1)
         .says(&["everything is frozen", "an incident"]);
     daemon.run(&["freeze", "--lift"]).await.expect(2).says(&["one policy, or everything"]);
-    daemon.run(&["freeze", "checkout", "--lift"]).await.expect(1).says(&["policy `checkout` is not frozen"]);
+    daemon.run(&["freeze", "checkout", "--lift"]).await.expect(1).says(&["there is no freeze of policy `checkout`"]);
     daemon.run(&["freeze", "chekout", "--reason", "x"]).await.expect(1).says(&["no policy `chekout`"]);
     daemon.run(&["freeze", "checkout"]).await.expect(2).says(&["needs a reason"]);
     daemon.run(&["freeze", "--all", "--lift"]).await.expect(0);

@@ -90,7 +90,7 @@ fn people_are_told_what_is_in_the_way() {
     world.order("freeze");
     for verb in ["promote", "promote full"] {
         let said = refusal(world.order(verb));
-        assert!(said.contains("it is frozen by ann: because") && said.contains("tidegate freeze --lift"), "{said}");
+        assert!(said.contains("it is frozen by ann: because") && said.contains("--lift"), "{said}");
     }
     world.order("pause");
     assert!(refusal(world.order("resume")).contains("it is frozen by ann: because"));
@@ -115,9 +115,51 @@ fn a_yes_is_kept_and_does_not_expire() {
     world.order("approve");
     world.run(601, true);
     assert_eq!(world.stand(), "awaiting_approval 10");
+    // Nobody has looked for long: not before that.
+    world.wait(3600);
     world.order("thaw");
+    assert_eq!(world.stand(), "awaiting_approval 10");
+    world.order("pause");
+    world.read();
+    assert_eq!(world.stand(), "paused 10");
+    world.order("resume");
     assert_eq!(world.stand(), "shifting 100");
     world.check_replay();
+}
+
+#[test]
+fn a_yes_that_was_kept_goes_on_with_the_first_look() {
+    let mut asking = plan(&[10, 100]);
+    let timeout = Millis::from_seconds(600);
+    let from = vec!["ann".to_owned()];
+    asking.steps.insert(
+        1,
+        Step::Approval(ApprovalStep { slack: None, from, need: 1, timeout, on_timeout: OnFailure::Rollback }),
+    );
+    let mut world = World::start(asking);
+    world.run(60, true);
+    world.order("freeze");
+    world.order("approve");
+    world.order("thaw");
+    world.run(1, true);
+    assert_eq!(world.stand(), "shifting 100");
+    world.check_replay();
+}
+
+#[test]
+fn a_release_that_was_up_in_time_may_replace_an_instance_later() {
+    let mut world = World::start(deploying(plan(&[10, 100])));
+    world.order("freeze");
+    world.work(None);
+    world.look(Standing::Ready);
+    world.wait(3600);
+    world.look(Standing::Ready);
+    world.look(Standing::Progressing);
+    assert_eq!(world.stand(), "deploying 0");
+    assert!(refusal(world.order("promote")).contains("it is frozen by ann: because"));
+    world.order("thaw");
+    world.look(Standing::Ready);
+    assert_eq!(world.stand(), "shifting 10");
 }
 
 #[test]

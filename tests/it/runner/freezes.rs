@@ -62,13 +62,17 @@ async fn a_bad_release_is_rolled_back_all_the_same() {
 async fn the_freeze_that_is_left_stands() {
     let setting = setting(&[10, 100], Ways::default());
     setting.start().await;
+    let id = setting.view().await.id;
     for (policy, reason) in [(Some("checkout".to_owned()), "a fault"), (None, "payday")] {
-        setting.runner.freeze(policy, reason.into(), ben()).await.expect("frozen");
+        let done = setting.runner.freeze(policy, reason.into(), ben()).await.expect("frozen");
+        assert_eq!(done.told, [id.as_str()]);
     }
     assert_eq!(setting.view().await.frozen.as_deref(), Some("frozen by ben: payday"));
-    setting.runner.lift(None, ann()).await.expect("lifted");
+    let done = setting.runner.lift(None, ann()).await.expect("lifted");
+    assert_eq!(done.told, [""; 0], "it may not go on yet");
     assert_eq!(setting.view().await.frozen.as_deref(), Some("frozen by ben: a fault"));
-    setting.runner.lift(Some("checkout".into()), ann()).await.expect("lifted");
+    let done = setting.runner.lift(Some("checkout".into()), ann()).await.expect("lifted");
+    assert_eq!(done.told, [id.as_str()]);
     assert_eq!(setting.view().await.frozen, None);
     assert_eq!(setting.end().await.0.phase, "succeeded");
 }
@@ -109,6 +113,20 @@ async fn a_freeze_of_another_process_is_heard_of() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_that_was_under_way_does_not_begin_under_a_freeze() {
+    let setting = setting(&[10, 100], Ways { slow_read: Duration::from_secs(2), ..Ways::default() });
+    let (runner, request) =
+        (setting.runner.clone(), StartRequest { policy: "checkout".into(), ..StartRequest::default() });
+    let starting = tokio::spawn(async move { runner.start(&request, ann()).await });
+    // It has been found that nothing is frozen, and the route is being read.
+    seconds(1).await;
+    setting.runner.freeze(None, "payday".into(), ben()).await.expect("frozen");
+    let refused = starting.await.expect("no panic").expect_err("frozen meanwhile");
+    assert!(matches!(refused, StartError::Frozen { .. }), "{refused}");
+    assert_eq!(setting.journal.begun(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_kept_freezes_nothing_and_says_so() {
     let setting = setting(&[10, 100], Ways::default());
     setting.start().await;
@@ -132,7 +150,8 @@ async fn what_makes_no_sense_is_refused() {
     setting.journal.begin(&Plan { name: "gone".into(), ..plan(&[10, 100]) }, &live).await.expect("written");
     assert_eq!(freeze(Some("gone")).await.expect("frozen").told, ["r-gone"]);
     let unfrozen = setting.runner.lift(Some("checkout".into()), ben()).await.expect_err("not frozen").to_string();
-    assert_eq!(unfrozen, "policy `checkout` is not frozen");
+    assert_eq!(unfrozen, "there is no freeze of policy `checkout`");
+    assert!(matches!(freeze(Some("")).await, Err(FreezeError::NoSuchPolicy(_))));
     freeze(None).await.expect("frozen");
     let twice = freeze(None).await.expect_err("frozen already").to_string();
     assert!(twice.starts_with("everything is frozen since ") && twice.ends_with(" by ben: payday"), "{twice}");

@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::base::weight::Percent;
-use crate::policy::plan::{OnInconclusive, SignalRule};
+use crate::policy::plan::{OnInconclusive, SignalRule, Step};
 use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{Command, Event, Input, Observation, Standing};
 use crate::rollout::gate::{judge, weight_step};
@@ -101,14 +101,8 @@ impl World {
             &input.event,
             Event::Command { command: Command::Resume | Command::Promote { .. } | Command::Approve { .. }, .. }
         );
-        let thawed = matches!(&input.event, Event::Command { command: Command::Thaw, .. });
         let rises = state.wanted > self.state.wanted;
-        assert!(!rises || self.state.frozen.is_none() || thawed, "raised while frozen: {input:?}");
-        if thawed && rises {
-            // All that does not wait for the next look.
-            assert!(matches!(self.state.phase, Phase::AwaitingApproval { .. }) && !self.state.approvals.is_empty());
-            return;
-        }
+        assert!(!rises || self.state.frozen.is_none(), "raised while frozen: {input:?}");
         if let (Phase::Deploying { .. }, Event::Observed(Observation { workload: Some(Ok(reading)), .. })) =
             (&self.state.phase, &input.event)
         {
@@ -147,6 +141,14 @@ impl World {
             assert_eq!(Some(state.wanted), weight_step(&self.plan, step).map(|step| step.weight));
             let judged = State { evidence: state.evidence.clone(), points: state.points.clone(), ..self.state.clone() };
             let judgement = judge(&self.plan, &judged);
+            assert!(!judgement.holds() && (!judgement.fails() || state.overruled), "{judgement:?}");
+            return;
+        }
+        if let Phase::AwaitingApproval { step, .. } = self.state.phase {
+            // Said while it was frozen.
+            let Step::Approval(asked) = &self.plan.steps[step] else { panic!("awaits nobody") };
+            assert!(self.state.approvals.len() >= asked.need as usize);
+            let judgement = judge(&self.plan, state);
             assert!(!judgement.holds() && (!judgement.fails() || state.overruled), "{judgement:?}");
             return;
         }
