@@ -63,9 +63,14 @@ impl Output {
             let _ = writeln!(std::io::stderr(), "{object}");
             return;
         }
-        let _ = writeln!(std::io::stderr(), "error: {message}");
+        let _ = writeln!(std::io::stderr(), "error: {}", obeyed_by_no_terminal(message));
         if let Some(hint) = hint {
-            let _ = writeln!(std::io::stderr(), " hint: {hint}");
+            let _ = writeln!(std::io::stderr(), " hint: {}", obeyed_by_no_terminal(hint));
         }
     }
+}
+
+/// What a daemon answers may quote what somebody wrote there. Lines stay: problems of a file are several.
+fn obeyed_by_no_terminal(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
 }

@@ -1,8 +1,8 @@
 //! `tidegate freeze` as people use it: during a step, before a start, through a kill, with a bad release.
 
 use crate::program::service::Behaviour;
-use crate::program::until;
 use crate::program::world::{Daemon, World};
+use crate::program::{run, until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -62,16 +62,14 @@ async fn nothing_starts_and_a_bad_release_goes_back() {
     let load = daemon.load();
     let id = daemon.start_rollout().await;
     daemon.until(&id, "the first step", |view| view["weights"]["checkout-v2"] == 50).await;
-    daemon.run(&["freeze", "--all", "--reason", "an incident"]).await.expect(0);
+    daemon.run(&["freeze", "--all", "--reason", "an \x1b[31mincident"]).await.expect(0);
     world.canary.behave(Behaviour::FailsEvery(2));
     assert_eq!(daemon.end(&id).await["phase"], "rolled_back");
     let refused = daemon.run(&["rollout", "start", "checkout"]).await;
-    refused.expect(1).says(&["nothing of policy `checkout` starts", "an incident", "freeze --all --lift"]);
-    daemon
-        .run(&["freeze", "--all", "--reason", "another"])
-        .await
-        .expect(1)
-        .says(&["everything is frozen", "an incident"]);
+    refused.expect(1).says(&["nothing of policy `checkout` starts", "incident", "freeze --all --lift"]);
+    let shown = run(&["rollout", "start", "checkout", "--server", &daemon.url("api")]).await.expect(1).stderr;
+    assert!(shown.contains("an  [31mincident") && !shown.contains('\x1b'), "a terminal obeys it: {shown:?}");
+    daemon.run(&["freeze", "--all", "--reason", "another"]).await.expect(1).says(&["everything is frozen", "incident"]);
     daemon.run(&["freeze", "--lift"]).await.expect(2).says(&["one policy, or everything"]);
     daemon.run(&["freeze", "checkout", "--lift"]).await.expect(1).says(&["there is no freeze of policy `checkout`"]);
     daemon.run(&["freeze", "chekout", "--reason", "x"]).await.expect(1).says(&["no policy `chekout`"]);
