@@ -2,10 +2,11 @@
 
 use super::approval;
 use super::event::{Actor, Command, Event, Input, Outcome};
+use super::freeze;
 use super::gate::{self, Judgement, judge, weight_step};
 use super::moves::Moves;
 use super::observe;
-use super::state::{EndingKind, Frozen, Next, PauseCause, Phase, Refusal, State, Written};
+use super::state::{EndingKind, Next, PauseCause, Phase, Refusal, State, Written};
 use super::workload;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
@@ -54,8 +55,8 @@ fn on_command(moves: &mut Moves<'_>, command: &Command, actor: &Actor) -> Result
         (Command::MakeWay, _) => workload::make_way(moves),
         (Command::Supersede { by }, at_step) => supersede(moves, at_step, by),
         (_, None) => Err(refused(moves, verb, &ended_text(&moves.state))),
-        (Command::Freeze { reason }, Some(_)) => freeze(moves, reason, actor),
-        (Command::Thaw, Some(_)) => thaw(moves),
+        (Command::Freeze { reason }, Some(_)) => freeze::freeze(moves, reason, actor),
+        (Command::Thaw, Some(_)) => freeze::thaw(moves),
         (Command::Pause { reason }, Some(step)) => pause(moves, step, by, reason),
         (Command::Resume, Some(_)) => resume(moves),
         (Command::Promote { full, reason }, Some(step)) => promote(moves, step, *full, reason),
@@ -137,35 +138,11 @@ fn pause(moves: &mut Moves<'_>, step: usize, by: &str, reason: &str) -> Result<(
     Ok(())
 }
 
-fn freeze(moves: &mut Moves<'_>, reason: &str, by: &Actor) -> Result<(), Refusal> {
-    if let Some(frozen) = moves.state.frozen.as_ref().filter(|frozen| frozen.reason == reason && frozen.by == *by) {
-        return Err(refused(moves, "freeze", &format!("it is {frozen} already")));
-    }
-    moves.state.frozen = Some(Frozen { reason: reason.to_owned(), by: by.clone(), at: moves.at() });
-    Ok(())
-}
-
-/// Takes no step by itself: the next look does, by how things stand then.
-fn thaw(moves: &mut Moves<'_>) -> Result<(), Refusal> {
-    match moves.state.frozen.take() {
-        Some(_) => Ok(()),
-        None => Err(refused(moves, "thaw", "it is not frozen")),
-    }
-}
-
-/// What a frozen rollout says to whoever wants it to go on.
-fn while_frozen(moves: &Moves<'_>, verb: &str) -> Result<(), Refusal> {
-    let Some(frozen) = &moves.state.frozen else { return Ok(()) };
-    let hint =
-        "`tidegate freeze` lists what is frozen; with `--lift` and the policy or `--all` it lifts that".to_owned();
-    Err(Refusal { hint, ..refused(moves, verb, &format!("it is {frozen}")) })
-}
-
 fn resume(moves: &mut Moves<'_>) -> Result<(), Refusal> {
     let Some(pause) = moves.state.paused.clone() else {
         return Err(refused(moves, "resume", "it is not paused"));
     };
-    while_frozen(moves, "resume")?;
+    freeze::refuses(moves, "resume")?;
     // Counts that came since may have turned the verdict.
     if pause.cause == PauseCause::GateFailed && judge(moves.plan, &moves.state).fails() {
         let why = "its gates still fail; `abort` it, or `promote --full` it with a reason";
@@ -191,7 +168,7 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
         let why = "taking a step by hand needs a reason: add `--reason TEXT`";
         return Err(refused(moves, "promote", why));
     }
-    while_frozen(moves, "promote")?;
+    freeze::refuses(moves, "promote")?;
     if let Phase::Deploying { .. } = moves.state.phase {
         let why = match moves.state.wanted {
             Percent::ZERO => "its release is not up yet, and traffic would reach nothing",
