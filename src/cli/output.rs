@@ -72,5 +72,5 @@ impl Output {
 
 /// What a daemon answers may quote what somebody wrote there. Lines stay: problems of a file are several.
 fn obeyed_by_no_terminal(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
+    text.split('\n').map(super::screen::plain).collect::<Vec<_>>().join("\n")
 }

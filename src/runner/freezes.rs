@@ -15,7 +15,8 @@ use tokio::task::{JoinHandle, JoinSet};
 /// What is kept is compared with what live rollouts know so often: the time until a freeze that another process kept is
 /// heard of.
 const LOOK: Duration = Duration::from_secs(5);
-/// The same while one could not be told.
+/// The same while one could not be told, or it is not known whether all were. Shorter than the second between readings,
+/// any of which may take a step.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 /// Why nothing was frozen or lifted.
@@ -235,9 +236,10 @@ async fn look(runner: &Runner) -> Duration {
         Ok(true) => return LOOK,
         Ok(false) => {}
         Err(fault) => {
-            tracing::warn!(%fault, "which freezes are in force is not known; asked again");
-            // Without what is kept nothing can be told either.
-            return LOOK;
+            // Soon, since somebody may be untold who can take a step as soon as the store takes it; and at a level for those
+            // who look, since the drivers tell of a store that is down.
+            tracing::debug!(%fault, "which freezes are in force is not known; asked again");
+            return LOOK_AGAIN;
         }
     }
     let _nothing_begins = runner.shared().freezing.write().await;

@@ -100,18 +100,22 @@ fn people_are_told_what_is_in_the_way() {
     assert!(refusal(world.order("thaw")).contains("it is not frozen"));
 }
 
-#[test]
-fn a_yes_is_kept_and_does_not_expire() {
+/// Frozen at 10 %, while it waits ten minutes at most for ann.
+fn frozen_while_it_asks() -> World {
     let mut asking = plan(&[10, 100]);
-    let timeout = Millis::from_seconds(600);
-    let from = vec!["ann".to_owned()];
-    asking.steps.insert(
-        1,
-        Step::Approval(ApprovalStep { slack: None, from, need: 1, timeout, on_timeout: OnFailure::Rollback }),
-    );
+    let (from, timeout) = (vec!["ann".to_owned()], Millis::from_seconds(600));
+    let asked = ApprovalStep { slack: None, from, need: 1, timeout, on_timeout: OnFailure::Rollback };
+    asking.steps.insert(1, Step::Approval(asked));
     let mut world = World::start(asking);
     world.run(60, true);
     world.order("freeze");
+    assert_eq!(world.stand(), "awaiting_approval 10");
+    world
+}
+
+#[test]
+fn a_yes_is_kept_and_does_not_expire() {
+    let mut world = frozen_while_it_asks();
     world.order("approve");
     world.run(601, true);
     assert_eq!(world.stand(), "awaiting_approval 10");
@@ -129,16 +133,7 @@ fn a_yes_is_kept_and_does_not_expire() {
 
 #[test]
 fn a_yes_that_was_kept_goes_on_with_the_first_look() {
-    let mut asking = plan(&[10, 100]);
-    let timeout = Millis::from_seconds(600);
-    let from = vec!["ann".to_owned()];
-    asking.steps.insert(
-        1,
-        Step::Approval(ApprovalStep { slack: None, from, need: 1, timeout, on_timeout: OnFailure::Rollback }),
-    );
-    let mut world = World::start(asking);
-    world.run(60, true);
-    world.order("freeze");
+    let mut world = frozen_while_it_asks();
     world.order("approve");
     world.order("thaw");
     world.run(1, true);
@@ -164,16 +159,7 @@ fn a_release_that_was_up_in_time_may_replace_an_instance_later() {
 
 #[test]
 fn a_missing_yes_still_expires() {
-    let mut asking = plan(&[10, 100]);
-    let timeout = Millis::from_seconds(600);
-    let from = vec!["ann".to_owned()];
-    asking.steps.insert(
-        1,
-        Step::Approval(ApprovalStep { slack: None, from, need: 1, timeout, on_timeout: OnFailure::Rollback }),
-    );
-    let mut world = World::start(asking);
-    world.run(60, true);
-    world.order("freeze");
+    let mut world = frozen_while_it_asks();
     world.run(601, true);
     assert_eq!(world.state.wanted, percent(0));
 }
