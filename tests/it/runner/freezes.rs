@@ -127,6 +127,22 @@ async fn a_start_that_was_under_way_does_not_begin_under_a_freeze() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_was_kept_before_the_store_went_down_is_told_as_soon_as_it_is_back() {
+    let setting = setting(&[10, 50, 100], Ways::default());
+    setting.runner.resume().await.expect("nothing to take up");
+    setting.start().await;
+    setting.reaches("baking").await;
+    let freeze = Freeze { policy: None, reason: "payday".into(), by: ben(), at: BEGINNING };
+    setting.journal.freeze(&freeze).await.expect("kept");
+    setting.journal.down.store(true, Ordering::SeqCst);
+    // A look falls into it.
+    seconds(7).await;
+    setting.journal.down.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(setting.view().await.frozen.as_deref(), Some("frozen by ben: payday"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_kept_freezes_nothing_and_says_so() {
     let setting = setting(&[10, 100], Ways::default());
     setting.start().await;
