@@ -10,6 +10,7 @@ pub mod hooks;
 pub mod listen;
 pub mod policies;
 pub mod rollouts;
+pub mod slack;
 pub mod status;
 pub mod tls;
 mod tokens;
@@ -41,6 +42,8 @@ pub struct ApiState {
     pub inbox: Inbox,
     /// By what those are believed.
     pub hooks: Arc<hooks::Hooks>,
+    /// By what people at Slack are believed.
+    pub slack: Arc<slack::Door>,
 }
 
 /// Every address of the API, guarded by `state.access` and the rules of [`auth::rules`].
@@ -54,6 +57,7 @@ pub fn router(state: ApiState) -> Router {
         .merge(tokens::router())
         .fallback(error::no_such_address)
         .merge(hooks::router())
+        .merge(slack::router())
         .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::map_response(error::as_problem))
         .layer(middleware::from_fn_with_state(state.access.clone(), auth::guard))

@@ -7,6 +7,7 @@
 
 mod doctor;
 mod serve;
+mod told;
 mod triggers;
 
 pub use doctor::{Finding, examine};
@@ -396,6 +397,8 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         signals: Some(Arc::new(outside()?)),
         live: Arc::new(follow(&proxy, stopped.clone())),
         policies: triggers.policies(),
+        // Names are only claimed here.
+        people: Arc::default(),
     });
     let invalid_policies = invalid_policies(triggers.policies().as_ref()).await;
     let resumed = runner.resume().await?;
@@ -406,7 +409,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         egress: proxy.egress_address(),
         admin: proxy.admin_address().unwrap_or(options.listen.admin),
     };
-    let state = triggers.state(&runner, Access::Loopback, Arc::clone(&status)).await?;
+    let state = triggers.state(&runner, Access::Loopback, Arc::clone(&status), Arc::default()).await?;
     servers.push(listen::serve(api_listener, api::router(state), None, Limits::default(), stopped));
     status.set_ready(true);
     // Last, since nothing stops what a start leaves behind that breaks off.

@@ -6,6 +6,8 @@ pub mod fault;
 pub mod histogram;
 pub mod ids;
 pub mod loopback;
+pub mod mac;
+pub mod people;
 pub mod secret;
 pub mod tally;
 pub mod time;

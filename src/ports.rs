@@ -17,11 +17,15 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+mod chat;
 mod freezes;
 mod news;
+mod notes;
 
+pub use chat::Chat;
 pub use freezes::{Freeze, Freezes};
-pub use news::{News, NewsCursor, NewsStanding, Notices};
+pub use news::{Ask, Compared, News, NewsCursor, NewsStanding, Notices};
+pub use notes::Notes;
 
 /// Live data-plane counts, at most a second or two old.
 #[async_trait]

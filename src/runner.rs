@@ -15,6 +15,7 @@ mod keeper;
 pub mod lease;
 mod looks;
 pub mod news;
+mod people;
 mod reading;
 mod reserved;
 mod signals;

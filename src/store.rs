@@ -9,6 +9,7 @@ pub mod database;
 pub mod dialect;
 pub mod directory;
 mod freezes;
+mod notes;
 pub mod policies;
 pub mod postgres;
 mod read;

@@ -4,7 +4,7 @@ use super::ApiState;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::wire::{RolloutList, StartBody, VerbBody};
-use crate::rollout::event::{Actor, Command};
+use crate::rollout::event::{Actor, Command, Voice};
 use crate::rollout::view::RolloutView;
 use crate::runner::handle::StartRequest;
 use crate::trigger::inbox::NotBegun;
@@ -109,7 +109,7 @@ async fn verb(
     let command = match verb.as_str() {
         "pause" => Command::Pause { reason },
         "resume" => Command::Resume,
-        "approve" => Command::Approve { person, reason },
+        "approve" => Command::Approve { person, reason, voice: Voice::default() },
         "reject" => Command::Reject { person, reason },
         "promote" if reason.is_empty() => return Err(needs_reason()),
         "promote" => Command::Promote { full, reason },

@@ -298,7 +298,10 @@ async fn route(plan: &Plan, traffic: &dyn Traffic) -> Finding {
 
 /// Whether whom a policy wants to be told can be.
 fn notices(plan: &Plan, config: &DaemonConfig) -> Option<Finding> {
-    let Notice::Github(github) = plan.notify.first()?;
+    let github = plan.notify.iter().find_map(|notice| match notice {
+        Notice::Github(github) => Some(github),
+        Notice::Slack(_) | Notice::Webhook(_) => None,
+    })?;
     let about = format!("notices of {}", plan.name);
     Some(match &config.github.token {
         Some(_) => Finding::good(about, format!("{} is told at {}", github.repository, config.github.api_url)),

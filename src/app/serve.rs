@@ -4,6 +4,7 @@
 //! runner and the API behind the door) is made for each turn, from what is stored then: whatever a daemon knew of
 //! rollouts before a turn may be out of date in it.
 
+use super::told::Told;
 use super::triggers::{self, Triggers};
 use super::{StartupError, bind, bound_address, invalid_policies};
 use crate::api;
@@ -15,14 +16,13 @@ use crate::api::listen::{self, Limits};
 use crate::api::status::Status;
 use crate::api::tls::Tls;
 use crate::base::fault::Fault;
+use crate::base::people::People;
 use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
-use crate::notify::github::Github;
-use crate::ports::{DriverLease, EndpointSource, Freezes, Journal, NewsCursor, Notices, Policies, Tokens};
+use crate::ports::{DriverLease, EndpointSource, Freezes, Journal, NewsCursor, Notes, Policies, Tokens};
 use crate::runner::lease::{Turn, take_turns};
-use crate::runner::news::NewsFollower;
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::cloudwatch::CloudWatch;
 use crate::signals::comparison::Comparison;
@@ -125,6 +125,13 @@ impl Store {
         }
     }
 
+    fn notes(&self) -> Arc<dyn Notes> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
     fn lease(&self) -> Option<Arc<dyn DriverLease>> {
         match self {
             Self::Sqlite(_) => None,
@@ -173,7 +180,7 @@ fn access(config: &DaemonConfig, store: &Store) -> Access {
     if !config.api.needs_token {
         return Access::Loopback;
     }
-    let people = config.people.iter().filter_map(|(name, person)| Some((name.clone(), vec![person.token.clone()?])));
+    let people = config.people.0.iter().filter_map(|(name, person)| Some((name.clone(), vec![person.token.clone()?])));
     Access::tokens(store.tokens(), people.collect())
 }
 
@@ -223,18 +230,12 @@ pub(super) fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Resu
     })
 }
 
-/// Who tells places outside how rollouts go; `None` without a token.
-fn notices(config: &DaemonConfig) -> Result<Option<Arc<dyn Notices>>, Fault> {
-    let Some(token) = config.github.token.clone() else { return Ok(None) };
-    Ok(Some(Arc::new(Github::new(&config.github.api_url, token)?)))
-}
-
 /// What a runner works with, whose ever turn it is.
 async fn parts(
     config: &DaemonConfig,
     (journal, freezes): (Arc<dyn Journal>, Arc<dyn Freezes>),
     policies: Arc<dyn Policies>,
-    clock: Arc<dyn Clock>,
+    (clock, people): (Arc<dyn Clock>, Arc<People>),
 ) -> Result<RunnerParts, StartupError> {
     let sdk = aws(config).await;
     let endpoints: Arc<dyn EndpointSource> = match &config.discovery {
@@ -258,6 +259,7 @@ async fn parts(
         signals: Some(Arc::new(outside(config, &sdk)?)),
         live: Arc::new(comparison),
         policies,
+        people,
     })
 }
 
@@ -267,18 +269,11 @@ struct Turns {
     /// The same for all turns, with what is known of tokens.
     access: Access,
     triggers: Triggers,
-    news: NewsParts,
+    told: Told,
     queue: Option<Queue>,
     front: Arc<Front>,
     turn: watch::Receiver<Turn>,
     stopping: watch::Receiver<bool>,
-}
-
-/// What telling places outside needs besides a runner.
-struct NewsParts {
-    cursor: Arc<dyn NewsCursor>,
-    notices: Option<Arc<dyn Notices>>,
-    public_url: Option<String>,
 }
 
 /// What goes on in a turn.
@@ -286,14 +281,6 @@ struct Driven {
     runner: Runner,
     /// What reads and tells beside it.
     beside: Vec<JoinHandle<()>>,
-}
-
-impl NewsParts {
-    /// Follows a runner, until it ends or this is aborted.
-    fn follow(&self, runner: &Runner) -> JoinHandle<()> {
-        let (cursor, notices) = (Arc::clone(&self.cursor), self.notices.clone());
-        tokio::spawn(NewsFollower::new(runner.clone(), cursor, notices, self.public_url.clone()).follow())
-    }
 }
 
 impl Turns {
@@ -345,7 +332,7 @@ impl Turns {
         };
         status.set_ready(true);
         let queue = self.queue.clone().map(|queue| tokio::spawn(queue.follow(state.inbox.clone())));
-        let beside = queue.into_iter().chain([self.news.follow(&runner)]).collect();
+        let beside = queue.into_iter().chain(self.told.follow(&runner)).collect();
         self.front.set(Some(api::router(state)));
         Some(Driven { runner, beside })
     }
@@ -362,7 +349,8 @@ impl Turns {
             tracing::info!(resumed = count, "live rollouts taken up");
             *resumed = Some(count);
         }
-        self.triggers.state(runner, self.access.clone(), Arc::clone(status)).await
+        let (access, door) = (self.access.clone(), Arc::clone(&self.told.door));
+        self.triggers.state(runner, access, Arc::clone(status), door).await
     }
 }
 
@@ -378,8 +366,9 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let store = Store::open(&config, address).await?;
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
     let triggers = store.triggers(&config.policies, hooks, Arc::clone(&clock));
+    let people = Arc::new(config.people.clone());
     let kept = (store.journal(), store.freezes());
-    let parts = parts(&config, kept, triggers.policies(), clock).await?;
+    let parts = parts(&config, kept, triggers.policies(), (clock, Arc::clone(&people))).await?;
     let invalid_policies = invalid_policies(parts.policies.as_ref()).await;
     let (stopping, stops) = watch::channel(false);
     let (turned, turn) = watch::channel(Turn::default());
@@ -396,14 +385,13 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let front = front.map_err(|error| Fault::permanent("api", error))?;
     let front = Arc::new(front);
     let access = access(&config, &store);
-    let news =
-        NewsParts { cursor: store.cursor(), notices: notices(&config)?, public_url: config.api.public_url.clone() };
+    let told = Told::new(&config, store.cursor(), store.notes(), people)?;
     let queue = match &config.queue {
         Some(url) => Some(Queue::from_config(&aws(&config).await, url)),
         None => None,
     };
     let turns =
-        Turns { parts, access, triggers, news, queue, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
+        Turns { parts, access, triggers, told, queue, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
     let turns = tokio::spawn(turns.run());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (servers_stop, servers_stopped) = watch::channel(false);

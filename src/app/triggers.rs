@@ -4,6 +4,7 @@ use super::StartupError;
 use crate::api::ApiState;
 use crate::api::auth::Access;
 use crate::api::hooks::Hooks;
+use crate::api::slack::Door;
 use crate::api::status::Status;
 use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
@@ -52,14 +53,20 @@ impl Triggers {
     ///
     /// # Errors
     /// The store's fault.
-    pub(super) async fn state(&self, runner: &Runner, access: Access, status: Arc<Status>) -> Result<ApiState, Fault> {
+    pub(super) async fn state(
+        &self,
+        runner: &Runner,
+        access: Access,
+        status: Arc<Status>,
+        slack: Arc<Door>,
+    ) -> Result<ApiState, Fault> {
         let inbox = Inbox::new(runner.clone(), Arc::clone(&self.deliveries), Arc::clone(&self.clock));
         let starts = inbox.resume().await?;
         if starts > 0 {
             tracing::info!(starts, "starts taken up that events had asked for");
         }
         let (policies, hooks) = (Arc::clone(&self.policies), Arc::clone(&self.hooks));
-        Ok(ApiState { runner: runner.clone(), access, status, policies, inbox, hooks })
+        Ok(ApiState { runner: runner.clone(), access, status, policies, inbox, hooks, slack })
     }
 }
 

@@ -45,7 +45,7 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
     let _ = writeln!(text, "\x1b[1m{policy}\x1b[0m  {}  {revision}", view.id);
     let _ = writeln!(text, "{}", weights_line(view));
     let _ = writeln!(text, "{}", phase_line(view, now_ms));
-    if let Some(ApprovalView { from, need, given }) = &view.approval {
+    if let Some(ApprovalView { from, need, given, .. }) = &view.approval {
         let _ =
             write!(text, "{}", wrapped(&format!("{} of {need} approvals; asked: {}", given.len(), from.join(", "))));
     }
@@ -252,7 +252,13 @@ mod tests {
                 against: None,
                 text: long("canary 1/63 failed "),
             }],
-            approval: Some(ApprovalView { from: vec![long("alice")], need: 2, given: Vec::new() }),
+            approval: Some(ApprovalView {
+                from: vec![long("alice")],
+                need: 2,
+                given: Vec::new(),
+                slack: None,
+                on_timeout: "rollback".into(),
+            }),
             frozen: Some(long("frozen by anna: payday ")),
             reason: Some(long("paused by anna: \x1b[2Jsomething\nis odd ")),
             decided_at: None,

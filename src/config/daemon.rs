@@ -3,6 +3,7 @@
 use super::Environment;
 use super::file::{self, ConfigError, Given, Values};
 use super::keys::{AWS, KEYS, Key, NONE, Shape};
+use crate::base::people::{People, Person};
 use crate::base::secret::Redacted;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -30,12 +31,16 @@ pub struct DaemonConfig {
     pub prometheus: PrometheusConfig,
     /// GitHub, which is told how rollouts go.
     pub github: GithubConfig,
+    /// Slack, where people are told and asked.
+    pub slack: SlackConfig,
+    /// By what requests to services of one's own are signed.
+    pub webhook_secret: Option<Redacted<String>>,
     /// Secrets of the hooks by their source's name, two at most each.
     pub hooks: BTreeMap<String, Vec<Redacted<String>>>,
     /// URL of the queue of SQS with events of Amazon ECR.
     pub queue: Option<String>,
     /// People by the name that policies have for them.
-    pub people: BTreeMap<String, Person>,
+    pub people: People,
 }
 
 /// `[api]`.
@@ -91,15 +96,15 @@ pub struct GithubConfig {
     pub token: Option<Redacted<String>>,
 }
 
-/// One of `[people.NAME]`: what they are known by, each absent where it was not given.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[expect(missing_docs, reason = "they are the keys of `keys::PERSON_KEYS`, which says what each is")]
-pub struct Person {
-    pub token: Option<String>,
-    pub os_user: Option<String>,
-    pub slack_user: Option<String>,
-    pub slack_group: Option<String>,
-    pub git_login: Option<String>,
+/// `[slack]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlackConfig {
+    /// Address of its Web API.
+    pub api_url: String,
+    /// Token of a bot; without one nobody is told.
+    pub token: Option<Redacted<String>>,
+    /// By what requests from there are believed; without one none is.
+    pub signing_secret: Option<Redacted<String>>,
 }
 
 /// Where a value came from.
@@ -145,7 +150,7 @@ pub fn load(name: &str, text: &str, environment: &dyn Environment) -> Result<Loa
             merged.values.insert(key.path, (given, origin));
         }
     }
-    let people: BTreeMap<String, Person> = people.into_iter().map(|(name, keys)| (name, person(keys))).collect();
+    let people = People(people.into_iter().map(|(name, keys)| (name, person(keys))).collect());
     let config = merged.config(people);
     let effective = merged.effective(&config.people);
     if merged.errors.is_empty() {
@@ -235,7 +240,7 @@ impl Merged<'_> {
 
     /// Puts it together and checks what concerns several keys. Where something was wrong, any value stands in for it:
     /// nobody gets to see the result.
-    fn config(&mut self, people: BTreeMap<String, Person>) -> DaemonConfig {
+    fn config(&mut self, people: People) -> DaemonConfig {
         let api = self.api();
         let database = match self.one("database.url") {
             Some(url) => DatabaseConfig::Postgres(Redacted::new(url)),
@@ -281,6 +286,12 @@ impl Merged<'_> {
                 api_url: self.url("github.api_url").unwrap_or_default(),
                 token: self.one("github.token").map(Redacted::new),
             },
+            slack: SlackConfig {
+                api_url: self.url("slack.api_url").unwrap_or_default(),
+                token: self.one("slack.token").map(Redacted::new),
+                signing_secret: self.one("slack.signing_secret").map(Redacted::new),
+            },
+            webhook_secret: self.one("webhook.secret").map(Redacted::new),
             hooks,
             queue: self.url("queue.url"),
             people,
@@ -312,7 +323,7 @@ impl Merged<'_> {
     }
 
     /// A file that would say the same.
-    fn effective(&self, people: &BTreeMap<String, Person>) -> String {
+    fn effective(&self, people: &People) -> String {
         let (mut text, mut section) = (String::new(), "");
         // Writing to a string cannot fail.
         for (path, (given, origin)) in KEYS.iter().filter_map(|key| self.values.get_key_value(key.path)) {
@@ -334,7 +345,7 @@ impl Merged<'_> {
             };
             let _ = writeln!(text, "{name} = {value}{from}");
         }
-        for (name, person) in people {
+        for (name, person) in &people.0 {
             let _ = writeln!(text, "\n[people.{name}]");
             let known = [
                 ("token", &person.token),

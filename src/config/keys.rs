@@ -178,6 +178,25 @@ pub const KEYS: &[Key] = &[
         "GitHub's API, where it is not the public one.",
     )
     .or("https://api.github.com"),
+    Key::new(
+        "slack.token",
+        Shape::Secret,
+        "xoxb-TOKEN",
+        "Token of a bot at Slack, where policies have `notify.slack` or `approval.slack` (docs/chatops.md).",
+    ),
+    Key::new(
+        "slack.signing_secret",
+        Shape::Secret,
+        "SIGNING-SECRET",
+        "By which buttons and commands from Slack are believed; without it `/v1/slack` takes nothing.",
+    ),
+    Key::new("slack.api_url", Shape::Url, "https://slack.com/api", "Slack's Web API.").or("https://slack.com/api"),
+    Key::new(
+        "webhook.secret",
+        Shape::Secret,
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "By which requests to services of `notify.webhook` are signed, as Standard Webhooks has it; without it none is sent.",
+    ),
     Key::new("hooks.generic", Shape::Secrets, "SECRET-OF-16-OR-MORE", "Secret of `/v1/hooks/generic`; without it the address takes nothing. 16 to 512 characters; two while one is being changed."),
     Key::new("hooks.github", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for GitHub's webhooks."),
     Key::new("hooks.gitlab", Shape::Secrets, "SECRET-OF-16-OR-MORE", "The same for GitLab's."),

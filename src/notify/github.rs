@@ -4,6 +4,7 @@
 //! Every call may be repeated. The newest status of a context counts, and a deployment is found again by its `task`, which
 //! holds the rollout's id, so that a lost answer makes no second one.
 
+use super::http::{self, Answer};
 use crate::aws::bounded;
 use crate::base::fault::Fault;
 use crate::base::ids::RolloutId;
@@ -60,13 +61,7 @@ impl Github {
         if api_url.cannot_be_a_base() {
             return Err(wrong(&"it has to be like `https://api.github.com`"));
         }
-        // Redirects are not followed: they could lead the token elsewhere. A renamed repository is told of instead.
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Fault::permanent(SOURCE, format!("no HTTP client can be made: {error}")))?;
+        let client = http::client(SOURCE, TIMEOUT)?;
         Ok(Self { client, api_url, token, known: Mutex::default() })
     }
 
@@ -197,15 +192,7 @@ impl Github {
             Some(body) => request.json(body),
             None => request,
         };
-        let failed = |error: reqwest::Error| Fault::transient(SOURCE, format!("{place}: {}", why(&error)));
-        let mut answer = request.send().await.map_err(failed)?;
-        let (status, headers, mut text) = (answer.status(), answer.headers().clone(), Vec::new());
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-            if text.len() + chunk.len() > BODY_MAX_BYTES {
-                return Err(unlike(place, "it has more than 1 MiB"));
-            }
-            text.extend_from_slice(&chunk);
-        }
+        let Answer { status, headers, body: text } = http::send(SOURCE, request, BODY_MAX_BYTES, place).await?;
         if !status.is_success() {
             return Err(fault(status, &headers, &text, place));
         }
@@ -218,6 +205,7 @@ impl Notices for Github {
     async fn tell(&self, place: &Notice, news: &News) -> Result<(), Fault> {
         match place {
             Notice::Github(github) => self.tell_github(github, news).await,
+            Notice::Slack(_) | Notice::Webhook(_) => Ok(()),
         }
     }
 }
@@ -274,16 +262,6 @@ fn fault(status: StatusCode, headers: &HeaderMap, body: &[u8], place: &str) -> F
     } else {
         Fault::permanent(SOURCE, text)
     }
-}
-
-/// What went wrong on the way.
-fn why(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return format!("no answer within {} s", TIMEOUT.as_secs());
-    }
-    let what = if error.is_connect() { "no connection" } else { "the answer broke off" };
-    let cause = std::iter::successors(std::error::Error::source(error), |cause| cause.source()).last();
-    cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"))
 }
 
 #[cfg(test)]

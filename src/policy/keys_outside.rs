@@ -225,8 +225,22 @@ static PREVIEW_HEADER: Record = Record::of(&[
 
 pub(super) static NOTICE_SHAPE: Shape = Shape::Record(&NOTICE);
 
-/// What people do instead of being told.
-const WATCH: &str = "follow the rollout with `tidegate rollout watch`, and leave this out";
+/// A channel of Slack (<https://docs.slack.dev/reference/objects/conversation-object/>): names have up to 80 characters.
+static CHANNEL: TextRule = TextRule {
+    says: "a channel such as `#deploys`, or its identifier such as `C024BE91L`",
+    pattern: r"^(#[^ \t\r\n#@<>&,.:;!?]{1,80}|[CGD][A-Z0-9]{6,30})$",
+    holds: |text| match text.strip_prefix('#') {
+        Some(name) => {
+            let plain = |letter: char| !letter.is_whitespace() && !"#@<>&,.:;!?".contains(letter);
+            (1..=80).contains(&name.chars().count()) && name.chars().all(plain)
+        }
+        None => {
+            let rest = text.strip_prefix(['C', 'G', 'D']).unwrap_or_default();
+            let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+            (6..=30).contains(&rest.len()) && rest.bytes().all(plain)
+        }
+    },
+};
 
 /// A repository at GitHub.
 static REPOSITORY: TextRule = TextRule {
@@ -259,21 +273,25 @@ static NOTICE: Record = Record {
             "{ repository: shop/checkout, environment: production }",
             "The commit that is released gets a status at GitHub, and a deployment.",
         ),
-        Field::optional("slack", Shape::Text(&LINE), "\"#deploys\"", "Channel of Slack.").not_yet(WATCH),
+        Field::optional(
+            "slack",
+            Shape::Text(&CHANNEL),
+            "\"#deploys\"",
+            "Channel of Slack: a message follows the rollout there.",
+        ),
         Field::optional(
             "webhook",
             Shape::Text(&ADDRESS),
             "https://127.0.0.1:9000/events",
-            "Service that gets each event.",
-        )
-        .not_yet(WATCH),
+            "Service that gets a signed request for each step, pause, approval and end.",
+        ),
     ],
     one_of: &["github", "slack", "webhook"],
     refused_once: false,
 };
 
 pub(super) static APPROVAL: Record = Record::of(&[
-    Field::optional("slack", Shape::Text(&LINE), "\"#deploys\"", "Channel in which to ask."),
+    Field::optional("slack", Shape::Text(&CHANNEL), "\"#deploys\"", "Channel of Slack in which they are asked."),
     Field::required(
         "from",
         Shape::List { of: &ONE_LINE, min: 1, max: MAX_ENTRIES },

@@ -1,12 +1,24 @@
 //! Who is told of a rollout: `notify`.
 
-use super::plan::{GithubNotice, Notice};
+use super::plan::{GithubNotice, Notice, SlackNotice, WebhookNotice};
 use super::tree::Node;
 
 /// Places in the order of the file; those of a wrong shape, which was reported, are left out.
 pub(super) fn notify(root: &Node) -> Vec<Notice> {
     let places = root.get("notify").map(Node::elements).unwrap_or_default();
-    places.iter().filter_map(|place| github(root, place.get("github")?)).collect()
+    places.iter().filter_map(|place| one(root, place)).collect()
+}
+
+fn one(root: &Node, place: &Node) -> Option<Notice> {
+    if let Some(github) = place.get("github") {
+        return self::github(root, github);
+    }
+    if let Some(channel) = place.get("slack") {
+        let channel = channel.text()?.to_owned();
+        return Some(Notice::Slack(SlackNotice { channel, asks: false }));
+    }
+    let url = place.get("webhook")?.text()?.to_owned();
+    Some(Notice::Webhook(WebhookNotice { url }))
 }
 
 /// Without an `environment` it is called as the policy is.

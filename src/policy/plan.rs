@@ -10,7 +10,7 @@ pub mod placeholder;
 mod question;
 mod workload;
 
-pub use notice::{GithubNotice, Notice};
+pub use notice::{GithubNotice, Notice, NoticeKind, SlackNotice, WebhookNotice};
 pub use question::{CloudwatchMetric, CloudwatchQuery, SignalQuery, XrayMeasure, XrayQuery};
 pub use workload::{EcsTarget, ProcessTarget, Scale, Workload, WorkloadTarget};
 

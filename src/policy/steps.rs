@@ -117,21 +117,16 @@ fn approval(element: &Node, node: &Node, report: &mut Report<'_>) -> ApprovalSte
         .collect();
     let need = read(Some(node), &APPROVAL, "need", whole);
     if let (true, Some(place)) = (need.known && need.value > from.len() as u64, need.place) {
-        let message = format!("`need` is {} and only {} may approve", need.value, from.len());
-        report.error(place, message, Some("name more people in `from`, or need fewer".to_owned()));
+        let message = format!("`need` is {} and `from` names {}", need.value, from.len());
+        let hint = "right where a name is a group of Slack; else name more people in `from`, or need fewer".to_owned();
+        report.warning(place, message, Some(hint));
     }
     let timeout = read(Some(node), &APPROVAL, "timeout", duration);
     if let (true, Some(place)) = (timeout.known && timeout.value == Millis(0), timeout.place) {
         report.error(place, "a `timeout` of 0 lets nobody answer", Some("the default is `1h`".to_owned()));
     }
-    let slack = node.get("slack");
-    if let Some(slack) = slack {
-        let message = "nobody is asked in Slack in this version";
-        let hint = "approve with `tidegate rollout approve`; the key stays valid".to_owned();
-        report.warning(slack.place, message, Some(hint));
-    }
     ApprovalStep {
-        slack: slack.and_then(Node::text).map(str::to_owned),
+        slack: node.get("slack").and_then(Node::text).map(str::to_owned),
         from,
         need: u32::try_from(need.value).unwrap_or(u32::MAX),
         timeout: timeout.value,

@@ -4,7 +4,7 @@
 //! stops before one. The author of a release is not its approver, wherever names are proven; on loopback they are only
 //! claimed, so that rule would lock out whoever works alone and protect nobody.
 
-use super::event::Actor;
+use super::event::{Actor, Voice};
 use super::moves::Moves;
 use super::state::{Approval, EndingKind, Pause, PauseCause, Phase, Refusal};
 use super::step::refused;
@@ -38,22 +38,41 @@ fn speaker(
     Err(Refusal { hint, ..refused(moves, verb, &why) })
 }
 
-pub(super) fn approve(moves: &mut Moves<'_>, actor: &Actor, person: Option<&str>, reason: &str) -> Result<(), Refusal> {
+pub(super) fn approve(
+    moves: &mut Moves<'_>,
+    actor: &Actor,
+    (person, voice): (Option<&str>, &Voice),
+    reason: &str,
+) -> Result<(), Refusal> {
     let (step, approval) = awaited(moves, "approve")?;
     let person = speaker(moves, "approve", approval, actor, person)?;
-    if actor.is_proven() && *actor == moves.state.started_by {
+    if actor.is_proven() && (*actor == moves.state.started_by || meet(&voice.known_as, &moves.state.author)) {
         return Err(refused(moves, "approve", "whoever started a release does not approve it; ask somebody else"));
     }
-    if moves.state.approvals.iter().any(|given| given.person == person) {
-        return Err(refused(moves, "approve", &format!("`{person}` has approved already")));
-    }
     let at = moves.at();
-    moves.state.approvals.push(Approval { person, actor: actor.clone(), at, reason: reason.to_owned() });
+    let approval_given = Approval { person, actor: actor.clone(), voice: voice.clone(), at, reason: reason.to_owned() };
+    if let Some(before) = moves.state.approvals.iter().find(|given| are_one(given, &approval_given)) {
+        return Err(refused(moves, "approve", &format!("`{}` has approved already", before.person)));
+    }
+    moves.state.approvals.push(approval_given);
     // While paused or frozen the yes is kept; `resume`, or the first look after the freeze, goes on with it.
     if moves.state.paused.is_none() && is_complete(moves, approval) {
         moves.advance(step + 1);
     }
     Ok(())
+}
+
+/// Whether two approvals come from one person. A name counts once, but for a group's, in which each member may speak once.
+fn are_one(one: &Approval, other: &Approval) -> bool {
+    let in_groups = one.voice.member && other.voice.member;
+    let in_a_group = one.voice.member || other.voice.member;
+    meet(&one.voice.known_as, &other.voice.known_as)
+        || in_a_group && one.actor == other.actor
+        || !in_groups && one.person == other.person
+}
+
+fn meet(some: &[String], others: &[String]) -> bool {
+    some.iter().any(|name| others.contains(name))
 }
 
 /// Whether everybody who is needed has said yes.

@@ -72,6 +72,9 @@ pub enum Command {
         person: Option<String>,
         /// Why, for the audit trail.
         reason: String,
+        /// Who that is, as far as it is known.
+        #[serde(default, skip_serializing_if = "Voice::is_unknown")]
+        voice: Voice,
     },
     /// Disagree, at an approval step: weight to 0 and end.
     Reject {
@@ -122,6 +125,25 @@ impl Command {
     }
 }
 
+/// Who gives an approval, beyond the name in which they do: what tells that two names are one person.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Voice {
+    /// Names of people that the actor is known by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_as: Vec<String>,
+    /// Whether the name in which they speak is a group's, of which they are a member: others may speak in it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub member: bool,
+}
+
+impl Voice {
+    /// Whether nothing is known.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        self.known_as.is_empty() && !self.member
+    }
+}
+
 /// What was asked, and what the route looked like when it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Start {
@@ -134,6 +156,9 @@ pub struct Start {
     pub image: Option<String>,
     /// The route as read just before.
     pub route: RouteReading,
+    /// Names of people that whoever starts it is known by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub author: Vec<String>,
     /// Index of the step to begin with: 0, or the step that failed when this is a retry.
     #[serde(default)]
     pub first_step: usize,

@@ -11,8 +11,8 @@ use crate::judge::evidence::SafetyEvidence;
 use crate::judge::verdict::{duration, percent, plain_percent, points, thousands};
 use crate::policy::plan::{
     Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, Notice, OnFailure, OnInconclusive,
-    OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery, SignalRule, SignalUnit, WeightStep, Workload,
-    WorkloadTarget, XrayMeasure, XrayQuery,
+    OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery, SignalRule, SignalUnit, SlackNotice,
+    WebhookNotice, WeightStep, Workload, WorkloadTarget, XrayMeasure, XrayQuery,
 };
 use std::fmt::Write;
 
@@ -39,16 +39,27 @@ pub fn explain(plan: &Plan, requests_per_s: Option<f64>) -> String {
 
 /// Who is told.
 fn notices(text: &mut String, plan: &Plan) {
-    for (index, Notice::Github(GithubNotice { repository, environment })) in plan.notify.iter().enumerate() {
+    for (index, notice) in plan.told().iter().enumerate() {
         if index == 0 {
-            text.push_str("\nWho is told\n");
+            text.push_str("\nWho is told. No decision waits for it.\n");
         }
-        let _ = writeln!(
-            text,
-            "  GitHub: the commit of {repository} that is released gets the status tidegate/{}, and a deployment to \
-             {environment}. No decision waits for it.",
-            plan.name
-        );
+        let _ = match notice {
+            Notice::Github(GithubNotice { repository, environment }) => writeln!(
+                text,
+                "  GitHub: the commit of {repository} that is released gets the status tidegate/{}, and a deployment to \
+                 {environment}.",
+                plan.name
+            ),
+            Notice::Slack(SlackNotice { channel, asks: true }) => {
+                writeln!(text, "  Slack: whoever may approve is asked in {channel}, and may answer there.")
+            }
+            Notice::Slack(SlackNotice { channel, asks: false }) => {
+                writeln!(text, "  Slack: a message in {channel} follows it.")
+            }
+            Notice::Webhook(WebhookNotice { url }) => {
+                writeln!(text, "  Webhook: {url} gets a signed request for each step, pause, approval and end.")
+            }
+        };
     }
 }
 

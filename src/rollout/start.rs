@@ -54,6 +54,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         canary,
         revision: start.revision.clone(),
         started_by: actor.clone(),
+        author: start.author.clone(),
         started_at: input.at,
         wanted: Percent::ZERO,
         generation: start.last_generation,

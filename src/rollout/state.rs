@@ -1,7 +1,7 @@
 //! Where a rollout stands. Stored after every input as the truth to resume from; only `rollout::step` makes new ones.
 
 use super::effect::EffectId;
-use super::event::{Actor, Deployed, ReleaseName, WorkloadReading};
+use super::event::{Actor, Deployed, ReleaseName, Voice, WorkloadReading};
 use super::evidence::Evidence;
 use super::points::ArmPoints;
 use crate::base::fault::Fault;
@@ -38,6 +38,9 @@ pub struct State {
     pub revision: Option<String>,
     /// Who started it.
     pub started_by: Actor,
+    /// Names of people that they are known by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub author: Vec<String>,
     /// When.
     pub started_at: Timestamp,
     /// The canary's share as last asked for.
@@ -281,6 +284,9 @@ pub struct Approval {
     pub person: String,
     /// Who said it.
     pub actor: Actor,
+    /// Who that is, as far as it is known.
+    #[serde(default, skip_serializing_if = "Voice::is_unknown")]
+    pub voice: Voice,
     /// When.
     pub at: Timestamp,
     /// Why.

@@ -8,7 +8,7 @@ use super::state::{PauseCause, Phase, State};
 use crate::base::ids::RolloutId;
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
-use crate::policy::plan::{Plan, Step};
+use crate::policy::plan::{OnFailure, Plan, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -98,6 +98,12 @@ pub struct ApprovalView {
     pub need: u32,
     /// Who has, by the name in which they did.
     pub given: Vec<String>,
+    /// Channel of Slack in which they are asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slack: Option<String>,
+    /// What happens when nobody answers in time: `rollback` or `pause`.
+    #[serde(default)]
+    pub on_timeout: String,
 }
 
 impl ApprovalView {
@@ -105,7 +111,12 @@ impl ApprovalView {
         let Phase::AwaitingApproval { step, .. } = state.phase else { return None };
         let Some(Step::Approval(approval)) = plan.steps.get(step) else { return None };
         let given = state.approvals.iter().map(|approval| approval.person.clone()).collect();
-        Some(Self { from: approval.from.clone(), need: approval.need, given })
+        let on_timeout = match approval.on_timeout {
+            OnFailure::Rollback => "rollback",
+            OnFailure::Pause => "pause",
+        };
+        let (from, slack) = (approval.from.clone(), approval.slack.clone());
+        Some(Self { from, need: approval.need, given, slack, on_timeout: on_timeout.to_owned() })
     }
 }
 

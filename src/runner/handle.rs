@@ -8,11 +8,13 @@ use super::executor::NO_WORKLOADS;
 use super::freezes::{daemon, follow_freezes, news};
 use super::history::Change;
 use super::keeper;
+use super::people::voiced;
 use super::reading::Reader;
 use super::signals::{Asker, NO_SIGNALS};
 use crate::base::fault::Fault;
 use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
+use crate::base::people::People;
 use crate::clock::{Clock, new_rollout_id};
 use crate::policy::plan::Plan;
 use crate::ports::{
@@ -65,6 +67,8 @@ pub struct RunnerParts {
     pub policies: Arc<dyn Policies>,
     /// Keeps freezes.
     pub freezes: Arc<dyn Freezes>,
+    /// By what people are known.
+    pub people: Arc<People>,
 }
 
 /// Drives all rollouts of this process. Cheap to clone.
@@ -291,6 +295,7 @@ impl Runner {
             revision: request.revision.clone(),
             image: request.image.clone(),
             route,
+            author: parts.people.known_as(&actor.via, &actor.name),
             first_step: request.first_step,
             last_generation: written.max(remembered),
             stable,
@@ -399,6 +404,7 @@ impl Runner {
             return Err(nobody_drives(&command, &view));
         };
         let (answer, answered) = oneshot::channel();
+        let command = voiced(command, &actor, &self.parts().people);
         driver.try_send(Message::Command(command, actor, answer)).map_err(|error| {
             CommandError::NotWritten(match error {
                 mpsc::error::TrySendError::Full(_) => "too many commands are waiting; try again".to_owned(),

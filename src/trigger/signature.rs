@@ -11,11 +11,11 @@
 //! no error says which, or how far a wrong one was right. A time counts only after the signature over it.
 
 use super::event::Source;
+use crate::base::mac::{from_hex, hmac_sha256 as hmac, to_hex};
 use crate::base::secret::Redacted;
 use crate::base::time::{Millis, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::HeaderMap;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -155,7 +155,7 @@ pub fn verify(
 #[must_use]
 pub fn sign(secret: &Redacted<String>, unix_seconds: i64, body: &[u8]) -> String {
     let mac = hmac(secret.reveal().as_bytes(), &[b"v1:", unix_seconds.to_string().as_bytes(), b":", body]);
-    mac.iter().fold("v1=".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    format!("v1={}", to_hex(&mac))
 }
 
 /// Ours: `v1=` and the HMAC of `v1:{timestamp}:{body}`, so that neither the time nor the form can be exchanged.
@@ -263,12 +263,6 @@ fn in_time(signed_at: Timestamp, now: Timestamp) -> Result<(), SignatureError> {
     Ok(())
 }
 
-fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
-}
-
 /// Whether two texts are the same. Comparing their hashes takes as long for texts of different lengths.
 fn same(one: &str, other: &str) -> Choice {
     Sha256::digest(one.as_bytes()).as_slice().ct_eq(Sha256::digest(other.as_bytes()).as_slice())
@@ -280,18 +274,6 @@ fn is_signing_token(secret: &str) -> bool {
 
 fn signing_key(secret: &str) -> Option<Vec<u8>> {
     BASE64.decode(secret.strip_prefix(SIGNING_TOKEN)?).ok()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 2 * bytes.len() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digit = |letter: u8| char::from(letter).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -106,8 +106,18 @@ impl Api {
         let deliveries: Arc<dyn Deliveries> = journal.clone();
         let times: Arc<dyn Clock> = clock.clone();
         let freezes = journal.clone();
-        let parts =
-            RunnerParts { clock, journal, freezes, traffic, workloads: None, signals: None, live, health, policies };
+        let parts = RunnerParts {
+            clock,
+            journal,
+            freezes,
+            traffic,
+            workloads: None,
+            signals: None,
+            live,
+            health,
+            policies,
+            people: Arc::default(),
+        };
         let runner = Runner::new(parts);
         let inbox = Inbox::new(runner.clone(), deliveries, times);
         let hooks = Arc::new(Hooks { secrets: BTreeMap::new(), public_url: None });
@@ -117,7 +127,7 @@ impl Api {
         let people: BTreeMap<_, _> = people.iter().map(|(name, tokens)| ((*name).to_owned(), names(tokens))).collect();
         let access = Access::tokens(tokens.clone(), people);
         Self {
-            router: router(ApiState { runner, access, status, policies: joined, inbox, hooks }),
+            router: router(ApiState { runner, access, status, policies: joined, inbox, hooks, slack: Arc::default() }),
             tokens,
             _directory: directory,
         }

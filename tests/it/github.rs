@@ -1,8 +1,8 @@
 //! What GitHub is told of rollouts, and what the operator reads when it does not take it.
 
+use crate::kit::news_of;
 use crate::program::github::{Github, Instead, REPOSITORY, TOKEN};
 use tidegate::base::fault::FaultKind;
-use tidegate::base::ids::RolloutId;
 use tidegate::base::secret::Redacted;
 use tidegate::notify::github::Github as Adapter;
 use tidegate::policy::plan::{GithubNotice, Notice};
@@ -20,14 +20,7 @@ fn place() -> Notice {
 }
 
 fn news(revision: Option<&str>, standing: NewsStanding, text: &str) -> News {
-    News {
-        rollout: RolloutId("r-1".to_owned()),
-        policy: "checkout".to_owned(),
-        revision: revision.map(str::to_owned),
-        standing,
-        text: text.to_owned(),
-        url: Some("https://tidegate.example.com/v1/rollouts/r-1".to_owned()),
-    }
+    News { revision: revision.map(str::to_owned), ..news_of(standing, text) }
 }
 
 #[tokio::test]
@@ -52,7 +45,7 @@ async fn a_commit_and_a_deployment_get_each_state() {
     let (deployment, states) = &deployments[0];
     assert_eq!((&deployment["environment"], &deployment["task"]), (&"production".into(), &"tidegate:r-1".into()));
     assert_eq!(states, &["in_progress", "success", "failure", "inactive"]);
-    assert!(github.links().iter().all(|link| link == "https://tidegate.example.com/v1/rollouts/r-1"));
+    assert!(github.links().iter().all(|link| link == "https://tidegate.example.com/rollouts/r-1"));
     // The commit and the deployment are looked for once: 3 + 4 x 2.
     assert_eq!(github.calls(), 11);
 }

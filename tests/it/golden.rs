@@ -25,7 +25,7 @@ use tidegate::policy::plan::{
 use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
     ArmReading, Command, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, PointsReading,
-    ProxyCounts, ReleaseName, SlowCounts, Standing, Start, VersionCounts, WorkloadReading,
+    ProxyCounts, ReleaseName, SlowCounts, Standing, Start, VersionCounts, Voice, WorkloadReading,
 };
 use tidegate::rollout::evidence::Block;
 use tidegate::rollout::points::{ArmPoints, ArmTrail};
@@ -91,6 +91,7 @@ fn start_of(to: Option<String>, revision: Option<String>) -> Start {
         revision,
         route: fresh_route(7),
         image: None,
+        author: Vec::new(),
         first_step: 0,
         last_generation: 3,
         stable: None,
@@ -104,6 +105,7 @@ fn commands() -> Vec<Command> {
         revision,
         route: fresh_route(7),
         image: None,
+        author: Vec::new(),
         first_step: 0,
         last_generation: 3,
         stable: None,
@@ -117,7 +119,7 @@ fn commands() -> Vec<Command> {
         Command::Promote { full: false, reason: "sure".into() },
         Command::Promote { full: true, reason: "sure".into() },
         Command::Abort { reason: "no".into() },
-        Command::Approve { person: Some("payments-oncall".into()), reason: "seen".into() },
+        Command::Approve { person: Some("payments-oncall".into()), reason: "seen".into(), voice: Voice::default() },
         Command::Reject { person: None, reason: "no".into() },
         Command::Start(Start { baseline: Some(histogram()), ..start_of(None, None) }),
         Command::Start(Start { image: Some("shop/checkout:v2".into()), ..start_of(None, None) }),
@@ -318,7 +320,13 @@ fn states_keep_their_form() {
     full.evidence.seen.entry("p1".into()).or_default().insert(8, counts());
     full.evidence.blocks =
         vec![Block { opened_at: BEGINNING, by_share: [(100_000, counts())].into(), ..Block::default() }];
-    full.approvals = vec![Approval { person: "ann".into(), actor: ann(), at: BEGINNING, reason: "seen".into() }];
+    full.approvals = vec![Approval {
+        person: "ann".into(),
+        actor: ann(),
+        voice: Voice::default(),
+        at: BEGINNING,
+        reason: "seen".into(),
+    }];
     full.paused = Some(Pause { cause: PauseCause::Person, reason: "lunch".into(), at: BEGINNING, step: 0 });
     check("state-full", &full);
     let mut pointed = full.clone();

@@ -77,7 +77,18 @@ pub(super) fn runner(clock: Arc<dyn Clock>, journal: Arc<dyn Journal>, world: &A
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
     let workloads = Some(world.clone() as Arc<dyn tidegate::ports::Workloads>);
     let freezes = Arc::new(MemoryJournal::default());
-    Runner::new(RunnerParts { clock, journal, freezes, traffic, workloads, signals: None, live, health, policies })
+    Runner::new(RunnerParts {
+        clock,
+        journal,
+        freezes,
+        traffic,
+        workloads,
+        signals: None,
+        live,
+        health,
+        policies,
+        people: Arc::default(),
+    })
 }
 
 /// What is sent for a release by the number of its version.

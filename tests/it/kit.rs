@@ -13,7 +13,7 @@ use tidegate::policy::plan::{
     BlastRadius, EcsTarget, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale, Step,
     Verify, WeightStep, Workload, WorkloadTarget,
 };
-use tidegate::ports::Commit;
+use tidegate::ports::{Commit, Compared, News, NewsStanding};
 use tidegate::rollout::event::{Actor, Command, Event, Input, RouteReading, Start};
 use tidegate::rollout::{begin, next_deadline};
 
@@ -101,6 +101,7 @@ pub(crate) fn beginning(plan: &Plan, id: &str, at: Timestamp, route: RouteReadin
         revision: Some("abc".into()),
         route,
         image: plan.workload.as_ref().map(|_| "shop/checkout:v2".into()),
+        author: Vec::new(),
         first_step: 0,
         last_generation,
         stable: None,
@@ -123,4 +124,28 @@ pub(crate) fn directory() -> tempfile::TempDir {
         tempfile::tempdir()
     };
     made.expect("a directory")
+}
+
+/// What is told of a rollout at 10 %.
+pub(crate) fn news_of(standing: NewsStanding, text: &str) -> News {
+    let version = |node: &str, weight: u8, requests: u64| {
+        let node = node.to_owned();
+        Compared { node, weight, requests, failed: 2 }
+    };
+    News {
+        rollout: RolloutId("r-1".to_owned()),
+        policy: "checkout".to_owned(),
+        revision: Some("v2".to_owned()),
+        standing,
+        text: text.to_owned(),
+        url: Some("https://tidegate.example.com/rollouts/r-1".to_owned()),
+        change: text.to_owned(),
+        urgent: standing != NewsStanding::UnderWay,
+        at: BEGINNING,
+        canary: version("checkout-v2", 10, 1000),
+        stable: version("checkout-v1", 90, 9000),
+        verdict: "no worse so far".to_owned(),
+        ask: None,
+        approved: Vec::new(),
+    }
 }

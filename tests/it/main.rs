@@ -6,6 +6,7 @@
 
 mod access;
 mod bad_input;
+mod chatops;
 mod cli;
 mod crash;
 mod cuts;
@@ -42,8 +43,10 @@ mod runner;
 mod serve;
 mod shell;
 mod signals;
+mod slack;
 mod stop;
 mod store;
 mod takeover;
 mod verify;
+mod webhook;
 mod weights;

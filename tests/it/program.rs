@@ -7,6 +7,7 @@ pub(crate) mod fleet;
 pub(crate) mod gate;
 pub(crate) mod github;
 pub(crate) mod service;
+pub(crate) mod slack;
 pub(crate) mod world;
 
 use serde_json::Value;
@@ -240,7 +241,18 @@ pub(crate) fn text(value: &Value) -> String {
 /// Compares with `tests/golden/cli/NAME`; `UPDATE_GOLDEN=1` writes it anew.
 #[track_caller]
 pub(crate) fn golden(name: &str, text: &str) {
-    let path = Path::new("tests/golden/cli").join(name);
+    golden_text(&format!("cli/{name}"), text);
+}
+
+/// Compares JSON with `tests/golden/NAME`.
+#[track_caller]
+pub(crate) fn golden_json(name: &str, value: &Value) {
+    golden_text(name, &(serde_json::to_string_pretty(value).unwrap() + "\n"));
+}
+
+#[track_caller]
+fn golden_text(name: &str, text: &str) {
+    let path = Path::new("tests/golden").join(name);
     #[expect(clippy::disallowed_methods, reason = "the switch of whoever runs the tests")]
     if std::env::var("UPDATE_GOLDEN").is_ok() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

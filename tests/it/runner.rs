@@ -70,6 +70,7 @@ fn runner(clock: Arc<dyn Clock>, journal: Arc<MemoryJournal>, world: &Arc<World>
         health,
         signals: Some(world.clone()),
         policies,
+        people: Arc::default(),
     })
 }
 
@@ -179,8 +180,18 @@ async fn a_daemon_that_cannot_deploy_refuses_the_start() {
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
     let journal = Arc::new(MemoryJournal::default());
     let freezes = journal.clone();
-    let parts =
-        RunnerParts { clock, journal, freezes, traffic, workloads: None, live, health, signals: None, policies };
+    let parts = RunnerParts {
+        clock,
+        journal,
+        freezes,
+        traffic,
+        workloads: None,
+        live,
+        health,
+        signals: None,
+        policies,
+        people: Arc::default(),
+    };
     let request = StartRequest { policy: "checkout".into(), image: Some("shop:v2".into()), ..StartRequest::default() };
     let refused = Runner::new(parts).start(&request, ann()).await.expect_err("it has no access");
     assert!(refused.to_string().contains("this daemon deploys nothing"), "{refused}");

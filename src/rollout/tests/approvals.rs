@@ -6,7 +6,7 @@ use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
 use crate::policy::plan::{ApprovalStep, OnFailure, Plan, Step};
 use crate::rollout::begin;
-use crate::rollout::event::{Actor, Command, Event, Input, Start};
+use crate::rollout::event::{Actor, Command, Event, Input, Start, Voice};
 use crate::rollout::state::{EndingKind, Next, PauseCause};
 use crate::rollout::view::RolloutView;
 
@@ -32,7 +32,7 @@ fn waiting(plan: Plan) -> World {
 
 fn say(world: &mut World, name: &str, via: &str, yes: bool) -> Next {
     let command = match yes {
-        true => Command::Approve { person: None, reason: because() },
+        true => Command::Approve { person: None, reason: because(), voice: Voice::default() },
         false => Command::Reject { person: None, reason: because() },
     };
     world.give(Event::Command { command, actor: Actor { name: name.into(), via: via.into() } })
@@ -164,6 +164,7 @@ fn an_approval_may_come_before_any_weight() {
         revision: None,
         route,
         image: None,
+        author: Vec::new(),
         first_step: 0,
         last_generation: 0,
         stable: None,
@@ -174,4 +175,88 @@ fn an_approval_may_come_before_any_weight() {
     let (state, effects) = begin(&plan, crate::base::ids::RolloutId("r-1".into()), &input).expect("it may");
     assert!(effects.is_empty() && !state.is_withdrawn());
     assert_eq!(state.wanted, Percent::ZERO);
+}
+
+/// Who says yes: way, name there, name in which they speak, names they are known by, whether as a member of a group.
+type Who = (&'static str, &'static str, &'static str, &'static [&'static str], bool);
+
+fn yes(world: &mut World, (via, name, person, known_as, member): Who) -> Next {
+    let voice = Voice { known_as: known_as.iter().map(|name| (*name).to_owned()).collect(), member };
+    let command = Command::Approve { person: Some(person.into()), reason: because(), voice };
+    world.give(Event::Command { command, actor: Actor { name: name.into(), via: via.into() } })
+}
+
+const BEN_BY_TOKEN: Who = ("token", "ben-laptop", "ben", &["ben"], false);
+const BEN_BY_SLACK: Who = ("slack", "ben", "ben", &["ben"], false);
+/// Ben again, as one of those who are called cleo.
+const BEN_IN_GROUP: Who = ("slack", "ben", "cleo", &["ben"], true);
+const EVE_IN_GROUP: Who = ("slack", "U5", "cleo", &[], true);
+const FAY_IN_GROUP: Who = ("slack", "U6", "cleo", &[], true);
+const CLEO_BY_TOKEN: Who = ("token", "cleo", "cleo", &["cleo"], false);
+/// Who started it, known by another way than they did it by.
+const AUTHOR_BY_SLACK: Who = ("slack", "ann", "ann", &["ann"], false);
+const AUTHOR_IN_GROUP: Who = ("slack", "ann", "cleo", &["ann"], true);
+const STRANGER: Who = ("slack", "U9", "mallory", &[], false);
+
+/// How the rollout stands when somebody says yes.
+fn at_the_time(time: &str) -> World {
+    let mut plan = asking(2, OnFailure::Rollback);
+    if time == "expired and paused" {
+        plan = asking(2, OnFailure::Pause);
+    }
+    let mut world = if time == "before" { World::at(plan, "baking") } else { waiting(plan) };
+    world.state.author = vec!["ann".to_owned()];
+    match time {
+        "before" | "asked" => {}
+        "paused" => drop(world.order("pause")),
+        "expired" | "expired and paused" => world.run(601, true),
+        "aborted" => drop(world.order("abort")),
+        other => panic!("{other}"),
+    }
+    world
+}
+
+/// Every rule, actor and time: of all who speak, in order, what comes of the last, and whether it goes on.
+#[test]
+fn every_rule_actor_and_time_has_one_answer() {
+    let kept: Result<bool, &str> = Ok(false);
+    let goes_on: Result<bool, &str> = Ok(true);
+    let rows: &[(&str, &[Who], Result<bool, &str>)] = &[
+        ("asked", &[BEN_BY_TOKEN], kept),
+        ("asked", &[BEN_BY_TOKEN, BEN_BY_TOKEN], Err("`ben` has approved already")),
+        ("asked", &[BEN_BY_TOKEN, BEN_BY_SLACK], Err("`ben` has approved already")),
+        ("asked", &[BEN_BY_TOKEN, BEN_IN_GROUP], Err("`ben` has approved already")),
+        ("asked", &[BEN_IN_GROUP, BEN_BY_SLACK], Err("`cleo` has approved already")),
+        ("asked", &[BEN_BY_TOKEN, EVE_IN_GROUP], goes_on),
+        ("asked", &[EVE_IN_GROUP, FAY_IN_GROUP], goes_on),
+        ("asked", &[EVE_IN_GROUP, EVE_IN_GROUP], Err("`cleo` has approved already")),
+        ("asked", &[EVE_IN_GROUP, CLEO_BY_TOKEN], Err("`cleo` has approved already")),
+        ("asked", &[BEN_BY_SLACK, CLEO_BY_TOKEN], goes_on),
+        ("asked", &[AUTHOR_BY_SLACK], Err("whoever started a release does not approve it")),
+        ("asked", &[BEN_BY_SLACK, AUTHOR_IN_GROUP], Err("whoever started a release does not approve it")),
+        ("asked", &[STRANGER], Err("`mallory` is not among those who may: ann, ben, cleo")),
+        ("before", &[BEN_BY_SLACK], Err("it awaits no approval now")),
+        ("paused", &[BEN_BY_SLACK, EVE_IN_GROUP], kept),
+        ("paused", &[BEN_BY_SLACK, BEN_IN_GROUP], Err("`ben` has approved already")),
+        ("expired", &[BEN_BY_SLACK], Err("it has ended (0 of 2 approvals within 10m)")),
+        ("expired and paused", &[BEN_BY_SLACK, EVE_IN_GROUP], kept),
+        ("aborted", &[BEN_BY_SLACK], Err("it has ended (because)")),
+    ];
+    for (time, speakers, expected) in rows {
+        let mut world = at_the_time(time);
+        let (last, before) = speakers.split_last().expect("somebody speaks");
+        for who in before {
+            assert!(!matches!(yes(&mut world, *who), Next::Refused(_)), "{time} {who:?}");
+        }
+        let weight = world.state.wanted;
+        let result = match yes(&mut world, *last) {
+            Next::Refused(refusal) => Err(refusal.message),
+            _ => Ok(world.state.wanted > weight),
+        };
+        match (&result, expected) {
+            (Ok(went_on), Ok(expected)) => assert_eq!(went_on, expected, "{time} {speakers:?}"),
+            (Err(message), Err(says)) => assert!(message.contains(says), "{time} {speakers:?}: {message}"),
+            _ => panic!("{time} {speakers:?}: {result:?}, and not {expected:?}"),
+        }
+    }
 }

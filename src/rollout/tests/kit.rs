@@ -16,7 +16,7 @@ use crate::policy::plan::{
 use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{
     Actor, Command, ComparedBy, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, ProxyCounts,
-    RouteReading, SlowCounts, Standing, Start, TimingAsk, VersionCounts, WorkloadReading,
+    RouteReading, SlowCounts, Standing, Start, TimingAsk, VersionCounts, Voice, WorkloadReading,
 };
 use crate::rollout::state::{Next, PauseCause, State};
 use crate::rollout::view::phase_name;
@@ -115,6 +115,7 @@ pub(super) fn command(name: &str) -> Command {
             revision: None,
             route: route(7, 100, 0),
             image: None,
+            author: Vec::new(),
             first_step: 0,
             last_generation: 0,
             stable: None,
@@ -125,7 +126,7 @@ pub(super) fn command(name: &str) -> Command {
         "promote" => Command::Promote { full: false, reason: because() },
         "promote full" => Command::Promote { full: true, reason: because() },
         "abort" => Command::Abort { reason: because() },
-        "approve" => Command::Approve { person: None, reason: because() },
+        "approve" => Command::Approve { person: None, reason: because(), voice: Voice::default() },
         "freeze" => Command::Freeze { reason: because() },
         "thaw" => Command::Thaw,
         "make way" => Command::MakeWay,
@@ -184,6 +185,7 @@ impl World {
             revision: Some("abc".into()),
             route: mesh.clone(),
             image: plan.workload.as_ref().map(|_| "shop/checkout:v2".into()),
+            author: Vec::new(),
             first_step: 0,
             last_generation: 3,
             stable: None,

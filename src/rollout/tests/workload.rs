@@ -427,6 +427,7 @@ fn started(plan: &Plan, image: Option<&str>) -> Result<State, String> {
         revision: None,
         image: image.map(str::to_owned),
         route: super::kit::route(7, 100, 0),
+        author: Vec::new(),
         first_step: 0,
         last_generation: 0,
         stable: None,

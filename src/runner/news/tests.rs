@@ -21,8 +21,8 @@ fn view(phase: &str, outcome: Option<&str>, weight: u8) -> RolloutView {
 }
 
 fn told(phase: &str, outcome: Option<&str>, weight: u8) -> (NewsStanding, String, bool) {
-    let item = item(&RolloutId("r-1".into()), &view(phase, outcome, weight), Some("https://tidegate/"));
-    assert_eq!(item.news.url.as_deref(), Some("https://tidegate/v1/rollouts/r-1"));
+    let item = item(&RolloutId("r-1".into()), &view(phase, outcome, weight), Some("https://tidegate/"), Timestamp(0));
+    assert_eq!(item.news.url.as_deref(), Some("https://tidegate/rollouts/r-1"));
     (item.news.standing, item.news.text, item.last)
 }
 
@@ -48,7 +48,8 @@ fn every_phase_has_its_news() {
 
 #[test]
 fn only_what_matters_is_told_again() {
-    let key = |phase, outcome, weight| item(&RolloutId("r-1".into()), &view(phase, outcome, weight), None).key;
+    let key =
+        |phase, outcome, weight| item(&RolloutId("r-1".into()), &view(phase, outcome, weight), None, Timestamp(0)).key;
     let same = [("shifting", 10), ("verifying", 10), ("baking", 10), ("judging", 10)];
     assert!(same.windows(2).all(|two| key(two[0].0, None, two[0].1) == key(two[1].0, None, two[1].1)));
     assert_ne!(key("judging", None, 10), key("judging", None, 50));

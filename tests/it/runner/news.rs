@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidegate::base::fault::Fault;
-use tidegate::policy::plan::{GithubNotice, Notice, Plan};
+use tidegate::policy::plan::{GithubNotice, Notice, NoticeKind, Plan};
 use tidegate::ports::{News, NewsCursor, NewsStanding, Notices};
 use tidegate::runner::news::NewsFollower;
 use tidegate::store::sqlite::SqliteStore;
@@ -25,7 +25,7 @@ struct Place {
 #[async_trait]
 impl Notices for Place {
     async fn tell(&self, place: &Notice, news: &News) -> Result<(), Fault> {
-        let Notice::Github(github) = place;
+        let Notice::Github(github) = place else { panic!("of another kind: {place:?}") };
         *self.tries.lock().unwrap() += 1;
         match self.fault.lock().unwrap().clone() {
             Some(fault) => Err(fault),
@@ -39,11 +39,11 @@ impl Notices for Place {
 
 #[async_trait]
 impl NewsCursor for Place {
-    async fn told(&self) -> Result<Option<u64>, Fault> {
+    async fn told(&self, _: NoticeKind) -> Result<Option<u64>, Fault> {
         Ok(self.noted())
     }
 
-    async fn set_told(&self, position: u64) -> Result<(), Fault> {
+    async fn set_told(&self, _: NoticeKind, position: u64) -> Result<(), Fault> {
         let mut cursor = self.cursor.lock().unwrap();
         *cursor = (*cursor).max(Some(position));
         Ok(())
@@ -65,7 +65,9 @@ impl Place {
 
     fn follow(self: &Arc<Self>, setting: &Setting) -> tokio::task::JoinHandle<()> {
         let notices: Arc<dyn Notices> = self.clone();
-        tokio::spawn(NewsFollower::new(setting.runner.clone(), self.clone(), Some(notices), None).follow())
+        tokio::spawn(
+            NewsFollower::new(setting.runner.clone(), self.clone(), (NoticeKind::Github, Some(notices)), None).follow(),
+        )
     }
 }
 
@@ -173,10 +175,12 @@ async fn a_place_that_refuses_is_not_asked_again_for_the_same() {
 }
 
 async fn a_cursor_only_rises(store: &dyn NewsCursor) {
-    assert_eq!(store.told().await.unwrap(), None);
-    for (set, then) in [(0, 0), (7, 7), (3, 7), (9, 9)] {
-        store.set_told(set).await.unwrap();
-        assert_eq!(store.told().await.unwrap(), Some(then));
+    for kind in NoticeKind::ALL {
+        assert_eq!(store.told(kind).await.unwrap(), None);
+        for (set, then) in [(0, 0), (7, 7), (3, 7), (9, 9)] {
+            store.set_told(kind, set).await.unwrap();
+            assert_eq!(store.told(kind).await.unwrap(), Some(then));
+        }
     }
 }
 

@@ -195,8 +195,18 @@ async fn a_daemon_that_asks_no_signals_refuses_the_start() {
     let (traffic, live, health, policies) = (world.clone(), world.clone(), world.clone(), world.clone());
     let journal = Arc::new(MemoryJournal::default());
     let freezes = journal.clone();
-    let parts =
-        RunnerParts { clock, journal, freezes, traffic, workloads: None, live, health, signals: None, policies };
+    let parts = RunnerParts {
+        clock,
+        journal,
+        freezes,
+        traffic,
+        workloads: None,
+        live,
+        health,
+        signals: None,
+        policies,
+        people: Arc::default(),
+    };
     let request = StartRequest { policy: "checkout".into(), ..StartRequest::default() };
     let refused = Runner::new(parts).start(&request, ann()).await.expect_err("it has no sources");
     let StartError::Refused(refusal) = refused else { panic!("{refused}") };

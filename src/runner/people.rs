@@ -1,0 +1,36 @@
+//! Who somebody is by the names of `[people]`.
+
+use super::handle::Runner;
+use crate::base::fault::Fault;
+use crate::base::ids::RolloutId;
+use crate::base::people::People;
+use crate::policy::plan::Step;
+use crate::rollout::event::{Actor, Command, Voice};
+
+/// A command with what is known of whoever gives it, where that counts and is not known yet.
+pub(super) fn voiced(command: Command, actor: &Actor, people: &People) -> Command {
+    match command {
+        Command::Approve { person, reason, voice } if voice.is_unknown() => {
+            let voice = Voice { known_as: people.known_as(&actor.via, &actor.name), member: false };
+            Command::Approve { person, reason, voice }
+        }
+        other => other,
+    }
+}
+
+impl Runner {
+    /// Everybody who may approve some step of a rollout, by the names in its policy as it was when it began.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn approvers(&self, id: &str) -> Result<Vec<String>, Fault> {
+        let stored = self.parts().journal.get(&RolloutId(id.to_owned())).await?;
+        let steps = stored.map(|stored| stored.plan.steps).unwrap_or_default();
+        let mut names: Vec<String> = Vec::new();
+        for step in steps {
+            let Step::Approval(approval) = step else { continue };
+            names.extend(approval.from.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+        }
+        Ok(names)
+    }
+}
