@@ -2,6 +2,7 @@
 //! who was woken by it.
 
 mod sources;
+mod told;
 
 use super::serve::{aws, mesh, outside};
 use crate::base::fault::{Fault, FaultKind};
@@ -9,7 +10,7 @@ use crate::base::time::Timestamp;
 use crate::base::weight::Slot;
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig};
-use crate::policy::plan::{Notice, Plan, SignalQuery, WorkloadTarget};
+use crate::policy::plan::{Plan, SignalQuery, WorkloadTarget};
 use crate::ports::{Journal, Policies, PolicyStore, Telemetry, Traffic};
 use crate::signals::proxies::RemoteTelemetry;
 use crate::store::directory::PolicyDirectory;
@@ -79,7 +80,7 @@ pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
         Ok(outside) => found.extend(sources::sources(&plans, &outside).await),
         Err(fault) => found.push(Finding::bad("signals", fault.message, "correct prometheus.url")),
     }
-    found.extend(plans.iter().filter_map(|plan| notices(plan, config)));
+    found.extend(told::told(&plans, config).await);
     let ecs = Ecs::from_config(&sdk);
     for plan in &plans {
         found.extend(services(plan, &ecs).await);
@@ -294,22 +295,6 @@ async fn route(plan: &Plan, traffic: &dyn Traffic) -> Finding {
             Finding::bad(about, fault.message, remedy)
         }
     }
-}
-
-/// Whether whom a policy wants to be told can be.
-fn notices(plan: &Plan, config: &DaemonConfig) -> Option<Finding> {
-    let github = plan.notify.iter().find_map(|notice| match notice {
-        Notice::Github(github) => Some(github),
-        Notice::Slack(_) | Notice::Webhook(_) => None,
-    })?;
-    let about = format!("notices of {}", plan.name);
-    Some(match &config.github.token {
-        Some(_) => Finding::good(about, format!("{} is told at {}", github.repository, config.github.api_url)),
-        None => {
-            let text = format!("{} is to be told at GitHub, and there is no token for it", github.repository);
-            Finding::bad(about, text, "set github.token or TIDEGATE_GITHUB_TOKEN (docs/TRIGGERS.md, What GitHub shows)")
-        }
-    })
 }
 
 /// Both services, by the calls that a release begins with; what changes something is not tried.

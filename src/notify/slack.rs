@@ -10,6 +10,7 @@ mod posts;
 
 use self::api::Api;
 use self::posts::{How, Posts, Spot};
+use crate::aws::bounded;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::people::People;
 use crate::base::secret::Redacted;
@@ -29,6 +30,17 @@ const MEMBERS_FRESH: Duration = Duration::from_secs(60);
 const GROUPS_MAX: usize = 100;
 /// Notes of messages are forgotten after so long: no rollout lives that long.
 const FORGOTTEN_AFTER_MS: i64 = 90 * 24 * 3600 * 1000;
+
+/// Asks Slack whose token this is, and answers it for people.
+///
+/// # Errors
+/// An address that is none, or a token that is no good.
+pub async fn examine(api_url: &str, token: &Redacted<String>) -> Result<String, Fault> {
+    let api = Api::new(api_url, token.clone())?;
+    let answer = api.call("auth.test", json!({}), "the token").await.map_err(Fault::from)?;
+    let text = |name: &str| bounded(answer[name].as_str().unwrap_or("?"));
+    Ok(format!("the token is {}'s in workspace {}", text("user"), text("team")))
+}
 
 /// Members of groups, each with when they were asked for.
 type Members = BTreeMap<String, (Monotonic, Vec<String>)>;

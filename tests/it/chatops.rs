@@ -8,7 +8,9 @@ use crate::program::service::Behaviour;
 use crate::program::slack::{Instead, Posted, SECRET, Signed, Slack, TOKEN};
 use crate::program::until;
 use crate::program::world::{HOOK_SECRET, QUICK};
+use crate::shell::Page;
 use serde_json::{Value, json};
+use std::process::Stdio;
 
 /// Who is who: Ada wrote the release, Bob and the three of on-call may approve, Kim is known and may not.
 const PEOPLE: &str = "\
@@ -418,4 +420,65 @@ async fn approvals_outlive_the_daemon_that_asked() {
     .await;
     assert!(slack.calls().len() > calls && slack.messages().len() == 3, "{:?}", slack.messages());
     load.stop().await;
+}
+
+/// Which scope each method needs, by Slack's documentation.
+const SCOPES: [(&str, &[&str]); 6] = [
+    ("chat.postMessage", &["chat:write"]),
+    ("chat.update", &["chat:write"]),
+    ("conversations.list", &["channels:read", "groups:read"]),
+    ("conversations.history", &["channels:history", "groups:history"]),
+    ("conversations.replies", &["channels:history", "groups:history"]),
+    ("usergroups.users.list", &["usergroups:read"]),
+];
+
+/// The page as it stands, from the app's manifest to an approval: a person follows it.
+#[tokio::test]
+async fn the_page_about_slack_leads_to_the_first_approval() {
+    let page = Page::of("docs/chatops.md", "the_page_about_slack_leads_to_the_first_approval");
+    let manifest: Value = serde_json::from_str(page.raw("manifest.json")).unwrap();
+    let scopes: Vec<&str> =
+        manifest["oauth_config"]["scopes"]["bot"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for (method, needs) in SCOPES {
+        assert!(needs.iter().all(|scope| scopes.contains(scope)), "{method}: {scopes:?}");
+    }
+    let addresses =
+        [&manifest["features"]["slash_commands"][0]["url"], &manifest["settings"]["interactivity"]["request_url"]];
+    let paths = addresses.map(|url| url.as_str().unwrap().strip_prefix("https://tidegate.example.com").unwrap());
+    assert_eq!(paths, ["/v1/slack/commands", "/v1/slack/interactions"]);
+
+    let slack = Slack::start().await;
+    slack.group("S0614TZR7", &[CLEO]);
+    let outside = Outside::start(page.raw("checkout.yaml"), Behaviour::Good).await;
+    let data = outside.files.at("own");
+    let config = format!("{}[database]\ndata_dir = \"{data}\"\n{}\n", outside.config(), page.raw("people.toml"));
+    let set = variables(&slack);
+    let set: Vec<(&str, &str)> = set.iter().map(|(name, value)| (&**name, &**value)).collect();
+    outside.files.write("tidegate.toml", &config);
+    let path = outside.files.path("tidegate.toml");
+    let shell = |text: String, server: String| {
+        let directory = path.parent().unwrap().to_owned();
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().unwrap().to_owned();
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", &text]).current_dir(directory).envs(set.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.env("PATH", format!("{}:/usr/bin:/bin", program.display())).env("TIDEGATE_SERVER", server);
+        crate::program::finish(command)
+    };
+    let looked = shell(page.raw("doctor").to_owned(), String::new()).await;
+    for said in [
+        "the token is tidegate's in workspace Shop",
+        "everybody who is asked in Slack is known there",
+        "#deploys can be told",
+    ] {
+        assert!(looked.stdout.contains(said), "{looked:?}");
+    }
+    let daemon = outside.controller(&config, &set).await;
+    let load = daemon.api.load();
+    let id = daemon.api.start_rollout().await;
+    question(&slack, &id).await;
+    shell(page.raw("approve").to_owned(), daemon.api.url("api")).await.expect(0);
+    assert_eq!(daemon.api.end(&id).await["phase"], "succeeded");
+    load.stop().await;
+    page.done();
 }

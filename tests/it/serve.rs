@@ -214,7 +214,7 @@ async fn the_doctor_has_a_remedy_for_whatever_is_missing() {
         ("proxies", "it takes no connection", "telemetry.proxies"),
         ("credentials", "no region of AWS is known", "AWS_REGION"),
         ("route of checkout", "DescribeRoute", "mesh.endpoint_url"),
-        ("notices of checkout", "there is no token for it", "TIDEGATE_GITHUB_TOKEN"),
+        ("notices of checkout by GitHub", "there is no token for it", "TIDEGATE_GITHUB_TOKEN"),
         ("service checkout-a of checkout", "", "docs/aws.md"),
     ] {
         let finding = &found[check];

@@ -84,6 +84,11 @@ pub(crate) const RUN: &[(&str, &str, &[&str])] = &[
             "signals-role.json",
         ],
     ),
+    (
+        "docs/chatops.md",
+        "the_page_about_slack_leads_to_the_first_approval",
+        &["manifest.json", "people.toml", "checkout.yaml", "doctor", "approve"],
+    ),
     ("docs/TRIGGERS.md", "the_documented_line_is_believed", &["signed"]),
     ("docs/TRIGGERS.md", "the_documented_lines_make_a_queue_for_the_rule_alone", &["queue"]),
     ("docs/TRIGGERS.md", "the_line_for_a_laptop_starts_a_rollout_once", &["laptop"]),

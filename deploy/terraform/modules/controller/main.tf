@@ -29,6 +29,7 @@ locals {
   secrets = merge(
     { PGPASSWORD = aws_secretsmanager_secret.database.arn },
     { for source, arn in var.hook_secret_arns : "TIDEGATE_HOOK_SECRET_${upper(source)}" => arn },
+    { for name, arn in var.chat_secret_arns : "TIDEGATE_${upper(name)}" => arn },
   )
 
   # A task that has the mesh in it must outlive the daemon, since traffic goes on without it.

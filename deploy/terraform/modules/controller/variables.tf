@@ -147,6 +147,17 @@ variable "hook_secret_arns" {
   }
 }
 
+variable "chat_secret_arns" {
+  description = "Secrets for people and services that are told: slack_token, slack_signing_secret, webhook_secret, github_token (docs/chatops.md, docs/TRIGGERS.md)."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = length(setsubtract(keys(var.chat_secret_arns), ["slack_token", "slack_signing_secret", "webhook_secret", "github_token"])) == 0
+    error_message = "A secret is one of slack_token, slack_signing_secret, webhook_secret, github_token."
+  }
+}
+
 variable "queue" {
   description = "SQS queue with ECR's events (module webhook); null for none."
   type = object({
