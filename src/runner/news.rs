@@ -9,7 +9,7 @@ use super::handle::Runner;
 use super::history::Change;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::ids::RolloutId;
-use crate::base::time::Timestamp;
+use crate::base::time::{Millis, Timestamp};
 use crate::policy::plan::{Notice, NoticeKind};
 use crate::ports::{Ask, Compared, News, NewsCursor, NewsStanding, Notices};
 use crate::rollout::event::{Command, Event};
@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::Instant;
 
 /// Inputs that are read at once when it is behind.
 const PAGE: u32 = 1000;
@@ -61,7 +60,7 @@ struct Followed {
     /// Step of the approval that people were asked for when it was looked at last.
     asked: Option<usize>,
     /// Set while a place does not answer: when it is asked again.
-    not_before: Option<Instant>,
+    not_before: Option<Timestamp>,
     /// How long that takes the next time.
     wait: Duration,
 }
@@ -156,11 +155,12 @@ impl NewsFollower {
 
     /// Waits for one change, or until it is time to tell again.
     async fn listen(&mut self, changes: &mut Receiver<Change>) -> Result<Heard, Fault> {
+        let now = self.runner.parts().clock.now();
         let next = self.followed.values().filter(|followed| followed.open.is_some());
         let next = next.filter_map(|followed| followed.not_before).min();
         let retry = async {
             match next {
-                Some(next) => tokio::time::sleep_until(next).await,
+                Some(next) => tokio::time::sleep(next.since(now).duration()).await,
                 None => std::future::pending().await,
             }
         };
@@ -223,7 +223,7 @@ impl NewsFollower {
 
     /// Tells what there is to tell, and notes how far that is.
     async fn tell(&mut self) {
-        let now = Instant::now();
+        let now = self.runner.parts().clock.now();
         let due = self.followed.iter().filter(|(_, followed)| followed.not_before.is_none_or(|time| time <= now));
         let due = due.filter_map(|(id, followed)| Some((id.clone(), followed.places.clone(), followed.open.clone()?)));
         let due: Vec<(RolloutId, Vec<Notice>, Item)> = due.collect();
@@ -252,7 +252,8 @@ impl NewsFollower {
         if let Err(fault) = outcome {
             tracing::warn!(rollout = %id, %fault, "a place was not told how the rollout goes");
             if fault.kind != FaultKind::Permanent {
-                followed.not_before = Some(Instant::now() + followed.wait);
+                let wait = Millis(u64::try_from(followed.wait.as_millis()).unwrap_or(u64::MAX));
+                followed.not_before = Some(self.runner.parts().clock.now().plus(wait));
                 followed.wait = (followed.wait * 2).min(LONGEST_WAIT);
                 return;
             }

@@ -29,7 +29,7 @@ fn scenario(end: End, ways: fn() -> Ways, deeds: Vec<(i64, Deed)>) -> Scenario {
 }
 
 fn order(command: Command) -> Deed {
-    Deed::Order(command)
+    Deed::Order(Box::new(command))
 }
 
 fn because() -> String {

@@ -30,7 +30,7 @@ pub(crate) struct Died;
 /// What a person does, or what happens to the route, at a second.
 #[derive(Debug, Clone)]
 pub(crate) enum Deed {
-    Order(Command),
+    Order(Box<Command>),
     Meddle(u8),
 }
 
@@ -154,7 +154,7 @@ impl<'a> Process<'a> {
                 Deed::Meddle(share) => self.outside.world.meddle(share),
                 Deed::Order(command) => {
                     let before = self.stored.state.seq;
-                    let given = self.take(Event::Command { command, actor: ann() }).await;
+                    let given = self.take(Event::Command { command: *command, actor: ann() }).await;
                     if given.is_err() {
                         self.forget_if_stored(before).await;
                     }

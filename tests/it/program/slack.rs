@@ -257,7 +257,7 @@ impl Inside {
     fn take(&mut self, method: &str, body: Value) -> Result<Value, &'static str> {
         match method {
             "chat.postMessage" => self.post(body),
-            "chat.update" => self.update(body),
+            "chat.update" => self.update(&body),
             "chat.postEphemeral" => {
                 if !is_channel(&body["channel"]) {
                     return Err("channel_not_found");
@@ -294,12 +294,12 @@ impl Inside {
         Ok(json!({ "channel": CHANNEL.1, "ts": ts }))
     }
 
-    fn update(&mut self, body: Value) -> Result<Value, &'static str> {
+    fn update(&mut self, body: &Value) -> Result<Value, &'static str> {
         // Changing a message takes no name.
         if body["channel"] != CHANNEL.1 {
             return Err("channel_not_found");
         }
-        check(&body)?;
+        check(body)?;
         let message = self.messages.iter_mut().find(|message| body["ts"] == message.ts).ok_or("message_not_found")?;
         message.body["blocks"] = body["blocks"].clone();
         message.body["text"] = body["text"].clone();
