@@ -348,77 +348,152 @@ async fn slack_that_is_down_changes_no_decision() {
     }
 }
 
-/// A release on ECS by a signed webhook, two daemons on PostgreSQL, an approval by two in Slack; whoever drives is killed
-/// while people are asked, and again when one has answered.
-#[tokio::test]
-async fn approvals_outlive_the_daemon_that_asked() {
-    let Some(server) = Server::start().await else { return };
-    let policy = asking("need: 2, timeout: 1h").replace(
+/// Two daemons on PostgreSQL, a fleet on ECS, and people at Slack.
+struct Pair {
+    slack: Slack,
+    outside: Outside,
+    fleet: Fleet,
+    server: Server,
+    driver: Controller,
+    standby: Controller,
+}
+
+/// The policy of the pair: the release is deployed, and 10 % wait for an approval.
+fn deploying(approval: &str) -> String {
+    asking(approval).replace(
         "steps:",
         "workload:\n  ecs:\n    cluster: prod\n    services: { checkout-v1: checkout-a, checkout-v2: checkout-b }\n    \
          container: app\n    keep_for: 1s\nsteps:",
-    );
-    let outside = Outside::start(&policy, Behaviour::Gone).await;
-    let Some(fleet) = Fleet::start(&outside).await else { return };
-    let slack = Slack::start().await;
-    slack.group("S1ONCALL", &[BOB, CLEO]);
-    let mut set = [fleet.variables(), variables(&slack)].concat();
-    set.push(("TIDEGATE_DATABASE_URL".to_owned(), server.url().reveal().clone()));
-    let set: Vec<(&str, &str)> = set.iter().map(|(name, value)| (&**name, &**value)).collect();
-    let config = outside.config().replace("[policies]", "advertise_url = \"http://127.0.0.1:0\"\n[policies]");
-    let config = format!("{config}{PEOPLE}");
-    let mut driver = outside.controller(&config, &set).await;
-    until("it drives", async || driver.drives().then_some(())).await;
-    let mut standby = outside.controller(&config, &set).await;
-    let load = outside.mesh.load();
+    )
+}
 
-    let body = json!({ "image": image("v2"), "revision": "v2", "actor": "ada-git" }).to_string();
-    let (_, answer) = standby.api.hook(&body).await.unwrap();
-    let id = answer["rollouts"][0]["id"].as_str().unwrap().to_owned();
-    let asked = question(&slack, &id).await;
-    for (user, given) in [(BOB, json!(["bob"])), (CLEO, json!(null))] {
-        driver.process.kill().await;
-        until("the other one drives", async || standby.drives().then_some(())).await;
-        driver = std::mem::replace(&mut standby, outside.controller(&config, &set).await);
-        // Pressed while they change: an answer that is no success is pressed again, as a person does.
-        let value = asked.button("approve").unwrap();
+impl Pair {
+    /// `None` without the peers.
+    async fn start(policy: &str) -> Option<Self> {
+        let server = Server::start().await?;
+        let outside = Outside::start(policy, Behaviour::Gone).await;
+        let fleet = Fleet::start(&outside).await?;
+        let slack = Slack::start().await;
+        slack.group("S1ONCALL", &[BOB, CLEO]);
+        let driver = Self::daemon(&outside, &fleet, &slack, &server).await;
+        until("it drives", async || driver.drives().then_some(())).await;
+        let standby = Self::daemon(&outside, &fleet, &slack, &server).await;
+        Some(Self { slack, outside, fleet, server, driver, standby })
+    }
+
+    async fn daemon(outside: &Outside, fleet: &Fleet, slack: &Slack, server: &Server) -> Controller {
+        let mut set = [fleet.variables(), variables(slack)].concat();
+        set.push(("TIDEGATE_DATABASE_URL".to_owned(), server.url().reveal().clone()));
+        let set: Vec<(&str, &str)> = set.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let config = outside.config().replace("[policies]", "advertise_url = \"http://127.0.0.1:0\"\n[policies]");
+        outside.controller(&format!("{config}{PEOPLE}"), &set).await
+    }
+
+    /// Kills whoever drives, without waiting for the other one.
+    async fn kill_driver(&mut self) {
+        let next = Self::daemon(&self.outside, &self.fleet, &self.slack, &self.server).await;
+        let heir = std::mem::replace(&mut self.standby, next);
+        std::mem::replace(&mut self.driver, heir).process.kill().await;
+    }
+
+    async fn until_driven(&self) {
+        until("one of them drives", async || (self.driver.drives() || self.standby.drives()).then_some(())).await;
+        until("it answers", async || self.standby.api.try_api("/v1/rollouts").await.filter(|answer| answer.0 == 200))
+            .await;
+    }
+
+    /// A release by a signed request to whoever stands by.
+    async fn release(&self, tag: &str) -> String {
+        let body = json!({ "image": image(tag), "revision": tag, "actor": "ada-git" }).to_string();
+        let (_, answer) = self.standby.api.hook(&body).await.unwrap();
+        answer["rollouts"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Presses a button at the one who stands by, as often as it takes: while the driver changes, people press again.
+    async fn press(&self, verb: &str, of: &Posted, user: &str) {
+        let value = of.button(verb).unwrap();
         until("a press that is taken", async || {
-            let press = Signed::press("approve", &value, user);
-            (press.send(&standby.api.url("api"), "interactions").await.0 == 200).then_some(())
+            let press = Signed::press(verb, &value, user);
+            (press.send(&self.standby.api.url("api"), "interactions").await.0 == 200).then_some(())
         })
         .await;
-        let done = |view: &Value| view["approval"]["given"] == given || given.is_null() && view["approval"].is_null();
-        driver.api.until(&id, "the yes", done).await;
     }
-    let view = driver.api.end(&id).await;
+
+    async fn end(&self, id: &str) -> Value {
+        self.standby.api.end(id).await
+    }
+}
+
+/// A release on ECS by a signed webhook, two daemons on PostgreSQL, an approval by two in Slack; whoever drives is killed
+/// while people are asked, and again when one has answered. Nobody is asked or told twice.
+#[tokio::test]
+async fn approvals_outlive_the_daemon_that_asked() {
+    let Some(mut pair) = Pair::start(&deploying("need: 2, timeout: 1h")).await else { return };
+    let load = pair.outside.mesh.load();
+    let id = pair.release("v2").await;
+    let asked = question(&pair.slack, &id).await;
+    for (user, given) in [(BOB, json!(["bob"])), (CLEO, Value::Null)] {
+        pair.kill_driver().await;
+        pair.press("approve", &asked, user).await;
+        pair.until_driven().await;
+        let done = |view: &Value| view["approval"]["given"] == given || given.is_null() && view["approval"].is_null();
+        pair.standby.api.until(&id, "the yes", done).await;
+    }
+    let view = pair.end(&id).await;
     assert_eq!(view["phase"], "succeeded", "{view}");
     until("the question is over", async || {
-        let asked = questions(&slack, &id);
+        let asked = questions(&pair.slack, &id);
         assert_eq!(asked.len(), 1, "nobody is asked twice: {asked:?}");
         asked[0].text().contains("Approved by *bob*, *oncall*").then_some(())
     })
     .await;
-    let statuses = slack.messages().len() - 1;
-    assert_eq!(statuses, 1, "one message follows it");
+    let status = pair
+        .slack
+        .messages()
+        .into_iter()
+        .find(|message| message.button("approve").is_none() && message.thread.is_none());
+    let status = status.unwrap();
+    until("the end is said", async || status_says(&pair.slack, &status, "every step passed")).await;
+    assert_eq!(pair.slack.messages().len(), 2, "a message that follows it, and the question");
+    let mut said: Vec<String> = pair.slack.thread(&status).iter().map(Posted::text).collect();
+    let all = said.len();
+    said.sort();
+    said.dedup();
+    assert_eq!(said.len(), all, "nothing is said twice: {said:?}");
     let (sent, lost) = load.totals();
     assert_eq!(lost, 0, "a request of {sent} was lost: {}", load.last_loss());
-    // Nothing is said again by whoever drives next.
-    let calls = slack.calls().len();
-    driver.process.kill().await;
-    until("the other one drives", async || standby.drives().then_some(())).await;
-    let id = {
-        let body = json!({ "image": image("bad3"), "revision": "bad3", "actor": "ada-git" }).to_string();
-        let (_, answer) = standby.api.hook(&body).await.unwrap();
-        answer["rollouts"][0]["id"].as_str().unwrap().to_owned()
-    };
-    let view = standby.api.end(&id).await;
-    assert_eq!(view["phase"], "rolled_back", "{view}");
-    until("the end", async || {
-        let status = slack.messages().into_iter().find(|message| message.text().contains(&id))?;
-        status.text().contains("rolled back: canary").then_some(())
+    load.stop().await;
+}
+
+/// The same release, rejected by one who is asked, and then answered by nobody: both are rolled back, with the release's
+/// tasks gone and no request lost.
+#[tokio::test]
+async fn a_no_and_a_missing_answer_roll_a_deployed_release_back() {
+    let Some(pair) = Pair::start(&deploying("need: 2, timeout: 1h")).await else { return };
+    let load = pair.outside.mesh.load();
+    let id = pair.release("v2").await;
+    let asked = question(&pair.slack, &id).await;
+    pair.press("reject", &asked, CLEO).await;
+    let view = pair.end(&id).await;
+    assert_eq!(
+        (&view["phase"], &view["reason"]),
+        (&json!("rolled_back"), &json!("rejected by oncall: asked in Slack"))
+    );
+
+    pair.outside.files.write("policies/checkout.yaml", &deploying("need: 2, timeout: 3s"));
+    let id = pair.release("v3").await;
+    let asked = question(&pair.slack, &id).await;
+    pair.press("approve", &asked, BOB).await;
+    let view = pair.end(&id).await;
+    assert_eq!((&view["phase"], &view["reason"]), (&json!("rolled_back"), &json!("1 of 2 approvals within 3s")));
+    until("the question is over", async || {
+        let asked = questions(&pair.slack, &id);
+        asked[0].text().contains("no longer asked. rolled back: 1 of 2 approvals within 3s").then_some(())
     })
     .await;
-    assert!(slack.calls().len() > calls && slack.messages().len() == 3, "{:?}", slack.messages());
+    assert_eq!(pair.fleet.service("checkout-b").await["desiredCount"], 0);
+    assert_eq!(pair.standby.api.weights().await.unwrap()["checkout-v1"], 100);
+    assert_eq!(load.totals().1, 0, "{}", load.last_loss());
     load.stop().await;
 }
 
