@@ -29,6 +29,7 @@ use tidegate::base::fault::Fault;
 use tidegate::base::time::Timestamp;
 use tidegate::base::token::{Role, Token, TokenHash, TokenId, TokenRecord};
 use tidegate::clock::{Clock, new_token};
+use tidegate::dashboard::feed::Feed;
 use tidegate::ports::{Deliveries, PolicyStore, TokenError, Tokens};
 use tidegate::runner::{Runner, RunnerParts};
 use tidegate::store::directory::PolicyDirectory;
@@ -115,9 +116,10 @@ impl Api {
         status.set_ready(true);
         let names = |tokens: &[&str]| tokens.iter().map(|name| (*name).to_owned()).collect();
         let people: BTreeMap<_, _> = people.iter().map(|(name, tokens)| ((*name).to_owned(), names(tokens))).collect();
-        let access = Access::tokens(tokens.clone(), people);
+        let access = Access::tokens(tokens.clone(), people, true);
+        let feed = Feed::new(runner.clone());
         Self {
-            router: router(ApiState { runner, access, status, policies: joined, inbox, hooks }),
+            router: router(ApiState { runner, access, status, policies: joined, inbox, hooks, feed }),
             tokens,
             _directory: directory,
         }
@@ -281,7 +283,7 @@ async fn what_is_not_in_the_table_is_refused_and_strangers_learn_nothing_of_it()
     let admin = api.token("root", Role::Admin).await;
     for (method, path, kind) in [
         ("GET", "/v1/nope", "no-such-address"),
-        ("GET", "/", "no-such-address"),
+        ("GET", "/nope", "no-such-address"),
         ("DELETE", "/v1/rollouts", "no-such-method"),
         ("TRACE", "/v1/tokens", "no-such-method"),
     ] {

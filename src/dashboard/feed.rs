@@ -1,0 +1,106 @@
+//! What happened to the rollouts that somebody looks at: read from the journal once, then kept up by what is committed.
+//!
+//! There is no task: whoever looks takes in what was committed since the last look. When that was too much to be kept for a
+//! slow listener, everything is forgotten and read again.
+
+use super::track::Track;
+use crate::base::fault::Fault;
+use crate::rollout::view::RolloutView;
+use crate::runner::handle::Runner;
+use crate::runner::history::{Change, Replayed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::TryRecvError;
+
+/// Rollouts kept: more of them than people have open, at some hundred kilobytes each.
+const TRACKS_MAX: usize = 32;
+/// A journal with more inputs is not replayed for a page: so many are an hour or more of a step under traffic, and take
+/// about a second.
+const REPLAY_MAX: u64 = 5_000;
+
+/// What happened to the rollouts that somebody looks at.
+pub struct Feed {
+    runner: Runner,
+    /// Held while a journal is replayed, so that looking takes one core at most.
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    changes: Receiver<Change>,
+    tracks: BTreeMap<String, (u64, Track)>,
+    /// Counts looks: the track that was not looked at for the longest is forgotten first.
+    looks: u64,
+}
+
+impl Feed {
+    /// Of the rollouts of a runner.
+    #[must_use]
+    pub fn new(runner: Runner) -> Arc<Self> {
+        let kept = Kept { changes: runner.changes(), tracks: BTreeMap::new(), looks: 0 };
+        Arc::new(Self { runner, kept: Mutex::new(kept) })
+    }
+
+    /// What happened to a rollout, of which this is how it stands.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn track(&self, view: &RolloutView) -> Result<Track, Fault> {
+        let mut kept = self.kept.lock().await;
+        kept.catch_up();
+        kept.looks += 1;
+        let looks = kept.looks;
+        if let Some((looked, track)) = kept.tracks.get_mut(&view.id) {
+            *looked = looks;
+            return Ok(track.clone());
+        }
+        let take = |track: &mut Track, view: &RolloutView, asked: Option<String>| track.take(view, asked.as_deref());
+        let replayed = self.runner.replay(&view.id, REPLAY_MAX, Track::default(), take).await?;
+        let track = match replayed {
+            Some(Replayed::Whole(track)) => track,
+            Some(Replayed::Not) => {
+                let mut track = Track::partial();
+                track.take(view, None);
+                track
+            }
+            // A start that waits: nothing has happened yet.
+            None => return Ok(Track::default()),
+        };
+        kept.tracks.insert(view.id.clone(), (looks, track.clone()));
+        kept.make_room();
+        Ok(track)
+    }
+}
+
+impl Kept {
+    fn catch_up(&mut self) {
+        loop {
+            match self.changes.try_recv() {
+                Ok(change) => self.take(&change),
+                Err(TryRecvError::Lagged(_)) => self.tracks.clear(),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, change: &Change) {
+        let Some((_, track)) = self.tracks.get_mut(&change.view.id) else { return };
+        if change.view.seq > track.seq() + 1 {
+            // Something in between was not told, so it is read again.
+            self.tracks.remove(&change.view.id);
+            return;
+        }
+        track.take(&change.view, change.asked.as_deref());
+    }
+
+    fn make_room(&mut self) {
+        if self.tracks.len() <= TRACKS_MAX {
+            return;
+        }
+        let oldest = self.tracks.iter().min_by_key(|(_, (looked, _))| *looked).map(|(id, _)| id.clone());
+        if let Some(id) = oldest {
+            self.tracks.remove(&id);
+        }
+    }
+}
