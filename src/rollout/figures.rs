@@ -36,7 +36,9 @@ impl GateFigures {
     pub fn of(gate: &Gate, state: &State) -> Option<Self> {
         let is_max = |bound: Bound| bound == Bound::Max;
         match &gate.rule {
-            GateRule::ErrorRateAgainstStable { .. } => Some(Self::shares("failed requests", &state.evidence.totals(), None)),
+            GateRule::ErrorRateAgainstStable { .. } => {
+                Some(Self::shares("failed requests", &state.evidence.totals(), None))
+            }
             GateRule::LatencyAgainstStable { .. } => Self::slower(state),
             GateRule::ErrorRateLimit { share, bound } => {
                 Some(Self::shares("failed requests", &counted(gate, state)?, Some((*share, is_max(*bound)))))

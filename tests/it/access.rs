@@ -1,8 +1,9 @@
 //! Who may call: every address with every kind of caller over the real router, whose name stands in the audit trail, and
-//! that no token is shown. `access/listen.rs` has what a client may take of the listener, `access/tls.rs` certificates,
-//! `access/program.rs` the built program.
+//! that no token is shown. `access/listen.rs` has what a client may take of the listener, `access/pages.rs` the page and
+//! signing in, `access/tls.rs` certificates, `access/program.rs` the built program.
 
 mod listen;
+mod pages;
 mod program;
 mod tls;
 
