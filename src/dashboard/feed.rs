@@ -3,7 +3,7 @@
 //! There is no task: whoever looks takes in what was committed since the last look. When that was too much to be kept for a
 //! slow listener, everything is forgotten and read again.
 
-use super::track::Track;
+use super::track::{POINTS_MAX, Track};
 use crate::base::fault::Fault;
 use crate::rollout::view::RolloutView;
 use crate::runner::handle::Runner;
@@ -16,9 +16,9 @@ use tokio::sync::broadcast::error::TryRecvError;
 
 /// Rollouts kept: more of them than people have open, at some hundred kilobytes each.
 const TRACKS_MAX: usize = 32;
-/// A journal with more inputs is not replayed for a page: so many are an hour or more of a step under traffic, and take
-/// about a second.
-const REPLAY_MAX: u64 = 5_000;
+/// A journal with more inputs is not replayed for a page: under traffic so many are almost three hours, and take about two
+/// seconds.
+const REPLAY_MAX: u64 = 10_000;
 
 /// What happened to the rollouts that somebody looks at.
 pub struct Feed {
@@ -56,7 +56,7 @@ impl Feed {
             return Ok(track.clone());
         }
         let take = |track: &mut Track, view: &RolloutView, asked: Option<String>| track.take(view, asked.as_deref());
-        let replayed = self.runner.replay(&view.id, REPLAY_MAX, Track::default(), take).await?;
+        let replayed = self.runner.replay(&view.id, (REPLAY_MAX, POINTS_MAX as u64), Track::default(), take).await?;
         let track = match replayed {
             Some(Replayed::Whole(track)) => track,
             Some(Replayed::Not) => {

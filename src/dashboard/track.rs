@@ -78,7 +78,7 @@ impl Track {
         if self.last.as_ref().is_some_and(|last| last.seq >= view.seq) {
             return;
         }
-        for text in asked.map(str::to_owned).into_iter().chain(happened(self.last.as_ref(), view)) {
+        for text in asked.map(str::to_owned).into_iter().chain(happened(self.last.as_ref(), view, asked.is_some())) {
             if self.lines.len() == LINES_MAX {
                 self.lines.pop_front();
                 self.is_cut = true;
@@ -144,8 +144,8 @@ fn shortened(text: &str) -> String {
     text.chars().take(LINE_MAX_CHARS - 1).chain(['…']).collect()
 }
 
-/// What differs between two views in a row that a person wants to know.
-fn happened(before: Option<&RolloutView>, now: &RolloutView) -> Vec<String> {
+/// What differs between two views in a row that a person wants to know. Where somebody asked for it, why was told with that.
+fn happened(before: Option<&RolloutView>, now: &RolloutView, was_asked: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let weight = weight_of(now);
     if before.map_or(weight > 0, |before| weight_of(before) != weight) {
@@ -155,7 +155,7 @@ fn happened(before: Option<&RolloutView>, now: &RolloutView) -> Vec<String> {
     let goes_without_saying = ["shifting", "verifying"].contains(&now.phase.as_str());
     if before.is_none_or(|before| before.phase != now.phase) && !goes_without_saying {
         let why = match now.phase.as_str() {
-            "paused" | "rolling_back" => now.reason.as_deref(),
+            "paused" | "rolling_back" if !was_asked => now.reason.as_deref(),
             _ => None,
         };
         let label = phase_label(&now.phase);
@@ -163,10 +163,10 @@ fn happened(before: Option<&RolloutView>, now: &RolloutView) -> Vec<String> {
     }
     if let Some(before) = before {
         let again = before.phase == "paused" && now.phase == "paused" && before.reason != now.reason;
-        lines.extend(now.reason.clone().filter(|_| again));
+        lines.extend(now.reason.clone().filter(|_| again && !was_asked));
         match (&before.frozen, &now.frozen) {
-            (None, Some(frozen)) => lines.push(frozen.clone()),
-            (Some(_), None) if !now.finished && now.outcome.is_none() => lines.push("no longer frozen".to_owned()),
+            (None, Some(frozen)) if !was_asked => lines.push(frozen.clone()),
+            (Some(_), None) if !was_asked && now.outcome.is_none() => lines.push("no longer frozen".to_owned()),
             _ => {}
         }
         if before.trouble != now.trouble {

@@ -64,6 +64,7 @@ pub(super) fn gate_badge(verdict: GateVerdict, dry_run: bool) -> Badge {
 pub(super) fn countdown_label(view: &RolloutView) -> &'static str {
     match view.phase.as_str() {
         "deploying" => "Rolled back unless it is up in",
+        "shifting" | "verifying" => "Must be in force within",
         "baking" => "Bakes for",
         "judging" => "Waits for proof for at most",
         "awaiting_approval" => "Waits for people for at most",
@@ -90,7 +91,17 @@ pub(super) fn span(left_ms: i64) -> String {
 /// A gate's figure, or a dash where there is none.
 #[must_use]
 pub(super) fn figure(unit: SignalUnit, value: Option<f64>) -> String {
-    value.map_or_else(|| "–".to_owned(), |value| amount(unit, value))
+    let percent = |percent: f64| {
+        let decimals = if percent.abs() < 1.0 { 1e3 } else { 1e2 };
+        format!("{} %", (percent * decimals).round() / decimals)
+    };
+    match (unit, value) {
+        (_, None) => "–".to_owned(),
+        // Beside its neighbour a share is compared and not computed with.
+        (SignalUnit::Share, Some(value)) => percent(value * 100.0),
+        (SignalUnit::Percent, Some(value)) => percent(value),
+        (SignalUnit::Number | SignalUnit::Seconds, Some(value)) => amount(unit, value),
+    }
 }
 
 /// A share of 0 to 1 in whole percents, never 100 for less than everything.
@@ -135,6 +146,21 @@ mod tests {
             (i64::MAX, "2562047788015 h 12 min"),
         ] {
             assert_eq!(span(ms), text, "{ms}");
+        }
+    }
+
+    #[test]
+    fn figures_are_as_exact_as_they_are_useful() {
+        for (unit, value, text) in [
+            (SignalUnit::Share, Some(1.0 / 3.0), "33.33 %"),
+            (SignalUnit::Share, Some(0.000_123_4), "0.012 %"),
+            (SignalUnit::Share, Some(0.0), "0 %"),
+            (SignalUnit::Percent, Some(99.999), "100 %"),
+            (SignalUnit::Number, Some(1234.5), "1234.5"),
+            (SignalUnit::Seconds, Some(0.25), "250 ms"),
+            (SignalUnit::Seconds, None, "–"),
+        ] {
+            assert_eq!(figure(unit, value), text);
         }
     }
 

@@ -8,6 +8,7 @@ use super::verify::fold;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, Seq};
 use crate::rollout::event::{Command, Event};
+use crate::rollout::state::State;
 use crate::rollout::view::RolloutView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,35 +94,51 @@ impl Runner {
         changes.sort_by_key(|change| change.position);
         Ok(changes)
     }
-    /// Replays a rollout's journal: hands every change of it to `take`, with what somebody asked for by it. `None` where there
-    /// is no such rollout. A journal of more than `most` inputs is not replayed.
+    /// Replays a rollout's journal: hands about `points` changes of it to `take`, evenly spread, and besides each that people are
+    /// told of, with what somebody asked for by it. `None` where there is no such rollout. A journal of more than `most`
+    /// inputs is not replayed.
     ///
     /// # Errors
     /// The store's fault.
     pub async fn replay<T: Send + 'static>(
         &self,
         id: &str,
-        most: u64,
+        (most, points): (u64, u64),
         begin: T,
         take: fn(&mut T, &RolloutView, Option<String>),
     ) -> Result<Option<Replayed<T>>, Fault> {
         let journal = &self.parts().journal;
         let id = RolloutId(id.to_owned());
         let Some(stored) = journal.get(&id).await? else { return Ok(None) };
-        if stored.state.seq.0 > most {
+        let last = stored.state.seq.0;
+        if last > most {
             return Ok(Some(Replayed::Not));
         }
         let inputs = journal.inputs(&id).await?;
         // Thousands of inputs take a while, for which nobody else on this thread should wait.
         let replaying = tokio::task::spawn_blocking(move || {
-            let (mut taken, mut rows) = (begin, inputs.iter());
+            let (mut taken, mut rows, mut before) = (begin, inputs.iter(), None);
+            let every = (last / points.max(1)).max(1);
             let folded = fold(&stored, &inputs, |state| {
                 let asked = rows.next().and_then(|row| asked(&row.input.event));
-                take(&mut taken, &RolloutView::of(&stored.plan, state), asked);
+                let news = Some(told(state));
+                // A view is judged anew, which costs as much as the step did.
+                if state.seq.0.is_multiple_of(every) || state.seq.0 == last || asked.is_some() || before != news {
+                    take(&mut taken, &RolloutView::of(&stored.plan, state), asked);
+                }
+                before = news;
             });
             folded.map(|()| taken)
         });
         let replayed = replaying.await.map_err(|_| Fault::unknown("runner", "the replay of a journal broke off"))?;
         Ok(Some(replayed.map_or(Replayed::Not, Replayed::Whole)))
     }
+}
+
+/// What people are told of when it changes.
+fn told(state: &State) -> impl PartialEq + use<> {
+    let reason = state.paused.as_ref().map(|pause| pause.reason.clone());
+    let frozen = state.frozen.as_ref().map(|frozen| frozen.at);
+    let (approvals, ended) = (state.approvals.len(), state.ending.is_some());
+    (std::mem::discriminant(&state.phase), state.wanted, reason, frozen, approvals, ended, state.trouble.clone())
 }
