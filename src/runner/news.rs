@@ -284,7 +284,7 @@ fn item(id: &RolloutId, view: &RolloutView, public_url: Option<&str>) -> Item {
         // The phases of a step follow each other within seconds.
         (None, _) => format!("step {weight}"),
     };
-    let url = public_url.map(|url| format!("{}/v1/rollouts/{id}", url.trim_end_matches('/')));
+    let url = public_url.map(|url| format!("{}/rollouts/{id}", url.trim_end_matches('/')));
     let (rollout, policy, revision) = (id.clone(), view.policy.clone(), view.revision.clone());
     let news = News { rollout, policy, revision, standing, text, url };
     Item { key, news, decided_at_ms: view.decided_at_ms, last: view.finished }

@@ -22,7 +22,7 @@ fn view(phase: &str, outcome: Option<&str>, weight: u8) -> RolloutView {
 
 fn told(phase: &str, outcome: Option<&str>, weight: u8) -> (NewsStanding, String, bool) {
     let item = item(&RolloutId("r-1".into()), &view(phase, outcome, weight), Some("https://tidegate/"));
-    assert_eq!(item.news.url.as_deref(), Some("https://tidegate/v1/rollouts/r-1"));
+    assert_eq!(item.news.url.as_deref(), Some("https://tidegate/rollouts/r-1"));
     (item.news.standing, item.news.text, item.last)
 }
 
