@@ -49,14 +49,18 @@ pub(super) struct Chart {
     pub summary: String,
 }
 
+/// Time, canary, stable.
+type Value = (i64, Option<f64>, Option<f64>);
+/// Takes one of both versions.
+type Arm = fn(&Value) -> Option<f64>;
+
 /// Two lines over time; a value may be missing.
 struct Lines<'a> {
     title: &'a str,
     note: String,
     unit: SignalUnit,
     limit: Option<f64>,
-    /// Time, canary, stable.
-    values: Vec<(i64, Option<f64>, Option<f64>)>,
+    values: Vec<Value>,
 }
 
 /// Every chart of a rollout: the weight, failed requests, and each gate that measures something else.
@@ -138,7 +142,7 @@ fn weight_chart(points: &[Point], span: &Span) -> Chart {
 }
 
 /// Shares of failed requests over a window that ends at each point.
-fn failed_shares(points: &[Point], window_ms: i64) -> Vec<(i64, Option<f64>, Option<f64>)> {
+fn failed_shares(points: &[Point], window_ms: i64) -> Vec<Value> {
     let mut begin = 0;
     let share = |failed: (u64, u64), requests: (u64, u64)| {
         let requests = requests.1.saturating_sub(requests.0);
@@ -167,7 +171,7 @@ impl Lines<'_> {
         let limit = self.limit.filter(|limit| *limit > 0.0 && *limit <= most * 4.0);
         let top = scale_top(most.max(limit.unwrap_or(0.0)), self.unit);
         let y = |value: f64| HEIGHT - 1.0 - (value / top).clamp(0.0, 1.0) * (HEIGHT - 2.0);
-        let path = |which: fn(&(i64, Option<f64>, Option<f64>)) -> Option<f64>| {
+        let path = |which: Arm| {
             let mut path = String::new();
             let mut drawing = false;
             for value in &self.values {
@@ -185,9 +189,7 @@ impl Lines<'_> {
             }
             path
         };
-        let newest = |which: fn(&(i64, Option<f64>, Option<f64>)) -> Option<f64>| {
-            figure(self.unit, self.values.iter().rev().find_map(which))
-        };
+        let newest = |which: Arm| figure(self.unit, self.values.iter().rev().find_map(which));
         let (canary, stable) = (newest(|value| value.1), newest(|value| value.2));
         let (from, to) = span.ends();
         let limit_words =
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_no_chart_and_a_gap_is_a_gap() {
-        let lines = |values: Vec<(i64, Option<f64>, Option<f64>)>| Lines {
+        let lines = |values: Vec<Value>| Lines {
             title: "errors",
             note: String::new(),
             unit: SignalUnit::Share,

@@ -118,7 +118,7 @@ impl Track {
         let same = |a: Option<&Point>, b: &Point| a.is_none_or(|a| a.weight == b.weight);
         let keeps = |at: usize, point: &Point| {
             let around = at > 0 && !same(all.get(at - 1), point) || !same(all.get(at + 1), point);
-            at % 2 == 0 || at + 1 == count || around
+            at.is_multiple_of(2) || at + 1 == count || around
         };
         let kept: Vec<Point> =
             all.iter().enumerate().filter(|(at, point)| keeps(*at, point)).map(|(_, p)| p.clone()).collect();
