@@ -11,14 +11,14 @@ use browser::{Browser, Screen};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Long enough to be looked at; a person has to agree before everything.
+/// Stays where it is however slow the machine is, until somebody promotes it; and people have to agree before everything.
 const POLICY: &str = "\
 version: 1
 name: checkout
 route: { mesh: shop, router: checkout-router, route: checkout }
 versions: [checkout-v1, checkout-v2]
 steps:
-  - { weight: 10, min: 4s, max: 2m, prove_no_worse_than: 20pp }
+  - { weight: 10, min: 20m, max: 40m, prove_no_worse_than: 20pp }
   - approval: { from: [oncall, tester], need: 1, timeout: 1h }
   - { weight: 100, min: 1s }
 gates:
@@ -111,7 +111,7 @@ fn expect_live(mut delays: Vec<i64>) {
     let (count, most) = (delays.len(), delays.last().copied().unwrap_or(0));
     let median = delays.get(count / 2).copied().unwrap_or(i64::MAX);
     eprintln!("the page showed {count} changes after {median} ms in the middle, {most} ms at most");
-    assert!(count >= 5 && median < LIVE_MS, "{delays:?}");
+    assert!(count >= 20 && median < LIVE_MS, "{delays:?}");
 }
 
 #[tokio::test]
@@ -132,6 +132,8 @@ async fn rollouts_are_followed_live_and_ordered_about() {
     browser.wait("phone", "h1", hostile).await;
     acts_after_confirmation(&mut browser, daemon, &id).await;
 
+    browser.wait("phone", ".headline .badge", "Baking").await;
+    order(&mut browser, "phone", "promote", "nothing is left to see here").await;
     browser.wait("phone", ".badge", "Awaiting approval").await;
     browser.wait("phone", ".flag", "0 of 1 approvals. Asked: oncall, tester").await;
     expect_fine(&mut browser, "approval").await;
@@ -142,6 +144,8 @@ async fn rollouts_are_followed_live_and_ordered_about() {
     browser.wait("phone", ".log", "approve by someone on this machine for tester").await;
     browser.wait("desktop", ".rows .badge", "Succeeded").await;
 
+    // A page that goes elsewhere forgets them.
+    let mut shown = delays(&mut browser, "phone").await;
     // The other slot takes the next release.
     world.stable.behave(Behaviour::FailsEvery(3));
     let bad = daemon.start_rollout().await;
@@ -149,11 +153,12 @@ async fn rollouts_are_followed_live_and_ordered_about() {
     browser.wait("phone", ".headline .badge", "Rolled back").await;
     browser.wait("phone", ".charts figcaption", "Failed requests").await;
     browser.wait("desktop", ".rows .badge", "Rolled back").await;
+    shown.extend(delays(&mut browser, "desktop").await);
     browser.click("desktop", ".rows li:first-child a").await;
     browser.wait("desktop", ".log", "Rolling back: canary").await;
     expect_fine(&mut browser, "bad release").await;
-    let (phone, desktop) = (delays(&mut browser, "phone").await, delays(&mut browser, "desktop").await);
-    expect_live([phone, desktop].concat());
+    shown.extend(delays(&mut browser, "phone").await);
+    expect_live(shown);
     load.stop().await;
     browser.end().await;
     world.verify().await.expect(0);
