@@ -23,13 +23,14 @@ const REPLAY_MAX: u64 = 10_000;
 /// What happened to the rollouts that somebody looks at.
 pub struct Feed {
     runner: Runner,
+    replay_max: u64,
     /// Held while a journal is replayed, so that looking takes one core at most.
     kept: Mutex<Kept>,
 }
 
 struct Kept {
     changes: Receiver<Change>,
-    tracks: BTreeMap<String, (u64, Track)>,
+    tracks: BTreeMap<String, (u64, Arc<Track>)>,
     /// Counts looks: the track that was not looked at for the longest is forgotten first.
     looks: u64,
 }
@@ -38,25 +39,32 @@ impl Feed {
     /// Of the rollouts of a runner.
     #[must_use]
     pub fn new(runner: Runner) -> Arc<Self> {
+        Self::with(runner, REPLAY_MAX)
+    }
+
+    /// The same with another bound on the journals that are replayed.
+    #[must_use]
+    pub fn with(runner: Runner, replay_max: u64) -> Arc<Self> {
         let kept = Kept { changes: runner.changes(), tracks: BTreeMap::new(), looks: 0 };
-        Arc::new(Self { runner, kept: Mutex::new(kept) })
+        Arc::new(Self { runner, replay_max, kept: Mutex::new(kept) })
     }
 
     /// What happened to a rollout, of which this is how it stands.
     ///
     /// # Errors
     /// The store's fault.
-    pub async fn track(&self, view: &RolloutView) -> Result<Track, Fault> {
+    pub async fn track(&self, view: &RolloutView) -> Result<Arc<Track>, Fault> {
         let mut kept = self.kept.lock().await;
         kept.catch_up();
         kept.looks += 1;
         let looks = kept.looks;
         if let Some((looked, track)) = kept.tracks.get_mut(&view.id) {
             *looked = looks;
-            return Ok(track.clone());
+            return Ok(Arc::clone(track));
         }
         let take = |track: &mut Track, view: &RolloutView, asked: Option<String>| track.take(view, asked.as_deref());
-        let replayed = self.runner.replay(&view.id, (REPLAY_MAX, POINTS_MAX as u64), Track::default(), take).await?;
+        let replayed =
+            self.runner.replay(&view.id, (self.replay_max, POINTS_MAX as u64), Track::default(), take).await?;
         let track = match replayed {
             Some(Replayed::Whole(track)) => track,
             Some(Replayed::Not) => {
@@ -65,9 +73,10 @@ impl Feed {
                 track
             }
             // A start that waits: nothing has happened yet.
-            None => return Ok(Track::default()),
+            None => return Ok(Arc::default()),
         };
-        kept.tracks.insert(view.id.clone(), (looks, track.clone()));
+        let track = Arc::new(track);
+        kept.tracks.insert(view.id.clone(), (looks, Arc::clone(&track)));
         kept.make_room();
         Ok(track)
     }
@@ -91,7 +100,8 @@ impl Kept {
             self.tracks.remove(&change.view.id);
             return;
         }
-        track.take(&change.view, change.asked.as_deref());
+        // Copied only while somebody is still shown it as it was.
+        Arc::make_mut(track).take(&change.view, change.asked.as_deref());
     }
 
     fn make_room(&mut self) {
