@@ -90,6 +90,7 @@
       if (isListening()) tell("live", "Live");
     } catch {
       tell("lost", "Connection lost, reconnecting");
+      setTimeout(soon, RETRY_MS[2]);
     } finally {
       isBusy = false;
       endedAt = performance.now();

@@ -5,9 +5,14 @@ use super::{Api, Log, secret};
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate::api::front::{self, Front};
 use tidegate::base::time::Timestamp;
 use tidegate::base::token::{Role, Token};
-use tidegate::ports::Tokens;
+use tidegate::ports::{Holder, Tokens};
+use tidegate::runner::lease::Turn;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 const HOST: &str = "tidegate.example.com";
@@ -26,9 +31,19 @@ impl Visited {
 }
 
 async fn visit(api: &Api, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Visited {
+    visit_router(&api.router, method, path, headers, body).await
+}
+
+async fn visit_router(
+    router: &axum::Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Visited {
     let request = Request::builder().method(method).uri(path).header("host", HOST);
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    let response = api.router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
+    let response = router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let is_stream = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
     let bytes = if is_stream { axum::body::Bytes::new() } else { to_bytes(body, 1 << 20).await.unwrap() };
@@ -226,4 +241,31 @@ async fn what_is_pasted_wrongly_is_said_and_nobody_is_sent_elsewhere() {
     // White space around a token is what pasting leaves.
     let padded = visit(&api, "POST", "/sign-in", &form, &format!("token=+{}%0A", token.reveal())).await;
     assert_eq!(padded.status.as_u16(), 303, "{}", padded.text);
+}
+
+#[tokio::test]
+async fn a_daemon_that_stands_by_hands_a_browser_on_with_its_cookie_and_its_origin() {
+    let api = Api::new(&[]).await;
+    let token = api.token("anna", Role::Operator).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let driver = tokio::spawn(axum::serve(listener, api.router.clone()).into_future());
+    let holder = Holder { id: "driver".into(), address, left: Duration::from_secs(10) };
+    let (_turned, turn) = watch::channel(Turn::StandingBy { holder: Some(holder), fault: None });
+    let (_ready, is_ready) = watch::channel(true);
+    let standby = front::router(Arc::new(Front::new(turn, is_ready, None).expect("a client")));
+    let form = [("content-type", "application/x-www-form-urlencoded"), ("origin", ORIGIN)];
+    let signed_in = visit_router(&standby, "POST", "/sign-in", &form, &format!("token={}", token.reveal())).await;
+    let cookie = signed_in.header("set-cookie").split(';').next().unwrap().to_owned();
+    assert_eq!((signed_in.status.as_u16(), signed_in.header("location")), (303, "/"), "{}", signed_in.text);
+    let page = visit_router(&standby, "GET", "/", &[("cookie", &cookie)], "").await;
+    assert!(page.header("content-security-policy").contains("default-src 'none'"), "{:?}", page.headers);
+    let body = json!({"policy": "checkout"}).to_string();
+    // The driver has another address; what counts is the one that the browser has.
+    for (origin, status) in [("https://evil.example", 403), (ORIGIN, 201)] {
+        let headers = [("cookie", cookie.as_str()), ("origin", origin)];
+        let answer = visit_router(&standby, "POST", "/v1/rollouts", &headers, &body).await;
+        assert_eq!(answer.status.as_u16(), status, "{origin}: {}", answer.text);
+    }
+    driver.abort();
 }
