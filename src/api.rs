@@ -1,4 +1,4 @@
-//! The daemon's HTTP API: JSON in and out, errors as RFC 9457 problem details.
+//! The daemon's HTTP API: JSON in and out, errors as RFC 9457 problem details; and the page for people.
 
 pub mod auth;
 pub mod client;
@@ -8,6 +8,7 @@ mod freezes;
 pub mod front;
 pub mod hooks;
 pub mod listen;
+mod pages;
 pub mod policies;
 pub mod rollouts;
 pub mod slack;
@@ -16,6 +17,7 @@ pub mod tls;
 mod tokens;
 pub mod wire;
 
+use crate::dashboard::feed::Feed;
 use crate::ports::PolicyDoor;
 use crate::runner::handle::Runner;
 use crate::trigger::inbox::Inbox;
@@ -44,6 +46,8 @@ pub struct ApiState {
     pub hooks: Arc<hooks::Hooks>,
     /// By what people at Slack are believed.
     pub slack: Arc<slack::Door>,
+    /// What happened to the rollouts that somebody looks at.
+    pub feed: Arc<Feed>,
 }
 
 /// Every address of the API, guarded by `state.access` and the rules of [`auth::rules`].
@@ -55,6 +59,7 @@ pub fn router(state: ApiState) -> Router {
         .merge(policies::router())
         .merge(status::router())
         .merge(tokens::router())
+        .merge(pages::router())
         .fallback(error::no_such_address)
         .merge(hooks::router())
         .merge(slack::router())

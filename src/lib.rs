@@ -20,6 +20,8 @@ pub mod cli;
 pub mod clock;
 /// The only reader of the environment, and the defaults.
 pub mod config;
+/// The page for people.
+pub mod dashboard;
 /// The two scenarios of `tidegate demo`.
 pub mod demo;
 /// Finds endpoints of virtual nodes.

@@ -10,6 +10,7 @@ pub mod effect;
 pub mod event;
 pub mod evidence;
 pub mod explain;
+mod figures;
 mod freeze;
 pub mod gate;
 pub mod limits;

@@ -2,10 +2,12 @@
 //!
 //! On loopback no token is needed, but a web page that the user happens to visit must not be able to start or abort
 //! rollouts: Host and Origin must name this machine. Elsewhere every request needs a token, and [`rules`] says of which
-//! role. Browsers send no token by themselves, so Host and Origin say nothing there.
+//! role. As a header no browser sends one by itself, so Host and Origin say nothing there; as the cookie of somebody who
+//! signed in it does, and then what changes something must come from a page of this origin ([`session`]).
 
 mod cache;
 pub mod rules;
+pub mod session;
 
 pub use cache::{FRESH, STALE};
 
@@ -19,9 +21,9 @@ use crate::ports::Tokens;
 use crate::rollout::event::Actor;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use cache::{Cache, Look};
 use rules::{Found, Need, look_up};
 use std::collections::BTreeMap;
@@ -51,11 +53,12 @@ pub enum Access {
 
 impl Access {
     /// Whoever has a token that `tokens` knows. `people` are names that policies have for people, each with the names of the
-    /// tokens that may speak for them.
+    /// tokens that may speak for them. `is_reached_by_tls` says that people reach this API by TLS, so that a browser may
+    /// keep a token for that alone.
     #[must_use]
-    pub fn tokens(tokens: Arc<dyn Tokens>, people: BTreeMap<String, Vec<String>>) -> Self {
+    pub fn tokens(tokens: Arc<dyn Tokens>, people: BTreeMap<String, Vec<String>>, is_reached_by_tls: bool) -> Self {
         let cache = Mutex::new(Cache::new(Monotonic::now()));
-        Self::Tokens(Arc::new(TokenAccess { tokens, people, cache }))
+        Self::Tokens(Arc::new(TokenAccess { tokens, people, is_reached_by_tls, cache }))
     }
 }
 
@@ -63,6 +66,7 @@ impl Access {
 pub struct TokenAccess {
     tokens: Arc<dyn Tokens>,
     people: BTreeMap<String, Vec<String>>,
+    is_reached_by_tls: bool,
     cache: Mutex<Cache>,
 }
 
@@ -83,10 +87,37 @@ impl TokenAccess {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether people reach this API by TLS.
+    #[must_use]
+    pub fn is_reached_by_tls(&self) -> bool {
+        self.is_reached_by_tls
+    }
+
+    /// Whether the request has the cookie of somebody who may look.
+    pub async fn is_signed_in(&self, headers: &HeaderMap) -> bool {
+        match session::token_of_cookie(headers).flatten() {
+            Some(token) => self.admit_token(&token, Role::Viewer).await.is_ok(),
+            None => false,
+        }
+    }
+
     /// Who sent the request, when they may send it.
-    async fn admit(&self, headers: &HeaderMap, role: Role) -> Result<Actor, ApiError> {
-        let token = presented(headers)?;
-        let record = self.find(&token).await?;
+    async fn admit(&self, method: &Method, headers: &HeaderMap, role: Role) -> Result<Admitted, ApiError> {
+        let (token, by_cookie) = presented(headers)?;
+        if by_cookie && !method.is_safe() {
+            session::same_origin(headers)?;
+        }
+        let record = self.admit_token(&token, role).await?;
+        let actor = Actor { name: record.name, via: "token".to_owned() };
+        Ok(Admitted { actor, role: record.role, by_cookie })
+    }
+
+    /// What is known of a token that allows this.
+    ///
+    /// # Errors
+    /// 401: it counts for nothing; 403: it allows less; 429 and 503: it was not looked up.
+    pub async fn admit_token(&self, token: &Token, role: Role) -> Result<TokenRecord, ApiError> {
+        let record = self.find(token).await?;
         if let Some((at, _)) = &record.revoked {
             let detail = format!("the token {} was revoked at {}", record.id, at.rfc3339());
             return Err(invalid(detail));
@@ -96,7 +127,7 @@ impl TokenAccess {
             let hint = format!("ask an admin for a token of that role (`tidegate token create --role {role}`)");
             return Err(ApiError::new(StatusCode::FORBIDDEN, "role-missing", detail).hint(hint));
         }
-        Ok(Actor { name: record.name, via: "token".to_owned() })
+        Ok(record)
     }
 
     async fn find(&self, token: &Token) -> Result<TokenRecord, ApiError> {
@@ -133,10 +164,20 @@ impl TokenAccess {
     }
 }
 
-/// The token of a request.
-fn presented(headers: &HeaderMap) -> Result<Token, ApiError> {
+/// Whom a token let in.
+struct Admitted {
+    actor: Actor,
+    role: Role,
+    by_cookie: bool,
+}
+
+/// The token of a request, and whether its cookie holds it. The header counts where there are both.
+fn presented(headers: &HeaderMap) -> Result<(Token, bool), ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
+        if let Some(token) = session::token_of_cookie(headers) {
+            return token.map(|token| (token, true)).ok_or_else(|| invalid("the cookie holds no token: sign in again"));
+        }
         let error = ApiError::new(StatusCode::UNAUTHORIZED, "token-missing", "this needs a token, and none was sent");
         let error = error.hint(
             "set TIDEGATE_TOKEN, or send `Authorization: Bearer TOKEN`; `tidegate token create` makes one (docs/operations.md)",
@@ -148,7 +189,8 @@ fn presented(headers: &HeaderMap) -> Result<Token, ApiError> {
     if !scheme.eq_ignore_ascii_case("bearer") || values.next().is_some() {
         return Err(invalid("the header `Authorization` must be there once, as `Bearer TOKEN`"));
     }
-    Token::parse(text.trim()).ok_or_else(|| invalid("what was sent is no token: cut off, mistyped, or something else"))
+    let token = Token::parse(text.trim()).map(|token| (token, false));
+    token.ok_or_else(|| invalid("what was sent is no token: cut off, mistyped, or something else"))
 }
 
 fn invalid(detail: impl Into<String>) -> ApiError {
@@ -177,6 +219,9 @@ fn refused(error: ApiError) -> Response {
 #[derive(Clone)]
 pub struct Caller {
     actor: Actor,
+    /// What the token allows; everything where none is needed.
+    role: Role,
+    by_cookie: bool,
     access: Access,
 }
 
@@ -185,6 +230,18 @@ impl Caller {
     #[must_use]
     pub fn actor(&self) -> Actor {
         self.actor.clone()
+    }
+
+    /// Whether they may do what this role may.
+    #[must_use]
+    pub fn may(&self, role: Role) -> bool {
+        self.role >= role
+    }
+
+    /// The name of the token of somebody who signed in with a browser.
+    #[must_use]
+    pub fn signed_in(&self) -> Option<&str> {
+        self.by_cookie.then_some(self.actor.name.as_str())
     }
 
     /// Whether they may speak for a person of a policy's `from`. On loopback everyone may: there is no telling who they are.
@@ -221,8 +278,9 @@ pub async fn guard(State(access): State<Access>, mut request: Request, next: Nex
         // Its sender is elsewhere, and proves itself.
         Access::Loopback if found == Found::Needs(Need::OwnProof) => Ok(None),
         Access::Loopback => check(request.headers(), request.uri()).map(|()| Some(claimed(request.headers()))),
-        Access::Tokens(tokens) => match with_token(tokens, request.headers(), found).await {
-            Ok(actor) => Ok(actor),
+        Access::Tokens(tokens) => match with_token(tokens, request.method(), request.headers(), found).await {
+            Ok(admitted) => Ok(admitted),
+            Err(error) if error.0.status == 401 && is_visit(&request) => return to_sign_in(request.uri()),
             Err(error) => return refused(error),
         },
     };
@@ -230,12 +288,12 @@ pub async fn guard(State(access): State<Access>, mut request: Request, next: Nex
         (Err(error), _) => error.into_response(),
         (Ok(_), Found::NoSuchAddress) => error::no_such_address(request).await.into_response(),
         (Ok(_), Found::NoSuchMethod) => error::no_such_method(request).await.into_response(),
-        (Ok(actor), Found::Needs(_)) => {
+        (Ok(admitted), Found::Needs(_)) => {
             if let Access::Tokens(_) = access {
                 request.headers_mut().remove(USER_HEADER);
             }
-            if let Some(actor) = actor {
-                request.extensions_mut().insert(Caller { actor, access });
+            if let Some(Admitted { actor, role, by_cookie }) = admitted {
+                request.extensions_mut().insert(Caller { actor, role, by_cookie, access });
             }
             next.run(request).await
         }
@@ -243,13 +301,30 @@ pub async fn guard(State(access): State<Access>, mut request: Request, next: Nex
 }
 
 /// Nobody learns without a token which addresses there are.
-async fn with_token(tokens: &TokenAccess, headers: &HeaderMap, found: Found) -> Result<Option<Actor>, ApiError> {
+async fn with_token(
+    tokens: &TokenAccess,
+    method: &Method,
+    headers: &HeaderMap,
+    found: Found,
+) -> Result<Option<Admitted>, ApiError> {
     let role = match found {
         Found::Needs(Need::Nothing | Need::OwnProof) => return Ok(None),
         Found::Needs(Need::Role(role)) => role,
         Found::NoSuchAddress | Found::NoSuchMethod => Role::Viewer,
     };
-    tokens.admit(headers, role).await.map(Some)
+    tokens.admit(method, headers, role).await.map(Some)
+}
+
+/// Whether a person opened an address in a browser, and no script asked for it.
+fn is_visit(request: &Request) -> bool {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    request.method() == Method::GET && accepts.contains("text/html")
+}
+
+/// Sends a browser to where people sign in, and back from there.
+fn to_sign_in(uri: &Uri) -> Response {
+    let to = percent_encoding::utf8_percent_encode(uri.path(), percent_encoding::NON_ALPHANUMERIC);
+    Redirect::to(&format!("/sign-in?to={to}")).into_response()
 }
 
 /// Refuses requests whose Host or Origin is not this machine.
@@ -275,8 +350,8 @@ fn check(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
 }
 
 /// Who a request claims to be from: believed on loopback only.
-fn claimed(headers: &HeaderMap) -> Actor {
+fn claimed(headers: &HeaderMap) -> Admitted {
     let name = headers.get(USER_HEADER).and_then(|value| value.to_str().ok()).unwrap_or("someone on this machine");
     let name: String = name.chars().filter(|c| !c.is_control()).take(USER_MAX_CHARS).collect();
-    Actor { name, via: "os_user".to_owned() }
+    Admitted { actor: Actor { name, via: "os_user".to_owned() }, role: Role::Admin, by_cookie: false }
 }

@@ -154,7 +154,9 @@ impl From<CommandError> for ApiError {
 /// An answer in the words of the framework (a body that is too large, an address that is no text) as a problem document.
 pub async fn as_problem(response: Response) -> Response {
     let status = response.status();
-    let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_JSON);
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    // The framework writes no HTML: that is a page of ours.
+    let is_ours = kind == PROBLEM_JSON || kind.starts_with("text/html");
     if is_ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

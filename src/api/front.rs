@@ -30,8 +30,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// When to come back while nobody drives: a lease changes hands within seconds.
 const RETRY_AFTER_S: &str = "2";
-/// Marks a request that was handed on.
-const FORWARDED: HeaderName = HeaderName::from_static("x-tidegate-forwarded");
+/// Marks a request that was handed on, and says what the daemon that did was called: a page's orders are compared with it.
+pub(super) const FORWARDED: HeaderName = HeaderName::from_static("x-tidegate-forwarded");
 /// Headers of one connection (RFC 9110, 7.6.1), and those that the next one sets itself.
 const OF_A_CONNECTION: [HeaderName; 8] = [
     header::CONNECTION,
@@ -133,7 +133,8 @@ impl Front {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut headers = passed(&parts.headers);
-        headers.insert(FORWARDED, header::HeaderValue::from_static("1"));
+        let host = parts.headers.get(header::HOST).cloned();
+        headers.insert(FORWARDED, host.unwrap_or(header::HeaderValue::from_static("-")));
         let answer = self
             .client
             .request(parts.method, format!("{}{path}", address.trim_end_matches('/')))

@@ -37,32 +37,41 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
 }
 
 async fn list(State(state): State<ApiState>) -> Result<Json<RolloutList>, ApiError> {
+    Ok(Json(RolloutList { rollouts: all(&state).await? }))
+}
+
+/// Starts that wait, live rollouts, then finished ones.
+pub(super) async fn all(state: &ApiState) -> Result<Vec<RolloutView>, ApiError> {
     let mut rollouts = state.inbox.all_pending().await?;
     let begun = state.runner.list().await?;
     // One that has just begun may still be noted as waiting.
     rollouts.retain(|pending| begun.iter().all(|rollout| rollout.id != pending.id));
     rollouts.extend(begun);
-    Ok(Json(RolloutList { rollouts }))
+    Ok(rollouts)
 }
 
 async fn one(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<RolloutView>, ApiError> {
-    if let Some(view) = state.runner.get(&id).await? {
-        return Ok(Json(view));
-    }
     let no_such = |detail: String| {
         ApiError::new(StatusCode::NOT_FOUND, "no-such-rollout", detail).hint("`tidegate rollout list` shows them")
     };
-    match state.inbox.pending(&id).await {
-        Ok(Some(view)) => Ok(Json(view)),
+    match find(&state, &id).await? {
+        Ok(view) => Ok(Json(view)),
+        Err(None) => Err(no_such(format!("there is no rollout `{id}`, and no policy of that name has had one"))),
+        Err(Some(NotBegun::Over(why))) => Err(no_such(format!("start `{id}` has begun no rollout: {why}"))),
+        Err(Some(NotBegun::Fault(fault))) => Err(fault.into()),
+    }
+}
+
+/// A rollout or a start that waits, else why there is none where that is known.
+pub(super) async fn find(state: &ApiState, id: &str) -> Result<Result<RolloutView, Option<NotBegun>>, ApiError> {
+    if let Some(view) = state.runner.get(id).await? {
+        return Ok(Ok(view));
+    }
+    match state.inbox.pending(id).await {
+        Ok(Some(view)) => Ok(Ok(view)),
         // It may have begun between the two looks.
-        Ok(None) => state
-            .runner
-            .get(&id)
-            .await?
-            .map(Json)
-            .ok_or_else(|| no_such(format!("there is no rollout `{id}`, and no policy of that name has had one"))),
-        Err(NotBegun::Over(why)) => Err(no_such(format!("start `{id}` has begun no rollout: {why}"))),
-        Err(NotBegun::Fault(fault)) => Err(fault.into()),
+        Ok(None) => Ok(state.runner.get(id).await?.ok_or(None)),
+        Err(not_begun) => Ok(Err(Some(not_begun))),
     }
 }
 

@@ -181,7 +181,9 @@ fn access(config: &DaemonConfig, store: &Store) -> Access {
         return Access::Loopback;
     }
     let people = config.people.0.iter().filter_map(|(name, person)| Some((name.clone(), vec![person.token.clone()?])));
-    Access::tokens(store.tokens(), people.collect())
+    let by_tls = |url: &String| url.starts_with("https://");
+    let is_reached_by_tls = config.api.tls.is_some() || config.api.public_url.as_ref().is_some_and(by_tls);
+    Access::tokens(store.tokens(), people.collect(), is_reached_by_tls)
 }
 
 /// Credentials, region and HTTP client for everything of AWS. Credentials are looked for when they are first needed.

@@ -9,6 +9,7 @@ use crate::api::status::Status;
 use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
 use crate::clock::Clock;
+use crate::dashboard::feed::Feed;
 use crate::ports::{Deliveries, Policies, PolicyStore};
 use crate::runner::Runner;
 use crate::store::directory::PolicyDirectory;
@@ -66,7 +67,8 @@ impl Triggers {
             tracing::info!(starts, "starts taken up that events had asked for");
         }
         let (policies, hooks) = (Arc::clone(&self.policies), Arc::clone(&self.hooks));
-        Ok(ApiState { runner: runner.clone(), access, status, policies, inbox, hooks, slack })
+        let feed = Feed::new(runner.clone());
+        Ok(ApiState { runner: runner.clone(), access, status, policies, inbox, hooks, slack, feed })
     }
 }
 

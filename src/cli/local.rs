@@ -136,9 +136,9 @@ fn welcome(bound: &Bound, policies: &Path, output: Output) {
     if output.is_json() {
         return;
     }
-    let Addresses { appmesh, egress, .. } = bound.addresses;
+    let Addresses { api, appmesh, egress, .. } = bound.addresses;
     output.line(&format!(
-        "tidegate is ready.\n  requests:  curl -H 'Host: SERVICE' http://{egress}/\n  \
+        "tidegate is ready.\n  page:      http://{api}/\n  requests:  curl -H 'Host: SERVICE' http://{egress}/\n  \
          rollouts:  tidegate rollout start POLICY{}\n  \
          policies:  {policies}\n  \
          mesh:      aws appmesh list-meshes --endpoint-url http://{appmesh}\n             \
@@ -208,6 +208,9 @@ async fn play(
 ) -> Ended {
     let addresses = stage.addresses();
     announce(&addresses, output);
+    if !output.is_json() {
+        output.line(&format!("The page: http://{}/", addresses.api));
+    }
     let client = Client::new(&format!("http://{}", addresses.api), &user(environment))?;
     let mut teller = Teller { output, screen: Redrawn::default(), shown: None };
     let summary = stage.play(releases, &client, |happening| teller.tell(happening)).await?;
@@ -289,10 +292,10 @@ fn report(summary: &Summary, output: Output) {
 }
 
 fn lines_to_paste(addresses: &Addresses, output: Output) {
-    let Addresses { appmesh, egress, admin, .. } = addresses;
+    let Addresses { api, appmesh, egress, admin } = addresses;
     let server = server_flag(addresses);
     output.line(&format!(
-        "\nEverything is still running. In another terminal:\n  \
+        "\nEverything is still running. In a browser: http://{api}/\nIn another terminal:\n  \
          curl -H 'Host: {}' http://{egress}/\n  \
          curl http://{admin}/stats/prometheus\n  \
          AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-east-1 \\\n    \

@@ -251,6 +251,7 @@ mod tests {
                 verdict: GateVerdict::Holds,
                 against: None,
                 text: long("canary 1/63 failed "),
+                figures: None,
             }],
             approval: Some(ApprovalView {
                 from: vec![long("alice")],
@@ -264,6 +265,8 @@ mod tests {
             decided_at: None,
             decided_at_ms: None,
             trouble: Some("x".repeat(200 * length)),
+            changed_at: String::new(),
+            changed_at_ms: 0,
             seq: 1,
         }
     }

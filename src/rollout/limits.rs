@@ -85,6 +85,19 @@ pub(super) fn judge_limit(gate: &Gate, state: &State, threshold: f64) -> Option<
     Some(judge_one(gate, &tested(gate)?, state, threshold))
 }
 
+/// What a gate with a limit has counted, slow requests as errors where it is about latency; `None` for any other.
+pub(super) fn counted(gate: &Gate, state: &State) -> Option<Counts> {
+    let bound_us = tested(gate)?.bound_us;
+    let mut sum = Counts::default();
+    for block in &state.evidence.blocks {
+        match bound_us {
+            None => block.by_share.values().for_each(|counts| sum.add(counts)),
+            Some(bound_us) => block.slower_by_share.values().for_each(|slower| sum.add(&of_bound(slower, bound_us))),
+        }
+    }
+    Some(sum)
+}
+
 fn judge_one(gate: &Gate, tested: &Tested, state: &State, threshold: f64) -> LimitVerdict {
     let mut process = AbsoluteGate::new(tested.limit);
     let mut sum = Counts::default();

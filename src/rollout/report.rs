@@ -1,6 +1,7 @@
 //! What each gate by itself says of a rollout, dry runs included. For people and programs that show it; what decides is
 //! `gate::judge`, where the comparing gates have one bound together.
 
+pub use super::figures::GateFigures;
 use super::gate::{error_evidence, latency_evidence, latency_finding};
 use super::limits::judge_limit;
 use super::points::judge_point;
@@ -24,6 +25,9 @@ pub struct GateView {
     pub against: Option<f64>,
     /// In a sentence without a full stop.
     pub text: String,
+    /// The numbers of both versions, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<GateFigures>,
 }
 
 /// What a gate comes to.
@@ -49,8 +53,15 @@ pub fn gate_views(plan: &Plan, state: &State) -> Vec<GateView> {
 
 /// `threshold` is the evidence that fails a gate, in nats.
 fn gate_view(gate: &Gate, state: &State, threshold: f64) -> GateView {
-    let view =
-        |verdict, against, text| GateView { name: gate.name.clone(), dry_run: gate.dry_run, verdict, against, text };
+    let figures = GateFigures::of(gate, state);
+    let view = |verdict, against, text| GateView {
+        name: gate.name.clone(),
+        dry_run: gate.dry_run,
+        verdict,
+        against,
+        text,
+        figures,
+    };
     if let Some(limit) = judge_limit(gate, state, threshold).or_else(|| judge_point(gate, state)) {
         let verdict = match limit.outcome {
             outcome if outcome.fails() => GateVerdict::Fails,

@@ -3,7 +3,8 @@
 use super::event::Actor;
 use super::gate::{Judgement, judge, weight_step};
 use super::report::gate_views;
-pub use super::report::{GateVerdict, GateView};
+pub use super::report::{GateFigures, GateVerdict, GateView};
+pub use super::signals::amount;
 use super::state::{PauseCause, Phase, State};
 use crate::base::ids::RolloutId;
 use crate::base::time::Timestamp;
@@ -85,6 +86,12 @@ pub struct RolloutView {
     /// The last thing that went wrong without ending it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// When the last change was, RFC 3339.
+    #[serde(default)]
+    pub changed_at: String,
+    /// The same in milliseconds since the epoch.
+    #[serde(default)]
+    pub changed_at_ms: i64,
     /// Number of the last input: rises with every change.
     pub seq: u64,
 }
@@ -178,6 +185,8 @@ impl RolloutView {
             decided_at: None,
             decided_at_ms: None,
             trouble: None,
+            changed_at: at.rfc3339(),
+            changed_at_ms: at.0,
             seq: 0,
         }
     }
@@ -220,6 +229,8 @@ impl RolloutView {
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
             decided_at_ms: state.ending.as_ref().map(|ending| ending.decided_at.0),
             trouble: state.trouble.clone(),
+            changed_at: state.at.rfc3339(),
+            changed_at_ms: state.at.0,
             seq: state.seq.0,
         }
     }

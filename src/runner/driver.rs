@@ -2,6 +2,7 @@
 
 use super::executor::Executor;
 use super::handle::Shared;
+use super::history::asked;
 use super::looks::look_on;
 use crate::base::fault::Fault;
 use crate::base::time::{Millis, Timestamp};
@@ -252,11 +253,12 @@ impl Driver {
                 return Taken::NotWritten(error);
             }
         };
-        self.moved_to(position, commit.state, commit.effects);
+        let said = asked(&commit.input.event);
+        self.moved_to(position, commit.state, commit.effects, said);
         Taken::Moved
     }
 
-    fn moved_to(&mut self, position: u64, state: State, effects: Vec<(EffectId, Effect)>) {
+    fn moved_to(&mut self, position: u64, state: State, effects: Vec<(EffectId, Effect)>, said: Option<String>) {
         let before = std::mem::replace(&mut self.stored.state, state);
         let view = self.view();
         if std::mem::discriminant(&before.phase) != std::mem::discriminant(&self.stored.state.phase)
@@ -278,7 +280,7 @@ impl Driver {
             let from = counts_from(&self.stored.state);
             std::mem::replace(before, from) != from
         });
-        self.shared.publish(position, view);
+        self.shared.publish(position, view, said);
         self.launch(effects);
     }
 

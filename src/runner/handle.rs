@@ -6,7 +6,7 @@ use super::errors::nobody_drives;
 pub use super::errors::{CommandError, RetryError, StartError};
 use super::executor::NO_WORKLOADS;
 use super::freezes::{daemon, follow_freezes, news};
-use super::history::Change;
+use super::history::{Change, asked};
 use super::keeper;
 use super::people::voiced;
 use super::reading::Reader;
@@ -105,9 +105,9 @@ impl Shared {
         Asker { signals: self.parts.signals.clone(), clock: Arc::clone(&self.parts.clock) }
     }
 
-    pub(super) fn publish(&self, position: u64, view: RolloutView) {
+    pub(super) fn publish(&self, position: u64, view: RolloutView, asked: Option<String>) {
         // Nobody listening is fine: the store has it.
-        let _ = self.changes.send(Change { position, view: Arc::new(view) });
+        let _ = self.changes.send(Change { position, view: Arc::new(view), asked });
     }
 
     pub(super) fn enlist(&self, id: RolloutId, driver: mpsc::Sender<Message>) {
@@ -340,10 +340,11 @@ impl Runner {
         _no_freeze_meanwhile: OwnedRwLockReadGuard<()>,
     ) -> Result<RolloutView, StartError> {
         let position = self.parts().journal.begin(&plan, &commit).await.map_err(StartError::Journal)?;
+        let asked = asked(&commit.input.event);
         let stored = Stored { plan, state: commit.state };
         let view = RolloutView::of(&stored.plan, &stored.state);
         tracing::info!(rollout = %view.id, policy = %view.policy, canary = %view.canary, by = %view.started_by, "rollout started");
-        self.shared.publish(position, view.clone());
+        self.shared.publish(position, view.clone(), asked);
         self.drive(stored, commit.effects, None);
         Ok(view)
     }

@@ -98,6 +98,6 @@ async fn next_beginning(shared: &Shared, id: &RolloutId, first_wait: Duration) -
 /// what they missed.
 async fn tell_the_end(shared: &Shared, stored: &Stored) {
     if let Ok(position) = shared.parts.journal.position().await {
-        shared.publish(position, RolloutView::of(&stored.plan, &stored.state));
+        shared.publish(position, RolloutView::of(&stored.plan, &stored.state), None);
     }
 }

@@ -1,8 +1,9 @@
 //! Who may call: every address with every kind of caller over the real router, whose name stands in the audit trail, and
-//! that no token is shown. `access/listen.rs` has what a client may take of the listener, `access/tls.rs` certificates,
-//! `access/program.rs` the built program.
+//! that no token is shown. `access/listen.rs` has what a client may take of the listener, `access/pages.rs` the page and
+//! signing in, `access/tls.rs` certificates, `access/program.rs` the built program.
 
 mod listen;
+mod pages;
 mod program;
 mod tls;
 
@@ -29,6 +30,7 @@ use tidegate::base::fault::Fault;
 use tidegate::base::time::Timestamp;
 use tidegate::base::token::{Role, Token, TokenHash, TokenId, TokenRecord};
 use tidegate::clock::{Clock, new_token};
+use tidegate::dashboard::feed::Feed;
 use tidegate::ports::{Deliveries, PolicyStore, TokenError, Tokens};
 use tidegate::runner::{Runner, RunnerParts};
 use tidegate::store::directory::PolicyDirectory;
@@ -125,9 +127,19 @@ impl Api {
         status.set_ready(true);
         let names = |tokens: &[&str]| tokens.iter().map(|name| (*name).to_owned()).collect();
         let people: BTreeMap<_, _> = people.iter().map(|(name, tokens)| ((*name).to_owned(), names(tokens))).collect();
-        let access = Access::tokens(tokens.clone(), people);
+        let access = Access::tokens(tokens.clone(), people, true);
+        let feed = Feed::new(runner.clone());
         Self {
-            router: router(ApiState { runner, access, status, policies: joined, inbox, hooks, slack: Arc::default() }),
+            router: router(ApiState {
+                runner,
+                access,
+                status,
+                policies: joined,
+                inbox,
+                hooks,
+                slack: Arc::default(),
+                feed,
+            }),
             tokens,
             _directory: directory,
         }
@@ -291,7 +303,7 @@ async fn what_is_not_in_the_table_is_refused_and_strangers_learn_nothing_of_it()
     let admin = api.token("root", Role::Admin).await;
     for (method, path, kind) in [
         ("GET", "/v1/nope", "no-such-address"),
-        ("GET", "/", "no-such-address"),
+        ("GET", "/nope", "no-such-address"),
         ("DELETE", "/v1/rollouts", "no-such-method"),
         ("TRACE", "/v1/tokens", "no-such-method"),
     ] {

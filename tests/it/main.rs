@@ -31,6 +31,7 @@ mod many;
 mod mesh;
 mod mesh_cli;
 mod mesh_store;
+mod page;
 mod people;
 mod preview;
 mod processes;

@@ -1,5 +1,6 @@
 //! The runner with everything around it in memory and a clock that jumps over waits.
 
+mod feed;
 mod freezes;
 mod news;
 mod signals;

@@ -174,6 +174,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "notify::signature",
             "telemetry",
             "drain",
+            "dashboard",
         ],
         "a request becomes a command of rollout::event; it never sees a state",
     ),

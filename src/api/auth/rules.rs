@@ -9,7 +9,7 @@ use crate::base::token::Role;
 pub enum Need {
     /// Nothing: it tells only whether the process is alive.
     Nothing,
-    /// A proof of its own, which the handler checks: the sender's signature.
+    /// A proof of its own, which the handler checks: the sender's signature, or the token in a form.
     OwnProof,
     /// A token of this role or a stronger one.
     Role(Role),
@@ -39,6 +39,15 @@ pub const RULES: &[Rule] = &[
     rule("GET", "/healthz", Need::Nothing),
     rule("GET", "/readyz", Need::Nothing),
     rule("GET", "/metrics", VIEWER),
+    rule("GET", "/", VIEWER),
+    rule("GET", "/live", VIEWER),
+    rule("GET", "/rollouts/{id}", VIEWER),
+    rule("GET", "/rollouts/{id}/live", VIEWER),
+    // The same for everybody, and what the form that asks for a token is made with.
+    rule("GET", "/assets/{name}", Need::Nothing),
+    rule("GET", "/sign-in", Need::Nothing),
+    rule("POST", "/sign-in", Need::OwnProof),
+    rule("POST", "/sign-out", Need::OwnProof),
     rule("GET", "/v1/policies", VIEWER),
     rule("GET", "/v1/policies/{name}", VIEWER),
     rule("PUT", "/v1/policies/{name}", ADMIN),
@@ -110,7 +119,12 @@ mod tests {
             ("PUT", "/v1/policies/x", Found::Needs(ADMIN)),
             ("DELETE", "/v1/rollouts/r-1", Found::NoSuchMethod),
             ("post", "/v1/rollouts", Found::NoSuchMethod),
-            ("GET", "/", Found::NoSuchAddress),
+            ("GET", "/", Found::Needs(VIEWER)),
+            ("POST", "/", Found::NoSuchMethod),
+            ("GET", "/rollouts/", Found::NoSuchAddress),
+            ("GET", "/rollouts/r-1/live", Found::Needs(VIEWER)),
+            ("GET", "/assets/page.js", Found::Needs(Need::Nothing)),
+            ("GET", "/assets/a/b", Found::NoSuchAddress),
             ("GET", "", Found::NoSuchAddress),
             ("GET", "/healthz/", Found::NoSuchAddress),
             ("GET", "//healthz", Found::NoSuchAddress),
@@ -123,12 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn no_address_stands_twice_and_only_the_process_itself_is_open_to_all() {
+    fn no_address_stands_twice_and_only_the_process_itself_and_the_way_in_are_open_to_all() {
         for (at, one) in RULES.iter().enumerate() {
             assert!(!RULES[..at].iter().any(|other| (other.method, other.path) == (one.method, one.path)), "{one:?}");
             let is_open = one.need == Need::Nothing;
-            assert_eq!(is_open, ["/healthz", "/readyz"].contains(&one.path), "{one:?}");
-            let proves_itself = one.path.starts_with("/v1/hooks/") || one.path.starts_with("/v1/slack/");
+            let opens = [("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/assets/{name}"), ("GET", "/sign-in")];
+            assert_eq!(is_open, opens.contains(&(one.method, one.path)), "{one:?}");
+            let of_a_form = [("POST", "/sign-in"), ("POST", "/sign-out")].contains(&(one.method, one.path));
+            let proves_itself = of_a_form || one.path.starts_with("/v1/hooks/") || one.path.starts_with("/v1/slack/");
             assert_eq!(one.need == Need::OwnProof, proves_itself, "{one:?}");
             let changes = one.method != "GET" && !proves_itself;
             assert!(!changes || one.need >= OPERATOR, "{one:?}: looking is not changing");
