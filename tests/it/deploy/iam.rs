@@ -3,6 +3,7 @@
 use super::terraform::{Module, attribute, labels_of, modules, text, texts};
 use crate::shell::root;
 use hcl::Expression;
+use hcl::expr::TemplateExpr;
 use hcl::structure::{Block, Body};
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,10 +40,16 @@ const EVERYWHERE: &[&str] = &[
 /// What every other document allows.
 const OTHERS: &[(&str, &str, &[&str])] = &[
     ("controller", "assume", &["sts:AssumeRole"]),
+    ("gateway", "assume", &["sts:AssumeRole"]),
+    ("gateway", "task", &["appmesh:StreamAggregatedResources"]),
     ("service", "assume", &["sts:AssumeRole"]),
     ("webhook", "queue", &["sqs:SendMessage"]),
     ("webhook", "sender", &["secretsmanager:GetSecretValue"]),
 ];
+
+/// Documents that tests of their own compare.
+const ELSEWHERE: &[(&str, &str)] =
+    &[("controller", "task"), ("controller", "execution"), ("service", "execution"), ("gateway", "execution")];
 
 /// One statement of a policy document.
 struct Statement {
@@ -132,7 +139,9 @@ fn the_page_names_the_same_rights() {
     assert_eq!(actions(&documents(&Module::named("controller"))["task"]), named);
     // As that of the page, the role that starts tasks may do this; a key of one's own is the only thing besides.
     let mut start = allowed("execution-role.json");
-    assert!(start.is_superset(&actions(&documents(&Module::named("service"))["execution"])));
+    for module in ["service", "gateway"] {
+        assert!(start.is_superset(&actions(&documents(&Module::named(module))["execution"])), "{module}");
+    }
     start.insert("kms:Decrypt".to_owned());
     assert_eq!(actions(&documents(&Module::named("controller"))["execution"]), start);
 }
@@ -173,7 +182,7 @@ fn every_statement_has_one_reason_and_as_little_as_it_can() {
                     assert!(statement.actions.iter().all(shown), "README.md: {row}");
                 }
             }
-            if !["task", "execution"].contains(&label.as_str()) {
+            if !ELSEWHERE.contains(&(name.as_str(), label.as_str())) {
                 let (_, _, wanted) =
                     OTHERS.iter().find(|(of, which, _)| (*of, *which) == (name.as_str(), label.as_str())).unwrap();
                 assert_eq!(actions(&statements), wanted.iter().map(|action| (*action).to_owned()).collect(), "{place}");
@@ -181,5 +190,16 @@ fn every_statement_has_one_reason_and_as_little_as_it_can() {
             seen.insert((name.clone(), label));
         }
     }
-    assert_eq!(seen.len(), OTHERS.len() + 3, "{seen:?}");
+    assert_eq!(seen.len(), OTHERS.len() + ELSEWHERE.len(), "{seen:?}");
+}
+
+#[test]
+fn envoy_may_be_its_own_gateway_and_no_other() {
+    let statements = &documents(&Module::named("gateway"))["task"];
+    let [only] = &statements[..] else { panic!("{} statements", statements.len()) };
+    let Some(Expression::Array(resources)) = &only.resources else { panic!("no list of resources") };
+    let [Expression::TemplateExpr(resource)] = &resources[..] else { panic!("not one resource: {resources:?}") };
+    let TemplateExpr::QuotedString(resource) = resource.as_ref() else { panic!("not one line: {resource:?}") };
+    // What the task definition names as well: tests/it/deploy/task.rs.
+    assert!(resource.ends_with(":${local.resource}") && !resource.contains('*'), "{resource:?}");
 }

@@ -152,7 +152,8 @@ fn call_problems(module: &Module) -> Vec<String> {
     let mut problems = Vec::new();
     for block in module.blocks("module") {
         let (place, called) = (format!("{}: module {}", module.name(), labels_of(block)[0]), called(module, block));
-        for given in block.body().attributes().filter(|given| !["source", "providers"].contains(&given.key())) {
+        for given in block.body().attributes().filter(|given| !["source", "providers", "count"].contains(&given.key()))
+        {
             match called.block("variable", &[given.key()]) {
                 None => problems.push(format!("{place}: there is no {}", given.key())),
                 Some(variable) => {

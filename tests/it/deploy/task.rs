@@ -2,7 +2,7 @@
 
 use super::evaluate::Evaluated;
 use super::reads::{PASSWORD, SECRET, understood, verb};
-use super::terraform::Module;
+use super::terraform::{Module, arguments_of, attribute, object_type};
 use crate::shell::root;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -163,6 +163,84 @@ fn a_slot_without_a_sidecar_waits_for_none() {
     };
     // The route begins with all its weight at the first slot, and an idle one has no tasks.
     assert_eq!((count("a"), count("b")), (json!(2), json!(0)));
+}
+
+#[test]
+fn a_gateway_is_envoy_by_itself_behind_a_load_balancer() {
+    let text = std::fs::read_to_string(root().join("tests/golden/guide-task-definition.json")).unwrap();
+    let guide: Value = serde_json::from_str(&text).unwrap();
+    let theirs = containers(&json!(guide["containerDefinitions"].to_string()));
+    let of = |more: &Value| {
+        let mut all = json!({
+            "name": "user-gateway", "mesh_name": "my-mesh", "virtual_gateway": "ingress", "port": 8088,
+            "xds_endpoint": "tidegate.internal:7072",
+        });
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Evaluated::new(Module::named("gateway"), given(&all))
+    };
+    let module = of(&json!({}));
+    let all = containers(&module.argument(TASK, &["container_definitions"], &[]));
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["envoy"]);
+    let envoy = &all["envoy"];
+    assert_eq!(envoy["healthCheck"], theirs["envoy"]["healthCheck"]);
+    // The guide of App Mesh: a gateway has neither a user nor a proxy configuration.
+    assert_eq!(envoy.get("user"), None);
+    assert!(
+        Module::named("gateway")
+            .blocks("resource")
+            .all(|block| { !block.body().blocks().any(|inner| inner.identifier() == "proxy_configuration") })
+    );
+    let variables = pairs(&envoy["environment"]);
+    assert_eq!(variables["APPMESH_RESOURCE_ARN"], "mesh/my-mesh/virtualGateway/ingress");
+    assert_eq!(variables["APPMESH_XDS_ENDPOINT"], "tidegate.internal:7072");
+
+    // Requests arrive where the virtual gateway listens; the admin port is asked by the health check and nobody else.
+    assert_eq!(envoy["portMappings"], json!([{ "containerPort": 8088, "protocol": "tcp" }]));
+    let service = |name: &str| module.argument(["aws_ecs_service", "this"], &["load_balancer", name], &[]);
+    assert_eq!((service("container_name"), service("container_port")), (json!("envoy"), json!(8088)));
+    let target = |path: &[&str]| module.argument(["aws_lb_target_group", "this"], path, &[]);
+    assert_eq!((target(&["port"]), target(&["health_check", "port"])), (json!(8088), json!(9901)));
+    for rule in [
+        ["aws_vpc_security_group_egress_rule", "to_envoy"],
+        ["aws_vpc_security_group_ingress_rule", "from_load_balancer"],
+    ] {
+        let open = module.argument(rule, &["for_each"], &[]);
+        assert_eq!(open, json!({ "Requests": 8088, "Health check": 9901 }), "{rule:?}");
+    }
+
+    // What may be written is a volume, or else the whole file system.
+    let volumes = |module: &Evaluated| module.argument(TASK, &["volume", "for_each"], &[]);
+    assert_eq!(envoy["readonlyRootFilesystem"], true);
+    assert_eq!(
+        envoy["mountPoints"],
+        json!([{ "sourceVolume": "scratch", "containerPath": "/tmp", "readOnly": false }])
+    );
+    assert_eq!(volumes(&module), json!({ "scratch": "/tmp" }));
+    let module = of(&json!({ "read_only_root": false }));
+    let all = containers(&module.argument(TASK, &["container_definitions"], &[]));
+    assert_eq!((&all["envoy"]["readonlyRootFilesystem"], &all["envoy"]["mountPoints"]), (&json!(false), &json!([])));
+    assert_eq!(volumes(&module), json!({}));
+}
+
+#[test]
+fn what_a_service_leaves_open_of_its_gateway_has_a_default_there() {
+    let (service, gateway) = (Module::named("service"), Module::named("gateway"));
+    let variable = service.block("variable", &["gateway"]).unwrap();
+    let members = object_type(attribute(variable.body(), "type").unwrap()).unwrap();
+    for (name, of) in members {
+        let body = gateway.block("variable", &[name]).unwrap_or_else(|| panic!("gateway has no {name}")).body();
+        let default = attribute(body, "default");
+        match arguments_of(of, "optional") {
+            None => assert_eq!(default, None, "{name} may be left out"),
+            // Null is what Terraform hands on; it stands for the default only where null itself is no value.
+            Some(optional) => {
+                assert_eq!(optional.len(), 1, "{name} has two defaults");
+                let null_is_default = default == Some(&hcl::Expression::Null);
+                let nullable = attribute(body, "nullable") != Some(&hcl::Expression::Bool(false));
+                assert!(default.is_some() && null_is_default == nullable, "{name}");
+            }
+        }
+    }
 }
 
 #[test]

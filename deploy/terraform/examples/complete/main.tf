@@ -52,6 +52,9 @@ module "mesh" {
       first           = local.slots["a"]
     }
   }
+  gateways = var.gateway == null ? {} : {
+    shop = { routes = { checkout = { service = "checkout" } } }
+  }
 }
 
 module "checkout" {
@@ -64,6 +67,7 @@ module "checkout" {
   image_repository_arns = [data.aws_ecr_repository.checkout.arn]
   mesh_name             = module.mesh.mesh_name
   sidecar               = var.sidecar
+  gateway               = var.gateway == null ? null : merge(var.gateway, module.mesh.gateways["shop"])
   vpc_id                = var.vpc_id
   subnet_ids            = var.private_subnet_ids
   namespace_id          = aws_service_discovery_private_dns_namespace.shop.id
@@ -107,6 +111,11 @@ output "policy" {
 output "load_balancer" {
   description = "Where the name in public_url has to lead."
   value       = module.controller.load_balancer_dns_name
+}
+
+output "gateway" {
+  description = "Where the names that clients of checkout know have to lead; null without a gateway."
+  value       = module.checkout.gateway_dns_name
 }
 
 output "sender_policy_arns" {

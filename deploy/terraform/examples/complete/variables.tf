@@ -79,3 +79,17 @@ variable "sidecar" {
   })
   default = null
 }
+
+variable "gateway" {
+  description = "Envoy as a virtual gateway, which brings requests from outside of the mesh to checkout, and a load balancer before it; null for none."
+  type = object({
+    image                    = string
+    image_repository_arns    = list(string)
+    xds_endpoint             = string
+    load_balancer_subnet_ids = list(string)
+    internal                 = optional(bool, true)
+    client_cidr_blocks       = list(string)
+    certificate_arn          = string
+  })
+  default = null
+}

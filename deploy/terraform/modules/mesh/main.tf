@@ -11,6 +11,9 @@ locals {
       for node, hostname in service.nodes : node => { hostname = hostname, port = service.port, health_path = service.health_path }
     }
   ]...)
+  gateway_routes = merge([
+    for gateway, given in var.gateways : { for name, route in given.routes : "${gateway}/${name}" => merge(route, { gateway = gateway, name = name }) }
+  ]...)
 }
 
 resource "aws_appmesh_mesh" "this" {
@@ -116,6 +119,65 @@ resource "aws_appmesh_virtual_service" "this" {
     provider {
       virtual_router {
         virtual_router_name = aws_appmesh_virtual_router.this[each.key].name
+      }
+    }
+  }
+}
+
+resource "aws_appmesh_virtual_gateway" "this" {
+  for_each = var.gateways
+
+  name      = each.key
+  mesh_name = aws_appmesh_mesh.this.id
+  tags      = var.tags
+
+  spec {
+    listener {
+      port_mapping {
+        port     = each.value.port
+        protocol = "http"
+      }
+    }
+
+    logging {
+      access_log {
+        file {
+          path = "/dev/stdout"
+        }
+      }
+    }
+  }
+}
+
+resource "aws_appmesh_gateway_route" "this" {
+  for_each = local.gateway_routes
+
+  name                 = each.value.name
+  mesh_name            = aws_appmesh_mesh.this.id
+  virtual_gateway_name = aws_appmesh_virtual_gateway.this[each.value.gateway].name
+  tags                 = var.tags
+
+  spec {
+    http_route {
+      match {
+        prefix = each.value.prefix
+      }
+
+      action {
+        target {
+          virtual_service {
+            virtual_service_name = aws_appmesh_virtual_service.this[each.value.service].name
+          }
+        }
+
+        dynamic "rewrite" {
+          for_each = each.value.keep_prefix ? [true] : []
+          content {
+            prefix {
+              default_prefix = "DISABLED"
+            }
+          }
+        }
       }
     }
   }

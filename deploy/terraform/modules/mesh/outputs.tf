@@ -13,3 +13,8 @@ output "routes" {
     }
   }
 }
+
+output "gateways" {
+  description = "Virtual gateways by name, each with its port: for the Envoy that is one (`gateway` of module service)."
+  value       = { for name, gateway in aws_appmesh_virtual_gateway.this : name => { virtual_gateway = gateway.name, port = var.gateways[name].port } }
+}

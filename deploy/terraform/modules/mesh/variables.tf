@@ -19,6 +19,29 @@ variable "services" {
   }
 }
 
+variable "gateways" {
+  description = "Virtual gateways for requests from outside of the mesh, by name: the port, and routes by name, each from a prefix of the path to one of `services`. Of prefixes that match the longest is taken, and it arrives as / unless `keep_prefix`. The Host header becomes the service's address."
+  type = map(object({
+    port = optional(number, 8080)
+    routes = map(object({
+      service     = string
+      prefix      = optional(string, "/")
+      keep_prefix = optional(bool, false)
+    }))
+  }))
+  default = {}
+
+  validation {
+    condition     = alltrue(flatten([for gateway in var.gateways : [for route in gateway.routes : contains(keys(var.services), route.service)]]))
+    error_message = "A route of a gateway leads to one of `services`."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for gateway in var.gateways : [for route in gateway.routes : startswith(route.prefix, "/") && !can(regex("^/aws-app-?mesh", route.prefix))]]))
+    error_message = "A prefix begins with /; those with /aws-appmesh and /aws-app-mesh are App Mesh's."
+  }
+}
+
 variable "tags" {
   description = "Tags of everything that is made here."
   type        = map(string)

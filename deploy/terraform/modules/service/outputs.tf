@@ -26,3 +26,23 @@ output "security_group_id" {
   description = "Group of the tasks."
   value       = aws_security_group.this.id
 }
+
+output "gateway_dns_name" {
+  description = "Where the names that clients outside of the mesh know have to lead; null without a gateway."
+  value       = one(module.gateway[*].load_balancer_dns_name)
+}
+
+output "gateway_zone_id" {
+  description = "Zone of that name, for an alias record; null without a gateway."
+  value       = one(module.gateway[*].load_balancer_zone_id)
+}
+
+output "gateway_load_balancer_arn" {
+  description = "The gateway's load balancer, for a firewall (WAF) or alarms of your own; null without a gateway."
+  value       = one(module.gateway[*].load_balancer_arn)
+}
+
+output "gateway_security_group_id" {
+  description = "Group of the gateway's tasks, for other services that its routes lead to; null without a gateway."
+  value       = one(module.gateway[*].security_group_id)
+}

@@ -78,6 +78,28 @@ variable "sidecar" {
   default = null
 }
 
+variable "gateway" {
+  description = "Envoy as a virtual gateway of the mesh, and an application load balancer with TLS before it, for requests from outside of the mesh; null for none. The load balancer is one for applications, which redirects to TLS and spreads requests; TCP is nothing that a virtual gateway takes. Members are the variables of module gateway: those without a value have the default there."
+  type = object({
+    virtual_gateway          = string
+    port                     = optional(number)
+    image                    = string
+    image_repository_arns    = list(string)
+    read_only_root           = optional(bool)
+    xds_endpoint             = string
+    desired_count            = optional(number)
+    cpu                      = optional(number)
+    memory                   = optional(number)
+    load_balancer_subnet_ids = list(string)
+    internal                 = optional(bool)
+    client_cidr_blocks       = list(string)
+    certificate_arn          = string
+    access_log_bucket        = optional(string)
+    deletion_protection      = optional(bool)
+  })
+  default = null
+}
+
 variable "cpu" {
   description = "CPU units of a task."
   type        = number
