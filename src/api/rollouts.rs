@@ -81,7 +81,7 @@ async fn start(
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
     let StartBody { policy, to, image, revision } = body(&bytes)?;
-    let request = StartRequest { policy, to, revision, image, first_step: 0 };
+    let request = StartRequest { policy, to, revision, image, ..StartRequest::default() };
     let view = state.runner.start(&request, caller.actor()).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -118,8 +118,8 @@ async fn verb(
     let command = match verb.as_str() {
         "pause" => Command::Pause { reason },
         "resume" => Command::Resume,
-        "approve" => Command::Approve { person, reason, voice: Voice::default() },
-        "reject" => Command::Reject { person, reason },
+        "approve" => Command::Approve { person, reason, step: None, voice: Voice::default() },
+        "reject" => Command::Reject { person, reason, step: None },
         "promote" if reason.is_empty() => return Err(needs_reason()),
         "promote" => Command::Promote { full, reason },
         // The safe direction is never refused for a missing text.
@@ -137,7 +137,7 @@ async fn verb(
 }
 
 /// Gives up a start that has not begun its rollout; `None` when there is none.
-async fn abort_pending(
+pub(super) async fn abort_pending(
     state: &ApiState,
     id: &str,
     actor: &Actor,

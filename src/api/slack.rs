@@ -1,8 +1,8 @@
 //! `/v1/slack/{interactions|commands}`: buttons and commands of people at Slack. Each request proves itself by the app's
 //! signing secret, so that no token is asked for; who the person is, Slack says in it.
 //!
-//! Slack wants an answer within 3 s. A button is answered at once and done behind it, and whoever pressed it is told only
-//! when it came to nothing; a command is waited for as long as that allows.
+//! Slack wants an answer within 3 s, and what is wanted is waited for as long as that allows. Whoever pressed a button reads
+//! by a word of its own what came to nothing; what was done is seen in the message.
 
 mod deed;
 mod form;
@@ -79,11 +79,11 @@ async fn take(
         }
     };
     // A task of its own: a client that hangs up must not end it half way.
-    let doing = tokio::spawn(answered(state, deed.clone()));
-    if deed.is_button {
-        return Ok(StatusCode::OK.into_response());
-    }
+    let is_button = deed.is_button;
+    let doing = tokio::spawn(answered(state, deed));
+    // A button's answer says that it was taken, so it is not given before it was.
     match tokio::time::timeout(PATIENCE, doing).await {
+        Ok(Ok(_)) | Err(_) if is_button => Ok(StatusCode::OK.into_response()),
         Ok(Ok(text)) => Ok(said(&text)),
         Ok(Err(_)) => Ok(said("It broke off; the daemon's log says more. `/tidegate status` shows how things stand.")),
         Err(_) => Ok(said("It takes longer than Slack waits. `/tidegate status` shows what came of it.")),
@@ -102,14 +102,14 @@ async fn believe(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<
     let believed = (|| {
         let (signature, timestamp) = (only(headers, "x-slack-signature")?, only(headers, "x-slack-request-timestamp")?);
         verify_slack(secret, signature, timestamp, body, now)?;
-        Ok(signature)
+        Ok(timestamp)
     })();
-    let signature = believed.map_err(|error: NotSlack| {
+    let timestamp = believed.map_err(|error: NotSlack| {
         tracing::warn!(%error, "a request in Slack's name was not believed");
         ApiError::new(StatusCode::UNAUTHORIZED, "not-believed", error.to_string())
             .hint("is slack.signing_secret the one of this app, and the clock right?")
     })?;
-    let key = format!("{SEEN}{}", to_hex(&hmac_sha256(SEEN.as_bytes(), &[signature.as_bytes()])));
+    let key = format!("{SEEN}{}", to_hex(&hmac_sha256(SEEN.as_bytes(), &[timestamp.as_bytes(), b":", body])));
     notes.forget_notes(SEEN, Timestamp(now.0 - REMEMBERED_MS)).await?;
     if notes.first_note(&key, "", now).await? {
         return Ok(());

@@ -387,7 +387,7 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let front = front.map_err(|error| Fault::permanent("api", error))?;
     let front = Arc::new(front);
     let access = access(&config, &store);
-    let told = Told::new(&config, store.cursor(), store.notes(), people)?;
+    let told = Told::new(&config, store.cursor(), store.notes(), people, Arc::clone(&parts.clock))?;
     let queue = match &config.queue {
         Some(url) => Some(Queue::from_config(&aws(&config).await, url)),
         None => None,

@@ -3,6 +3,7 @@
 use crate::api::slack::Door;
 use crate::base::fault::Fault;
 use crate::base::people::People;
+use crate::clock::Clock;
 use crate::config::daemon::DaemonConfig;
 use crate::notify::github::Github;
 use crate::notify::slack::Slack;
@@ -33,6 +34,7 @@ impl Told {
         cursor: Arc<dyn NewsCursor>,
         notes: Arc<dyn Notes>,
         people: Arc<People>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, Fault> {
         let github = match config.github.token.clone() {
             Some(token) => Some(Arc::new(Github::new(&config.github.api_url, token)?) as Arc<dyn Notices>),
@@ -41,7 +43,7 @@ impl Told {
         let slack = match config.slack.token.clone() {
             Some(token) => {
                 let api_url = &config.slack.api_url;
-                Some(Arc::new(Slack::new(api_url, token, Arc::clone(&notes), Arc::clone(&people))?))
+                Some(Arc::new(Slack::new(api_url, token, Arc::clone(&notes), Arc::clone(&people), clock)?))
             }
             None => None,
         };

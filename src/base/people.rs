@@ -27,11 +27,15 @@ impl People {
     pub fn known_as(&self, via: &str, name: &str) -> Vec<String> {
         let is = |known: &Option<String>| known.as_deref() == Some(name);
         let fits = |(key, person): &(&String, &Person)| match via {
-            "token" => is(&person.token),
-            "os_user" => is(&person.os_user),
+            "token" => is(&person.token) || *key == name,
+            "os_user" => is(&person.os_user) || *key == name,
             "slack" => is(&person.slack_user) || person.slack_user.is_some() && *key == name,
             // An event of a trigger comes by `hook:github`, `queue:ecr` and the like, and names who pushed.
-            _ => via.contains(':') && is(&person.git_login),
+            _ => {
+                let login = person.git_login.as_deref();
+                // Logins of Git hosts are the same in capitals.
+                via.contains(':') && login.is_some_and(|login| login.eq_ignore_ascii_case(name))
+            }
         };
         self.0.iter().filter(fits).map(|(key, _)| key.clone()).collect()
     }
@@ -60,14 +64,16 @@ mod tests {
         let people = People([("ada".to_owned(), ada), ("oncall".to_owned(), oncall)].into());
         for (via, name, known) in [
             ("token", "ada-laptop", true),
-            ("token", "ada", false),
+            // A token of that name speaks for them, as the API has it.
+            ("token", "ada", true),
+            ("token", "bob", false),
             ("os_user", "ada", true),
             ("slack", "U1", true),
             ("slack", "ada", true),
             ("slack", "S1", false),
             ("slack", "oncall", false),
             ("hook:github", "ada-git", true),
-            ("hook:gitlab", "ada-git", true),
+            ("hook:gitlab", "Ada-Git", true),
             ("hook:generic", "ada-git", true),
             ("hook:generic", "ada", false),
             ("daemon", "ada", false),

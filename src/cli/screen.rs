@@ -261,6 +261,7 @@ mod tests {
                 on_timeout: "rollback".into(),
             }),
             frozen: Some(long("frozen by anna: payday ")),
+            paused_since: None,
             reason: Some(long("paused by anna: \x1b[2Jsomething\nis odd ")),
             decided_at: None,
             decided_at_ms: None,

@@ -64,8 +64,13 @@ fn story() -> Vec<RolloutView> {
         if seq >= 12 {
             now.step = Some(3);
             now.until_ms = Some(at.0 + 3_600_000);
-            now.approval =
-                Some(ApprovalView { from: vec!["oncall".into(), "anna".into()], need: 2, given: vec!["anna".into()] });
+            now.approval = Some(ApprovalView {
+                from: vec!["oncall".into(), "anna".into()],
+                need: 2,
+                given: vec!["anna".into()],
+                slack: None,
+                on_timeout: "rollback".into(),
+            });
         }
         if seq >= 15 {
             now.frozen = Some("frozen by bob: payday".into());
@@ -150,7 +155,13 @@ fn text_from_outside_is_text() {
         }
         view.weights = [(HOSTILE.to_owned(), 10)].into();
         let people = vec![HOSTILE.to_owned()];
-        view.approval = Some(ApprovalView { from: people.clone(), need: 2, given: people });
+        view.approval = Some(ApprovalView {
+            from: people.clone(),
+            need: 2,
+            given: people,
+            slack: None,
+            on_timeout: "rollback".into(),
+        });
         for gate in &mut view.gates {
             (gate.name, gate.text) = (HOSTILE.to_owned(), HOSTILE.to_owned());
             gate.figures.as_mut().unwrap().what = HOSTILE.to_owned();
@@ -202,8 +213,16 @@ mod orders {
             ("pause", Command::Pause { reason: reason() }),
             ("resume", Command::Resume),
             ("promote", Command::Promote { full: false, reason: reason() }),
-            ("approve", Command::Approve { person: Some("oncall".into()), reason: reason() }),
-            ("reject", Command::Reject { person: Some("oncall".into()), reason: reason() }),
+            (
+                "approve",
+                Command::Approve {
+                    person: Some("oncall".into()),
+                    reason: reason(),
+                    step: None,
+                    voice: crate::rollout::event::Voice::default(),
+                },
+            ),
+            ("reject", Command::Reject { person: Some("oncall".into()), reason: reason(), step: None }),
             ("abort", Command::Abort { reason: reason() }),
         ]
     }
@@ -243,6 +262,7 @@ mod orders {
             revision: None,
             image: None,
             route,
+            author: Vec::new(),
             first_step: 0,
             last_generation: 0,
             stable: None,

@@ -33,6 +33,10 @@ pub(super) async fn send(
     let mut answer = request.send().await.map_err(failed)?;
     let (status, headers, mut body) = (answer.status(), answer.headers().clone(), Vec::new());
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > body_max_bytes && !status.is_success() {
+            // A page about an error: its beginning says what it is.
+            break;
+        }
         if body.len() + chunk.len() > body_max_bytes {
             let text = format!("{place}: the answer has more than {body_max_bytes} bytes, so it is not from there");
             return Err(Fault::permanent(source, text));

@@ -14,6 +14,8 @@ use subtle::ConstantTimeEq as _;
 
 /// How far the time of a request from Slack may lie from ours, in seconds: what Slack's documentation says.
 pub const WINDOW_S: i64 = 300;
+/// Shortest key, in bytes: 128 bits when it is random.
+const SECRET_MIN: usize = 16;
 /// How a signing token of Standard Webhooks begins.
 const SIGNING_TOKEN: &str = "whsec_";
 
@@ -58,6 +60,16 @@ pub fn verify_slack(
     // A time counts only after the signature over it.
     let off = signed_at - now.0.div_euclid(1000);
     if off.abs() > WINDOW_S { Err(NotSlack::NotNow(off)) } else { Ok(()) }
+}
+
+/// Whether a text can be meant as a secret of [`sign_webhook`].
+#[must_use]
+pub fn is_webhook_secret(secret: &Redacted<String>) -> bool {
+    let text = secret.reveal();
+    match text.strip_prefix(SIGNING_TOKEN) {
+        Some(token) => BASE64.decode(token).is_ok_and(|key| key.len() >= SECRET_MIN),
+        None => text.len() >= SECRET_MIN && text.trim() == text,
+    }
 }
 
 /// The value of `webhook-signature` for a body that is sent under an id at a time, in seconds since 1970. A secret that
@@ -124,6 +136,21 @@ mod tests {
                 Err(expected),
                 "{signature} {time}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_of_a_webhook() {
+        for (text, is_one) in [
+            ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", true),
+            ("0123456789abcdef", true),
+            ("0123456789abcde", false),
+            ("whsec_", false),
+            ("whsec_MfKQ", false),
+            ("whsec_no base64 at all, though it is long", false),
+            ("0123456789abcdef\n", false),
+        ] {
+            assert_eq!(is_webhook_secret(&Redacted::new(text.to_owned())), is_one, "{text:?}");
         }
     }
 

@@ -15,7 +15,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::people::People;
 use crate::base::secret::Redacted;
 use crate::base::time::Timestamp;
-use crate::clock::Monotonic;
+use crate::clock::{Clock, Monotonic};
 use crate::policy::plan::{Notice, SlackNotice};
 use crate::ports::{Chat, News, Notes, Notices};
 use async_trait::async_trait;
@@ -62,8 +62,9 @@ impl Slack {
         token: Redacted<String>,
         notes: Arc<dyn Notes>,
         people: Arc<People>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, Fault> {
-        let posts = Posts::new(Api::new(api_url, token)?, notes);
+        let posts = Posts::new(Api::new(api_url, token)?, notes, clock);
         Ok(Self { posts, people, members: Mutex::default() })
     }
 
@@ -85,28 +86,29 @@ impl Slack {
         self.posts.once(&spot, &blocks::change(news)).await.map(|_| ())
     }
 
-    /// Keeps the question for an approval as it stands, and ends those that are asked no more.
+    /// Keeps the question for an approval as it stands, and ends those that are asked no more. A question that is asked
+    /// again, since the weight had been taken away meanwhile, is a message of its own: a change of the old one tells nobody.
     async fn ask(&self, channel: &str, news: &News) -> Result<(), Fault> {
         let asked = format!("{}/{channel}/ask/", news.rollout);
         let ask = news.ask.as_ref().filter(|ask| ask.channel.as_deref() == Some(channel));
-        let current = ask.map(|ask| format!("{asked}{}", ask.step));
-        for (key, posted) in self.posts.under(&asked).await? {
-            if !posted.closed && current.as_ref() != Some(&key) {
+        let of_step = ask.map(|ask| format!("{asked}{:03}/", ask.step));
+        let mut times = 0;
+        for (key, posted) in self.posts.under(&asked, channel).await? {
+            let is_asked = of_step.as_ref().is_some_and(|of_step| key.starts_with(of_step));
+            if is_asked && posted.closed {
+                times += 1;
+            } else if !is_asked && !posted.closed {
                 gone_is_fine(self.posts.update(&posted, &blocks::answered(news)).await)?;
-                self.posts.set_closed(&key, &posted, true).await?;
+                self.posts.set_closed(&key, &posted).await?;
             }
         }
-        let (Some(ask), Some(key)) = (ask, current) else { return Ok(()) };
-        let message = blocks::question(news, ask, &self.people);
+        let (Some(ask), Some(of_step)) = (ask, of_step) else { return Ok(()) };
+        let (message, key) = (blocks::question(news, ask, &self.people), format!("{of_step}{times:03}"));
         let (posted, how) = self.posts.once(&Spot { key: &key, channel, thread: None }, &message).await?;
-        if how == How::Now {
-            return Ok(());
+        match how {
+            How::Now => Ok(()),
+            How::Found | How::Before => gone_is_fine(self.posts.update(&posted, &message).await),
         }
-        if posted.closed {
-            // Asked again: the weight had been taken away meanwhile.
-            self.posts.set_closed(&key, &posted, false).await?;
-        }
-        gone_is_fine(self.posts.update(&posted, &message).await)
     }
 
     fn members(&self) -> std::sync::MutexGuard<'_, Members> {

@@ -2,7 +2,7 @@
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 use super::http::{self, Answer};
-use super::signature::sign_webhook;
+use super::signature::{is_webhook_secret, sign_webhook};
 use crate::aws::bounded;
 use crate::base::fault::Fault;
 use crate::base::mac::{hmac_sha256, to_hex};
@@ -33,8 +33,12 @@ impl Webhook {
     /// Signs with this secret; one that begins with `whsec_` is base64 of the key.
     ///
     /// # Errors
-    /// No HTTP client can be made on this system.
+    /// A secret that is none; no HTTP client can be made on this system.
     pub fn new(secret: Redacted<String>) -> Result<Self, Fault> {
+        if !is_webhook_secret(&secret) {
+            let text = "webhook.secret is no secret: `whsec_` and base64 of 16 bytes or more, or a text of 16 or more";
+            return Err(Fault::permanent(SOURCE, text));
+        }
         Ok(Self { client: http::client(SOURCE, TIMEOUT)?, secret })
     }
 
@@ -82,8 +86,8 @@ fn id(news: &News) -> String {
 /// What is sent. Names and meanings are those of docs/chatops.md.
 fn body(news: &News) -> Value {
     let kind = match (news.standing, &news.ask) {
+        (NewsStanding::UnderWay, _) if news.urgent => "rollout.paused",
         (NewsStanding::UnderWay, Some(_)) => "rollout.awaiting_approval",
-        (NewsStanding::UnderWay, None) if news.urgent => "rollout.paused",
         (NewsStanding::UnderWay, None) => "rollout.step",
         (NewsStanding::Succeeded, _) => "rollout.succeeded",
         (NewsStanding::Failed, _) => "rollout.rolled_back",

@@ -4,11 +4,40 @@
 //! stops before one. The author of a release is not its approver, wherever names are proven; on loopback they are only
 //! claimed, so that rule would lock out whoever works alone and protect nobody.
 
-use super::event::{Actor, Voice};
+use super::event::{Actor, Command, Voice};
 use super::moves::Moves;
 use super::state::{Approval, EndingKind, Pause, PauseCause, Phase, Refusal};
 use super::step::refused;
 use crate::policy::plan::{ApprovalStep, OnFailure, Step};
+
+/// A yes or a no. Of other commands nothing comes.
+pub(super) fn answer(moves: &mut Moves<'_>, actor: &Actor, command: &Command) -> Result<(), Refusal> {
+    match command {
+        Command::Approve { person, reason, step, voice } => {
+            in_time(moves, "approve", *step)?;
+            approve(moves, actor, (person.as_deref(), voice), reason)
+        }
+        Command::Reject { person, reason, step } => {
+            in_time(moves, "reject", *step)?;
+            reject(moves, actor, person.as_deref(), reason)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether people are asked about this step, and the time for it is not over: after a restart that is seen late.
+fn in_time(moves: &Moves<'_>, verb: &str, asked: Option<usize>) -> Result<(), Refusal> {
+    let (step, approval) = awaited(moves, verb)?;
+    if asked.is_some_and(|asked| asked != step + 1) {
+        return Err(refused(moves, verb, &format!("another approval is awaited now, at step {}", step + 1)));
+    }
+    match moves.state.phase {
+        Phase::AwaitingApproval { until, .. } if moves.state.paused.is_none() && moves.at() >= until => {
+            Err(refused(moves, verb, &format!("the time for it, {}, is over", approval.timeout)))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The approval that is awaited now.
 fn awaited<'a>(moves: &Moves<'a>, verb: &str) -> Result<(usize, &'a ApprovalStep), Refusal> {
@@ -38,7 +67,7 @@ fn speaker(
     Err(Refusal { hint, ..refused(moves, verb, &why) })
 }
 
-pub(super) fn approve(
+fn approve(
     moves: &mut Moves<'_>,
     actor: &Actor,
     (person, voice): (Option<&str>, &Voice),
@@ -46,7 +75,7 @@ pub(super) fn approve(
 ) -> Result<(), Refusal> {
     let (step, approval) = awaited(moves, "approve")?;
     let person = speaker(moves, "approve", approval, actor, person)?;
-    if actor.is_proven() && (*actor == moves.state.started_by || meet(&voice.known_as, &moves.state.author)) {
+    if actor.is_proven() && (*actor == moves.state.started_by || is_author(moves, actor, voice)) {
         return Err(refused(moves, "approve", "whoever started a release does not approve it; ask somebody else"));
     }
     let at = moves.at();
@@ -71,6 +100,12 @@ fn are_one(one: &Approval, other: &Approval) -> bool {
         || !in_groups && one.person == other.person
 }
 
+/// Whether they are among those who started it, or the one that it is a retry of.
+fn is_author(moves: &Moves<'_>, actor: &Actor, voice: &Voice) -> bool {
+    let author = &moves.state.author;
+    meet(&voice.known_as, author) || author.contains(&actor.to_string())
+}
+
 fn meet(some: &[String], others: &[String]) -> bool {
     some.iter().any(|name| others.contains(name))
 }
@@ -84,7 +119,7 @@ fn is_complete(moves: &Moves<'_>, approval: &ApprovalStep) -> bool {
     moves.state.approvals.len() >= approval.need as usize
 }
 
-pub(super) fn reject(moves: &mut Moves<'_>, actor: &Actor, person: Option<&str>, reason: &str) -> Result<(), Refusal> {
+fn reject(moves: &mut Moves<'_>, actor: &Actor, person: Option<&str>, reason: &str) -> Result<(), Refusal> {
     let (_, approval) = awaited(moves, "reject")?;
     let person = speaker(moves, "reject", approval, actor, person)?;
     let reason = if reason.is_empty() { "no reason given" } else { reason };

@@ -72,6 +72,9 @@ pub enum Command {
         person: Option<String>,
         /// Why, for the audit trail.
         reason: String,
+        /// Number of the step that they were asked about, from 1, where they were: another is not meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<usize>,
         /// Who that is, as far as it is known.
         #[serde(default, skip_serializing_if = "Voice::is_unknown")]
         voice: Voice,
@@ -82,6 +85,9 @@ pub enum Command {
         person: Option<String>,
         /// Why, for the audit trail.
         reason: String,
+        /// As above.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<usize>,
     },
     /// Weight to 0 and end.
     Abort {

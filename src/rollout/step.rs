@@ -60,10 +60,9 @@ fn on_command(moves: &mut Moves<'_>, command: &Command, actor: &Actor) -> Result
         (Command::Pause { reason }, Some(step)) => pause(moves, step, by, reason),
         (Command::Resume, Some(_)) => resume(moves),
         (Command::Promote { full, reason }, Some(step)) => promote(moves, step, *full, reason),
-        (Command::Approve { person, reason, voice }, Some(_)) => {
-            approval::approve(moves, actor, (person.as_deref(), voice), reason)
+        (command @ (Command::Approve { .. } | Command::Reject { .. }), Some(_)) => {
+            approval::answer(moves, actor, command)
         }
-        (Command::Reject { person, reason }, Some(_)) => approval::reject(moves, actor, person.as_deref(), reason),
     }
 }
 

@@ -74,6 +74,9 @@ pub struct RolloutView {
     /// That it is frozen, by whom and why, while it is: it takes no step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<String>,
+    /// Since when it is paused, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<String>,
     /// Why it is paused, or how it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -181,6 +184,7 @@ impl RolloutView {
             gates: Vec::new(),
             approval: None,
             frozen: None,
+            paused_since: None,
             reason: Some(why),
             decided_at: None,
             decided_at_ms: None,
@@ -225,6 +229,7 @@ impl RolloutView {
             gates: gate_views(plan, state),
             approval: ApprovalView::of(plan, state),
             frozen: state.frozen.as_ref().map(ToString::to_string),
+            paused_since: state.paused.as_ref().map(|pause| pause.at.rfc3339()),
             reason: reason(state),
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
             decided_at_ms: state.ending.as_ref().map(|ending| ending.decided_at.0),
@@ -233,6 +238,14 @@ impl RolloutView {
             changed_at_ms: state.at.0,
             seq: state.seq.0,
         }
+    }
+}
+
+impl RolloutView {
+    /// Whether it has ended well, or has decided to.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.outcome.as_deref() == Some("succeeded")
     }
 }
 

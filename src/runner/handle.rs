@@ -8,7 +8,7 @@ use super::executor::NO_WORKLOADS;
 use super::freezes::{daemon, follow_freezes, news};
 use super::history::{Change, asked};
 use super::keeper;
-use super::people::voiced;
+use super::people::{all_authors, authors, voiced};
 use super::reading::Reader;
 use super::signals::{Asker, NO_SIGNALS};
 use crate::base::fault::Fault;
@@ -141,6 +141,8 @@ pub struct StartRequest {
     pub image: Option<String>,
     /// Index of the step to begin with; 0 but for a retry.
     pub first_step: usize,
+    /// Who else its author is, by names of `[people]` and as actors: whoever started the one that this is a retry of.
+    pub authors: Vec<String>,
 }
 
 impl Runner {
@@ -235,6 +237,7 @@ impl Runner {
             revision: view.revision,
             image: view.image,
             first_step: weight_index(&stored.plan, at_step).unwrap_or(at_step),
+            authors: authors(&stored.state),
         };
         Ok(self.start_by(stored.plan, &request, actor, new_rollout_id()).await?)
     }
@@ -295,7 +298,7 @@ impl Runner {
             revision: request.revision.clone(),
             image: request.image.clone(),
             route,
-            author: parts.people.known_as(&actor.via, &actor.name),
+            author: all_authors(request, &actor, &parts.people),
             first_step: request.first_step,
             last_generation: written.max(remembered),
             stable,

@@ -1,21 +1,34 @@
 //! Who somebody is by the names of `[people]`.
 
-use super::handle::Runner;
+use super::handle::{Runner, StartRequest};
 use crate::base::fault::Fault;
 use crate::base::ids::RolloutId;
 use crate::base::people::People;
 use crate::policy::plan::Step;
 use crate::rollout::event::{Actor, Command, Voice};
+use crate::rollout::state::State;
 
 /// A command with what is known of whoever gives it, where that counts and is not known yet.
 pub(super) fn voiced(command: Command, actor: &Actor, people: &People) -> Command {
     match command {
-        Command::Approve { person, reason, voice } if voice.is_unknown() => {
+        Command::Approve { person, reason, step, voice } if voice.is_unknown() => {
             let voice = Voice { known_as: people.known_as(&actor.via, &actor.name), member: false };
-            Command::Approve { person, reason, voice }
+            Command::Approve { person, reason, step, voice }
         }
         other => other,
     }
+}
+
+/// Who started a rollout, for one that is a retry of it.
+pub(super) fn authors(state: &State) -> Vec<String> {
+    state.author.iter().cloned().chain([state.started_by.to_string()]).collect()
+}
+
+/// Everybody who may not approve a rollout that somebody starts.
+pub(super) fn all_authors(request: &StartRequest, actor: &Actor, people: &People) -> Vec<String> {
+    let mut authors = people.known_as(&actor.via, &actor.name);
+    authors.extend(request.authors.iter().filter(|author| !authors.contains(author)).cloned().collect::<Vec<_>>());
+    authors
 }
 
 impl Runner {

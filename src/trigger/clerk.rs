@@ -169,7 +169,7 @@ async fn attempt(shared: &Shared, start: &HookStart, plan: Plan, while_live: Whi
     }
     let HookStart { rollout, policy, image, revision, actor, .. } = start;
     let (image, revision) = (image.clone(), revision.clone());
-    let request = StartRequest { policy: policy.clone(), to: None, revision, image, first_step: 0 };
+    let request = StartRequest { policy: policy.clone(), to: None, revision, image, ..StartRequest::default() };
     let begun = shared.runner.start_reserved(rollout, plan, &request, actor.clone()).await;
     // Whatever was amiss before: it got as far as an answer.
     if !matches!(&begun, Err(StartError::Route(_) | StartError::Journal(JournalError::Fault(_)))) {

@@ -1,5 +1,6 @@
 //! What Slack is told of rollouts, once each, and what the operator reads when it does not take it.
 
+use crate::kit::world::HandClock;
 use crate::kit::{BEGINNING, directory, news_of};
 use crate::program::golden_json;
 use crate::program::slack::{CHANNEL, Instead, Posted, Slack, TOKEN};
@@ -17,6 +18,7 @@ use tidegate::store::sqlite::SqliteStore;
 /// A workspace, and a database in which is noted what was posted.
 struct Setting {
     slack: Slack,
+    clock: Arc<HandClock>,
     store: SqliteStore,
     _directory: TempDir,
 }
@@ -25,7 +27,7 @@ impl Setting {
     async fn new() -> Self {
         let directory = directory();
         let store = SqliteStore::open(directory.path()).await.unwrap();
-        Self { slack: Slack::start().await, store, _directory: directory }
+        Self { slack: Slack::start().await, clock: HandClock::new(), store, _directory: directory }
     }
 
     /// A daemon's adapter; each knows only what the database knows.
@@ -38,7 +40,8 @@ impl Setting {
         let oncall = Person { slack_group: Some("S1".into()), ..Person::default() };
         let people = People([("ada".to_owned(), ada), ("oncall".to_owned(), oncall)].into());
         let notes = Arc::new(self.store.clone());
-        Adapter::new(&self.slack.url, Redacted::new(token.to_owned()), notes, Arc::new(people)).unwrap()
+        Adapter::new(&self.slack.url, Redacted::new(token.to_owned()), notes, Arc::new(people), self.clock.clone())
+            .unwrap()
     }
 
     fn one(&self) -> Posted {
@@ -135,10 +138,16 @@ async fn a_lost_answer_makes_no_second_message() {
     setting.slack.instead("chat.postMessage", Instead::Loses);
     let fault = setting.adapter().tell(&place(false), &step(10)).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Transient, "{fault}");
+    // It may still be on its way, so nobody looks yet, and nobody posts another.
+    let fault = setting.adapter().tell(&place(false), &step(10)).await.unwrap_err();
+    assert!(fault.kind == FaultKind::Transient && fault.message.contains("is being posted"), "{fault}");
+    setting.clock.pass(5000);
     setting.adapter().tell(&place(false), &step(10)).await.unwrap();
     assert_eq!(setting.slack.messages().len(), 4);
+    assert!(setting.slack.calls().contains(&"conversations.join".to_owned()), "only members read a channel");
     setting.slack.instead("chat.postMessage", Instead::Loses);
     setting.adapter().tell(&place(false), &step(50)).await.unwrap_err();
+    setting.clock.pass(5000);
     setting.adapter().tell(&place(false), &step(50)).await.unwrap();
     let messages = setting.slack.messages();
     let message = messages.last().unwrap();
@@ -146,6 +155,7 @@ async fn a_lost_answer_makes_no_second_message() {
     // One that never was there is posted.
     setting.slack.instead("chat.postMessage", Instead::Status(500, vec![]));
     setting.adapter().tell(&place(false), &step(95)).await.unwrap_err();
+    setting.clock.pass(5000);
     setting.adapter().tell(&place(false), &step(95)).await.unwrap();
     assert_eq!(setting.slack.thread(message).len(), 2);
 }
@@ -171,6 +181,7 @@ async fn what_is_not_taken_says_why_and_what_to_do() {
         assert_eq!((fault.kind, fault.source.as_str()), (kind, "slack"), "{instead:?} {fault}");
         assert!(fault.message.contains(says) && !fault.to_string().contains(TOKEN), "{fault}");
         // Once it is mended, it is said, once.
+        setting.clock.pass(5000);
         setting.adapter().tell(&place(false), &step(10)).await.unwrap();
         setting.one();
     }
@@ -181,6 +192,47 @@ async fn what_is_not_taken_says_why_and_what_to_do() {
     let elsewhere = Notice::Slack(SlackNotice { channel: "#elsewhere".into(), asks: false });
     let fault = setting.adapter().tell(&elsewhere, &step(10)).await.unwrap_err();
     assert!(fault.message.contains("a message to #elsewhere: channel_not_found"), "{fault}");
+}
+
+/// A question whose answer was lost, and which is over before anybody looked for it, keeps no buttons.
+#[tokio::test]
+async fn a_lost_question_is_ended_too() {
+    let setting = Setting::new().await;
+    setting.slack.instead("chat.postMessage", Instead::Loses);
+    setting.adapter().tell(&place(true), &asking(&[])).await.unwrap_err();
+    setting.clock.pass(5000);
+    setting.adapter().tell(&place(true), &step(50)).await.unwrap();
+    assert!(setting.one().button("approve").is_none(), "{}", setting.one().text());
+    // Asked again, since the weight was taken away: that has to be heard.
+    setting.adapter().tell(&place(true), &asking(&[])).await.unwrap();
+    let messages = setting.slack.messages();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[1].button("approve").is_some());
+}
+
+/// As many who may approve as a policy takes, with names as long as it takes, and a reason of a thousand characters.
+#[tokio::test]
+async fn long_names_and_reasons_stay_within_the_limits() {
+    let setting = Setting::new().await;
+    let long = |number: usize| format!("{number}{}", "&".repeat(1000));
+    let mut news = asking(&[]);
+    news.policy = "p".repeat(63);
+    news.revision = Some("<".repeat(1000));
+    news.verdict = "&".repeat(3000);
+    if let Some(ask) = &mut news.ask {
+        ask.from = (0..64).map(long).collect();
+        ask.given = (0..40).map(long).collect();
+        ask.need = 64;
+        ask.held = Some(format!("paused: {}", ">".repeat(1000)));
+    }
+    setting.adapter().tell(&place(true), &news).await.unwrap();
+    let text = setting.one().text();
+    assert!(text.contains("and 52 more") && text.contains("and 28 more"), "{text}");
+    let over = News { approved: (0..40).map(long).collect(), text: "&".repeat(2000), ..step(50) };
+    setting.adapter().tell(&place(true), &over).await.unwrap();
+    setting.adapter().tell(&place(false), &over).await.unwrap();
+    setting.adapter().tell(&place(false), &News { change: "y".repeat(3000), ..over }).await.unwrap();
+    assert_eq!(setting.slack.messages().len(), 2);
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// The name that faults are reported under.
 pub(super) const SOURCE: &str = "slack";
+/// Slack's word for a channel in which the app is not.
+pub(super) const NOT_A_MEMBER: &str = "not_in_channel";
 /// Slack answers within a second; whoever waits here holds nothing up.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A page of a channel's messages with all their blocks has a few hundred kilobytes.
@@ -150,7 +152,7 @@ fn refusal(answer: &Value, place: &str) -> Refusal {
         "invalid_auth" | "token_revoked" | "token_expired" | "account_inactive" | "not_authed" => {
             "; slack.token is wrong or was revoked: install the app again and set its new token"
         }
-        "channel_not_found" | "not_in_channel" => {
+        "channel_not_found" | NOT_A_MEMBER => {
             "; correct the channel in the policy, or invite the app there (`/invite @Tidegate`)"
         }
         "missing_scope" => "; give the app this scope and install it again (docs/chatops.md)",

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 /// Longest text of a header, in characters (Block Kit: 150).
 const HEADER_MAX: usize = 150;
+/// Names that are shown of a list, and the characters of each: two lists fit into one section, escaped.
+const NAMES_MAX: usize = 12;
+const NAME_MAX: usize = 40;
 /// Longest text of a section that is written here, in characters. Block Kit takes 3000; `&` becomes five of them.
 const TEXT_MAX: usize = 550;
 
@@ -35,12 +38,12 @@ pub(super) fn change(news: &News) -> Message {
 pub(super) fn question(news: &News, ask: &Ask, people: &People) -> Message {
     let Ask { need, given, .. } = ask;
     let title = format!("❔ {}: may it go on from {} %?", title(news), news.canary.weight);
-    let mentions: Vec<String> = ask.from.iter().map(|name| mention(name, people)).collect();
     let said = match given.is_empty() {
         true => String::new(),
-        false => format!(" Yes so far: *{}*.", given.iter().map(|name| escaped(name)).collect::<Vec<_>>().join("*, *")),
+        false => format!(" Yes so far: {}.", listed(given, |name| format!("*{}*", escaped(&cut(name, NAME_MAX))))),
     };
-    let who = format!("{}: {} of {need} approvals.{said}", mentions.join(" "), given.len());
+    let who =
+        format!("{}: {} of {need} approvals.{said}", listed(&ask.from, |name| mention(name, people)), given.len());
     let mut blocks = vec![header(&title), section(&who)];
     if let Some(held) = &ask.held {
         blocks.push(section(&format!("⏸ {}. An approval is kept until it goes on.", escaped(held))));
@@ -62,10 +65,10 @@ pub(super) fn answered(news: &News) -> Message {
     let title = title(news);
     let approved = match news.approved.is_empty() || news.standing == NewsStanding::Failed {
         true => String::new(),
-        false => format!(
-            "Approved by *{}*. ",
-            news.approved.iter().map(|name| escaped(name)).collect::<Vec<_>>().join("*, *")
-        ),
+        false => {
+            let names = listed(&news.approved, |name| format!("*{}*", escaped(&cut(name, NAME_MAX))));
+            format!("Approved by {names}. ")
+        }
     };
     let text = format!("{} *{}*: no longer asked. {approved}{}", sign(news), escaped(&title), escaped(&news.text));
     let mut blocks = vec![section(&text)];
@@ -88,8 +91,17 @@ fn mention(name: &str, people: &People) -> String {
     match (user, group) {
         (Some(user), _) => format!("<@{}>", escaped(user)),
         (None, Some(group)) => format!("<!subteam^{}>", escaped(group)),
-        (None, None) => escaped(name),
+        (None, None) => escaped(&cut(name, NAME_MAX)),
     }
+}
+
+/// Names with an end.
+fn listed(names: &[String], one: impl Fn(&String) -> String) -> String {
+    let mut shown: Vec<String> = names.iter().take(NAMES_MAX).map(one).collect();
+    if names.len() > NAMES_MAX {
+        shown.push(format!("and {} more", names.len() - NAMES_MAX));
+    }
+    shown.join(", ")
 }
 
 fn title(news: &News) -> String {
@@ -124,15 +136,20 @@ fn header(text: &str) -> Value {
     json!({ "type": "header", "text": { "type": "plain_text", "text": cut(&text.replace(['\r', '\n'], " "), HEADER_MAX) } })
 }
 
+/// Text with the marks that are written here and no others: `@channel` in somebody's reason tells nobody.
+fn marked(text: &str) -> Value {
+    json!({ "type": "mrkdwn", "text": text, "verbatim": true })
+}
+
 fn section(text: &str) -> Value {
-    json!({ "type": "section", "text": { "type": "mrkdwn", "text": text } })
+    json!({ "type": "section", "text": marked(text) })
 }
 
 /// Canary against stable.
 fn compared(news: &News) -> Value {
     let one = |called: &str, Compared { node, weight, requests, failed }: &Compared| {
         let text = format!("*{called}* {} at {weight} %\n{failed} of {requests} failed", escaped(node));
-        json!({ "type": "mrkdwn", "text": text })
+        marked(&text)
     };
     json!({ "type": "section", "fields": [one("Canary", &news.canary), one("Stable", &news.stable)] })
 }
@@ -143,7 +160,7 @@ fn links(news: &News, mut parts: Vec<String>) -> Option<Value> {
         parts.push(format!("<{}|Details>", escaped(url)));
     }
     parts.push(format!("Rollout `{}`", escaped(&news.rollout.0)));
-    let elements: Vec<Value> = parts.into_iter().map(|text| json!({ "type": "mrkdwn", "text": text })).collect();
+    let elements: Vec<Value> = parts.iter().map(|text| marked(text)).collect();
     Some(json!({ "type": "context", "elements": elements }))
 }
 

@@ -4,11 +4,11 @@
 //! heard nothing: then the channel is searched for the message, which carries its key as metadata, and only when it is not
 //! there it is posted again.
 
-use super::api::{Api, Refusal, SOURCE};
+use super::api::{Api, NOT_A_MEMBER, Refusal, SOURCE};
 use super::blocks::Message;
 use crate::base::fault::Fault;
 use crate::base::time::Timestamp;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::ports::Notes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ const PAGE: u32 = 200;
 const PAGES_MAX: usize = 10;
 /// Pages of the list of channels, of 1000 each.
 const CHANNEL_PAGES_MAX: usize = 20;
+/// A message that was posted is found after so long, in milliseconds; before, it may still be on its way.
+const SETTLED_MS: i64 = 5000;
 /// Slack's clock and ours may differ by so much, in milliseconds.
 const SKEW_MS: i64 = 120_000;
 
@@ -76,11 +78,12 @@ pub(super) struct Spot<'a> {
 pub(super) struct Posts {
     pub(super) api: Api,
     notes: Arc<dyn Notes>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Posts {
-    pub(super) fn new(api: Api, notes: Arc<dyn Notes>) -> Self {
-        Self { api, notes }
+    pub(super) fn new(api: Api, notes: Arc<dyn Notes>, clock: Arc<dyn Clock>) -> Self {
+        Self { api, notes, clock }
     }
 
     /// Posts a message unless it is there; answers where it is, and how it came there.
@@ -91,13 +94,12 @@ impl Posts {
             Some(Note::Refused) | None => None,
         };
         if let Some(since_ms) = since
-            && let Some(posted) = self.search(spot, since_ms).await?
+            && let Some(posted) = self.find(spot, since_ms).await?
         {
-            self.keep(spot.key, &Note::Posted(posted.clone())).await?;
             return Ok((posted, How::Found));
         }
         if since.is_none() {
-            self.keep(spot.key, &Note::Posting { since_ms: now().0 }).await?;
+            self.keep(spot.key, &Note::Posting { since_ms: self.now().0 }).await?;
         }
         let posted = match self.post(spot, message).await {
             Ok(posted) => posted,
@@ -118,14 +120,34 @@ impl Posts {
         self.keep(key, &Note::Posted(posted.clone())).await
     }
 
-    /// Messages under keys that begin so.
-    pub(super) async fn under(&self, prefix: &str) -> Result<Vec<(String, Posted)>, Fault> {
-        let found = self.notes.notes_under(&format!("{PREFIX}{prefix}")).await?;
-        let posted = found.into_iter().filter_map(|(key, value)| match serde_json::from_str(&value) {
-            Ok(Note::Posted(posted)) => Some((key.strip_prefix(PREFIX)?.to_owned(), posted)),
-            Ok(Note::Posting { .. } | Note::Refused) | Err(_) => None,
-        });
-        Ok(posted.collect())
+    /// Messages under keys that begin so. One that somebody tried to post in this channel is looked for.
+    pub(super) async fn under(&self, prefix: &str, channel: &str) -> Result<Vec<(String, Posted)>, Fault> {
+        let mut posted = Vec::new();
+        for (key, value) in self.notes.notes_under(&format!("{PREFIX}{prefix}")).await? {
+            let Some(key) = key.strip_prefix(PREFIX) else { continue };
+            match serde_json::from_str(&value) {
+                Ok(Note::Posted(place)) => posted.push((key.to_owned(), place)),
+                Ok(Note::Posting { since_ms }) => {
+                    let found = self.find(&Spot { key, channel, thread: None }, since_ms).await?;
+                    posted.extend(found.map(|place| (key.to_owned(), place)));
+                }
+                Ok(Note::Refused) | Err(_) => {}
+            }
+        }
+        Ok(posted)
+    }
+
+    /// Looks for a message that somebody tried to post, and notes where it is.
+    async fn find(&self, spot: &Spot<'_>, since_ms: i64) -> Result<Option<Posted>, Fault> {
+        if self.now().0 - since_ms < SETTLED_MS {
+            let text = format!("a message to {} is being posted, or was just now; looked for soon", spot.channel);
+            return Err(Fault::transient(SOURCE, text));
+        }
+        let found = self.search(spot, since_ms).await?;
+        if let Some(posted) = &found {
+            self.keep(spot.key, &Note::Posted(posted.clone())).await?;
+        }
+        Ok(found)
     }
 
     /// Changes a message that is there.
@@ -136,9 +158,9 @@ impl Posts {
         Ok(())
     }
 
-    /// Notes whether a message will change.
-    pub(super) async fn set_closed(&self, key: &str, posted: &Posted, closed: bool) -> Result<(), Fault> {
-        self.keep(key, &Note::Posted(Posted { closed, ..posted.clone() })).await
+    /// Notes that a message will not change any more.
+    pub(super) async fn set_closed(&self, key: &str, posted: &Posted) -> Result<(), Fault> {
+        self.keep(key, &Note::Posted(Posted { closed: true, ..posted.clone() })).await
     }
 
     /// Forgets messages that are older.
@@ -185,7 +207,7 @@ impl Posts {
             None => "conversations.history",
         };
         for _ in 0..PAGES_MAX {
-            let page = self.api.call(method, body.clone(), &format!("messages of {}", spot.channel)).await?;
+            let page = self.read(method, &body, spot.channel).await?;
             let is_it = |message: &&Value| {
                 let metadata = &message["metadata"];
                 metadata["event_type"] == EVENT && metadata["event_payload"]["key"] == spot.key
@@ -200,6 +222,19 @@ impl Posts {
             }
         }
         Ok(None)
+    }
+
+    /// A page of a channel. Into a public one may be posted without being a member, but only members read it.
+    async fn read(&self, method: &str, body: &Value, channel: &str) -> Result<Value, Fault> {
+        let place = format!("messages of {channel}");
+        match self.api.call(method, body.clone(), &place).await {
+            Err(refusal) if refusal.fault.message.contains(NOT_A_MEMBER) => {
+                let join = json!({ "channel": body["channel"] });
+                self.api.call("conversations.join", join, &format!("joining {channel}")).await?;
+                Ok(self.api.call(method, body.clone(), &place).await?)
+            }
+            other => Ok(other?),
+        }
     }
 
     /// Identifier of a channel: only posting takes names. `None` when there is none of that name.
@@ -229,9 +264,13 @@ impl Posts {
 
     async fn keep_channel(&self, name: &str, id: &str) -> Result<(), Fault> {
         match name.starts_with('#') {
-            true => self.notes.set_note(&format!("{PREFIX}channel/{name}"), id, now()).await,
+            true => self.notes.set_note(&format!("{PREFIX}channel/{name}"), id, self.now()).await,
             false => Ok(()),
         }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     async fn note(&self, key: &str) -> Result<Option<Note>, Fault> {
@@ -242,12 +281,8 @@ impl Posts {
 
     async fn keep(&self, key: &str, note: &Note) -> Result<(), Fault> {
         let text = serde_json::to_string(note).map_err(|error| Fault::permanent(SOURCE, error))?;
-        self.notes.set_note(&format!("{PREFIX}{key}"), &text, now()).await
+        self.notes.set_note(&format!("{PREFIX}{key}"), &text, self.now()).await
     }
-}
-
-fn now() -> Timestamp {
-    SystemClock.now()
 }
 
 fn next_page(page: &Value) -> Option<String> {

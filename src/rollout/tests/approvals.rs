@@ -32,8 +32,8 @@ fn waiting(plan: Plan) -> World {
 
 fn say(world: &mut World, name: &str, via: &str, yes: bool) -> Next {
     let command = match yes {
-        true => Command::Approve { person: None, reason: because(), voice: Voice::default() },
-        false => Command::Reject { person: None, reason: because() },
+        true => Command::Approve { person: None, reason: because(), step: None, voice: Voice::default() },
+        false => Command::Reject { person: None, reason: because(), step: None },
     };
     world.give(Event::Command { command, actor: Actor { name: name.into(), via: via.into() } })
 }
@@ -182,7 +182,7 @@ type Who = (&'static str, &'static str, &'static str, &'static [&'static str], b
 
 fn yes(world: &mut World, (via, name, person, known_as, member): Who) -> Next {
     let voice = Voice { known_as: known_as.iter().map(|name| (*name).to_owned()).collect(), member };
-    let command = Command::Approve { person: Some(person.into()), reason: because(), voice };
+    let command = Command::Approve { person: Some(person.into()), reason: because(), step: Some(2), voice };
     world.give(Event::Command { command, actor: Actor { name: name.into(), via: via.into() } })
 }
 

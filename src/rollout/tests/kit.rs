@@ -126,12 +126,12 @@ pub(super) fn command(name: &str) -> Command {
         "promote" => Command::Promote { full: false, reason: because() },
         "promote full" => Command::Promote { full: true, reason: because() },
         "abort" => Command::Abort { reason: because() },
-        "approve" => Command::Approve { person: None, reason: because(), voice: Voice::default() },
+        "approve" => Command::Approve { person: None, reason: because(), step: None, voice: Voice::default() },
         "freeze" => Command::Freeze { reason: because() },
         "thaw" => Command::Thaw,
         "make way" => Command::MakeWay,
         "supersede" => Command::Supersede { by: "v3".into() },
-        "reject" => Command::Reject { person: None, reason: because() },
+        "reject" => Command::Reject { person: None, reason: because(), step: None },
         other => panic!("no command `{other}`"),
     }
 }

@@ -20,29 +20,29 @@ fn view(phase: &str, outcome: Option<&str>, weight: u8) -> RolloutView {
     }
 }
 
-fn told(phase: &str, outcome: Option<&str>, weight: u8) -> (NewsStanding, String, bool) {
+fn told(phase: &str, outcome: Option<&str>, weight: u8) -> (NewsStanding, String) {
     let item = item(&RolloutId("r-1".into()), &view(phase, outcome, weight), Some("https://tidegate/"), Timestamp(0));
     assert_eq!(item.news.url.as_deref(), Some("https://tidegate/rollouts/r-1"));
-    (item.news.standing, item.news.text, item.last)
+    (item.news.standing, item.news.text)
 }
 
 #[test]
 fn every_phase_has_its_news() {
     use NewsStanding::{Failed, Stopped, Succeeded, UnderWay};
-    for (phase, outcome, weight, standing, text, last) in [
-        ("deploying", None, 0, UnderWay, "no worse so far", false),
-        ("judging", None, 10, UnderWay, "10 %: no worse so far", false),
-        ("awaiting_approval", None, 10, UnderWay, "10 %, waits for an approval", false),
-        ("holding", Some("succeeded"), 100, UnderWay, "100 %: being settled", false),
-        ("cleaning", Some("succeeded"), 100, Succeeded, "100 %: why", false),
-        ("succeeded", Some("succeeded"), 100, Succeeded, "100 %: why", true),
-        ("rolling_back", Some("rolled_back"), 0, Failed, "rolled back: why", false),
-        ("rolled_back", Some("rolled_back"), 0, Failed, "rolled back: why", true),
-        ("stuck", Some("rolled_back"), 0, Failed, "stuck, look at it: no worse so far", false),
-        ("rolling_back", Some("aborted"), 0, Stopped, "why", false),
-        ("superseded", Some("superseded"), 0, Stopped, "why", true),
+    for (phase, outcome, weight, standing, text) in [
+        ("deploying", None, 0, UnderWay, "no worse so far"),
+        ("judging", None, 10, UnderWay, "10 %: no worse so far"),
+        ("awaiting_approval", None, 10, UnderWay, "10 %, waits for an approval"),
+        ("holding", Some("succeeded"), 100, UnderWay, "100 %: being settled"),
+        ("cleaning", Some("succeeded"), 100, Succeeded, "100 %: why"),
+        ("succeeded", Some("succeeded"), 100, Succeeded, "100 %: why"),
+        ("rolling_back", Some("rolled_back"), 0, Failed, "rolled back: why"),
+        ("rolled_back", Some("rolled_back"), 0, Failed, "rolled back: why"),
+        ("stuck", Some("rolled_back"), 0, Failed, "stuck, look at it: no worse so far"),
+        ("rolling_back", Some("aborted"), 0, Stopped, "why"),
+        ("superseded", Some("superseded"), 0, Stopped, "why"),
     ] {
-        assert_eq!(told(phase, outcome, weight), (standing, text.to_owned(), last), "{phase} {outcome:?}");
+        assert_eq!(told(phase, outcome, weight), (standing, text.to_owned()), "{phase} {outcome:?}");
     }
 }
 

@@ -61,6 +61,7 @@ struct Inside {
     instead: Vec<(&'static str, Instead)>,
     down: Option<Instead>,
     next: u64,
+    is_member: bool,
 }
 
 impl Drop for Slack {
@@ -265,6 +266,13 @@ impl Inside {
                 self.whispers.push((text(&body["user"]), text(&body["text"])));
                 Ok(json!({ "message_ts": "1.0" }))
             }
+            "conversations.join" => {
+                if body["channel"] != CHANNEL.1 {
+                    return Err("channel_not_found");
+                }
+                self.is_member = true;
+                Ok(json!({}))
+            }
             "conversations.list" => Ok(
                 json!({ "channels": [{ "id": "C0OTHER", "name": "other" }, { "id": CHANNEL.1, "name": CHANNEL.0 }] }),
             ),
@@ -311,6 +319,10 @@ impl Inside {
     fn history(&self, body: &Value) -> Result<Value, &'static str> {
         if body["channel"] != CHANNEL.1 {
             return Err("channel_not_found");
+        }
+        // Writing into a public channel needs no membership, and reading it does.
+        if !self.is_member {
+            return Err("not_in_channel");
         }
         let oldest: f64 = body["oldest"].as_str().unwrap_or("0").parse().map_err(|_| "invalid_arguments")?;
         let thread = body["ts"].as_str();
