@@ -19,5 +19,6 @@ mod reading;
 mod reserved;
 mod signals;
 pub mod verify;
+mod windows;
 
 pub use handle::{CommandError, Runner, RunnerParts, StartError, StartRequest};

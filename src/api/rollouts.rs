@@ -71,8 +71,9 @@ async fn start(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
-    let StartBody { policy, to, image, revision } = body(&bytes)?;
-    let request = StartRequest { policy, to, revision, image, first_step: 0 };
+    let StartBody { policy, to, image, revision, outside_windows } = body(&bytes)?;
+    let outside_windows = given_reason(outside_windows)?;
+    let request = StartRequest { policy, to, revision, image, first_step: 0, outside_windows };
     let view = state.runner.start(&request, caller.actor()).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -81,9 +82,24 @@ async fn retry(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
+    bytes: Bytes,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
-    let view = state.runner.retry(&id, caller.actor()).await?;
+    let VerbBody { outside_windows, .. } = body(&bytes)?;
+    let view = state.runner.retry(&id, given_reason(outside_windows)?, caller.actor()).await?;
     Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// A reason for the audit trail: where one is given, it says something.
+fn given_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
+    let reason = reason.map(|reason| reason.trim().chars().take(REASON_MAX_CHARS).collect::<String>());
+    match reason {
+        Some(reason) if reason.is_empty() => {
+            let detail = "to begin outside of the windows needs a reason";
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "reason-missing", detail)
+                .hint("send {\"outside_windows\": \"…\"} with one; it goes into the audit trail"))
+        }
+        reason => Ok(reason),
+    }
 }
 
 async fn verb(
@@ -92,7 +108,7 @@ async fn verb(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Json<RolloutView>, ApiError> {
-    let VerbBody { reason, full, person } = body(&bytes)?;
+    let VerbBody { reason, full, person, outside_windows: _ } = body(&bytes)?;
     if let Some(person) = &person {
         caller.speaks_for(person)?;
     }

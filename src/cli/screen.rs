@@ -52,6 +52,9 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
     if let Some(frozen) = &view.frozen {
         let _ = write!(text, "\x1b[33m{}\x1b[0m", wrapped(frozen));
     }
+    if let Some(windows) = &view.windows {
+        let _ = write!(text, "{}", wrapped(windows));
+    }
     if let Some(reason) = view.reason.as_deref().filter(|_| view.phase == "paused") {
         let _ = write!(text, "{}", wrapped(reason));
     }
@@ -254,6 +257,7 @@ mod tests {
             }],
             approval: Some(ApprovalView { from: vec![long("alice")], need: 2, given: Vec::new() }),
             frozen: Some(long("frozen by anna: payday ")),
+            windows: Some(long("began outside of its windows: the fix ")),
             reason: Some(long("paused by anna: \x1b[2Jsomething\nis odd ")),
             decided_at: None,
             decided_at_ms: None,

@@ -55,6 +55,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         revision: start.revision.clone(),
         started_by: actor.clone(),
         started_at: input.at,
+        outside_windows: start.outside_windows.clone(),
         wanted: Percent::ZERO,
         generation: start.last_generation,
         first_generation: start.last_generation,

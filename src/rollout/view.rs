@@ -73,6 +73,10 @@ pub struct RolloutView {
     /// That it is frozen, by whom and why, while it is: it takes no step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<String>,
+    /// Within which windows its policy lets rollouts begin, and why this one began outside of them if it did; absent where
+    /// there are none, and once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<String>,
     /// Why it is paused, or how it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -163,6 +167,7 @@ impl RolloutView {
             gates: Vec::new(),
             approval: None,
             frozen: None,
+            windows: None,
             reason: Some(why),
             decided_at: None,
             decided_at_ms: None,
@@ -205,6 +210,7 @@ impl RolloutView {
             gates: gate_views(plan, state),
             approval: ApprovalView::of(plan, state),
             frozen: state.frozen.as_ref().map(ToString::to_string),
+            windows: windows(plan, state),
             reason: reason(state),
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
             decided_at_ms: state.ending.as_ref().map(|ending| ending.decided_at.0),
@@ -262,6 +268,14 @@ pub const fn phase_name(state: &State) -> &'static str {
 fn instances(state: &State) -> Option<String> {
     let release = state.release.as_ref().filter(|_| !state.is_finished())?;
     release.reading.as_ref().map(|reading| reading.note.clone())
+}
+
+fn windows(plan: &Plan, state: &State) -> Option<String> {
+    let windows = Some(plan.windows()).filter(|windows| !windows.is_empty() && !state.is_finished())?.join(", ");
+    Some(match &state.outside_windows {
+        Some(reason) => format!("began outside of its windows ({windows}): {reason}"),
+        None => format!("began within its windows ({windows}), and goes on when they end"),
+    })
 }
 
 fn reason(state: &State) -> Option<String> {

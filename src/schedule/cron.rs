@@ -125,8 +125,8 @@ impl Train {
             (0..60).filter(|minute| self.minutes & (1 << minute) != 0).map(move |minute| hour * 60 + minute)
         });
         if let Some(midnight) = self.zone.even_day(day) {
-            let instants = times.map(|minutes: u32| Timestamp(midnight.0 + i64::from(minutes) * 60_000));
-            return instants.skip_while(|at| *at < from).next();
+            let mut instants = times.map(|minutes: u32| Timestamp(midnight.0 + i64::from(minutes) * 60_000));
+            return instants.find(|at| *at >= from);
         }
         let instants = times.flat_map(|minutes| match (self.zone.shown(day, minutes), self.every_hour) {
             (Some(Shown::Once(at)), _) => [Some(at), None],

@@ -92,6 +92,7 @@ fn start_of(to: Option<String>, revision: Option<String>) -> Start {
         route: fresh_route(7),
         image: None,
         first_step: 0,
+        outside_windows: None,
         last_generation: 3,
         stable: None,
         baseline: None,
@@ -105,6 +106,7 @@ fn commands() -> Vec<Command> {
         route: fresh_route(7),
         image: None,
         first_step: 0,
+        outside_windows: None,
         last_generation: 3,
         stable: None,
         baseline: None,
@@ -428,7 +430,13 @@ fn plans_keep_their_form() {
         workflow: Some("release".into()),
         image: "shop/checkout:{sha}".into(),
     };
-    let start = |while_live| StartRules { image: Some(image.clone()), workflow: Some(workflow.clone()), while_live };
+    let start = |while_live| StartRules {
+        image: Some(image.clone()),
+        workflow: Some(workflow.clone()),
+        windows: vec![],
+        at: vec![],
+        while_live,
+    };
     for (name, while_live) in
         [("newest-wins", WhileLive::NewestWins), ("queue", WhileLive::Queue), ("refuse", WhileLive::Refuse)]
     {

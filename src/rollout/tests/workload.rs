@@ -428,6 +428,7 @@ fn started(plan: &Plan, image: Option<&str>) -> Result<State, String> {
         image: image.map(str::to_owned),
         route: super::kit::route(7, 100, 0),
         first_step: 0,
+        outside_windows: None,
         last_generation: 0,
         stable: None,
         baseline: None,
