@@ -124,6 +124,7 @@ fn commands() -> Vec<Command> {
         Command::Start(Start { baseline: Some(histogram()), ..start_of(None, None) }),
         Command::Start(Start { image: Some("shop/checkout:v2".into()), ..start_of(None, None) }),
         Command::Start(Start { stable: Some(released()), ..start_of(None, Some("def".into())) }),
+        Command::Start(Start { outside_windows: Some("the site is down".into()), ..start_of(None, None) }),
     ]
 }
 
@@ -332,6 +333,7 @@ fn states_keep_their_form() {
     exposed.exposed = Some(Exposed { from: BEGINNING, since: Some(Timestamp(BEGINNING.0 + 1000)) });
     exposed.stable_release = Some(released());
     check("state-signals", &exposed);
+    check("state-outside-windows", &State { outside_windows: Some("the site is down".into()), ..state() });
     check("state-timed", &timed(full));
     let mut releasing = beginning(&deploying(plan(&[10, 100])), "r-1", BEGINNING, fresh_route(7), 3).state;
     check("state-deploying", &releasing);
@@ -442,6 +444,9 @@ fn plans_keep_their_form() {
     {
         check(&format!("start-rules-{name}"), &start(while_live));
     }
+    let (windows, at) = ("Mon-Thu 09:00-16:00 Europe/Berlin".into(), "0 9,14 * * Mon-Thu Europe/Berlin".into());
+    let scheduled = StartRules { windows: vec![windows], at: vec![at], ..start(WhileLive::NewestWins) };
+    check("start-rules-windows", &scheduled);
     check("plan-start", &Plan { start: Some(start(WhileLive::Queue)), ..plan.clone() });
     plan.on_failure = OnFailure::Pause;
     plan.verify.on_timeout = OnVerifyTimeout::Pause;

@@ -47,3 +47,4 @@ mod store;
 mod takeover;
 mod verify;
 mod weights;
+mod windows;
