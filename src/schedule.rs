@@ -91,6 +91,12 @@ pub fn check_departure(text: &str) -> Result<(), ScheduleError> {
     Train::read(text).map(|_| ())
 }
 
+/// The instant of an RFC 3339 text with its offset, such as `2026-11-30T09:00:00+01:00`; `None` for anything else.
+#[must_use]
+pub fn instant(text: &str) -> Option<Timestamp> {
+    text.parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_millisecond()))
+}
+
 impl Schedule {
     /// Reads a schedule of the entries of `start.windows` and `start.at`.
     ///

@@ -7,6 +7,7 @@ use super::wire::{RolloutList, StartBody, VerbBody};
 use crate::rollout::event::{Actor, Command};
 use crate::rollout::view::RolloutView;
 use crate::runner::handle::StartRequest;
+use crate::schedule;
 use crate::trigger::inbox::NotBegun;
 use axum::Json;
 use axum::Router;
@@ -71,11 +72,20 @@ async fn start(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
-    let StartBody { policy, to, image, revision, outside_windows } = body(&bytes)?;
+    let StartBody { policy, to, image, revision, outside_windows, at } = body(&bytes)?;
     let outside_windows = given_reason(outside_windows)?;
     let request = StartRequest { policy, to, revision, image, first_step: 0, outside_windows };
-    let view = state.runner.start(&request, caller.actor()).await?;
-    Ok((StatusCode::CREATED, Json(view)))
+    let Some(at) = at else {
+        let view = state.runner.start(&request, caller.actor()).await?;
+        return Ok((StatusCode::CREATED, Json(view)));
+    };
+    let at = schedule::instant(&at).ok_or_else(|| {
+        let detail = format!("`{}` is no time", at.chars().take(64).collect::<String>());
+        ApiError::new(StatusCode::BAD_REQUEST, "bad-time", detail)
+            .hint("write date, time and offset, such as 2026-11-30T09:00:00+01:00 or 2026-11-30T08:00:00Z")
+    })?;
+    let view = state.inbox.ask(request, at, caller.actor()).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)))
 }
 
 async fn retry(

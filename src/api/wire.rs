@@ -30,6 +30,9 @@ pub struct StartBody {
     /// Why it must begin although no window of its policy is open, for the audit trail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside_windows: Option<String>,
+    /// When it is to begin (RFC 3339); at once when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
 }
 
 /// Body of the verbs that need a reason.

@@ -199,6 +199,9 @@ pub enum RolloutCommand {
         /// Begin although no window of the policy is open, and why
         #[arg(long, value_name = "REASON")]
         outside_windows: Option<String>,
+        /// Begin then, such as 2026-11-30T09:00:00+01:00; until then it waits, and `abort` gives it up
+        #[arg(long, value_name = "TIME", conflicts_with = "to")]
+        at: Option<String>,
         /// Wait for the end: exit code 0 succeeded, 3 rolled back, 4 aborted, 5 timed out
         #[arg(long)]
         wait: bool,

@@ -39,12 +39,13 @@ fn credentials(environment: &dyn Environment) -> Result<Credentials, Failure> {
 
 pub(super) async fn run(command: RolloutCommand, output: Output, environment: &dyn Environment) -> Ended {
     match command {
-        RolloutCommand::Start { policy, to, image, revision, outside_windows, wait, wait_timeout_s, server } => {
+        RolloutCommand::Start { policy, to, image, revision, outside_windows, at, wait, wait_timeout_s, server } => {
             let client = client(&server, environment)?;
-            let body = StartBody { policy, to, image, revision, outside_windows };
+            let body = StartBody { policy, to, image, revision, outside_windows, at };
             let view: RolloutView = client.post("/v1/rollouts", &body).await?;
             if wait {
-                output.remark(&format!("started {}", view.id));
+                let what = if view.phase == "pending" { "asked for" } else { "started" };
+                output.remark(&format!("{what} {}", view.id));
                 return watch(&client, &view.id, output, Some(Duration::from_secs(wait_timeout_s))).await;
             }
             show(&view, output);

@@ -1,6 +1,7 @@
 //! Works on the starts of one policy until there are none left: begins them, waits for what is in the way, or says why
 //! not. Everything it does it may do twice: a start is found by its identifier once it has begun.
 
+use super::ahead;
 use super::inbox::Shared;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::{Millis, Timestamp};
@@ -109,10 +110,13 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
         }
     };
     let while_live = plan.start.as_ref().map(|start| start.while_live).unwrap_or_default();
-    let left_behind = departed(shared, &plan, &mut left);
+    let departures = departed(shared, &plan, &mut left);
+    if left.is_empty() {
+        return Ok(Look::Waits);
+    }
     // Where starts wait, for each other or for their time, the newest wins; where they are refused, the first does.
     let (next, older) = match while_live {
-        WhileLive::Refuse if !left_behind && shared.runner.closed(&plan).is_none() => (left.remove(0), Vec::new()),
+        WhileLive::Refuse if !departures && shared.runner.closed(&plan).is_none() => (left.remove(0), Vec::new()),
         WhileLive::Refuse | WhileLive::NewestWins | WhileLive::Queue => {
             let Some(next) = left.pop() else { return Ok(Look::Empty) };
             (next, left)
@@ -134,13 +138,21 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
     }
 }
 
-/// Takes those out of `left` that have missed the departure of the others: they wait for the next one. Where nothing has
-/// departed yet all of them stay. Answers whether departures are waited for.
+/// Takes those out of `left` that wait whatever becomes of the others: those whose own time has not come, and those that
+/// have missed the departure of the others. Where nothing has departed yet all of the latter stay. Answers whether the policy
+/// has departures.
 fn departed(shared: &Shared, plan: &Plan, left: &mut Vec<HookStart>) -> bool {
     // What is wrong with it is told with the windows.
     let Ok(schedule) = plan.schedule() else { return false };
     let now = shared.clock.now();
-    let departure = |start: &HookStart| schedule.departure(start.at);
+    left.retain(|start| match start.not_before.filter(|not_before| *not_before > now) {
+        Some(not_before) => {
+            shared.waits(start, &ahead::waits_for(not_before));
+            false
+        }
+        None => true,
+    });
+    let departure = |start: &HookStart| start.not_before.or_else(|| schedule.departure(start.at));
     let is_due = |start: &HookStart| departure(start).is_some_and(|departure| departure <= now);
     if left.iter().any(is_due) {
         for start in left.iter().filter(|start| !is_due(start)) {
@@ -180,9 +192,15 @@ fn on_fault(shared: &Shared, start: &HookStart, what: &str, fault: &Fault) -> Ne
 
 /// What a start waits for whose time has not come.
 fn too_early(shared: &Shared, start: &HookStart, plan: &Plan) -> Option<String> {
-    let departure = plan.schedule().ok().map(|schedule| schedule.departure(start.at));
-    if let Some(departure) = departure.filter(|at| at.is_none_or(|departure| departure > shared.clock.now())) {
-        return Some(waits_for_departure(departure));
+    // One with a time of its own is here when that has come.
+    if let (Ok(schedule), None) = (plan.schedule(), start.not_before) {
+        let departure = schedule.departure(start.at);
+        if departure.is_none_or(|departure| departure > shared.clock.now()) {
+            return Some(waits_for_departure(departure));
+        }
+    }
+    if start.outside_windows.is_some() {
+        return None;
     }
     shared.runner.closed(plan).map(|closed| format!("it waits: {closed}"))
 }
@@ -205,9 +223,9 @@ async fn attempt(shared: &Shared, start: &HookStart, plan: Plan, while_live: Whi
         shared.well_again(start);
         return Ok(next);
     }
-    let HookStart { rollout, policy, image, revision, actor, .. } = start;
-    let (image, revision) = (image.clone(), revision.clone());
-    let request = StartRequest { policy: policy.clone(), revision, image, ..StartRequest::default() };
+    let HookStart { rollout, policy, image, revision, actor, outside_windows, .. } = start;
+    let (image, revision, outside_windows) = (image.clone(), revision.clone(), outside_windows.clone());
+    let request = StartRequest { policy: policy.clone(), to: None, revision, image, first_step: 0, outside_windows };
     let begun = shared.runner.start_reserved(rollout, plan, &request, actor.clone()).await;
     // Whatever was amiss before: it got as far as an answer.
     if !matches!(&begun, Err(StartError::Route(_) | StartError::Journal(JournalError::Fault(_)))) {

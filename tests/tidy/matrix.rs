@@ -167,6 +167,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "base",
             "clock",
             "policy",
+            "schedule",
             "ports",
             "rollout::view",
             "rollout::event",
