@@ -15,6 +15,8 @@
 //! | a departure at named hours | right after it, once | the first time |
 //! | a departure at every hour (`*`, `*/2`) | not at all: the next hour comes at once | both times |
 //!
+//! (One that closes where the hour begins that comes twice closes there, since none of its minutes comes again.)
+//!
 //! So a window is one stretch of time without a hole, and never shorter than what its clock times say by more than the
 //! skipped hour; a window that lies in the skipped hour does not open on that day.
 

@@ -63,21 +63,20 @@ impl Runner {
     pub async fn may_be_asked(&self, request: &StartRequest, at: Timestamp, waiting: usize) -> Result<(), StartError> {
         let plan = self.plan(&request.policy).await?;
         let now = self.parts().clock.now();
-        let refused =
-            |message: String, hint: &str| Err(StartError::Refused(Refusal { message, hint: hint.to_owned() }));
+        let refused = |message: String, hint: &str| StartError::Refused(Refusal { message, hint: hint.to_owned() });
         if at <= now {
-            return refused(format!("{} is past", at.rfc3339()), "leave the time out to begin now");
+            return Err(refused(format!("{} is past", at.rfc3339()), "leave the time out to begin now"));
         }
         if at.since(now) > AHEAD {
-            return refused(format!("{} is more than a year away", at.rfc3339()), "name a time within a year");
+            return Err(refused(format!("{} is more than a year away", at.rfc3339()), "name a time within a year"));
         }
         if waiting >= ASKED_MOST {
             let hint = "`tidegate rollout list` shows them, and `tidegate rollout abort ID` gives one up";
-            return refused(format!("{waiting} starts wait for their time already"), hint);
+            return Err(refused(format!("{waiting} starts wait for their time already"), hint));
         }
         if request.to.is_some() {
             let hint = "leave `to` out: the version without weight takes the release";
-            return refused("which version has no weight at that time is not known yet".to_owned(), hint);
+            return Err(refused("which version has no weight at that time is not known yet".to_owned(), hint));
         }
         released(&plan, request.image.as_deref(), request.revision.as_deref()).map_err(StartError::Refused)?;
         match (closed(&plan, at), &request.outside_windows) {

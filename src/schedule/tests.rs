@@ -87,6 +87,10 @@ fn a_window_keeps_its_clock_times_through_changes_of_the_clocks() {
         ("Sun 02:30-05:00 Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-25T00:30 2026-10-25T04:00"),
         ("Sun 01:00-02:30 Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-24T23:00 2026-10-25T01:30"),
         ("Sun 02:10-02:50 Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-25T00:10 2026-10-25T01:50"),
+        // Up to that hour, and up to its end: what comes twice is what is before the end.
+        ("Sun 01:00-02:00 Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-24T23:00 2026-10-25T00:00"),
+        ("Sun 01:00-03:00 Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-24T23:00 2026-10-25T02:00"),
+        ("Sat 22:00-00:00 America/Havana", "2026-10-31T12:00:00Z", "2026-11-01T02:00 2026-11-01T04:00"),
         // Samoa skipped Friday 2011-12-30 at its dateline.
         ("Thu 22:00-02:00 Pacific/Apia", "2011-12-29T12:00:00Z", "2011-12-30T08:00 2011-12-30T10:00"),
         ("Fri 09:00-17:00 Pacific/Apia", "2011-12-29T12:00:00Z", "2012-01-05T19:00 2012-01-06T03:00"),

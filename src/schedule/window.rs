@@ -2,13 +2,14 @@
 
 use super::zone::{Shown, Zone};
 use super::{ScheduleError, Span, contains};
-use crate::base::time::Timestamp;
+use crate::base::time::{Millis, Timestamp};
 use jiff::civil::Date;
 
 /// What a window looks like, for hints.
 const LIKE: &str = "write days, times and a zone, such as `Mon-Thu 09:00-16:00 Europe/Berlin`";
 /// Days of the week as they are written.
 pub(super) const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const MINUTE: Millis = Millis::from_seconds(60);
 /// Days that are searched for the next opening: a week, the one before it, and a few that a change of clocks may take
 /// (Samoa skipped one).
 const SEARCHED_DAYS: usize = 21;
@@ -20,7 +21,7 @@ pub(super) struct Window {
     days: u8,
     /// When, in minutes from midnight, below 1440.
     opens: u32,
-    /// When it closes, up to 1440; on the next day where it is not above `opens`.
+    /// When it closes, from 1 to 1440; on the next day where it is not above `opens`.
     closes: u32,
     zone: Zone,
 }
@@ -47,6 +48,8 @@ impl Window {
             let hint = "write `00:00-24:00` for whole days";
             return Err(ScheduleError::new(format!("`{times}` closes when it opens"), hint));
         }
+        // `22:00-00:00` closes with its own day.
+        let closes = if closes == 0 { 1440 } else { closes };
         Ok(Self { days, opens, closes, zone: Zone::named(zone)? })
     }
 
@@ -57,7 +60,12 @@ impl Window {
         }
         let (Shown::Once(from) | Shown::Skipped(from) | Shown::Twice(from, _)) = self.zone.shown(day, self.opens)?;
         let last_day = if self.closes > self.opens { day } else { day.tomorrow().ok()? };
-        let (Shown::Once(to) | Shown::Skipped(to) | Shown::Twice(_, to)) = self.zone.shown(last_day, self.closes)?;
+        // Behind the last minute of it that clocks show. That is not always when they show its end: where the hour that comes
+        // twice begins there, nothing of the window comes again.
+        let to = match self.zone.shown(last_day, self.closes - 1)? {
+            Shown::Once(last) | Shown::Twice(_, last) => last.plus(MINUTE),
+            Shown::Skipped(over) => over,
+        };
         (from < to).then_some(Span { from, to })
     }
 

@@ -8,7 +8,7 @@ use crate::base::time::{Millis, Timestamp};
 use crate::policy::plan::{Plan, WhileLive};
 use crate::ports::{HookOutcome, HookStart, JournalError, PolicyFault};
 use crate::rollout::view::RolloutView;
-use crate::runner::handle::{CommandError, StartError, StartRequest};
+use crate::runner::handle::{Closed, CommandError, StartError, StartRequest};
 use crate::runner::history::Change;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +95,8 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
             None => left.push(start),
         }
     }
-    let Some(newest) = left.last() else { return Ok(Look::Empty) };
+    let early = take_early(shared, &mut left);
+    let Some(newest) = left.last() else { return Ok(if early { Look::Waits } else { Look::Empty }) };
     let plan = match plan(shared, newest).await {
         Ok(plan) => plan,
         Err(Next::Waits(why)) => {
@@ -111,12 +112,13 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
     };
     let while_live = plan.start.as_ref().map(|start| start.while_live).unwrap_or_default();
     let departures = departed(shared, &plan, &mut left);
-    if left.is_empty() {
-        return Ok(Look::Waits);
+    let closed = shared.runner.closed(&plan);
+    if let Some(closed) = &closed {
+        let_pass(shared, closed, &mut left);
     }
     // Where starts wait, for each other or for their time, the newest wins; where they are refused, the first does.
     let (next, older) = match while_live {
-        WhileLive::Refuse if !departures && shared.runner.closed(&plan).is_none() => (left.remove(0), Vec::new()),
+        WhileLive::Refuse if !departures && closed.is_none() => (left.remove(0), Vec::new()),
         WhileLive::Refuse | WhileLive::NewestWins | WhileLive::Queue => {
             let Some(next) = left.pop() else { return Ok(Look::Empty) };
             (next, left)
@@ -138,13 +140,10 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
     }
 }
 
-/// Takes those out of `left` that wait whatever becomes of the others: those whose own time has not come, and those that
-/// have missed the departure of the others. Where nothing has departed yet all of the latter stay. Answers whether the policy
-/// has departures.
-fn departed(shared: &Shared, plan: &Plan, left: &mut Vec<HookStart>) -> bool {
-    // What is wrong with it is told with the windows.
-    let Ok(schedule) = plan.schedule() else { return false };
-    let now = shared.clock.now();
+/// Takes those out of `left` whose own time has not come, whatever becomes of the others and of the policy until then; whether
+/// there are any.
+fn take_early(shared: &Shared, left: &mut Vec<HookStart>) -> bool {
+    let (now, all) = (shared.clock.now(), left.len());
     left.retain(|start| match start.not_before.filter(|not_before| *not_before > now) {
         Some(not_before) => {
             shared.waits(start, &ahead::waits_for(not_before));
@@ -152,6 +151,15 @@ fn departed(shared: &Shared, plan: &Plan, left: &mut Vec<HookStart>) -> bool {
         }
         None => true,
     });
+    left.len() < all
+}
+
+/// Takes those out of `left` that have missed the departure of the others: they wait for the next one. Where nothing has
+/// departed yet all of them stay. Answers whether the policy has departures.
+fn departed(shared: &Shared, plan: &Plan, left: &mut Vec<HookStart>) -> bool {
+    // What is wrong with it is told with the windows.
+    let Ok(schedule) = plan.schedule() else { return false };
+    let now = shared.clock.now();
     let departure = |start: &HookStart| start.not_before.or_else(|| schedule.departure(start.at));
     let is_due = |start: &HookStart| departure(start).is_some_and(|departure| departure <= now);
     if left.iter().any(is_due) {
@@ -161,6 +169,17 @@ fn departed(shared: &Shared, plan: &Plan, left: &mut Vec<HookStart>) -> bool {
         left.retain(is_due);
     }
     plan.start.as_ref().is_some_and(|start| !start.at.is_empty())
+}
+
+/// Where one of them may begin though no window is open, takes out those that may not: they wait for the window.
+fn let_pass(shared: &Shared, closed: &Closed, left: &mut Vec<HookStart>) {
+    let may_pass = |start: &HookStart| start.outside_windows.is_some();
+    if left.iter().any(may_pass) {
+        for start in left.iter().filter(|start| !may_pass(start)) {
+            shared.waits(start, &format!("it waits: {closed}"));
+        }
+        left.retain(may_pass);
+    }
 }
 
 fn waits_for_departure(departure: Option<Timestamp>) -> String {

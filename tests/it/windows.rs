@@ -6,6 +6,7 @@ use crate::program::service::Service;
 use crate::program::world::{Daemon, Files, HOOK_SECRET, strs};
 use crate::program::{command, run, text};
 use std::collections::BTreeMap;
+use tidegate::base::time::Timestamp;
 use tidegate::clock::{Clock, SystemClock};
 
 const EXAMPLE: &str = "examples/windows/policies/checkout.yaml";
@@ -56,6 +57,19 @@ async fn the_example_waits_for_its_window_and_begins_outside_of_it_with_a_reason
     second.until(&event, "it waits again", |view| text(&view["reason"]).starts_with("it waits: no window")).await;
     let shown = run(&["rollout", "list", "--server", &second.url("api")]).await.expect(0).stdout;
     assert!(shown.contains(&event) && shown.contains("pending"), "{shown}");
+
+    // So does what a person asks for ahead of its time, until it is given up.
+    let ahead = |at: &'static str| ["rollout", "start", "checkout", "--at", at, "--outside-windows", "night work"];
+    second.run(&ahead("2026-01-31T09:00:00Z")).await.expect(1).says(&["2026-01-31T09:00:00.000Z is past"]);
+    second.run(&ahead("tomorrow")).await.expect(1).says(&["`tomorrow` is no time", "2026-11-30T09:00:00+01:00"]);
+    let at = Timestamp(SystemClock.now().0 + 86_400_000).rfc3339();
+    let late = second.run(&["rollout", "start", "checkout", "--at", &at]).await;
+    late.expect(1).says(&[&format!("no window of policy `checkout` is open at {at}")]);
+    let asked = ["rollout", "start", "checkout", "--at", &at, "--outside-windows", "night work"];
+    let asked = text(&second.run(&asked).await.expect(0).json()[0]["id"]);
+    assert_eq!(text(&second.view(&asked).await["reason"]), format!("it waits: it is to begin at {at}"));
+    second.run(&["rollout", "abort", &asked]).await.expect(0);
+    second.run(&["rollout", "get", &asked]).await.expect(1).says(&["has begun no rollout: aborted by"]);
 
     // By hand and with a reason it begins. The event goes on waiting, and ends nothing.
     let load = second.load();

@@ -243,7 +243,7 @@ fn instant(clocks: &Clocks, index: usize) -> Timestamp {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 30, ..ProptestConfig::default() })]
 
     #[test]
     fn windows_are_open_when_clocks_say_so(

@@ -141,6 +141,77 @@ async fn what_events_ask_for_departs_together_and_the_newest_alone() {
     }
 }
 
+/// It waits for its own time, and meanwhile events come and go.
+#[tokio::test(start_paused = true)]
+async fn what_people_ask_for_ahead_begins_at_its_time() {
+    let mut plan = scheduled(&["daily 22:00-23:30 UTC"], &[], WhileLive::NewestWins);
+    for step in &mut plan.steps {
+        let Step::Weight(step) = step else { continue };
+        // Long enough to be at the first one when another begins.
+        (step.min, step.max) = (Millis::from_seconds(120), Millis::from_seconds(240));
+    }
+    let setting = setting(plan);
+    let at = |minutes: i64| Timestamp(BEGINNING.0 + minutes * 60_000);
+    let view = setting.inbox.ask(by_hand(None), at(60), ann()).await.expect("kept");
+    let waits = "it waits: it is to begin at 2023-11-14T23:13:20.000Z";
+    assert_eq!((view.phase.as_str(), view.reason.as_deref(), view.started_by), ("pending", Some(waits), ann()));
+    let asked = RolloutId(view.id);
+    let other = RolloutId(setting.inbox.ask(by_hand(None), at(61), ann()).await.expect("kept").id);
+    let first = id(&setting.send(2).await);
+    // It goes back before it has all the traffic: the world knows one direction only.
+    setting.reaches(&first, "baking").await;
+    setting.runner.command(&first.0, Command::Abort { reason: "no".into() }, ann()).await.expect("ends");
+    // Fifteen seconds before: what begins then is on its way.
+    let left = at(60).since(setting.inbox.now()).duration() - Duration::from_secs(15);
+    tokio::time::sleep(left).await;
+    assert_eq!(setting.view(&asked).await.reason.as_deref(), Some(waits));
+    assert!(setting.inbox.give_up(&other.0, "aborted by ann: no".into()).await.expect("written"));
+    // At its time it does with what is live what an event would.
+    let last = id(&setting.send(3).await);
+    setting.reaches(&asked, "deploying").await;
+    let phase = setting.view(&last).await.phase;
+    assert_eq!(phase, "superseded");
+    let begun = setting.view(&asked).await.started_at;
+    assert!(begun.as_str() >= "2023-11-14T23:13:20" && begun.as_str() < "2023-11-14T23:14:00", "{begun}");
+    assert_eq!(setting.over(&other).await, "aborted by ann: no");
+    setting.check(&asked).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_begin_at_its_time_is_not_taken() {
+    let setting = setting(scheduled(&["daily 22:00-23:30 UTC"], &[], WhileLive::NewestWins));
+    let at = |minutes: i64| Timestamp(BEGINNING.0 + minutes * 60_000);
+    let ask = async |request: StartRequest, minutes: i64| {
+        let refused = setting.inbox.ask(request, at(minutes), ann()).await.expect_err("it could not begin");
+        refused.to_string()
+    };
+    assert_eq!(ask(by_hand(None), 0).await, "2023-11-14T22:13:20.000Z is past");
+    assert_eq!(ask(by_hand(None), 367 * 1440).await, "2024-11-15T22:13:20.000Z is more than a year away");
+    assert_eq!(
+        ask(by_hand(None), 120).await,
+        "nothing begins: no window of policy `checkout` is open at 2023-11-15T00:13:20.000Z (daily 22:00-23:30 UTC); the next \
+         one opens at 2023-11-15T22:00:00.000Z"
+    );
+    let to = StartRequest { to: Some("v2".into()), ..by_hand(None) };
+    assert_eq!(ask(to, 60).await, "which version has no weight at that time is not known yet");
+    let nothing = StartRequest { image: None, ..by_hand(None) };
+    assert_eq!(ask(nothing, 60).await, "policy `checkout` deploys what it releases, and no image was named");
+    assert!(ask(StartRequest { policy: "cart".into(), ..by_hand(None) }, 60).await.contains("cart"));
+    // With a reason it is, and begins outside of the window; what has none waits for it still.
+    let asked = setting.inbox.ask(by_hand(Some("night work")), at(120), ann()).await.expect("kept");
+    minutes(100).await;
+    let event = id(&setting.send(2).await);
+    minutes(18).await;
+    let asked = RolloutId(asked.id);
+    setting.reaches(&asked, "deploying").await;
+    assert!(setting.view(&event).await.reason.expect("why").starts_with("it waits: no window of policy `checkout`"));
+    assert_eq!(setting.start_input(&asked.0).await.outside_windows.as_deref(), Some("night work"));
+    for _ in 0..100 {
+        setting.inbox.ask(by_hand(None), at(1440), ann()).await.expect("kept");
+    }
+    assert_eq!(ask(by_hand(None), 1440).await, "100 starts wait for their time already");
+}
+
 /// A daemon that is down at a departure, or when a window opens, begins what waited as soon as it is back.
 #[tokio::test(start_paused = true)]
 async fn what_waits_outlives_the_daemon() {
@@ -214,6 +285,8 @@ enum Deed {
     Send,
     StartByHand,
     StartOutside,
+    /// So many seconds ahead, with a reason or without one.
+    Ask(i64, bool),
     Freeze,
     Lift,
     Abort,
@@ -241,6 +314,7 @@ fn case() -> impl Strategy<Value = Case> {
         5 => Just(Deed::Send),
         2 => Just(Deed::StartByHand),
         1 => Just(Deed::StartOutside),
+        2 => (1i64..2400, any::<bool>()).prop_map(|(seconds, outside)| Deed::Ask(seconds, outside)),
         2 => Just(Deed::Freeze),
         2 => Just(Deed::Lift),
         1 => Just(Deed::Abort),
@@ -349,6 +423,10 @@ async fn live_through(case: Case) {
             }
             Deed::StartByHand => drop(now.runner.start(&by_hand(None), ann()).await),
             Deed::StartOutside => drop(now.runner.start(&by_hand(Some("a reason")), ann()).await),
+            Deed::Ask(seconds, outside) => {
+                let (at, reason) = (Timestamp(clock.now().0 + seconds * 1000), outside.then_some("a reason"));
+                drop(now.inbox.ask(by_hand(reason), at, ann()).await);
+            }
             Deed::Freeze => {
                 if now.runner.freeze(None, "payday".into(), ann()).await.is_ok() {
                     frozen_since = Some(clock.now());
@@ -399,14 +477,15 @@ async fn check(case: &Case, now: &Setting, seen: &Seen) {
         let outside = now.start_input(&begun.0).await.outside_windows;
         assert_eq!(in_window, outside.is_none(), "{} at {}", begun, at.rfc3339());
         assert!(!is_frozen(at), "{begun} began in a freeze, at {}", at.rfc3339());
-        // What an event asked for departed in between.
-        if let Some(asked) = now.journal.start(&begun).await.expect("readable").filter(|_| !departures.is_empty()) {
+        // What an event asked for departed in between; what has a time of its own kept it.
+        if let Some(asked) = now.journal.start(&begun).await.expect("readable") {
             let between = asked.at.0..=at.0;
-            assert!(
-                departures.iter().any(|minute| between.contains(&(minute * 60_000))),
-                "{begun} at {}",
-                at.rfc3339()
-            );
+            let departed = || departures.iter().any(|minute| between.contains(&(minute * 60_000)));
+            let in_time = match asked.not_before {
+                Some(not_before) => not_before <= at,
+                None => departures.is_empty() || departed(),
+            };
+            assert!(in_time, "{begun} at {}", at.rfc3339());
         }
         now.check(&begun).await;
     }
