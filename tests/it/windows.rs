@@ -83,7 +83,8 @@ async fn the_example_waits_for_its_window_and_begins_outside_of_it_with_a_reason
     second.run(&["rollout", "retry", &begun]).await.expect(1).says(&["no window of policy `checkout` is open"]);
     let again = second.run(&["rollout", "retry", &begun, "--outside-windows", "still down"]).await;
     let again = text(&again.expect(0).json()[0]["id"]);
-    assert_eq!(text(&second.end(&again).await["phase"]), "succeeded");
+    second.run(&["rollout", "abort", &again, "--reason", "enough"]).await.expect(0);
+    assert_eq!(text(&second.end(&again).await["phase"]), "aborted");
     let journal = run(&["journal", "export", "--data-dir", &files.at("data")]).await.expect(0).stdout;
     assert!(journal.contains(r#""outside_windows":"still down""#), "the reason is in the journal");
 

@@ -159,14 +159,17 @@ impl RandomTrain {
         format!("{} {}", fields.join(" "), self.zone)
     }
 
-    /// Whether it is meant by a time that the clocks show.
-    fn means(&self, time: i64) -> bool {
-        let [minutes, hours, dates, months, weekdays] = &self.fields;
+    /// Whether it is meant by a time that the clocks show, with the days that it means.
+    fn means(&self, time: i64, days: &BTreeSet<i64>) -> bool {
+        let [minutes, hours, ..] = &self.fields;
         let in_day = time.rem_euclid(DAY);
-        if !minutes.means.contains(&(in_day % 60)) || !hours.means.contains(&(in_day / 60)) {
-            return false;
-        }
-        let day = time.div_euclid(DAY);
+        minutes.means.contains(&(in_day % 60))
+            && hours.means.contains(&(in_day / 60))
+            && days.contains(&time.div_euclid(DAY))
+    }
+
+    fn means_day(&self, day: i64) -> bool {
+        let [_, _, dates, months, weekdays] = &self.fields;
         // `2026-11-24T…`
         let date = Timestamp(day * DAY * MINUTE).rfc3339();
         let number = |from: usize| date[from..from + 2].parse::<i64>().unwrap();
@@ -179,13 +182,14 @@ impl RandomTrain {
 
     /// Marks the minutes in which it departs.
     fn mark(&self, clocks: &Clocks, departs: &mut [bool]) {
+        let days = clocks.days().filter(|day| self.means_day(*day)).collect();
         let mut latest = clocks.shown[0] - 1;
         for (index, &shown) in clocks.shown.iter().enumerate() {
             // What was shown before comes again.
             let again = shown <= latest;
-            departs[index] |= (!again || self.fields[1].any) && self.means(shown);
+            departs[index] |= (!again || self.fields[1].any) && self.means(shown, &days);
             if !self.fields[1].any && shown > latest + 1 {
-                departs[index] |= (latest + 1..shown).any(|skipped| self.means(skipped));
+                departs[index] |= (latest + 1..shown).any(|skipped| self.means(skipped, &days));
             }
             latest = latest.max(shown);
         }
