@@ -295,6 +295,7 @@ mod tests {
              90 % stable ########################################  canary  10 %\n  \
              judging      steps [10] → 50 → 100   waits for proof, 60 s at most\n  \
              frozen by anna: payday\n  \
+             began outside of its windows: the fix\n  \
              canary 0/63 failed (0 %), stable 0/535 (0 %): no worse than +5pp not proven\n  \
              yet\n  \
              proof [++++++++++] 100 %   against [!!        ]  20 %\n  \

@@ -497,7 +497,7 @@ async fn check(case: &Case, now: &Setting, seen: &Seen) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_begins_outside_of_a_window_or_in_a_freeze_and_everything_goes_back(case in case()) {
