@@ -42,6 +42,8 @@ pub mod proxy;
 pub mod rollout;
 /// Drives rollouts: commits inputs, carries out effects, keeps time.
 pub mod runner;
+/// When rollouts may begin: windows and departures.
+pub mod schedule;
 /// Reads what the data plane measured.
 pub mod signals;
 /// Keeps rollouts, the mesh and policies on disk.

@@ -459,6 +459,10 @@ pub struct HookStart {
     pub actor: Actor,
     /// When it was asked for.
     pub at: Timestamp,
+    /// When it is to begin, where a person asked for that; else it departs as the policy says.
+    pub not_before: Option<Timestamp>,
+    /// Why it may begin although no window is open; likewise.
+    pub outside_windows: Option<String>,
     /// What came of it; `None` until that is known.
     pub outcome: Option<HookOutcome>,
 }

@@ -20,5 +20,6 @@ mod reading;
 mod reserved;
 mod signals;
 pub mod verify;
+mod windows;
 
 pub use handle::{CommandError, Runner, RunnerParts, StartError, StartRequest};

@@ -1,6 +1,6 @@
 //! What starts rollouts from outside: deliveries of webhooks, verified, read and compared with a policy's `start`. All of
 //! that is pure: headers, bytes, secrets and the time come in, a value or a reason goes out. `inbox` and `clerk` are not:
-//! they keep what was asked for and see to it that it starts once.
+//! they keep what was asked for and see to it that it starts once; `ahead` keeps what people ask for a later time.
 //!
 //! ```text
 //! request -> signature (is it from whom it says?) -> deliveries (github, gitlab, ecr, registry, generic) -> matching (by filter) -> inbox -> clerk
@@ -11,6 +11,7 @@
 //! grammar; what only people read (who pushed) is left out when it does. Not here: the limit of a body's size, which the
 //! caller keeps before it has one.
 
+mod ahead;
 mod clerk;
 pub mod ecr;
 pub mod event;

@@ -89,6 +89,11 @@ impl From<StartError> for ApiError {
                 Self::new(StatusCode::CONFLICT, "frozen", error.to_string())
                     .hint(format!("`tidegate freeze {what} --lift` lifts it"))
             }
+            StartError::OutsideWindows(_) => Self::new(StatusCode::CONFLICT, "outside-windows", error.to_string())
+                .hint(
+                    "wait for it, or say why it must begin all the same: `--outside-windows REASON`, in the API \
+                 `outside_windows`; the reason goes into the audit trail",
+                ),
             StartError::Route(fault) if fault.kind == FaultKind::Permanent => {
                 Self::new(StatusCode::CONFLICT, "route-not-readable", fault.to_string())
                     .hint("create the route first (--mesh FILE), or correct `route` in the policy")

@@ -7,6 +7,7 @@ use super::wire::{RolloutList, StartBody, VerbBody};
 use crate::rollout::event::{Actor, Command, Voice};
 use crate::rollout::view::RolloutView;
 use crate::runner::handle::StartRequest;
+use crate::schedule;
 use crate::trigger::inbox::NotBegun;
 use axum::Json;
 use axum::Router;
@@ -80,19 +81,44 @@ async fn start(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
-    let StartBody { policy, to, image, revision } = body(&bytes)?;
-    let request = StartRequest { policy, to, revision, image, ..StartRequest::default() };
-    let view = state.runner.start(&request, caller.actor()).await?;
-    Ok((StatusCode::CREATED, Json(view)))
+    let StartBody { policy, to, image, revision, outside_windows, at } = body(&bytes)?;
+    let outside_windows = given_reason(outside_windows)?;
+    let request = StartRequest { policy, to, revision, image, outside_windows, ..StartRequest::default() };
+    let Some(at) = at else {
+        let view = state.runner.start(&request, caller.actor()).await?;
+        return Ok((StatusCode::CREATED, Json(view)));
+    };
+    let at = schedule::instant(&at).ok_or_else(|| {
+        let detail = format!("`{}` is no time", at.chars().take(64).collect::<String>());
+        ApiError::new(StatusCode::BAD_REQUEST, "bad-time", detail)
+            .hint("write date, time and offset, such as 2026-11-30T09:00:00+01:00 or 2026-11-30T08:00:00Z")
+    })?;
+    let view = state.inbox.ask(request, at, caller.actor()).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)))
 }
 
 async fn retry(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
+    bytes: Bytes,
 ) -> Result<(StatusCode, Json<RolloutView>), ApiError> {
-    let view = state.runner.retry(&id, caller.actor()).await?;
+    let VerbBody { outside_windows, .. } = body(&bytes)?;
+    let view = state.runner.retry(&id, given_reason(outside_windows)?, caller.actor()).await?;
     Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// A reason for the audit trail: where one is given, it says something.
+fn given_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
+    let reason = reason.map(|reason| reason.trim().chars().take(REASON_MAX_CHARS).collect::<String>());
+    match reason {
+        Some(reason) if reason.is_empty() => {
+            let detail = "to begin outside of the windows needs a reason";
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "reason-missing", detail)
+                .hint("send {\"outside_windows\": \"…\"} with one; it goes into the audit trail"))
+        }
+        reason => Ok(reason),
+    }
 }
 
 async fn verb(
@@ -101,7 +127,7 @@ async fn verb(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Json<RolloutView>, ApiError> {
-    let VerbBody { reason, full, person } = body(&bytes)?;
+    let VerbBody { reason, full, person, outside_windows: _ } = body(&bytes)?;
     if let Some(person) = &person {
         caller.speaks_for(person)?;
     }

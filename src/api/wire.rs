@@ -27,6 +27,12 @@ pub struct StartBody {
     /// What is released, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Why it must begin although no window of its policy is open, for the audit trail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside_windows: Option<String>,
+    /// When it is to begin (RFC 3339); at once when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
 }
 
 /// Body of the verbs that need a reason.
@@ -42,6 +48,9 @@ pub struct VerbBody {
     /// `approve` and `reject` only: the name among `from` in which the caller speaks; the caller's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<String>,
+    /// `retry` only: why it must begin although no window of its policy is open, for the audit trail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside_windows: Option<String>,
 }
 
 /// Answer of `GET /v1/rollouts`.

@@ -196,6 +196,12 @@ pub enum RolloutCommand {
         /// What is released, for people: a commit, a tag
         #[arg(long, value_name = "TEXT")]
         revision: Option<String>,
+        /// Begin although no window of the policy is open, and why
+        #[arg(long, value_name = "REASON")]
+        outside_windows: Option<String>,
+        /// Begin then, such as 2026-11-30T09:00:00+01:00; until then it waits, and `abort` gives it up
+        #[arg(long, value_name = "TIME", conflicts_with = "to")]
+        at: Option<String>,
         /// Wait for the end: exit code 0 succeeded, 3 rolled back, 4 aborted, 5 timed out
         #[arg(long)]
         wait: bool,
@@ -260,7 +266,14 @@ pub enum RolloutCommand {
         reason: String,
     },
     /// Start again where a rolled-back or aborted rollout failed
-    Retry(Which),
+    Retry {
+        /// Which rollout.
+        #[command(flatten)]
+        which: Which,
+        /// Begin although no window of the policy is open, and why
+        #[arg(long, value_name = "REASON")]
+        outside_windows: Option<String>,
+    },
     /// Give the new version no traffic at once and end
     Abort {
         /// Which rollout.

@@ -39,12 +39,13 @@ fn credentials(environment: &dyn Environment) -> Result<Credentials, Failure> {
 
 pub(super) async fn run(command: RolloutCommand, output: Output, environment: &dyn Environment) -> Ended {
     match command {
-        RolloutCommand::Start { policy, to, image, revision, wait, wait_timeout_s, server } => {
+        RolloutCommand::Start { policy, to, image, revision, outside_windows, at, wait, wait_timeout_s, server } => {
             let client = client(&server, environment)?;
-            let body = StartBody { policy, to, image, revision };
+            let body = StartBody { policy, to, image, revision, outside_windows, at };
             let view: RolloutView = client.post("/v1/rollouts", &body).await?;
             if wait {
-                output.remark(&format!("started {}", view.id));
+                let what = if view.phase == "pending" { "asked for" } else { "started" };
+                output.remark(&format!("{what} {}", view.id));
                 return watch(&client, &view.id, output, Some(Duration::from_secs(wait_timeout_s))).await;
             }
             show(&view, output);
@@ -60,25 +61,22 @@ pub(super) async fn run(command: RolloutCommand, output: Output, environment: &d
             Ok(0)
         }
         RolloutCommand::Watch(which) => watch(&client(&which.server, environment)?, &which.id, output, None).await,
-        RolloutCommand::Retry(which) => {
-            let client = client(&which.server, environment)?;
-            let path = format!("/v1/rollouts/{}/retry", segment(&which.id));
-            let view: RolloutView = client.post(&path, &VerbBody::default()).await?;
-            show(&view, output);
-            Ok(0)
+        RolloutCommand::Retry { which, outside_windows } => {
+            let body = VerbBody { outside_windows, ..VerbBody::default() };
+            verb(&which, "retry", body, output, environment).await
         }
         RolloutCommand::Resume(which) => verb(&which, "resume", VerbBody::default(), output, environment).await,
         RolloutCommand::Pause { which, reason } => {
             verb(&which, "pause", VerbBody { reason, ..VerbBody::default() }, output, environment).await
         }
         RolloutCommand::Promote { which, full, reason } => {
-            verb(&which, "promote", VerbBody { reason, full, person: None }, output, environment).await
+            verb(&which, "promote", VerbBody { reason, full, ..VerbBody::default() }, output, environment).await
         }
         RolloutCommand::Approve { which, person, reason } => {
-            verb(&which, "approve", VerbBody { reason, person, full: false }, output, environment).await
+            verb(&which, "approve", VerbBody { reason, person, ..VerbBody::default() }, output, environment).await
         }
         RolloutCommand::Reject { which, person, reason } => {
-            verb(&which, "reject", VerbBody { reason, person, full: false }, output, environment).await
+            verb(&which, "reject", VerbBody { reason, person, ..VerbBody::default() }, output, environment).await
         }
         RolloutCommand::Abort { which, reason } => {
             verb(&which, "abort", VerbBody { reason, ..VerbBody::default() }, output, environment).await

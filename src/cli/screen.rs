@@ -52,6 +52,9 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
     if let Some(frozen) = &view.frozen {
         let _ = write!(text, "\x1b[33m{}\x1b[0m", wrapped(frozen));
     }
+    if let Some(windows) = &view.windows {
+        let _ = write!(text, "{}", wrapped(windows));
+    }
     if let Some(reason) = view.reason.as_deref().filter(|_| view.phase == "paused") {
         let _ = write!(text, "{}", wrapped(reason));
     }
@@ -262,6 +265,7 @@ mod tests {
             }),
             frozen: Some(long("frozen by anna: payday ")),
             paused_since: None,
+            windows: Some(long("began outside of its windows: the fix ")),
             reason: Some(long("paused by anna: \x1b[2Jsomething\nis odd ")),
             decided_at: None,
             decided_at_ms: None,
@@ -301,6 +305,7 @@ mod tests {
              90 % stable ########################################  canary  10 %\n  \
              judging      steps [10] → 50 → 100   waits for proof, 60 s at most\n  \
              frozen by anna: payday\n  \
+             began outside of its windows: the fix\n  \
              canary 0/63 failed (0 %), stable 0/535 (0 %): no worse than +5pp not proven\n  \
              yet\n  \
              proof [++++++++++] 100 %   against [!!        ]  20 %\n  \

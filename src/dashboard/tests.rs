@@ -263,6 +263,7 @@ mod orders {
             image: None,
             route,
             author: Vec::new(),
+            outside_windows: None,
             first_step: 0,
             last_generation: 0,
             stable: None,

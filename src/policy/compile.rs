@@ -95,7 +95,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
     let no_data = no_data(root, report);
     let versions = versions(root, report);
     let workload = workload(root, versions.as_ref(), report);
-    let start = start(root, report);
+    let start = start(root, &steps, report);
     let notify = notify(root);
     let blast_radius = root.get("blast_radius");
     // Only now may something missing end it: all rules have had their say.

@@ -165,9 +165,14 @@ pub(super) static START: Record = Record::of(&[
         "windows",
         Shape::List { of: &ONE_LINE, min: 1, max: MAX_ENTRIES },
         "[\"Mon-Thu 09:00-16:00 Europe/Berlin\"]",
-        "When it may start.",
-    )
-    .not_yet("leave `windows` out, and let the pipeline send its event when a release may start"),
+        "When a rollout may begin: days, times and a zone. One that has begun goes on when its window ends.",
+    ),
+    Field::optional(
+        "at",
+        Shape::List { of: &ONE_LINE, min: 1, max: MAX_ENTRIES },
+        "[\"0 9,14 * * Mon-Thu Europe/Berlin\"]",
+        "When what events ask for departs, the newest alone: five fields of cron and a zone. A start by hand does not wait for it.",
+    ),
     Field::defaulted(
         "while_live",
         Shape::Word(&[word("newest_wins"), word("queue"), word("refuse")]),

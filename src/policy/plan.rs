@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 mod notice;
 pub mod placeholder;
 mod question;
+mod start;
 mod workload;
 
 pub use notice::{GithubNotice, Notice, NoticeKind, SlackNotice, WebhookNotice};
 pub use question::{CloudwatchMetric, CloudwatchQuery, SignalQuery, XrayMeasure, XrayQuery};
+pub use start::{ImageRule, StartRules, WhileLive, WorkflowImage};
 pub use workload::{EcsTarget, ProcessTarget, Scale, Workload, WorkloadTarget};
 
 /// Format of the stored plan; raised with an up-converter in `store::record` when a field changes its meaning.
@@ -31,7 +33,8 @@ pub struct Plan {
     /// What makes the canary's slot run the release; `None` where both slots already run what they should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
-    /// What starts its rollouts by itself; `None` where only people and scripts that name it do.
+    /// What starts its rollouts by itself, and when they may begin; `None` where only people and scripts that name it start
+    /// them, at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartRules>,
     /// At least one; weights rise strictly; the last is a weight of 100.
@@ -96,56 +99,6 @@ impl Plan {
             _ => None,
         })
     }
-}
-
-/// What starts rollouts by itself, and what a start does while one is live.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartRules {
-    /// Pushed images that count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<ImageRule>,
-    /// Workflows that count, and which image each has made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workflow: Option<WorkflowImage>,
-    /// What a start does while a rollout of the policy is live.
-    pub while_live: WhileLive,
-}
-
-/// Pushed images that start a rollout; `trigger::filter` has checked it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRule {
-    /// Repository, with or without its registry.
-    pub repository: String,
-    /// Tags that count, in which `*` stands for any text; all of them without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tag: Option<String>,
-}
-
-/// Workflows that start a rollout, and which image each has made; `trigger::filter` has checked it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkflowImage {
-    /// Repository of the source code.
-    pub repository: String,
-    /// Branches and tags that count, in which `*` stands for any text.
-    pub branch: String,
-    /// Name of the workflow, pipeline or job; any without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workflow: Option<String>,
-    /// The image, with `{sha}`, `{short_sha}` and `{branch}` in it.
-    pub image: String,
-}
-
-/// What a start by an event does while a rollout of the policy is live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WhileLive {
-    /// Ends the live one, unless it has all the traffic already, and begins after its end.
-    #[default]
-    NewestWins,
-    /// Begins after the live one's end; of those that wait, only the newest.
-    Queue,
-    /// Does not begin.
-    Refuse,
 }
 
 /// One step: a weight, or a person's approval.

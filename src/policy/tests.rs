@@ -152,7 +152,6 @@ fn the_whole_schema_parses_and_what_is_not_built_is_refused_by_name() {
     assert_eq!(
         found,
         [
-            refused(8, 179, "start.windows"),
             refused(9, 1, "preview"),
             refused(18, 1, "on_total"),
             refused(29, 22, "gates[9].webhook"),

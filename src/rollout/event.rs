@@ -168,6 +168,9 @@ pub struct Start {
     /// Index of the step to begin with: 0, or the step that failed when this is a retry.
     #[serde(default)]
     pub first_step: usize,
+    /// Why it begins although no window of its policy is open, for the audit trail; absent where one is, or none is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside_windows: Option<String>,
     /// The highest generation that any rollout of this route has used so far.
     pub last_generation: u64,
     /// What stable runs, where a gate asks about it and an earlier rollout has told.

@@ -12,7 +12,7 @@ use crate::judge::verdict::{duration, percent, plain_percent, points, thousands}
 use crate::policy::plan::{
     Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, Notice, OnFailure, OnInconclusive,
     OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery, SignalRule, SignalUnit, SlackNotice,
-    WebhookNotice, WeightStep, Workload, WorkloadTarget, XrayMeasure, XrayQuery,
+    StartRules, WebhookNotice, WeightStep, Workload, WorkloadTarget, XrayMeasure, XrayQuery,
 };
 use std::fmt::Write;
 
@@ -29,6 +29,7 @@ pub fn explain(plan: &Plan, requests_per_s: Option<f64>) -> String {
         "Policy `{}` moves the traffic of route {} between {} and {}: whichever has none takes the release.\n\n",
         plan.name, plan.route, plan.versions[0], plan.versions[1]
     );
+    beginnings(&mut text, plan);
     deployment(&mut text, plan);
     steps(&mut text, plan, requests_per_s);
     times(&mut text, plan);
@@ -61,6 +62,31 @@ fn notices(text: &mut String, plan: &Plan) {
             }
         };
     }
+}
+
+/// When a rollout begins.
+fn beginnings(text: &mut String, plan: &Plan) {
+    let Some(StartRules { windows, at, .. }) = &plan.start else { return };
+    if windows.is_empty() && at.is_empty() {
+        return;
+    }
+    text.push_str("Start\n");
+    if !windows.is_empty() {
+        let _ = writeln!(
+            text,
+            "  Begins within {} only. What events ask for outside of that waits, the newest alone; a start by hand is refused \
+             unless `--outside-windows` says why.\n  What has begun goes on when its window ends.",
+            windows.join(", ")
+        );
+    }
+    if !at.is_empty() {
+        let _ = writeln!(
+            text,
+            "  What events ask for waits for the next departure, the newest alone: {}. A start by hand does not.",
+            at.join(", ")
+        );
+    }
+    text.push('\n');
 }
 
 /// What comes before the first step and after the last.

@@ -30,7 +30,7 @@ pub fn begin(plan: &Plan, id: RolloutId, input: &Input) -> Result<Begun, Refusal
     let stable = stable_slot(plan, &start.route)?;
     let canary = stable.other();
     check_target(plan, start, canary)?;
-    let image = image(plan, start)?;
+    let image = released(plan, start.image.as_deref(), start.revision.as_deref())?;
     signals::check_start(plan, start, canary)?;
     let state = first_state(plan, id, input, start, actor, canary);
     let mut moves = Moves::new(plan, &state, input);
@@ -56,6 +56,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         started_by: actor.clone(),
         author: start.author.clone(),
         started_at: input.at,
+        outside_windows: start.outside_windows.clone(),
         wanted: Percent::ZERO,
         generation: start.last_generation,
         first_generation: start.last_generation,
@@ -136,13 +137,13 @@ fn settle_command(plan: &Plan, route: &RouteReading) -> String {
 }
 
 /// The image to deploy; `None` where the slots run already.
-fn image(plan: &Plan, start: &Start) -> Result<Option<String>, Refusal> {
-    match (&plan.workload, &start.image) {
+pub(crate) fn released(plan: &Plan, image: Option<&str>, revision: Option<&str>) -> Result<Option<String>, Refusal> {
+    match (&plan.workload, image) {
         (None, None) => Ok(None),
-        (Some(_), Some(image)) => Ok(Some(image.clone())),
+        (Some(_), Some(image)) => Ok(Some(image.to_owned())),
         // A process is told what it is by its revision as well.
-        (Some(Workload { target: WorkloadTarget::Process(_), .. }), None) => match &start.revision {
-            Some(revision) => Ok(Some(revision.clone())),
+        (Some(Workload { target: WorkloadTarget::Process(_), .. }), None) => match revision {
+            Some(revision) => Ok(Some(revision.to_owned())),
             None => Err(Refusal {
                 message: format!(
                     "policy `{}` starts what it releases, and neither image nor revision was named",

@@ -43,6 +43,9 @@ pub struct State {
     pub author: Vec<String>,
     /// When.
     pub started_at: Timestamp,
+    /// Why it began although no window of its policy was open; absent where one was, or none was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside_windows: Option<String>,
     /// The canary's share as last asked for.
     pub wanted: Percent,
     /// Number of the last write to the route.

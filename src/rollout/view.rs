@@ -77,6 +77,10 @@ pub struct RolloutView {
     /// Since when it is paused, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_since: Option<String>,
+    /// Within which windows its policy lets rollouts begin, and why this one began outside of them if it did; absent where
+    /// there are none, and once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<String>,
     /// Why it is paused, or how it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -185,6 +189,7 @@ impl RolloutView {
             approval: None,
             frozen: None,
             paused_since: None,
+            windows: None,
             reason: Some(why),
             decided_at: None,
             decided_at_ms: None,
@@ -230,6 +235,7 @@ impl RolloutView {
             approval: ApprovalView::of(plan, state),
             frozen: state.frozen.as_ref().map(ToString::to_string),
             paused_since: state.paused.as_ref().map(|pause| pause.at.rfc3339()),
+            windows: windows(plan, state),
             reason: reason(state),
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
             decided_at_ms: state.ending.as_ref().map(|ending| ending.decided_at.0),
@@ -297,6 +303,14 @@ pub const fn phase_name(state: &State) -> &'static str {
 fn instances(state: &State) -> Option<String> {
     let release = state.release.as_ref().filter(|_| !state.is_finished())?;
     release.reading.as_ref().map(|reading| reading.note.clone())
+}
+
+fn windows(plan: &Plan, state: &State) -> Option<String> {
+    let windows = Some(plan.windows()).filter(|windows| !windows.is_empty() && !state.is_finished())?.join(", ");
+    Some(match &state.outside_windows {
+        Some(reason) => format!("began outside of its windows ({windows}): {reason}"),
+        None => format!("began within its windows ({windows}), and goes on when they end"),
+    })
 }
 
 fn reason(state: &State) -> Option<String> {

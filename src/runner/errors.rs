@@ -1,5 +1,6 @@
 //! Why a runner does not do what it was asked for.
 
+use super::windows::Closed;
 use crate::base::fault::Fault;
 use crate::ports::{Freeze, JournalError, PolicyFault};
 use crate::rollout::event::Command;
@@ -23,6 +24,9 @@ pub enum StartError {
         /// What covers it.
         freeze: Box<Freeze>,
     },
+    /// No window of the policy is open, and nobody said why it must begin all the same.
+    #[error("nothing begins: {0}")]
+    OutsideWindows(Box<Closed>),
     /// The route cannot take a rollout now.
     #[error(transparent)]
     Refused(Refusal),

@@ -11,6 +11,8 @@ use super::keeper;
 use super::people::{all_authors, authors, voiced};
 use super::reading::Reader;
 use super::signals::{Asker, NO_SIGNALS};
+use super::windows;
+pub use super::windows::Closed;
 use crate::base::fault::Fault;
 use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
@@ -143,6 +145,8 @@ pub struct StartRequest {
     pub first_step: usize,
     /// Who else its author is, by names of `[people]` and as actors: whoever started the one that this is a retry of.
     pub authors: Vec<String>,
+    /// Why it may begin although no window of its policy is open.
+    pub outside_windows: Option<String>,
 }
 
 impl Runner {
@@ -210,11 +214,16 @@ impl Runner {
     }
 
     /// Starts a rollout like one that was rolled back or aborted, at the step where that one failed: same plan, same
-    /// slot, same revision. The evidence begins anew.
+    /// slot, same revision. The evidence begins anew. `outside_windows` is why it may although no window is open.
     ///
     /// # Errors
     /// [`CommandError::Refused`] unless it ended so; else what a start can come to.
-    pub async fn retry(&self, name: &str, actor: Actor) -> Result<RolloutView, RetryError> {
+    pub async fn retry(
+        &self,
+        name: &str,
+        outside_windows: Option<String>,
+        actor: Actor,
+    ) -> Result<RolloutView, RetryError> {
         let view = self.get(name).await.map_err(|fault| CommandError::NotWritten(fault.to_string()))?;
         let view = view.ok_or_else(|| CommandError::NotFound(name.to_owned()))?;
         let stored = self.shared.parts.journal.get(&RolloutId(view.id.clone())).await;
@@ -238,6 +247,7 @@ impl Runner {
             image: view.image,
             first_step: weight_index(&stored.plan, at_step).unwrap_or(at_step),
             authors: authors(&stored.state),
+            outside_windows,
         };
         Ok(self.start_by(stored.plan, &request, actor, new_rollout_id()).await?)
     }
@@ -257,6 +267,25 @@ impl Runner {
         Err(JournalError::AlreadyLive { id: state.id, route: route.clone(), since, by })
     }
 
+    /// Whether this process has what a plan needs.
+    fn equipped(&self, plan: &Plan) -> Result<(), Refusal> {
+        let parts = &self.shared.parts;
+        let unfit = plan.workload.as_ref().and_then(|workload| match &parts.workloads {
+            Some(workloads) => workloads.unfit(&workload.target),
+            None => Some(NO_WORKLOADS.to_owned()),
+        });
+        if let Some(message) = unfit {
+            let hint = "run the service with access to it, or take `workload` out and start the versions yourself";
+            return Err(Refusal { message, hint: hint.to_owned() });
+        }
+        if let (Some((gate, _)), None) = (plan.signals().next(), &parts.signals) {
+            let message = format!("gate {} cannot be asked: {NO_SIGNALS}", gate.name);
+            let hint = "start it with `tidegate serve`, which can, or take the gate out".to_owned();
+            return Err(Refusal { message, hint });
+        }
+        Ok(())
+    }
+
     pub(super) async fn start_by(
         &self,
         plan: Plan,
@@ -266,24 +295,13 @@ impl Runner {
     ) -> Result<RolloutView, StartError> {
         let parts = &self.shared.parts;
         self.not_frozen(&plan.name).await?;
+        let may_begin = |at| windows::pass(&plan, request.outside_windows.as_deref(), at);
+        may_begin(parts.clock.now()).map_err(StartError::OutsideWindows)?;
         if *self.shared.stopping.borrow() {
             let fault = Fault::transient("runner", "this daemon is stopping and starts nothing any more");
             return Err(StartError::Journal(JournalError::Fault(fault)));
         }
-        let unfit = plan.workload.as_ref().and_then(|workload| match &parts.workloads {
-            Some(workloads) => workloads.unfit(&workload.target),
-            None => Some(NO_WORKLOADS.to_owned()),
-        });
-        if let Some(message) = unfit {
-            let hint = "run the service with access to it, or take `workload` out and start the versions yourself";
-            let refusal = Refusal { message, hint: hint.to_owned() };
-            return Err(StartError::Refused(refusal));
-        }
-        if let (Some((gate, _)), None) = (plan.signals().next(), &parts.signals) {
-            let message = format!("gate {} cannot be asked: {NO_SIGNALS}", gate.name);
-            let hint = "start it with `tidegate serve`, which can, or take the gate out".to_owned();
-            return Err(StartError::Refused(Refusal { message, hint }));
-        }
+        self.equipped(&plan).map_err(StartError::Refused)?;
         let cleaning = self.no_other_live(&plan.route).await.map_err(StartError::Journal)?;
         let read = tokio::time::timeout(START_READ_TIMEOUT, parts.traffic.read(&plan.route)).await;
         let (route, remembered) = read
@@ -293,6 +311,8 @@ impl Runner {
         let written = written.map_err(|fault| StartError::Journal(JournalError::Fault(fault)))?;
         let baseline = self.baseline(&plan, &route).await;
         let stable = self.stable_release(&plan, &route).await.map_err(|fault| StartError::Journal(fault.into()))?;
+        let at = parts.clock.now();
+        let outside_windows = may_begin(at).map_err(StartError::OutsideWindows)?;
         let start = Start {
             to: request.to.clone(),
             revision: request.revision.clone(),
@@ -300,12 +320,13 @@ impl Runner {
             route,
             author: all_authors(request, &actor, &parts.people),
             first_step: request.first_step,
+            outside_windows,
             last_generation: written.max(remembered),
             stable,
             baseline,
         };
         let event = Event::Command { command: Command::Start(start), actor };
-        let input = Input { seq: Seq(1), at: parts.clock.now(), event };
+        let input = Input { seq: Seq(1), at, event };
         let (state, effects) = begin(&plan, id, &input).map_err(StartError::Refused)?;
         let next_deadline = next_deadline(&plan, &state);
         let commit = Commit { state, input, effects, settles: None, next_deadline };

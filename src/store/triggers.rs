@@ -56,6 +56,10 @@ struct StartBody {
     revision: Option<String>,
     actor: Actor,
     at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outside_windows: Option<String>,
 }
 
 impl Receive {
@@ -66,6 +70,8 @@ impl Receive {
             revision: start.revision.clone(),
             actor: start.actor.clone(),
             at: start.at,
+            not_before: start.not_before,
+            outside_windows: start.outside_windows.clone(),
         };
         let starts = received.starts.iter().map(|start| Ok((start.rollout.clone(), record::to_text(&body(start))?)));
         Ok(Self {
@@ -173,9 +179,10 @@ fn answered<D: Dialect>(answer: Answer) -> Result<u64, Fault> {
 fn start<D: Dialect>(row: &impl Columns) -> Result<HookStart, Fault> {
     let text = |column| row.text(column).map_err(D::fault);
     let (rollout, outcome) = (RolloutId(text("rollout_id")?), text("outcome")?);
-    let StartBody { policy, image, revision, actor, at } = record::of_trigger("start", &text("body")?)?;
+    let body: StartBody = record::of_trigger("start", &text("body")?)?;
+    let StartBody { policy, image, revision, actor, at, not_before, outside_windows } = body;
     let outcome = if outcome.is_empty() { None } else { Some(record::of_trigger("outcome", &outcome)?) };
-    Ok(HookStart { rollout, policy, image, revision, actor, at, outcome })
+    Ok(HookStart { rollout, policy, image, revision, actor, at, not_before, outside_windows, outcome })
 }
 
 fn pushed<D: Dialect>(row: &impl Columns) -> Result<PushedPolicy, Fault> {

@@ -1,13 +1,14 @@
 //! Works on the starts of one policy until there are none left: begins them, waits for what is in the way, or says why
 //! not. Everything it does it may do twice: a start is found by its identifier once it has begun.
 
+use super::ahead;
 use super::inbox::Shared;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::time::Millis;
+use crate::base::time::{Millis, Timestamp};
 use crate::policy::plan::{Plan, WhileLive};
 use crate::ports::{HookOutcome, HookStart, JournalError, PolicyFault};
 use crate::rollout::view::RolloutView;
-use crate::runner::handle::{CommandError, StartError, StartRequest};
+use crate::runner::handle::{Closed, CommandError, StartError, StartRequest};
 use crate::runner::history::Change;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +95,8 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
             None => left.push(start),
         }
     }
-    let Some(newest) = left.last() else { return Ok(Look::Empty) };
+    let early = take_early(shared, &mut left);
+    let Some(newest) = left.last() else { return Ok(if early { Look::Waits } else { Look::Empty }) };
     let plan = match plan(shared, newest).await {
         Ok(plan) => plan,
         Err(Next::Waits(why)) => {
@@ -109,10 +111,15 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
         }
     };
     let while_live = plan.start.as_ref().map(|start| start.while_live).unwrap_or_default();
-    // Where starts wait for each other the newest wins; where they are refused, the first does.
+    let departures = departed(shared, &plan, &mut left);
+    let closed = shared.runner.closed(&plan);
+    if let Some(closed) = &closed {
+        let_pass(shared, closed, &mut left);
+    }
+    // Where starts wait, for each other or for their time, the newest wins; where they are refused, the first does.
     let (next, older) = match while_live {
-        WhileLive::Refuse => (left.remove(0), Vec::new()),
-        WhileLive::NewestWins | WhileLive::Queue => {
+        WhileLive::Refuse if !departures && closed.is_none() => (left.remove(0), Vec::new()),
+        WhileLive::Refuse | WhileLive::NewestWins | WhileLive::Queue => {
             let Some(next) = left.pop() else { return Ok(Look::Empty) };
             (next, left)
         }
@@ -130,6 +137,55 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
             shared.waits(&next, &why);
             Ok(Look::Waits)
         }
+    }
+}
+
+/// Takes those out of `left` whose own time has not come, whatever becomes of the others and of the policy until then; whether
+/// there are any.
+fn take_early(shared: &Shared, left: &mut Vec<HookStart>) -> bool {
+    let (now, all) = (shared.clock.now(), left.len());
+    left.retain(|start| match start.not_before.filter(|not_before| *not_before > now) {
+        Some(not_before) => {
+            shared.waits(start, &ahead::waits_for(not_before));
+            false
+        }
+        None => true,
+    });
+    left.len() < all
+}
+
+/// Takes those out of `left` that have missed the departure of the others: they wait for the next one. Where nothing has
+/// departed yet all of them stay. Answers whether the policy has departures.
+fn departed(shared: &Shared, plan: &Plan, left: &mut Vec<HookStart>) -> bool {
+    // What is wrong with it is told with the windows.
+    let Ok(schedule) = plan.schedule() else { return false };
+    let now = shared.clock.now();
+    let departure = |start: &HookStart| start.not_before.or_else(|| schedule.departure(start.at));
+    let is_due = |start: &HookStart| departure(start).is_some_and(|departure| departure <= now);
+    if left.iter().any(is_due) {
+        for start in left.iter().filter(|start| !is_due(start)) {
+            shared.waits(start, &waits_for_departure(departure(start)));
+        }
+        left.retain(is_due);
+    }
+    plan.start.as_ref().is_some_and(|start| !start.at.is_empty())
+}
+
+/// Where one of them may begin though no window is open, takes out those that may not: they wait for the window.
+fn let_pass(shared: &Shared, closed: &Closed, left: &mut Vec<HookStart>) {
+    let may_pass = |start: &HookStart| start.outside_windows.is_some();
+    if left.iter().any(may_pass) {
+        for start in left.iter().filter(|start| !may_pass(start)) {
+            shared.waits(start, &format!("it waits: {closed}"));
+        }
+        left.retain(may_pass);
+    }
+}
+
+fn waits_for_departure(departure: Option<Timestamp>) -> String {
+    match departure {
+        Some(departure) => format!("it waits: what is asked for departs at {}", departure.rfc3339()),
+        None => "it waits for a departure that cannot be told: the clock is far out of range".to_owned(),
     }
 }
 
@@ -153,12 +209,31 @@ fn on_fault(shared: &Shared, start: &HookStart, what: &str, fault: &Fault) -> Ne
     Next::Came(HookOutcome::Refused { why: format!("{what}: {fault}"), hint })
 }
 
+/// What a start waits for whose time has not come.
+fn too_early(shared: &Shared, start: &HookStart, plan: &Plan) -> Option<String> {
+    // One with a time of its own is here when that has come.
+    if let (Ok(schedule), None) = (plan.schedule(), start.not_before) {
+        let departure = schedule.departure(start.at);
+        if departure.is_none_or(|departure| departure > shared.clock.now()) {
+            return Some(waits_for_departure(departure));
+        }
+    }
+    if start.outside_windows.is_some() {
+        return None;
+    }
+    shared.runner.closed(plan).map(|closed| format!("it waits: {closed}"))
+}
+
 /// Begins a rollout, or finds out what is in the way.
 async fn attempt(shared: &Shared, start: &HookStart, plan: Plan, while_live: WhileLive) -> Result<Next, Fault> {
     // Before it takes another one's place: that would end what is live, for nothing.
     if let Some(freeze) = shared.runner.freeze_of(&plan.name).await? {
         shared.well_again(start);
         return Ok(Next::Waits(format!("it waits: {freeze}")));
+    }
+    if let Some(why) = too_early(shared, start, &plan) {
+        shared.well_again(start);
+        return Ok(Next::Waits(why));
     }
     let live = shared.runner.live_on(&plan.route).await?;
     if let Some(live) = &live
@@ -167,9 +242,10 @@ async fn attempt(shared: &Shared, start: &HookStart, plan: Plan, while_live: Whi
         shared.well_again(start);
         return Ok(next);
     }
-    let HookStart { rollout, policy, image, revision, actor, .. } = start;
-    let (image, revision) = (image.clone(), revision.clone());
-    let request = StartRequest { policy: policy.clone(), to: None, revision, image, ..StartRequest::default() };
+    let HookStart { rollout, policy, image, revision, actor, outside_windows, .. } = start;
+    let (image, revision, outside_windows) = (image.clone(), revision.clone(), outside_windows.clone());
+    let request =
+        StartRequest { policy: policy.clone(), to: None, revision, image, outside_windows, ..StartRequest::default() };
     let begun = shared.runner.start_reserved(rollout, plan, &request, actor.clone()).await;
     // Whatever was amiss before: it got as far as an answer.
     if !matches!(&begun, Err(StartError::Route(_) | StartError::Journal(JournalError::Fault(_)))) {
@@ -183,7 +259,8 @@ async fn attempt(shared: &Shared, start: &HookStart, plan: Plan, while_live: Whi
             Next::Waits(refusal.message)
         }
         Err(StartError::Refused(refusal)) => refused(refusal.message, &refusal.hint),
-        Err(error @ StartError::Frozen { .. }) => Next::Waits(error.to_string()),
+        // Since the look before.
+        Err(error @ (StartError::Frozen { .. } | StartError::OutsideWindows(_))) => Next::Waits(error.to_string()),
         Err(StartError::Route(fault)) => on_fault(shared, start, "the route could not be read", &fault),
         Err(StartError::Journal(JournalError::Fault(fault))) => {
             on_fault(shared, start, "the start could not be written down", &fault)

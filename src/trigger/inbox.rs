@@ -238,7 +238,7 @@ impl Inbox {
         Ok(open.iter().map(|start| self.view(start)).collect())
     }
 
-    fn view(&self, start: &HookStart) -> RolloutView {
+    pub(super) fn view(&self, start: &HookStart) -> RolloutView {
         let waiting = self.shared.desks().waiting.get(&start.rollout).cloned();
         let why = waiting.unwrap_or_else(|| "it is about to begin".to_owned());
         let HookStart { rollout, policy, image, revision, actor, at, .. } = start;
@@ -265,7 +265,7 @@ impl Inbox {
     }
 
     /// Has the policy's clerk look, and gives it one if it has none.
-    fn wake(&self, policy: &str) {
+    pub(super) fn wake(&self, policy: &str) {
         let mut desks = self.shared.desks();
         if let Some(desk) = desks.clerks.get_mut(policy) {
             desk.again = true;
@@ -294,7 +294,7 @@ fn start(way: &str, source: Source, at: Timestamp, wanted: Wanted) -> HookStart 
     let Wanted { policy, image, revision, by } = wanted;
     let (name, via) = (by.unwrap_or_else(|| "somebody".to_owned()), format!("{way}:{}", source.name()));
     let (rollout, actor) = (new_rollout_id(), Actor { name, via });
-    HookStart { rollout, policy, image, revision, actor, at, outcome: None }
+    HookStart { rollout, policy, image, revision, actor, at, not_before: None, outside_windows: None, outcome: None }
 }
 
 impl Shared {

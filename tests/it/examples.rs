@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 #[tokio::test]
 async fn every_policy_of_the_examples_is_valid() {
-    for example in ["approvals", "aws", "health", "local", "processes", "signals"] {
+    for example in ["approvals", "aws", "health", "local", "processes", "signals", "windows"] {
         let policies = format!("examples/{example}/policies");
         let linted = run(&["policy", "lint", &policies, "--output", "json"]).await.expect(0).json();
         assert!(!linted.is_empty(), "{policies}");

@@ -93,6 +93,7 @@ fn start_of(to: Option<String>, revision: Option<String>) -> Start {
         image: None,
         author: Vec::new(),
         first_step: 0,
+        outside_windows: None,
         last_generation: 3,
         stable: None,
         baseline: None,
@@ -107,6 +108,7 @@ fn commands() -> Vec<Command> {
         image: None,
         author: Vec::new(),
         first_step: 0,
+        outside_windows: None,
         last_generation: 3,
         stable: None,
         baseline: None,
@@ -129,6 +131,7 @@ fn commands() -> Vec<Command> {
         Command::Start(Start { baseline: Some(histogram()), ..start_of(None, None) }),
         Command::Start(Start { image: Some("shop/checkout:v2".into()), ..start_of(None, None) }),
         Command::Start(Start { stable: Some(released()), ..start_of(None, Some("def".into())) }),
+        Command::Start(Start { outside_windows: Some("the site is down".into()), ..start_of(None, None) }),
     ]
 }
 
@@ -343,6 +346,7 @@ fn states_keep_their_form() {
     exposed.exposed = Some(Exposed { from: BEGINNING, since: Some(Timestamp(BEGINNING.0 + 1000)) });
     exposed.stable_release = Some(released());
     check("state-signals", &exposed);
+    check("state-outside-windows", &State { outside_windows: Some("the site is down".into()), ..state() });
     check("state-timed", &timed(full));
     let mut releasing = beginning(&deploying(plan(&[10, 100])), "r-1", BEGINNING, fresh_route(7), 3).state;
     check("state-deploying", &releasing);
@@ -441,12 +445,21 @@ fn plans_keep_their_form() {
         workflow: Some("release".into()),
         image: "shop/checkout:{sha}".into(),
     };
-    let start = |while_live| StartRules { image: Some(image.clone()), workflow: Some(workflow.clone()), while_live };
+    let start = |while_live| StartRules {
+        image: Some(image.clone()),
+        workflow: Some(workflow.clone()),
+        windows: vec![],
+        at: vec![],
+        while_live,
+    };
     for (name, while_live) in
         [("newest-wins", WhileLive::NewestWins), ("queue", WhileLive::Queue), ("refuse", WhileLive::Refuse)]
     {
         check(&format!("start-rules-{name}"), &start(while_live));
     }
+    let (windows, at) = ("Mon-Thu 09:00-16:00 Europe/Berlin".into(), "0 9,14 * * Mon-Thu Europe/Berlin".into());
+    let scheduled = StartRules { windows: vec![windows], at: vec![at], ..start(WhileLive::NewestWins) };
+    check("start-rules-windows", &scheduled);
     check("plan-start", &Plan { start: Some(start(WhileLive::Queue)), ..plan.clone() });
     plan.on_failure = OnFailure::Pause;
     plan.verify.on_timeout = OnVerifyTimeout::Pause;

@@ -2,6 +2,7 @@
 //! waits.
 
 mod cuts;
+mod schedule;
 
 use crate::kit::memory::MemoryJournal;
 use crate::kit::world::{Ways, World};
@@ -26,7 +27,11 @@ pub(super) struct LifeClock(Mutex<(Timestamp, Option<tokio::time::Instant>)>);
 
 impl LifeClock {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new((BEGINNING, None))))
+        Self::at(BEGINNING)
+    }
+
+    pub(super) fn at(beginning: Timestamp) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((beginning, None))))
     }
 
     /// A life begins, within a runtime.
@@ -59,7 +64,7 @@ struct Setting {
 
 /// A policy that deploys what it releases, and does this while one is live.
 fn policy(while_live: WhileLive) -> Plan {
-    let start = Some(StartRules { image: None, workflow: None, while_live });
+    let start = Some(StartRules { image: None, workflow: None, windows: vec![], at: vec![], while_live });
     Plan { start, ..deploying(plan(&[10, 50, 100])) }
 }
 

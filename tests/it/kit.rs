@@ -103,6 +103,7 @@ pub(crate) fn beginning(plan: &Plan, id: &str, at: Timestamp, route: RouteReadin
         image: plan.workload.as_ref().map(|_| "shop/checkout:v2".into()),
         author: Vec::new(),
         first_step: 0,
+        outside_windows: None,
         last_generation,
         stable: None,
         baseline: None,

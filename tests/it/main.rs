@@ -51,3 +51,4 @@ mod takeover;
 mod verify;
 mod webhook;
 mod weights;
+mod windows;

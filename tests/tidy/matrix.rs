@@ -23,7 +23,12 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["config", "drain", "aws"], &["base"], ""),
     row(&["telemetry"], &["base", "config"], ""),
     row(&["clock"], &["base"], ""),
-    row(&["policy"], &["base", "trigger::filter"], "it checks `start.on` by the rules that events are compared with"),
+    row(&["schedule"], &["base"], "pure"),
+    row(
+        &["policy"],
+        &["base", "schedule", "trigger::filter"],
+        "it checks `start` by the rules that events and instants are compared with",
+    ),
     row(
         &["mesh::model", "mesh::validate", "mesh::ops", "mesh::snapshot"],
         &["base", "mesh::model", "mesh::validate", "mesh::ops", "mesh::snapshot", "mesh::error"],
@@ -50,7 +55,7 @@ pub(crate) const MATRIX: &[Row] = &[
     ),
     row(
         &["runner"],
-        &["base", "clock", "policy", "rollout", "judge::points", "ports", "telemetry", "drain"],
+        &["base", "clock", "policy", "schedule", "rollout", "judge::points", "ports", "telemetry", "drain"],
         "no adapter; a check is a point",
     ),
     row(
@@ -162,6 +167,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "base",
             "clock",
             "policy",
+            "schedule",
             "ports",
             "rollout::view",
             "rollout::event",
@@ -217,6 +223,7 @@ pub(crate) const MATRIX: &[Row] = &[
 /// Modules whose decisions are functions of values alone.
 pub(crate) const PURE: &[&str] = &[
     "base",
+    "schedule",
     "policy",
     "judge",
     "rollout",

@@ -51,7 +51,15 @@ fn what_could_start_nothing_is_refused_with_its_place() {
             "{ while_live: newest }",
             "6:22 `start.while_live` must be `newest_wins`, `queue` or `refuse`, found the text `newest`",
         ),
-        ("{ windows: [\"Mon-Thu\"] }", "6:10 `start.windows` is not in this version"),
+        (
+            "{ windows: [\"Mon-Thu 09:00-16:00 Europe/Berln\"] }",
+            "6:20 `start.windows`: there is no time zone `Europe/Berln` | did you mean `Europe/Berlin`?",
+        ),
+        (
+            "{ at: [\"0 9 * * Mon UTC\", \"0 25 * * * UTC\"] }",
+            "6:34 `start.at`: `25` is no hour | numbers from 0 to 23; `*`, `1-5`, `*/2` and lists work too",
+        ),
+        ("{ windows: [] }", "6:19 `start.windows` must have 1 to 64 entries, found 0"),
         ("{ on: { tag: a } }", "6:16 unknown key `tag` in `start.on` | known keys here: `image`, `workflow`"),
     ] {
         check(&with(&format!("start: {start}\n")), &[expected]);
@@ -64,4 +72,35 @@ fn a_policy_that_waits_for_images_and_deploys_none_is_warned_about() {
     let warnings: Vec<_> = compiled.warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(warnings, ["`start.on` waits for images, and no `workload` deploys them: it will start nothing"]);
     assert!(good(&with("start: { while_live: queue }\n")).warnings.is_empty());
+}
+
+#[test]
+fn windows_and_departures_arrive_in_the_plan_as_they_are_written() {
+    let (windows, at) = ("Mon-Thu 09:00-16:00 Europe/Berlin", "0 9,14 * * Mon-Thu Europe/Berlin");
+    let compiled = good(&with(&format!("start: {{ windows: [\"{windows}\"], at: [\"{at}\"] }}\n")));
+    assert_eq!(compiled.warnings, []);
+    let start = compiled.plan.start.unwrap();
+    assert_eq!((start.windows, start.at), (vec![windows.to_owned()], vec![at.to_owned()]));
+}
+
+#[test]
+fn a_window_shorter_than_the_steps_and_a_departure_outside_of_it_are_warned_about() {
+    let steps = "version: 1\nname: checkout\nroute: { mesh: shop, router: r, route: checkout }\nversions: [a, b]\n\
+                 steps: [{ weight: 10, min: 2h, max: 3h }, { weight: 100, min: 90m, max: 2h }]\n";
+    let shown = |start: &str| {
+        let warnings = good(&format!("{steps}start: {start}\n")).warnings;
+        let shown = |warning: &crate::policy::problem::Problem| {
+            format!("{}:{} {}", warning.line, warning.column, warning.message)
+        };
+        warnings.iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        shown("{ windows: [\"Mon 09:00-12:29 UTC\"] }"),
+        ["6:19 the steps take 210m at least, and no window is open for longer than 209m"]
+    );
+    assert!(shown("{ windows: [\"Mon 09:00-11:00 UTC\", \"Mon 10:30-12:30 UTC\"] }").is_empty(), "they are one");
+    assert_eq!(
+        shown("{ windows: [\"Mon-Thu 09:00-16:00 UTC\"], at: [\"0 12 * * * UTC\"] }"),
+        ["6:53 `start.at`: it departs when no window is open, for example on Fri 12:00"]
+    );
 }

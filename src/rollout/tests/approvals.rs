@@ -166,6 +166,7 @@ fn an_approval_may_come_before_any_weight() {
         image: None,
         author: Vec::new(),
         first_step: 0,
+        outside_windows: None,
         last_generation: 0,
         stable: None,
         baseline: None,

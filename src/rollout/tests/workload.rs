@@ -429,6 +429,7 @@ fn started(plan: &Plan, image: Option<&str>) -> Result<State, String> {
         route: super::kit::route(7, 100, 0),
         author: Vec::new(),
         first_step: 0,
+        outside_windows: None,
         last_generation: 0,
         stable: None,
         baseline: None,

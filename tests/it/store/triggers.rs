@@ -16,6 +16,8 @@ fn received(ids: &[&str], rollouts: &[&str]) -> Received {
         revision: (*id != "r-2").then(|| "v2".into()),
         actor: ann(),
         at: BEGINNING,
+        not_before: (*id == "r-2").then_some(Timestamp(BEGINNING.0 + 1000)),
+        outside_windows: (*id == "r-2").then(|| "a reason".into()),
         outcome: None,
     };
     Received {
