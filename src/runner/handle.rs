@@ -8,6 +8,7 @@ use super::executor::NO_WORKLOADS;
 use super::freezes::{daemon, follow_freezes, news};
 use super::history::{Change, asked};
 use super::keeper;
+pub use super::people::StartRequest;
 use super::people::{all_authors, authors, voiced};
 use super::reading::Reader;
 use super::signals::{Asker, NO_SIGNALS};
@@ -128,25 +129,6 @@ impl Shared {
         // The map is valid after any panic: every change to it is one insert or remove.
         self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What is asked for with a start.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StartRequest {
-    /// Name of the policy.
-    pub policy: String,
-    /// Slot that takes the release.
-    pub to: Option<String>,
-    /// What is released, for people.
-    pub revision: Option<String>,
-    /// The image to deploy.
-    pub image: Option<String>,
-    /// Index of the step to begin with; 0 but for a retry.
-    pub first_step: usize,
-    /// Who else its author is, by names of `[people]` and as actors: whoever started the one that this is a retry of.
-    pub authors: Vec<String>,
-    /// Why it may begin although no window of its policy is open.
-    pub outside_windows: Option<String>,
 }
 
 impl Runner {

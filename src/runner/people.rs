@@ -1,12 +1,31 @@
-//! Who somebody is by the names of `[people]`.
+//! What is asked for with a start, and who somebody is by the names of `[people]`.
 
-use super::handle::{Runner, StartRequest};
+use super::handle::Runner;
 use crate::base::fault::Fault;
 use crate::base::ids::RolloutId;
 use crate::base::people::People;
 use crate::policy::plan::Step;
 use crate::rollout::event::{Actor, Command, Voice};
 use crate::rollout::state::State;
+
+/// What is asked for with a start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StartRequest {
+    /// Name of the policy.
+    pub policy: String,
+    /// Slot that takes the release.
+    pub to: Option<String>,
+    /// What is released, for people.
+    pub revision: Option<String>,
+    /// The image to deploy.
+    pub image: Option<String>,
+    /// Index of the step to begin with; 0 but for a retry.
+    pub first_step: usize,
+    /// Who else its author is, by names of `[people]` and as actors: whoever started the one that this is a retry of.
+    pub authors: Vec<String>,
+    /// Why it may begin although no window of its policy is open.
+    pub outside_windows: Option<String>,
+}
 
 /// A command with what is known of whoever gives it, where that counts and is not known yet.
 pub(super) fn voiced(command: Command, actor: &Actor, people: &People) -> Command {

@@ -498,7 +498,8 @@ async fn a_no_and_a_missing_answer_roll_a_deployed_release_back() {
 }
 
 /// Which scope each method needs, by Slack's documentation.
-const SCOPES: [(&str, &[&str]); 6] = [
+const SCOPES: [(&str, &[&str]); 7] = [
+    ("conversations.join", &["channels:join"]),
     ("chat.postMessage", &["chat:write"]),
     ("chat.update", &["chat:write"]),
     ("conversations.list", &["channels:read", "groups:read"]),

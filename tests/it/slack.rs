@@ -227,7 +227,7 @@ async fn long_names_and_reasons_stay_within_the_limits() {
     }
     setting.adapter().tell(&place(true), &news).await.unwrap();
     let text = setting.one().text();
-    assert!(text.contains("and 52 more") && text.contains("and 28 more"), "{text}");
+    assert!(text.contains("and 54 more") && text.contains("and 30 more"), "{text}");
     let over = News { approved: (0..40).map(long).collect(), text: "&".repeat(2000), ..step(50) };
     setting.adapter().tell(&place(true), &over).await.unwrap();
     setting.adapter().tell(&place(false), &over).await.unwrap();

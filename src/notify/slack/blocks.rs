@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 /// Longest text of a header, in characters (Block Kit: 150).
 const HEADER_MAX: usize = 150;
 /// Names that are shown of a list, and the characters of each: two lists fit into one section, escaped.
-const NAMES_MAX: usize = 12;
-const NAME_MAX: usize = 40;
+const NAMES_MAX: usize = 10;
+const NAME_MAX: usize = 28;
 /// Longest text of a section that is written here, in characters. Block Kit takes 3000; `&` becomes five of them.
 const TEXT_MAX: usize = 550;
 

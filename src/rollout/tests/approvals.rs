@@ -241,7 +241,7 @@ fn every_rule_actor_and_time_has_one_answer() {
         ("paused", &[BEN_BY_SLACK, BEN_IN_GROUP], Err("`ben` has approved already")),
         ("expired", &[BEN_BY_SLACK], Err("it has ended (0 of 2 approvals within 10m)")),
         ("expired and paused", &[BEN_BY_SLACK, EVE_IN_GROUP], kept),
-        ("aborted", &[BEN_BY_SLACK], Err("it has ended (because)")),
+        ("aborted", &[BEN_BY_SLACK], Err("its end is decided (aborted by ann: because)")),
     ];
     for (time, speakers, expected) in rows {
         let mut world = at_the_time(time);

@@ -29,7 +29,6 @@ pub(crate) struct Died;
 
 /// What a person does, or what happens to the route, at a second.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a handful of them in a test")]
 pub(crate) enum Deed {
     Order(Box<Command>),
     Meddle(u8),
