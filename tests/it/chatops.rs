@@ -424,6 +424,31 @@ impl Pair {
     }
 }
 
+/// With Slack down people approve by the command line, and what Slack shows when it is back is how that ended.
+#[tokio::test]
+async fn with_slack_down_people_approve_elsewhere() {
+    let team = Team::start(&asking("need: 2, timeout: 1h"), Behaviour::Good).await;
+    let load = team.daemon.api.load();
+    team.slack.always(Some(Instead::Status(503, vec![])));
+    let id = team.release("v2").await;
+    team.daemon.api.until(&id, "the approval", |view| view["phase"] == "awaiting_approval").await;
+    for person in ["bob", "oncall"] {
+        team.daemon.api.run(&["rollout", "approve", &id, "--person", person]).await.expect(0);
+    }
+    assert_eq!(team.daemon.api.end(&id).await["phase"], "succeeded");
+    team.slack.always(None);
+    until("how it ended", async || {
+        let messages = team.slack.messages();
+        assert!(
+            messages.iter().all(|message| message.button("approve").is_none()),
+            "nobody is asked any more: {messages:?}"
+        );
+        messages.iter().any(|message| message.text().contains("every step passed")).then_some(())
+    })
+    .await;
+    load.stop().await;
+}
+
 /// A release on ECS by a signed webhook, two daemons on PostgreSQL, an approval by two in Slack; whoever drives is killed
 /// while people are asked, and again when one has answered. Nobody is asked or told twice.
 #[tokio::test]

@@ -8,6 +8,7 @@ mod iam;
 mod image;
 mod manifests;
 mod reads;
+mod recorded;
 mod references;
 mod schema;
 mod task;

@@ -130,6 +130,14 @@ fn the_daemon_may_do_what_its_source_calls_and_nothing_else() {
     assert_eq!(actions(&module["task"]), wanted);
 }
 
+/// What the daemon's role allows, without what is no call of its own.
+pub(super) fn daemon_rights() -> BTreeSet<String> {
+    let module = documents(&Module::named("controller"));
+    let mut rights = actions(&module["task"]);
+    BESIDES.iter().for_each(|(action, _)| assert!(rights.remove(*action), "{action} is not allowed"));
+    rights
+}
+
 #[test]
 fn the_page_names_the_same_rights() {
     let page = std::fs::read_to_string(root().join("docs/aws.md")).unwrap();
