@@ -31,9 +31,9 @@ use crate::base::time::{Millis, Timestamp, Window as Span};
 use cron::Train;
 use window::Window;
 
-/// Departures of one entry of `start.at` that are compared with the windows: a year of a daily one, two weeks of an
-/// hourly one.
-const COMPARED_DEPARTURES: usize = 400;
+/// Departures of `start.at` that are compared with the windows, of all entries together: half a year of a daily one, a week of an
+/// hourly one. A policy is read at every start, and this is most of what that takes.
+const COMPARED_DEPARTURES: usize = 200;
 /// Monday, 2026-01-05T00:00:00Z: from here on for two weeks no zone changes its clocks, so that lengths are what is
 /// written.
 const QUIET_FORTNIGHT: Timestamp = Timestamp(1_767_571_200_000);
@@ -172,7 +172,7 @@ impl Schedule {
     pub fn departure_outside(&self) -> Option<(usize, String)> {
         self.trains.iter().enumerate().find_map(|(index, train)| {
             let mut at = QUIET_FORTNIGHT;
-            for _ in 0..COMPARED_DEPARTURES {
+            for _ in 0..(COMPARED_DEPARTURES / self.trains.len()).max(1) {
                 at = train.next(at)?;
                 if let Opening::Closed { .. } = self.opening(at) {
                     return Some((index, train.clock(at)));

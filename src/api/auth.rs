@@ -39,6 +39,7 @@ const TOKEN_MISSING: &str = "tidegate:token-missing";
 /// What a client without a token is told (RFC 6750, 3), and one whose token counts for nothing.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"tidegate\"");
 const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"tidegate\", error=\"invalid_token\"");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// When to come back after too many wrong tokens: in this time some more are looked up.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
@@ -186,6 +187,12 @@ fn presented(headers: &HeaderMap) -> Result<(Token, bool), ApiError> {
     };
     let text = value.to_str().unwrap_or_default();
     let (scheme, text) = text.split_once(' ').unwrap_or((text, ""));
+    // Of another scheme it is for whoever stands before the daemon.
+    if !scheme.eq_ignore_ascii_case("bearer")
+        && let Some(Some(token)) = session::token_of_cookie(headers)
+    {
+        return Ok((token, true));
+    }
     if !scheme.eq_ignore_ascii_case("bearer") || values.next().is_some() {
         return Err(invalid("the header `Authorization` must be there once, as `Bearer TOKEN`"));
     }
@@ -295,7 +302,10 @@ pub async fn guard(State(access): State<Access>, mut request: Request, next: Nex
             if let Some(Admitted { actor, role, by_cookie }) = admitted {
                 request.extensions_mut().insert(Caller { actor, role, by_cookie, access });
             }
-            next.run(request).await
+            let mut response = next.run(request).await;
+            // A cookie may have let it out, and shared caches need not know that.
+            response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+            response
         }
     }
 }
@@ -341,6 +351,12 @@ fn check(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
         let detail = format!("the Host `{}` is not this machine", host.unwrap_or(""));
         return Err(ApiError::new(StatusCode::FORBIDDEN, "foreign-host", detail)
             .hint("in local mode the API answers on 127.0.0.1 and localhost only"));
+    }
+    // Handed on by another daemon on this machine, which was called by this name.
+    if headers.get(super::front::FORWARDED).is_some_and(|host| !host.to_str().is_ok_and(is_this_machine)) {
+        let detail = "the Host that another daemon was called by is not this machine";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "foreign-host", detail)
+            .hint("without tokens the API answers on 127.0.0.1 and localhost only"));
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     if origin.to_str().is_ok_and(is_origin_of_this_machine) {

@@ -127,7 +127,7 @@ async fn verb(
     caller: Caller,
     bytes: Bytes,
 ) -> Result<Json<RolloutView>, ApiError> {
-    let VerbBody { reason, full, person, outside_windows: _ } = body(&bytes)?;
+    let VerbBody { reason, full, person, step, outside_windows: _ } = body(&bytes)?;
     if let Some(person) = &person {
         caller.speaks_for(person)?;
     }
@@ -144,8 +144,8 @@ async fn verb(
     let command = match verb.as_str() {
         "pause" => Command::Pause { reason },
         "resume" => Command::Resume,
-        "approve" => Command::Approve { person, reason, step: None, voice: Voice::default() },
-        "reject" => Command::Reject { person, reason, step: None },
+        "approve" => Command::Approve { person, reason, step, voice: Voice::default() },
+        "reject" => Command::Reject { person, reason, step },
         "promote" if reason.is_empty() => return Err(needs_reason()),
         "promote" => Command::Promote { full, reason },
         // The safe direction is never refused for a missing text.

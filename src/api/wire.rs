@@ -51,6 +51,9 @@ pub struct VerbBody {
     /// `retry` only: why it must begin although no window of its policy is open, for the audit trail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside_windows: Option<String>,
+    /// `approve` and `reject` only: number of the step that the caller was asked about, from 1; another is not meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
 }
 
 /// Answer of `GET /v1/rollouts`.

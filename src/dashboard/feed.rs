@@ -10,9 +10,9 @@ use crate::runner::handle::Runner;
 use crate::runner::history::{Change, Replayed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::Mutex;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// Rollouts kept: more of them than people have open, at some hundred kilobytes each.
 const TRACKS_MAX: usize = 32;
@@ -25,7 +25,7 @@ pub struct Feed {
     runner: Runner,
     replay_max: u64,
     /// Held while a journal is replayed, so that looking takes one core at most.
-    kept: Mutex<Kept>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 struct Kept {
@@ -46,15 +46,21 @@ impl Feed {
     #[must_use]
     pub fn with(runner: Runner, replay_max: u64) -> Arc<Self> {
         let kept = Kept { changes: runner.changes(), tracks: BTreeMap::new(), looks: 0 };
-        Arc::new(Self { runner, replay_max, kept: Mutex::new(kept) })
+        Arc::new(Self { runner, replay_max, kept: Arc::new(Mutex::new(kept)) })
     }
 
     /// What happened to a rollout, of which this is how it stands.
     ///
     /// # Errors
     /// The store's fault.
-    pub async fn track(&self, view: &RolloutView) -> Result<Arc<Track>, Fault> {
-        let mut kept = self.kept.lock().await;
+    pub async fn track(self: &Arc<Self>, view: &RolloutView) -> Result<Arc<Track>, Fault> {
+        let (feed, view, kept) = (Arc::clone(self), view.clone(), Arc::clone(&self.kept).lock_owned().await);
+        // A task of its own: a client that hangs up leaves no replay behind beside which the next one begins.
+        let looked = tokio::spawn(async move { feed.look(kept, &view).await }).await;
+        looked.unwrap_or_else(|_| Err(Fault::unknown("feed", "a look broke off; the daemon's log says more")))
+    }
+
+    async fn look(&self, mut kept: OwnedMutexGuard<Kept>, view: &RolloutView) -> Result<Arc<Track>, Fault> {
         kept.catch_up();
         kept.looks += 1;
         let looks = kept.looks;

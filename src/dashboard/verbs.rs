@@ -37,6 +37,8 @@ pub(super) struct Button {
     pub full: bool,
     /// Names to choose from, a line each.
     pub people: String,
+    /// Number of the step that it is about; empty where that is no matter.
+    pub step: String,
 }
 
 /// The orders that the state allows, the safe way out last.
@@ -68,6 +70,7 @@ impl Orders<'_> {
             reason: "optional",
             full: false,
             people: String::new(),
+            step: String::new(),
         }
     }
 
@@ -133,7 +136,11 @@ impl Orders<'_> {
             more => format!("One of {more} approvals that are missing; the weight stays until all are there."),
         };
         let fits = !people.is_empty() && missing > 0;
-        fits.then(|| Button { people: people.join("\n"), ..self.button("approve", "Approve", "go", says) })
+        fits.then(|| Button {
+            people: people.join("\n"),
+            step: self.step(),
+            ..self.button("approve", "Approve", "go", says)
+        })
     }
 
     fn reject(&self) -> Option<Button> {
@@ -142,7 +149,16 @@ impl Orders<'_> {
         let says =
             format!("{} gets no traffic any more, at once, and the rollout ends as rolled back.", self.view.canary);
         let fits = !people.is_empty();
-        fits.then(|| Button { people: people.join("\n"), ..self.button("reject", "Reject", "danger", says) })
+        fits.then(|| Button {
+            people: people.join("\n"),
+            step: self.step(),
+            ..self.button("reject", "Reject", "danger", says)
+        })
+    }
+
+    /// The step that people are asked about, so that a dialog that was left open answers no other question.
+    fn step(&self) -> String {
+        self.view.step.map(|step| step.to_string()).unwrap_or_default()
     }
 
     /// People of the approval in whose name the one who looks may speak.

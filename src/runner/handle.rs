@@ -231,7 +231,12 @@ impl Runner {
             authors: authors(&stored.state),
             outside_windows,
         };
-        Ok(self.start_by(stored.plan, &request, actor, new_rollout_id()).await?)
+        let mut plan = stored.plan;
+        // When a rollout may begin is what the policy says today; what it does is what that one did.
+        if let Ok(present) = self.plan(&plan.name).await {
+            plan.start = present.start;
+        }
+        Ok(self.start_by(plan, &request, actor, new_rollout_id()).await?)
     }
 
     /// Asked before the route is read: a live rollout's weights would look like a route that nobody decided about, and

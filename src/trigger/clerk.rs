@@ -4,6 +4,7 @@
 use super::ahead;
 use super::inbox::Shared;
 use crate::base::fault::{Fault, FaultKind};
+use crate::base::ids::RolloutId;
 use crate::base::time::{Millis, Timestamp};
 use crate::policy::plan::{Plan, WhileLive};
 use crate::ports::{HookOutcome, HookStart, JournalError, PolicyFault};
@@ -19,6 +20,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// A mesh or a directory that does not answer is asked for so long from when it first did not: a restart of either takes less, and after that nobody
 /// expects the release any more.
 const PATIENCE: Millis = Millis::from_seconds(600);
+
+/// A start is new for so long: whoever asks for one with a policy that is not valid is told at once.
+const NEW: Millis = Millis::from_seconds(30);
 
 /// What a look came to.
 enum Look {
@@ -95,6 +99,10 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
             None => left.push(start),
         }
     }
+    let left_over = outrun(shared, policy, &mut left).await?;
+    for (start, why) in left_over {
+        shared.settle(&start, HookOutcome::Nothing { why }).await?;
+    }
     let early = take_early(shared, &mut left);
     let Some(newest) = left.last() else { return Ok(if early { Look::Waits } else { Look::Empty }) };
     let plan = match plan(shared, newest).await {
@@ -140,6 +148,23 @@ async fn look(shared: &Shared, policy: &str) -> Result<Look, Fault> {
     }
 }
 
+/// Takes those out of `left` in whose place something newer has begun while they waited, by hand too: they would undo it.
+/// One with a time of its own is meant for that time.
+async fn outrun(shared: &Shared, policy: &str, left: &mut Vec<HookStart>) -> Result<Vec<(HookStart, String)>, Fault> {
+    if left.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(last) = shared.runner.get(policy).await? else { return Ok(Vec::new()) };
+    // One that an event asked for is as new as the event.
+    let asked = shared.deliveries.start(&RolloutId(last.id.clone())).await?;
+    let asked_at = asked.map_or_else(|| last.started_at.clone(), |asked| asked.at.rfc3339());
+    let is_outrun = |start: &HookStart| start.not_before.is_none() && start.at.rfc3339() < asked_at;
+    let (outrun, rest) = std::mem::take(left).into_iter().partition(is_outrun);
+    *left = rest;
+    let why = format!("a newer rollout ({}) began before it", last.id);
+    Ok(Vec::into_iter(outrun).map(|start| (start, why.clone())).collect())
+}
+
 /// Takes those out of `left` whose own time has not come, whatever becomes of the others and of the policy until then; whether
 /// there are any.
 fn take_early(shared: &Shared, left: &mut Vec<HookStart>) -> bool {
@@ -164,6 +189,7 @@ fn departed(shared: &Shared, plan: &Plan, left: &mut Vec<HookStart>) -> bool {
     let is_due = |start: &HookStart| departure(start).is_some_and(|departure| departure <= now);
     if left.iter().any(is_due) {
         for start in left.iter().filter(|start| !is_due(start)) {
+            shared.well_again(start);
             shared.waits(start, &waits_for_departure(departure(start)));
         }
         left.retain(is_due);
@@ -176,6 +202,7 @@ fn let_pass(shared: &Shared, closed: &Closed, left: &mut Vec<HookStart>) {
     let may_pass = |start: &HookStart| start.outside_windows.is_some();
     if left.iter().any(may_pass) {
         for start in left.iter().filter(|start| !may_pass(start)) {
+            shared.well_again(start);
             shared.waits(start, &format!("it waits: {closed}"));
         }
         left.retain(may_pass);
@@ -193,6 +220,12 @@ fn waits_for_departure(departure: Option<Timestamp>) -> String {
 async fn plan(shared: &Shared, start: &HookStart) -> Result<Plan, Next> {
     shared.runner.plan(&start.policy).await.map_err(|fault| match fault {
         PolicyFault::Unavailable(fault) => on_fault(shared, start, "the policy cannot be read", &fault),
+        // Whoever has waited for hours does not miss the release for a file that is being saved.
+        fault @ (PolicyFault::NotFound { .. } | PolicyFault::Invalid { .. })
+            if shared.clock.now().since(start.at) > NEW && shared.faulty_for(start) < PATIENCE =>
+        {
+            Next::Waits(format!("it waits for its policy: {fault}"))
+        }
         fault @ (PolicyFault::NotFound { .. } | PolicyFault::Invalid { .. }) => {
             let hint = "correct the policy, and send the event again".to_owned();
             Next::Came(HookOutcome::Refused { why: fault.to_string(), hint })

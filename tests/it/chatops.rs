@@ -297,7 +297,7 @@ async fn commands_do_what_their_sender_may() {
         ("status", STRANGER, unknown),
         ("pause checkout", STRANGER, unknown),
         ("abort checkout", STRANGER, unknown),
-        ("resume checkout", STRANGER, unknown),
+        ("resume checkout", STRANGER, "You may not resume this rollout. Who may: ada, bob, oncall."),
         ("approve checkout", STRANGER, "`U9` is not among those who may: ada, bob, oncall."),
         ("status", KIM, "awaiting approval at 10 % (0 of 1 approvals; asked: ada, bob, oncall)"),
         ("pause nothing", KIM, "There is no rollout `nothing`"),

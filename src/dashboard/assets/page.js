@@ -85,6 +85,11 @@
         location.assign("/sign-in?to=" + encodeURIComponent(location.pathname));
         return;
       }
+      if (answer.status === 404) {
+        // A start that has come to nothing: the page says why.
+        location.reload();
+        return;
+      }
       if (!answer.ok) throw new Error(`answer ${answer.status}`);
       show(await answer.text());
       if (isListening()) tell("live", "Live");
@@ -159,8 +164,8 @@
   let order = null;
 
   function ask(button) {
-    const { verb, address, title, says, yes, reason, full, people } = button.dataset;
-    order = { verb, address };
+    const { verb, address, title, says, yes, reason, full, people, step } = button.dataset;
+    order = { verb, address, step };
     $("ask-title").textContent = title;
     $("ask-says").textContent = says;
     $("ask-yes").textContent = yes;
@@ -190,6 +195,7 @@
     if (!$("ask-reason-field").hidden && reason) wanted.reason = reason;
     if (!$("ask-full-field").hidden && $("ask-full").checked) wanted.full = true;
     if (!$("ask-person-field").hidden) wanted.person = $("ask-person").value;
+    if (order.step) wanted.step = Number(order.step);
     return JSON.stringify(wanted);
   }
 

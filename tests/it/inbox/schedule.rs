@@ -141,6 +141,25 @@ async fn what_events_ask_for_departs_together_and_the_newest_alone() {
     }
 }
 
+/// What waited while somebody began a newer one by hand would undo that, and comes to nothing.
+#[tokio::test(start_paused = true)]
+async fn what_waits_does_not_undo_what_began_by_hand_meanwhile() {
+    for while_live in [WhileLive::NewestWins, WhileLive::Queue, WhileLive::Refuse] {
+        let setting = setting(scheduled(&[], &["0 23 * * * UTC"], while_live));
+        let waits = id(&setting.send(2).await);
+        minutes(5).await;
+        let fixed = setting.runner.start(&by_hand(None), ann()).await.expect("begins");
+        setting.runner.command(&fixed.id, Command::Abort { reason: "no".into() }, ann()).await.expect("ends");
+        minutes(1).await;
+        assert_eq!(setting.over(&waits).await, format!("a newer rollout ({}) began before it", fixed.id));
+        // What comes after it is newer, and departs.
+        let next = id(&setting.send(3).await);
+        minutes(40).await;
+        setting.reaches(&next, "deploying").await;
+        assert_eq!(setting.begun_at(&next).await, "23:00");
+    }
+}
+
 /// It waits for its own time, and meanwhile events come and go.
 #[tokio::test(start_paused = true)]
 async fn what_people_ask_for_ahead_begins_at_its_time() {

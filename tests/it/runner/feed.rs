@@ -9,7 +9,7 @@ async fn seconds(seconds: u64) {
 }
 
 impl Setting {
-    async fn looked(&self, feed: &Feed) -> Arc<Track> {
+    async fn looked(&self, feed: &Arc<Feed>) -> Arc<Track> {
         let view = self.runner.get("checkout").await.expect("readable").expect("stored");
         feed.track(&view).await.expect("readable")
     }
