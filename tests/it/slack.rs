@@ -1,5 +1,6 @@
 //! What Slack is told of rollouts, once each, and what the operator reads when it does not take it.
 
+use crate::kit::postgres::Server;
 use crate::kit::world::HandClock;
 use crate::kit::{BEGINNING, directory, news_of};
 use crate::program::golden_json;
@@ -9,10 +10,10 @@ use tempfile::TempDir;
 use tidegate::base::fault::FaultKind;
 use tidegate::base::people::{People, Person};
 use tidegate::base::secret::Redacted;
-use tidegate::base::time::Millis;
+use tidegate::base::time::{Millis, Timestamp};
 use tidegate::notify::slack::Slack as Adapter;
 use tidegate::policy::plan::{Notice, SlackNotice};
-use tidegate::ports::{Ask, Chat, News, NewsStanding, Notices};
+use tidegate::ports::{Ask, Chat, News, NewsStanding, Notes, Notices};
 use tidegate::store::sqlite::SqliteStore;
 
 /// A workspace, and a database in which is noted what was posted.
@@ -270,4 +271,52 @@ async fn who_is_in_a_group_is_asked_once_a_minute() {
     assert!(fault.message.contains("members of group S9: no_such_subteam"), "{fault}");
     adapter.whisper(CHANNEL.1, "U2", "not <you>").await.unwrap();
     assert_eq!(setting.slack.whispers(), [("U2".to_owned(), "not &lt;you&gt;".to_owned())]);
+}
+
+/// What both databases keep of messages: by whole keys and by how they begin, where `%` and `_` are letters like others.
+async fn keeps_notes(store: &dyn Notes) {
+    let at = |ms: i64| Timestamp(1_700_000_000_000 + ms);
+    assert_eq!(store.note("slack/a_b/1").await.unwrap(), None);
+    for (key, value, ms) in
+        [("slack/a_b/1", "one", 0), ("slack/axb/2", "two", 1), ("slack/a%/3", "three", 2), ("slack/ä/4", "four", 3)]
+    {
+        store.set_note(key, value, at(ms)).await.unwrap();
+    }
+    store.set_note("slack/a_b/1", "one again", at(4)).await.unwrap();
+    assert_eq!(store.note("slack/a_b/1").await.unwrap().as_deref(), Some("one again"));
+    let under = async |prefix: &str| {
+        let found = store.notes_under(prefix).await.unwrap();
+        found.into_iter().map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    assert_eq!(under("slack/a_").await, ["one again"]);
+    assert_eq!(under("slack/a%").await, ["three"]);
+    assert_eq!(under("slack/ä").await, ["four"]);
+    assert_eq!(under("slack/").await.len(), 4);
+    assert_eq!(under("other/").await.len(), 0);
+
+    // Of several at once one is the first.
+    let tries = (0..8).map(|_| store.first_note("seen/x", "", at(5)));
+    let firsts = futures_util::future::join_all(tries).await;
+    assert_eq!(firsts.into_iter().filter(|first| *first.as_ref().unwrap()).count(), 1);
+    store.forget_notes("slack/", at(3)).await.unwrap();
+    assert_eq!(under("slack/").await, ["one again", "four"]);
+    assert!(store.note("seen/x").await.unwrap().is_some(), "of another prefix");
+    store.forget_notes("seen/", at(6)).await.unwrap();
+    assert!(store.first_note("seen/x", "", at(7)).await.unwrap());
+}
+
+#[tokio::test]
+async fn sqlite_keeps_what_was_posted() {
+    let directory = directory();
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    keeps_notes(&store).await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn postgresql_keeps_what_was_posted() {
+    let Some(server) = Server::start().await else { return };
+    let store = server.drive("a").await;
+    keeps_notes(&store).await;
+    store.close().await;
 }
