@@ -12,7 +12,6 @@ use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tidegate::clock::{Clock, SystemClock};
 
 const POLICY: &str = "\
@@ -58,11 +57,8 @@ async fn queue(queue: Arc<Queue>) -> String {
         };
         let answer = match operation.as_str() {
             "ReceiveMessage" if earlier == 0 => json!({ "Messages": [message()] }),
-            "ReceiveMessage" => {
-                // As a real one waits for messages.
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                json!({})
-            }
+            // There is no other message, and whoever waits for one waits until the end.
+            "ReceiveMessage" => std::future::pending().await,
             "GetQueueAttributes" => json!({ "Attributes": { "ApproximateNumberOfMessages": "1" } }),
             _ => json!({}),
         };
