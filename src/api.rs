@@ -8,6 +8,7 @@ mod freezes;
 pub mod front;
 pub mod hooks;
 pub mod listen;
+mod mesh;
 mod pages;
 pub mod policies;
 pub mod rollouts;
@@ -18,7 +19,7 @@ mod tokens;
 pub mod wire;
 
 use crate::dashboard::feed::Feed;
-use crate::ports::PolicyDoor;
+use crate::ports::{MeshOverview, PolicyDoor};
 use crate::runner::handle::Runner;
 use crate::trigger::inbox::Inbox;
 use axum::Router;
@@ -48,6 +49,8 @@ pub struct ApiState {
     pub slack: Arc<slack::Door>,
     /// What happened to the rollouts that somebody looks at.
     pub feed: Arc<Feed>,
+    /// The mesh that this process hosts, where it hosts one.
+    pub mesh: Option<Arc<dyn MeshOverview>>,
 }
 
 /// Every address of the API, guarded by `state.access` and the rules of [`auth::rules`].
@@ -56,6 +59,7 @@ pub fn router(state: ApiState) -> Router {
         .merge(rollouts::router())
         .merge(events::router())
         .merge(freezes::router())
+        .merge(mesh::router())
         .merge(policies::router())
         .merge(status::router())
         .merge(tokens::router())

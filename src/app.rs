@@ -45,6 +45,10 @@ use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
 use crate::workload::process::Processes;
+use crate::xds::registry::Registry;
+use crate::xds::server::{AdsParts, AdsServer, OpenDoor};
+use crate::xds::source::Source;
+use crate::xds::translate::SecretFiles;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -148,6 +152,8 @@ pub struct Addresses {
     pub api: SocketAddr,
     /// The App Mesh API.
     pub appmesh: SocketAddr,
+    /// The control plane of Envoys.
+    pub xds: SocketAddr,
     /// The proxy.
     pub egress: SocketAddr,
     /// The proxy's admin pages.
@@ -157,8 +163,14 @@ pub struct Addresses {
 impl Addresses {
     /// By name, in the order in which people meet them.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, SocketAddr); 4] {
-        [("api", self.api), ("appmesh", self.appmesh), ("egress", self.egress), ("admin", self.admin)]
+    pub const fn named(&self) -> [(&'static str, SocketAddr); 5] {
+        [
+            ("api", self.api),
+            ("appmesh", self.appmesh),
+            ("xds", self.xds),
+            ("egress", self.egress),
+            ("admin", self.admin),
+        ]
     }
 }
 
@@ -280,6 +292,15 @@ fn serve(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<
     })
 }
 
+/// Configures Envoys until the process stops.
+fn serve_xds(listener: TcpListener, server: AdsServer) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = server.serve(listener).await {
+            tracing::error!(%error, "the control plane of Envoys ended");
+        }
+    })
+}
+
 /// The node that the proxy should see the mesh as, when the mesh has none of that name.
 async fn unknown_node(mesh: &MeshControl, as_node: Option<&(String, String)>) -> Option<String> {
     let (mesh_name, node) = as_node?;
@@ -367,6 +388,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let endpoints = endpoints(options.discovery.as_deref()).await?;
     let api_listener = bind("the API", "--api", options.listen.api).await?;
     let mesh_listener = bind("the App Mesh API", "--appmesh", options.listen.appmesh).await?;
+    let xds_listener = bind("the control plane of Envoys", "--xds", options.listen.xds).await?;
     let proxy_listeners = proxy::bind(proxy_settings(&options)).await?;
     let store = SqliteStore::open(&options.data_dir).await?;
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
@@ -379,6 +401,19 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     // It takes any signature and none, so a page in a browser must be kept out the same way as from the API.
     let mesh_router = mesh.router().layer(axum::middleware::from_fn(api::auth::loopback_only));
     let mut servers = vec![serve(mesh_listener, mesh_router, stopped.clone())];
+
+    let xds_address = bound_address(&xds_listener, options.listen.xds);
+    let registry = Registry::default();
+    let parts = AdsParts {
+        source: Source::new(mesh.clone(), Arc::clone(&endpoints), SecretFiles::default()),
+        registry: registry.clone(),
+        door: Arc::new(OpenDoor),
+        clock: Arc::clone(&clock),
+        names_here: options.discovery.is_some(),
+        per_resource: usize::MAX,
+        stopping: stopped.clone(),
+    };
+    servers.push(serve_xds(xds_listener, AdsServer::new(parts)));
 
     let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
     let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
@@ -406,10 +441,12 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let addresses = Addresses {
         api: bound_address(&api_listener, options.listen.api),
         appmesh: appmesh_address,
+        xds: xds_address,
         egress: proxy.egress_address(),
         admin: proxy.admin_address().unwrap_or(options.listen.admin),
     };
-    let state = triggers.state(&runner, Access::Loopback, Arc::clone(&status), Arc::default()).await?;
+    let mut state = triggers.state(&runner, Access::Loopback, Arc::clone(&status), Arc::default()).await?;
+    state.mesh = Some(Arc::new(registry));
     servers.push(listen::serve(api_listener, api::router(state), None, Limits::default(), stopped));
     status.set_ready(true);
     // Last, since nothing stops what a start leaves behind that breaks off.

@@ -28,6 +28,8 @@ pub const DATABASE_VARIABLE: &str = "TIDEGATE_DATABASE_URL";
 pub const API_PORT: u16 = 7070;
 /// Port of the App Mesh API.
 pub const APPMESH_PORT: u16 = 7071;
+/// Default port of the control plane of Envoys.
+pub const XDS_PORT: u16 = 7072;
 /// Port of the proxy's egress listener.
 pub const EGRESS_PORT: u16 = 15001;
 /// Port of the proxy's admin listener.

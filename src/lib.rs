@@ -56,3 +56,4 @@ pub mod traffic;
 pub mod trigger;
 /// Runs the versions: services of Amazon ECS.
 pub mod workload;
+pub mod xds;

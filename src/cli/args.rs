@@ -5,7 +5,7 @@ mod mesh;
 pub use mesh::*;
 
 use crate::base::token::Role;
-use crate::config::{ADMIN_PORT, API_PORT, APPMESH_PORT, EGRESS_PORT, loopback};
+use crate::config::{ADMIN_PORT, API_PORT, APPMESH_PORT, EGRESS_PORT, XDS_PORT, loopback};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -81,6 +81,9 @@ pub struct ListenArguments {
     /// The App Mesh API, for `aws appmesh --endpoint-url`
     #[arg(long, value_name = "ADDRESS", default_value_t = loopback(APPMESH_PORT))]
     pub appmesh: SocketAddr,
+    /// The control plane of real Envoys (xDS), for `tidegate envoy bootstrap --control-plane`
+    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(XDS_PORT))]
+    pub xds: SocketAddr,
     /// The proxy: requests go here, the Host header names the virtual service
     #[arg(long, value_name = "ADDRESS", default_value_t = loopback(EGRESS_PORT))]
     pub egress: SocketAddr,

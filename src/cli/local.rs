@@ -32,8 +32,8 @@ impl From<DemoError> for Failure {
 
 impl From<ListenArguments> for Addresses {
     fn from(listen: ListenArguments) -> Self {
-        let ListenArguments { api, appmesh, egress, admin } = listen;
-        Self { api, appmesh, egress, admin }
+        let ListenArguments { api, appmesh, xds, egress, admin } = listen;
+        Self { api, appmesh, xds, egress, admin }
     }
 }
 
@@ -292,7 +292,7 @@ fn report(summary: &Summary, output: Output) {
 }
 
 fn lines_to_paste(addresses: &Addresses, output: Output) {
-    let Addresses { api, appmesh, egress, admin } = addresses;
+    let Addresses { api, appmesh, egress, admin, .. } = addresses;
     let server = server_flag(addresses);
     output.line(&format!(
         "\nEverything is still running. In a browser: http://{api}/\nIn another terminal:\n  \

@@ -15,7 +15,7 @@ impl EndpointSource for DnsSource {
     async fn resolve(&self, discovery: &Discovery, default_port: u16) -> Result<Vec<SocketAddr>, Fault> {
         match discovery {
             Discovery::None => Ok(Vec::new()),
-            Discovery::Dns { hostname } => look_up(hostname, default_port).await,
+            Discovery::Dns { hostname, .. } => look_up(hostname, default_port).await,
             Discovery::CloudMap { namespace, service, .. } => Err(Fault::permanent(
                 "discovery",
                 format!(
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     async fn resolve(hostname: &str) -> Result<Vec<SocketAddr>, Fault> {
-        DnsSource.resolve(&Discovery::Dns { hostname: hostname.to_owned() }, 80).await
+        DnsSource.resolve(&Discovery::Dns { hostname: hostname.to_owned(), each_address: false }, 80).await
     }
 
     #[tokio::test]

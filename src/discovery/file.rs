@@ -134,7 +134,7 @@ impl EndpointSource for FileSource {
         let table = self.table().await;
         match discovery {
             Discovery::None => Ok(Vec::new()),
-            Discovery::Dns { hostname } => match table.dns.get(&hostname.to_ascii_lowercase()) {
+            Discovery::Dns { hostname, .. } => match table.dns.get(&hostname.to_ascii_lowercase()) {
                 Some(endpoints) => Ok(endpoints.iter().map(|endpoint| endpoint.at(default_port)).collect()),
                 None => self.dns.resolve(discovery, default_port).await,
             },
@@ -349,7 +349,7 @@ dns:
         ] {
             assert_eq!(texts(&source, &discovered(attributes)).await, found, "{attributes:?}");
         }
-        let name = |hostname: &str| Discovery::Dns { hostname: hostname.to_owned() };
+        let name = |hostname: &str| Discovery::Dns { hostname: hostname.to_owned(), each_address: false };
         assert_eq!(texts(&source, &name("v1.LOCAL")).await, ["127.0.0.1:9001", "10.0.0.1:8080", "[::1]:80"]);
         assert_eq!(texts(&source, &name("127.0.0.9")).await, ["127.0.0.9:8080"]);
         let other = Discovery::CloudMap { namespace: "x".into(), service: "y".into(), attributes: BTreeMap::new() };
@@ -360,7 +360,7 @@ dns:
     async fn a_changed_file_is_read_again_and_a_bad_one_leaves_the_last() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("discovery.yaml");
-        let name = Discovery::Dns { hostname: "a".into() };
+        let name = Discovery::Dns { hostname: "a".into(), each_address: false };
         std::fs::write(&path, "dns: { a: [127.0.0.1] }").unwrap();
         let source = FileSource::open(&path).await.unwrap();
         assert_eq!(texts(&source, &name).await, ["127.0.0.1:8080"]);

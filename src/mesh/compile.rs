@@ -1,25 +1,31 @@
 //! Compiles the mesh into what one proxy needs to know.
 //!
 //! Pure. Parts that are equal to those of the last configuration keep their `Arc`, so that a comparison of pointers
-//! shows what changed; the version changes only when something did.
+//! shows what changed; the version changes only when something did. What was looked at is kept beside the result
+//! ([`Compiled::seen`]), so that a change elsewhere costs no compilation.
 //!
-//! What this version cannot do is never done halfway: a route whose conditions cannot be checked matches nothing, and a
-//! [`Problem`] says so. A tcp route is left out, likewise with a problem.
+//! The native proxy does not know everything yet that a mesh can say, and never does something halfway: a route whose
+//! conditions it cannot check matches nothing there ([`crate::mesh::snapshot::RouteMatch::native_gap`]), and a
+//! [`Problem`] of the view of all services says so.
 //!
 //! Semantics are those of App Mesh (user guide and the configuration that it gave to Envoy): routes by priority, then
 //! the longest prefix; 15 s for a request unless told otherwise; two retries unless told otherwise.
 
+mod cluster;
+mod gateway;
 mod matching;
+mod own;
 mod retry;
 
 use crate::base::ids::RouteRef;
 use crate::base::time::Millis;
 use crate::mesh::model::spec::{
-    Backend, Listener, PortProtocol, Provider, RouteSpec, ServiceDiscovery, Timeouts, VirtualNodeSpec,
+    Backend, ClientPolicy, ClientTls, Listener, PortMapping, PortProtocol, Provider, RouteSpec, Timeouts,
+    VirtualNodeSpec,
 };
 use crate::mesh::model::{Key, Kind, MeshState, Resource};
 use crate::mesh::snapshot::{
-    Cluster, ClusterKey, Discovery, HealthCheck, NodeConfig, Protocol, Route, RouteMatch, Target, VirtualService,
+    Cluster, ClusterKey, NodeConfig, Own, Protocol, Route, RouteMatch, ServicePort, Target, VirtualService,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,13 +36,32 @@ use std::sync::Arc;
 pub enum View {
     /// Every virtual service of every mesh: local mode's egress.
     AllServices,
-    /// The backends of one virtual node.
+    /// A virtual node and its backends.
     Node {
         /// Name of the mesh.
         mesh: String,
         /// Name of the node.
         node: String,
     },
+    /// A virtual gateway and what its routes lead to.
+    Gateway {
+        /// Name of the mesh.
+        mesh: String,
+        /// Name of the gateway.
+        gateway: String,
+    },
+}
+
+impl View {
+    /// The resource whose view it is; `None` for all services.
+    #[must_use]
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            Self::AllServices => None,
+            Self::Node { mesh, node } => Some(Key::child(&**mesh, Kind::VirtualNode, &**node)),
+            Self::Gateway { mesh, gateway } => Some(Key::child(&**mesh, Kind::VirtualGateway, &**gateway)),
+        }
+    }
 }
 
 /// Something in the mesh that this version cannot do, and what it does instead.
@@ -61,45 +86,65 @@ pub struct Compiled {
     pub config: Arc<NodeConfig>,
     /// For people; sorted.
     pub problems: Vec<Problem>,
+    /// What the result depends on: resources that were looked for, found or not. A route stands for its router here, a
+    /// gateway route for its gateway. Empty for the view of all services, which depends on everything.
+    pub seen: BTreeSet<Key>,
+}
+
+impl Compiled {
+    /// Whether a change of a resource may make another result.
+    #[must_use]
+    pub fn depends_on(&self, changed: &Key) -> bool {
+        self.seen.is_empty()
+            || self.seen.contains(changed)
+            || (changed.kind.parent().is_some() && changed.owner().is_some_and(|owner| self.seen.contains(&owner)))
+    }
 }
 
 /// Default time for a whole request (user guide, "Timeouts": "the default is 15 seconds").
 const REQUEST_TIMEOUT: Millis = Millis::from_seconds(15);
+/// Default time without a byte (user guide, "Timeouts": "the default is 300 seconds"; the model's "none" is older).
+const IDLE_TIMEOUT: Millis = Millis::from_seconds(300);
 
 /// Compiles a view. `version` is taken if something changed since `last`.
 #[must_use]
 pub fn compile(state: &MeshState, view: &View, last: &Arc<NodeConfig>, version: u64) -> Compiled {
-    let mut compiler = Compiler { state, last, problems: BTreeSet::new(), clusters: BTreeMap::new() };
-    let mut services: BTreeMap<String, Arc<VirtualService>> = BTreeMap::new();
-    for resource in compiler.visible(view) {
-        let name = resource.key.name.to_lowercase();
-        if let Some(first) = services.get(&name) {
-            let message = format!(
-                "not served, because mesh {} has a virtual service of the same name; give it another name",
-                first.mesh
-            );
-            compiler.problem(&resource.key, message);
-            continue;
+    let mut compiler = Compiler {
+        state,
+        last,
+        native: *view == View::AllServices,
+        policy: None,
+        problems: BTreeSet::new(),
+        clusters: BTreeMap::new(),
+        services: BTreeMap::new(),
+        seen: BTreeSet::new(),
+    };
+    let own = match view {
+        View::AllServices => {
+            compiler.all_services();
+            None
         }
-        let service = compiler.service(resource);
-        services.insert(name, service);
-    }
-    if *view == View::AllServices {
-        for gateway in state.iter().filter(|resource| resource.key.kind == Kind::VirtualGateway) {
-            compiler.problem(&gateway.key, "does not listen: virtual gateways are not in this version's data plane");
-        }
-    }
-    let Compiler { problems, clusters, .. } = compiler;
-    let same = services == last.services && clusters == last.clusters;
-    let config = if same { Arc::clone(last) } else { Arc::new(NodeConfig { version, services, clusters }) };
-    Compiled { config, problems: problems.into_iter().collect() }
+        View::Node { mesh, .. } => view.key().and_then(|key| compiler.node(mesh, &key)),
+        View::Gateway { mesh, .. } => view.key().and_then(|key| compiler.gateway(mesh, &key)),
+    };
+    let own = own.map(|own| keep(last.own.as_ref(), own));
+    let Compiler { problems, clusters, services, seen, .. } = compiler;
+    let same = services == last.services && clusters == last.clusters && own == last.own;
+    let config = if same { Arc::clone(last) } else { Arc::new(NodeConfig { version, services, clusters, own }) };
+    Compiled { config, problems: problems.into_iter().collect(), seen }
 }
 
 struct Compiler<'a> {
     state: &'a MeshState,
     last: &'a NodeConfig,
+    /// Whether it is for the native proxy, which cannot do everything.
+    native: bool,
+    /// The policy for TLS of the backend that is being compiled.
+    policy: Option<&'a ClientTls>,
     problems: BTreeSet<Problem>,
     clusters: BTreeMap<ClusterKey, Arc<Cluster>>,
+    services: BTreeMap<String, Arc<VirtualService>>,
+    seen: BTreeSet<Key>,
 }
 
 impl<'a> Compiler<'a> {
@@ -107,67 +152,125 @@ impl<'a> Compiler<'a> {
         self.problems.insert(Problem { resource: key.path(), message: message.into() });
     }
 
-    /// Virtual services that the view shows, by mesh and name.
-    fn visible(&mut self, view: &View) -> Vec<&'a Arc<Resource>> {
-        match view {
-            View::AllServices => {
-                self.state.iter().filter(|resource| resource.key.kind == Kind::VirtualService).collect()
-            }
-            View::Node { mesh, node } => {
-                let key = Key::child(&**mesh, Kind::VirtualNode, &**node);
-                let node = self.state.get(&key).and_then(|node| node.spec.virtual_node());
-                let backends = node.map_or(&[][..], |node| &node.backends);
-                let keys: BTreeSet<Key> = backends.iter().map(|backend| backend_key(mesh, backend)).collect();
-                // A backend that does not exist yet is simply not visible yet, as in App Mesh.
-                keys.iter().filter_map(|key| self.state.get(key)).collect()
+    /// A resource, noted as one that the result depends on.
+    fn look(&mut self, key: Key) -> Option<&'a Arc<Resource>> {
+        let found = self.state.get(&key);
+        if !self.native {
+            self.seen.insert(key);
+        }
+        found
+    }
+
+    fn all_services(&mut self) {
+        for resource in self.state.iter().filter(|resource| resource.key.kind == Kind::VirtualService) {
+            self.add_service(resource);
+        }
+        for gateway in self.state.iter().filter(|resource| resource.key.kind == Kind::VirtualGateway) {
+            self.problem(&gateway.key, "does not listen: virtual gateways are not in this version's data plane");
+        }
+    }
+
+    /// A virtual node: its backends, and itself.
+    fn node(&mut self, mesh: &str, key: &Key) -> Option<Own> {
+        let mesh_spec = self.look(Key::mesh(mesh))?;
+        let resource = self.look(key.clone())?;
+        let spec = resource.spec.virtual_node()?;
+        let defaults = spec.backend_defaults.as_ref().and_then(|defaults| tls_of(defaults.client_policy.as_ref()));
+        for backend in &spec.backends {
+            let Backend::VirtualService(service) = backend;
+            // A policy of a backend takes the place of the default one entirely (appmesh 2.19).
+            self.policy = match &service.client_policy {
+                Some(policy) => policy.tls.as_ref(),
+                None => defaults,
+            };
+            // A backend that does not exist yet is simply not visible yet, as in App Mesh.
+            if let Some(resource) = self.look(backend_key(mesh, backend)) {
+                self.add_service(resource);
             }
         }
+        Some(own::node(mesh_spec, &key.name, spec))
+    }
+
+    /// Adds a service, unless one of that name is there.
+    fn add_service(&mut self, resource: &'a Resource) {
+        let name = resource.key.name.to_lowercase();
+        if let Some(first) = self.services.get(&name) {
+            if first.mesh != resource.key.mesh {
+                let message = format!(
+                    "not served, because mesh {} has a virtual service of the same name; give it another name",
+                    first.mesh
+                );
+                self.problem(&resource.key, message);
+            }
+            return;
+        }
+        let service = self.service(resource);
+        self.services.insert(name, service);
     }
 
     fn service(&mut self, resource: &Resource) -> Arc<VirtualService> {
         let key = &resource.key;
         let last = self.last.services.get(&key.name.to_lowercase());
-        let routes = match resource.spec.virtual_service().and_then(|spec| spec.provider.as_ref()) {
-            None => Vec::new(),
-            Some(Provider::VirtualNode { virtual_node_name }) => {
-                self.node_route(resource, virtual_node_name).into_iter().collect()
-            }
+        let (ports, routes) = match resource.spec.virtual_service().and_then(|spec| spec.provider.as_ref()) {
+            None => Default::default(),
+            Some(Provider::VirtualNode { virtual_node_name }) => self.node_routes(resource, virtual_node_name),
             Some(Provider::VirtualRouter { virtual_router_name }) => self.router_routes(key, virtual_router_name),
         };
         let routes = routes.into_iter().map(|route| keep(last.and_then(|last| same_route(last, &route)), route));
-        let service = VirtualService { mesh: key.mesh.clone(), name: key.name.clone(), routes: routes.collect() };
+        let service = VirtualService { mesh: key.mesh.clone(), name: key.name.clone(), ports, routes: routes.collect() };
         keep(last, service)
     }
 
-    /// A service whose provider is a node: everything goes there.
-    fn node_route(&mut self, service: &Resource, node: &str) -> Option<Route> {
+    /// A service whose provider is a node: everything goes there, from each of its ports to the same one.
+    fn node_routes(&mut self, service: &Resource, node: &str) -> (Vec<ServicePort>, Vec<Route>) {
         let mesh = &service.key.mesh;
-        let resource = self.state.get(&Key::child(&**mesh, Kind::VirtualNode, node))?;
-        let listener = resource.spec.virtual_node().and_then(|spec| spec.listeners.first());
-        if listener.is_some_and(|listener| listener.port_mapping.protocol == PortProtocol::Tcp) {
-            self.problem(
-                &service.key,
-                "answers 404, because its provider listens for tcp, which is not in this version",
-            );
-            return None;
+        let Some(resource) = self.look(Key::child(&**mesh, Kind::VirtualNode, node)) else { return Default::default() };
+        let empty = VirtualNodeSpec::default();
+        let listeners = &resource.spec.virtual_node().unwrap_or(&empty).listeners;
+        let ports = listeners.iter().map(|listener| service_port(listener.port_mapping)).collect();
+        let several = listeners.len() > 1;
+        let mut routes = Vec::new();
+        for listener in listeners {
+            let mapping = listener.port_mapping;
+            if self.native && mapping.protocol == PortProtocol::Tcp {
+                let message = "answers 404, because its provider listens for tcp, which is not in this version";
+                self.problem(&service.key, message);
+            }
+            routes.push(self.node_route(service, node, Some(listener), several.then_some(mapping.port)));
+            if self.native {
+                // It cannot tell ports apart: the first listener has everything.
+                break;
+            }
         }
-        // For a node provider the time is the node's own (appmesh "Timeouts").
-        let timeouts = listener.and_then(|listener| listener.timeout.as_ref()).map(|timeout| timeout.timeouts());
-        let id = RouteRef { mesh: mesh.clone(), router: String::new(), route: service.key.name.clone() };
-        Some(Route {
-            id,
-            version: version(service),
-            matches: RouteMatch::default(),
-            targets: vec![self.target(mesh, node, None, 100)],
-            request_timeout: request_timeout(timeouts),
-            retry: retry::default_policy(),
-        })
+        if listeners.is_empty() {
+            routes.push(self.node_route(service, node, None, None));
+        }
+        (ports, routes)
     }
 
-    fn router_routes(&mut self, service: &Key, router: &str) -> Vec<Route> {
+    fn node_route(&mut self, service: &Resource, node: &str, listener: Option<&Listener>, port: Option<u16>) -> Route {
+        let mesh = &service.key.mesh;
+        // For a node provider the time is the node's own (appmesh "Timeouts").
+        let timeouts = listener.and_then(|listener| listener.timeout.as_ref()).map(|timeout| timeout.timeouts());
+        let protocol = listener.map_or(Protocol::Http, |listener| protocol(listener.port_mapping.protocol));
+        Route {
+            id: RouteRef { mesh: mesh.clone(), router: String::new(), route: service.key.name.clone() },
+            version: version(service),
+            protocol,
+            matches: RouteMatch { port: port.filter(|_| !self.native), ..RouteMatch::default() },
+            targets: vec![self.target(mesh, node, listener.map(|listener| listener.port_mapping.port), 100)],
+            request_timeout: request_timeout(timeouts),
+            idle_timeout: idle_timeout(timeouts),
+            retry: retry::default_policy(),
+        }
+    }
+
+    fn router_routes(&mut self, service: &Key, router: &str) -> (Vec<ServicePort>, Vec<Route>) {
         let mesh = &service.mesh;
-        let listeners = self.state.get(&Key::child(&**mesh, Kind::VirtualRouter, router));
-        let listeners = listeners.and_then(|router| router.spec.virtual_router()).map_or(&[][..], |r| &r.listeners);
+        let Some(resource) = self.look(Key::child(&**mesh, Kind::VirtualRouter, router)) else {
+            return Default::default();
+        };
+        let listeners = resource.spec.virtual_router().map_or(&[][..], |router| &router.listeners);
         let mut found: Vec<(&Resource, &RouteSpec)> = self
             .state
             .children(mesh, Kind::Route, router)
@@ -176,10 +279,6 @@ impl<'a> Compiler<'a> {
         found.sort_by_cached_key(|(route, spec)| matching::order(&route.key.name, spec));
         let mut routes = Vec::new();
         for (resource, spec) in found {
-            if spec.tcp_route.is_some() {
-                self.problem(&resource.key, "left out: tcp routes are not in this version");
-                continue;
-            }
             let matches = match matching::conditions(spec, listeners) {
                 Ok(matches) => matches,
                 Err(reason) => {
@@ -187,9 +286,18 @@ impl<'a> Compiler<'a> {
                     RouteMatch::never()
                 }
             };
+            if self.native && spec.tcp_route.is_some() {
+                self.problem(&resource.key, "left out: tcp routes are not in this version");
+                continue;
+            }
+            if self.native
+                && let Some(reason) = matches.native_gap()
+            {
+                self.problem(&resource.key, format!("matches nothing: {reason}"));
+            }
             routes.push(self.route(resource, spec, matches));
         }
-        routes
+        (listeners.iter().map(|listener| service_port(listener.port_mapping)).collect(), routes)
     }
 
     fn route(&mut self, resource: &Resource, spec: &RouteSpec, matches: RouteMatch) -> Route {
@@ -198,17 +306,26 @@ impl<'a> Compiler<'a> {
         let targets =
             targets.map(|target| self.target(&key.mesh, &target.virtual_node, target.port, target.weight)).collect();
         let http = spec.http_route.as_ref().or(spec.http2_route.as_ref());
-        let (timeouts, policy) = match (http, &spec.grpc_route) {
-            (Some(route), _) => (route.timeout, route.retry_policy.as_ref()),
-            (None, Some(route)) => (route.timeout, route.retry_policy.as_ref()),
-            (None, None) => (None, None),
+        let (timeouts, policy) = match (http, &spec.grpc_route, &spec.tcp_route) {
+            (Some(route), ..) => (route.timeout, route.retry_policy.as_ref()),
+            (None, Some(route), _) => (route.timeout, route.retry_policy.as_ref()),
+            (None, None, Some(route)) => (route.timeout, None),
+            (None, None, None) => (None, None),
+        };
+        let protocol = match spec.member() {
+            "httpRoute" => Protocol::Http,
+            "http2Route" => Protocol::Http2,
+            "grpcRoute" => Protocol::Grpc,
+            _ => Protocol::Tcp,
         };
         Route {
             id: RouteRef { mesh: key.mesh.clone(), router: key.parent.clone(), route: key.name.clone() },
             version: version(resource),
+            protocol,
             matches,
             targets,
             request_timeout: request_timeout(timeouts),
+            idle_timeout: idle_timeout(timeouts),
             retry: policy.map_or_else(retry::default_policy, retry::policy),
         }
     }
@@ -216,32 +333,29 @@ impl<'a> Compiler<'a> {
     /// A target, and its cluster beside it.
     fn target(&mut self, mesh: &str, node: &str, port: Option<u16>, weight: u32) -> Target {
         let key = ClusterKey { mesh: mesh.into(), node: node.into() };
+        let resource = self.look(Key::child(&*key.mesh, Kind::VirtualNode, &*key.node));
+        let cluster = cluster::cluster(&key, resource.map(|resource| &**resource), self.mesh_spec(mesh), self.policy);
         let cluster = match self.clusters.get(&key) {
-            Some(cluster) => Arc::clone(cluster),
+            Some(first) => {
+                let first = Arc::clone(first);
+                if *first != cluster {
+                    let key = Key::child(&*key.mesh, Kind::VirtualNode, &*key.node);
+                    let message = "is reached by backends with different policies for TLS; the first one is in force";
+                    self.problem(&key, message);
+                }
+                first
+            }
             None => {
-                let cluster = self.cluster(&key);
+                let cluster = keep(self.last.clusters.get(&key), cluster);
                 self.clusters.insert(key.clone(), Arc::clone(&cluster));
                 cluster
             }
         };
-        Target { port: port.unwrap_or(cluster.port), cluster: key, weight }
+        Target { port: port.unwrap_or(cluster.first_port()), cluster: key, weight }
     }
 
-    fn cluster(&mut self, key: &ClusterKey) -> Arc<Cluster> {
-        let resource = self.state.get(&Key::child(&*key.mesh, Kind::VirtualNode, &*key.node));
-        let empty = VirtualNodeSpec::default();
-        let spec = resource.and_then(|resource| resource.spec.virtual_node()).unwrap_or(&empty);
-        let listener = spec.listeners.first();
-        let mapping = listener.map(|listener| listener.port_mapping);
-        let cluster = Cluster {
-            key: key.clone(),
-            discovery: discovery(spec),
-            // Without a listener there is no discovery either, so nothing is ever connected to.
-            port: mapping.map_or(0, |mapping| mapping.port),
-            protocol: mapping.map_or(Protocol::Http, |mapping| protocol(mapping.protocol)),
-            health_check: listener.and_then(health_check),
-        };
-        keep(self.last.clusters.get(key), cluster)
+    fn mesh_spec(&self, mesh: &str) -> Option<&'a Resource> {
+        self.state.get(&Key::mesh(mesh)).map(|mesh| &**mesh)
     }
 }
 
@@ -254,11 +368,15 @@ fn keep<T: PartialEq>(last: Option<&Arc<T>>, new: T) -> Arc<T> {
 }
 
 fn same_route<'l>(last: &'l VirtualService, route: &Route) -> Option<&'l Arc<Route>> {
-    last.routes.iter().find(|last| last.id == route.id)
+    last.routes.iter().find(|last| last.id == route.id && last.matches.port == route.matches.port)
 }
 
 fn version(resource: &Resource) -> u64 {
     u64::try_from(resource.version).unwrap_or_default()
+}
+
+fn tls_of(policy: Option<&ClientPolicy>) -> Option<&ClientTls> {
+    policy.and_then(|policy| policy.tls.as_ref())
 }
 
 /// A backend is named by its service's name or ARN (appmesh "Referential rules").
@@ -277,16 +395,15 @@ fn request_timeout(timeouts: Option<Timeouts>) -> Option<Millis> {
     }
 }
 
-fn discovery(spec: &VirtualNodeSpec) -> Discovery {
-    match &spec.service_discovery {
-        None => Discovery::None,
-        Some(ServiceDiscovery::Dns(dns)) => Discovery::Dns { hostname: dns.hostname.clone() },
-        Some(ServiceDiscovery::AwsCloudMap(map)) => Discovery::CloudMap {
-            namespace: map.namespace_name.clone(),
-            service: map.service_name.clone(),
-            attributes: map.attribute_map(),
-        },
+fn idle_timeout(timeouts: Option<Timeouts>) -> Option<Millis> {
+    match timeouts.and_then(|timeouts| timeouts.idle) {
+        None => Some(IDLE_TIMEOUT),
+        Some(span) => Some(span.millis()).filter(|millis| millis.0 > 0),
     }
+}
+
+fn service_port(mapping: PortMapping) -> ServicePort {
+    ServicePort { port: mapping.port, protocol: protocol(mapping.protocol) }
 }
 
 fn protocol(protocol: PortProtocol) -> Protocol {
@@ -296,20 +413,6 @@ fn protocol(protocol: PortProtocol) -> Protocol {
         PortProtocol::Grpc => Protocol::Grpc,
         PortProtocol::Tcp => Protocol::Tcp,
     }
-}
-
-fn health_check(listener: &Listener) -> Option<HealthCheck> {
-    let check = listener.health_check.as_ref()?;
-    Some(HealthCheck {
-        // Nothing says what is asked for without a path; every server has a root.
-        path: check.path.clone().unwrap_or_else(|| "/".into()),
-        protocol: protocol(check.protocol),
-        port: check.port.filter(|port| *port != listener.port_mapping.port),
-        interval: Millis(check.interval_millis),
-        timeout: Millis(check.timeout_millis),
-        healthy_threshold: check.healthy_threshold,
-        unhealthy_threshold: check.unhealthy_threshold,
-    })
 }
 
 #[cfg(test)]

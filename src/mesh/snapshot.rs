@@ -4,6 +4,14 @@
 //! data planes cannot drift apart. Everything is resolved: routes are in match order, targets point into `clusters`.
 //! It deliberately holds no endpoints: those come from discovery and change on another clock.
 
+mod own;
+mod tls;
+
+pub use own::{
+    AccessLog, AppAddress, GatewayRoute, GatewayTarget, HostMatch, Listener, LogFormat, Own, PathRewrite, Pool, Role,
+};
+pub use tls::{Certificate, ServerTls, ServerTlsMode, Trust, UpstreamTls};
+
 use crate::base::ids::{NodeName, RouteRef};
 use crate::base::time::Millis;
 use std::collections::BTreeMap;
@@ -18,6 +26,9 @@ pub struct NodeConfig {
     pub services: BTreeMap<String, Arc<VirtualService>>,
     /// Virtual nodes that a route of a visible service may choose, by [`ClusterKey`].
     pub clusters: BTreeMap<ClusterKey, Arc<Cluster>>,
+    /// What the proxy itself is: the virtual node beside which it runs, or a virtual gateway. `None` for the egress of
+    /// local mode, which is nobody's sidecar, and for a node that does not exist (yet).
+    pub own: Option<Arc<Own>>,
 }
 
 /// Names a cluster: a virtual node of a mesh.
@@ -36,8 +47,20 @@ pub struct VirtualService {
     pub mesh: String,
     /// Name of the service.
     pub name: String,
+    /// Ports that callers use, in the order of the router's listeners, or of the node's where a node provides it. Empty
+    /// while nothing does.
+    pub ports: Vec<ServicePort>,
     /// First match wins; none matching is a 404.
     pub routes: Vec<Arc<Route>>,
+}
+
+/// A port on which a virtual service is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServicePort {
+    /// The port.
+    pub port: u16,
+    /// What is spoken on it.
+    pub protocol: Protocol,
 }
 
 /// A route: what it matches and where its requests go.
@@ -47,12 +70,16 @@ pub struct Route {
     pub id: RouteRef,
     /// The route's metadata version: every request is counted under it.
     pub version: u64,
+    /// What it routes; connections for [`Protocol::Tcp`], else requests.
+    pub protocol: Protocol,
     /// What it matches; all must hold.
     pub matches: RouteMatch,
     /// Where requests go, by independent draw in proportion to the weights. Total weight is above zero.
     pub targets: Vec<Target>,
     /// Time allowed for the whole request, retries included; `None` for no limit. App Mesh's default is 15 s.
     pub request_timeout: Option<Millis>,
+    /// How long a request or connection may be silent; `None` for no limit. App Mesh's default is 300 s.
+    pub idle_timeout: Option<Millis>,
     /// Retries allowed after the first try, by App Mesh's default policy or the route's own.
     pub retry: RetryPolicy,
 }
@@ -68,6 +95,12 @@ pub struct RouteMatch {
     pub headers: Vec<HeaderMatch>,
     /// On query parameters.
     pub query: Vec<QueryMatch>,
+    /// Port of the service that the request was sent to; `None` for any.
+    pub port: Option<u16>,
+    /// `http` or `https`; `None` for any.
+    pub scheme: Option<String>,
+    /// Only gRPC (its content type).
+    pub grpc: bool,
 }
 
 /// Condition on a header. Repeated headers are one, joined by commas.
@@ -161,6 +194,19 @@ impl RouteMatch {
         Self { path: PathMatch::Exact(String::new()), method: Some(String::new()), ..Self::default() }
     }
 
+    /// What of it the native proxy of this version cannot check; it matches nothing there then.
+    #[must_use]
+    pub fn native_gap(&self) -> Option<String> {
+        if self.grpc {
+            return Some("gRPC routes are not in this version".into());
+        }
+        if self.scheme.as_deref() == Some("https") {
+            return Some("match.scheme https cannot be met: TLS is not in this version".into());
+        }
+        let port = self.port?;
+        Some(format!("match.port {port} of a router with several listeners is not in this version"))
+    }
+
     /// Whether it is [`RouteMatch::never`].
     #[must_use]
     pub fn is_never(&self) -> bool {
@@ -193,8 +239,8 @@ pub struct Target {
     pub weight: u32,
 }
 
-/// Which failures are tried again, on another endpoint where there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which failures are tried again, on another endpoint where there is one. The default tries nothing again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RetryPolicy {
     /// Retries after the first try.
     pub max_retries: u32,
@@ -204,8 +250,12 @@ pub struct RetryPolicy {
     pub on_connect_failure: bool,
     /// Connection reset before an answer's head.
     pub on_reset: bool,
+    /// HTTP/2 stream refused before it was looked at.
+    pub on_refused_stream: bool,
     /// Statuses that are tried again.
     pub statuses: Vec<u16>,
+    /// gRPC statuses that are tried again, by Envoy's and App Mesh's words: `unavailable`.
+    pub grpc: Vec<String>,
 }
 
 /// A virtual node as a target: how its endpoints are found and watched.
@@ -215,12 +265,77 @@ pub struct Cluster {
     pub key: ClusterKey,
     /// Where its endpoints come from.
     pub discovery: Discovery,
-    /// Port of its (first) listener.
+    /// Which addresses of its endpoints are used.
+    pub ip_preference: IpPreference,
+    /// What it listens on, in the order of the spec; empty for a node without listeners, which is never connected to.
+    pub ports: Vec<ClusterPort>,
+}
+
+impl Cluster {
+    /// The listener with this port.
+    #[must_use]
+    pub fn at(&self, port: u16) -> Option<&ClusterPort> {
+        self.ports.iter().find(|listener| listener.port == port)
+    }
+
+    /// Port of the first listener; 0 without one.
+    #[must_use]
+    pub fn first_port(&self) -> u16 {
+        self.ports.first().map_or(0, |listener| listener.port)
+    }
+}
+
+/// A listener of a virtual node, as those see it who call the node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterPort {
+    /// The port.
     pub port: u16,
     /// Protocol spoken to it.
     pub protocol: Protocol,
     /// Active health check; `None` takes every endpoint as healthy.
     pub health_check: Option<HealthCheck>,
+    /// Which endpoints are left out for a while, for what they answered; `None` for none.
+    pub outlier: Option<OutlierDetection>,
+    /// How connections to it are secured; `None` for plain ones.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// A plain listener, for tests and for nodes without anything special.
+impl ClusterPort {
+    /// One without checks and TLS.
+    #[must_use]
+    pub const fn plain(port: u16, protocol: Protocol) -> Self {
+        Self { port, protocol, health_check: None, outlier: None, tls: None }
+    }
+}
+
+/// When an endpoint is left out for what it answered (App Mesh API 2019-01-25, `OutlierDetection`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutlierDetection {
+    /// Server errors (or failed connections) in a row that throw it out.
+    pub max_server_errors: u32,
+    /// Time between looks at who may come back.
+    pub interval: Millis,
+    /// Shortest time out; multiplied by how often it was thrown out.
+    pub base_ejection: Millis,
+    /// Share of a node's endpoints that may be out, in percent.
+    pub max_ejection_percent: u8,
+}
+
+/// Which of a name's or an instance's addresses are used (App Mesh API 2019-01-25, `IpPreference`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IpPreference {
+    /// Nobody said: App Mesh's behaviour before there was a choice.
+    #[default]
+    Unset,
+    /// IPv4 where there is one, else IPv6.
+    V4Preferred,
+    /// IPv6 where there is one, else IPv4.
+    V6Preferred,
+    /// IPv4 alone.
+    V4Only,
+    /// IPv6 alone.
+    V6Only,
 }
 
 /// Where a virtual node's endpoints come from.
@@ -232,6 +347,9 @@ pub enum Discovery {
     Dns {
         /// The name.
         hostname: String,
+        /// Whether every address of it is an endpoint of its own (`ENDPOINTS`), or the name stands for a load balancer
+        /// of which one address is as good as another (`LOADBALANCER`).
+        each_address: bool,
     },
     /// AWS Cloud Map, or the discovery file that stands in for it.
     CloudMap {
@@ -245,7 +363,7 @@ pub enum Discovery {
 }
 
 /// Protocol of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// HTTP/1.1.
     Http,
@@ -255,6 +373,19 @@ pub enum Protocol {
     Grpc,
     /// Bytes.
     Tcp,
+}
+
+impl Protocol {
+    /// App Mesh's word for it, as in names of clusters: `http2`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// Active health check of a node's endpoints.

@@ -269,7 +269,7 @@ fn dump(compiled: &Compiled) -> Value {
     let set = |set: &super::config::EndpointSet| {
         let discovery = set.cluster.as_ref().map(|cluster| match &cluster.discovery {
             Discovery::None => json!(null),
-            Discovery::Dns { hostname } => json!({ "dns": hostname }),
+            Discovery::Dns { hostname, .. } => json!({ "dns": hostname }),
             Discovery::CloudMap { namespace, service, attributes } => {
                 json!({ "namespace": namespace, "service": service, "attributes": attributes })
             }

@@ -8,7 +8,7 @@
 use super::health_state::{Health, usable};
 use super::route::{RequestView, matches};
 use crate::base::ids::NodeName;
-use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Protocol, Route};
+use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Protocol, Route, RouteMatch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -101,7 +101,7 @@ impl EndpointSet {
 
     /// Why this version cannot send requests to the node, when it cannot.
     pub(super) fn unsupported(&self) -> Option<&'static str> {
-        match self.cluster.as_ref().map(|cluster| cluster.protocol) {
+        match self.cluster.as_ref().and_then(|cluster| cluster.at(self.key.1)).map(|listener| listener.protocol) {
             Some(Protocol::Http) | None => None,
             Some(Protocol::Http2 | Protocol::Grpc) => Some("HTTP/2 and gRPC upstreams are not in this version"),
             Some(Protocol::Tcp) => Some("TCP upstreams are not in this version"),
@@ -118,7 +118,9 @@ impl Compiled {
         let mut routes = Vec::new();
         for (name, service) in &config.services {
             let from = routes.len();
-            routes.extend(service.routes.iter().map(|route| building.route(route)));
+            // Connections are not routed here.
+            let carried = service.routes.iter().filter(|route| route.protocol != Protocol::Tcp);
+            routes.extend(carried.map(|route| building.route(route)));
             services.insert(name.to_ascii_lowercase(), from..routes.len());
         }
         let Building { sets, series, slots, .. } = building;
@@ -161,7 +163,12 @@ impl Building<'_> {
             })
             .collect();
         let weights = route.targets.iter().map(|target| target.weight).collect();
-        CompiledRoute { route: Arc::clone(route), weights, targets }
+        // What cannot be checked here must match nothing (the mesh's problems say so).
+        let route = match route.matches.native_gap() {
+            Some(_) => Arc::new(Route { matches: RouteMatch::never(), ..Route::clone(route) }),
+            None => Arc::clone(route),
+        };
+        CompiledRoute { route, weights, targets }
     }
 
     fn set(&mut self, key: SetKey) -> usize {
@@ -196,38 +203,36 @@ fn targets_of(config: &NodeConfig) -> impl Iterator<Item = (SetKey, u32)> + '_ {
 mod tests {
     use super::*;
     use crate::base::ids::RouteRef;
-    use crate::mesh::snapshot::{RetryPolicy, RouteMatch, Target, VirtualService};
+    use crate::mesh::snapshot::{ClusterPort, IpPreference, RetryPolicy, Target, VirtualService};
 
     fn cluster(node: &str, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
         let key = ClusterKey { mesh: "m".into(), node: node.into() };
-        let cluster = Cluster { key: key.clone(), discovery, port: 80, protocol: Protocol::Http, health_check: None };
+        let ports = vec![ClusterPort::plain(80, Protocol::Http)];
+        let cluster = Cluster { key: key.clone(), discovery, ip_preference: IpPreference::default(), ports };
         (key, Arc::new(cluster))
     }
 
     fn two_targets() -> NodeConfig {
-        let a = cluster("a", Discovery::Dns { hostname: "localhost".into() });
+        let a = cluster("a", Discovery::Dns { hostname: "localhost".into(), each_address: true });
         let b = cluster("b", Discovery::None);
         let target = |key: &ClusterKey, weight| Target { cluster: key.clone(), port: 80, weight };
-        let retry = RetryPolicy {
-            max_retries: 0,
-            per_try_timeout: None,
-            on_connect_failure: false,
-            on_reset: false,
-            statuses: vec![],
-        };
+        let retry = RetryPolicy::default();
         let route = Arc::new(Route {
             id: RouteRef { mesh: "m".into(), router: "r".into(), route: "x".into() },
             version: 3,
+            protocol: Protocol::Http,
             matches: RouteMatch::default(),
             targets: vec![target(&a.0, 3), target(&b.0, 1), target(&a.0, 0)],
             request_timeout: None,
+            idle_timeout: None,
             retry,
         });
-        let service = VirtualService { mesh: "m".into(), name: "Shop.local".into(), routes: vec![route] };
+        let service = VirtualService { mesh: "m".into(), name: "Shop.local".into(), ports: vec![], routes: vec![route] };
         NodeConfig {
             version: 1,
             services: BTreeMap::from([("Shop.local".into(), Arc::new(service))]),
             clusters: BTreeMap::from([a, b]),
+            own: None,
         }
     }
 

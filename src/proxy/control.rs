@@ -253,7 +253,7 @@ impl Control {
     /// Makes the set of running checks what the configuration and the known endpoints ask for.
     fn watch_health(&mut self, key: &SetKey) {
         let cluster = self.wanted.clusters.get(&key.0);
-        let wanted = cluster.and_then(|cluster| cluster.health_check.clone());
+        let wanted = cluster.and_then(|cluster| cluster.at(key.1)).and_then(|listener| listener.health_check.clone());
         let addresses: Vec<SocketAddr> =
             self.endpoints.get(key).into_iter().flatten().map(|(address, _)| *address).collect();
         self.checks.retain(|(set, address), check| {
@@ -269,7 +269,7 @@ impl Control {
             return;
         };
         let host = match &cluster.discovery {
-            Discovery::Dns { hostname } => hostname.clone(),
+            Discovery::Dns { hostname, .. } => hostname.clone(),
             Discovery::None | Discovery::CloudMap { .. } => key.0.node.clone(),
         };
         for address in addresses {

@@ -52,7 +52,8 @@ mod tests {
 
     fn policy(statuses: &[u16], on_connect_failure: bool, on_reset: bool) -> RetryPolicy {
         let per_try_timeout = Some(Millis(100));
-        RetryPolicy { max_retries: 2, per_try_timeout, on_connect_failure, on_reset, statuses: statuses.to_vec() }
+        let statuses = statuses.to_vec();
+        RetryPolicy { max_retries: 2, per_try_timeout, on_connect_failure, on_reset, statuses, ..Default::default() }
     }
 
     #[test]

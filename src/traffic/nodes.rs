@@ -5,7 +5,7 @@ use crate::base::fault::Fault;
 use crate::mesh::snapshot::Discovery;
 use crate::ports::{EndpointSource, NodeEndpoints};
 use async_trait::async_trait;
-use aws_sdk_appmesh::types::{ServiceDiscovery, VirtualNodeSpec};
+use aws_sdk_appmesh::types::{DnsResponseType, ServiceDiscovery, VirtualNodeSpec};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -28,7 +28,10 @@ fn discovery(spec: &VirtualNodeSpec) -> Option<(Discovery, u16)> {
     let listener = spec.listeners.as_ref()?.first()?;
     let port = u16::try_from(listener.port_mapping.as_ref()?.port).ok()?;
     let discovery = match spec.service_discovery.as_ref()? {
-        ServiceDiscovery::Dns(dns) => Discovery::Dns { hostname: dns.hostname.clone() },
+        ServiceDiscovery::Dns(dns) => Discovery::Dns {
+            hostname: dns.hostname.clone(),
+            each_address: dns.response_type == Some(DnsResponseType::Endpoints),
+        },
         ServiceDiscovery::AwsCloudMap(map) => Discovery::CloudMap {
             namespace: map.namespace_name.clone(),
             service: map.service_name.clone(),
@@ -74,7 +77,7 @@ mod tests {
     fn both_families_of_a_name_are_one_endpoint_and_instances_are_their_own() {
         let (four, other, six) = ("10.0.0.1:80", "10.0.0.2:80", "[::1]:80");
         let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
-        let name = Discovery::Dns { hostname: "a".into() };
+        let name = Discovery::Dns { hostname: "a".into(), each_address: false };
         let map = Discovery::CloudMap { namespace: "n".into(), service: "s".into(), attributes: [].into() };
         for (discovery, all, expected) in [
             (&name, &[four, other, six][..], vec![addresses(&[four, six]), addresses(&[other, six])]),

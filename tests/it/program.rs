@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 /// The program under test.
 pub(crate) const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 /// Addresses of a daemon, in the order in which it announces them.
-pub(crate) const NAMES: [&str; 4] = ["api", "appmesh", "egress", "admin"];
+pub(crate) const NAMES: [&str; 5] = ["api", "appmesh", "xds", "egress", "admin"];
 /// Anything that takes longer than this hangs. What is waited for takes 20 s at most on an idle machine; one that builds
 /// other things meanwhile is several times slower.
 const PATIENCE: Duration = Duration::from_secs(90);

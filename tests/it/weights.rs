@@ -79,7 +79,7 @@ async fn local_mode(directory: &Path, ports: [u16; 2]) -> Bound {
         workers: 2,
         region: "us-east-1".into(),
         hooks: std::collections::BTreeMap::new(),
-        listen: Addresses { api: ANY, appmesh: ANY, egress: ANY, admin: ANY },
+        listen: Addresses { api: ANY, appmesh: ANY, xds: ANY, egress: ANY, admin: ANY },
     };
     start_local(options).await.unwrap()
 }

@@ -1,6 +1,8 @@
 //! Which route is tried when, and what its conditions become.
 
-use crate::mesh::model::spec::{HttpMatch, MatchMethod, NamedMatch, RouteSpec, RouterListener};
+use crate::mesh::model::spec::{
+    GatewayRouteSpec, GrpcMatch, HttpMatch, MatchMethod, NamedMatch, RouteSpec, RouterListener,
+};
 use crate::mesh::snapshot::{HeaderMatch, PathMatch, Pattern, QueryMatch, RouteMatch, ValueMatch};
 use std::cmp::Reverse;
 
@@ -14,10 +16,20 @@ type Order = (u16, u8, Reverse<usize>, Reverse<usize>, String);
 /// the rest open; here it is settled: exact paths before prefixes before regular expressions, more conditions first,
 /// then by name.
 pub(super) fn order(name: &str, spec: &RouteSpec) -> Order {
-    let priority = spec.priority.unwrap_or(NO_PRIORITY);
-    let (class, length, conditions) = match (spec.http_route.as_ref().or(spec.http2_route.as_ref()), &spec.grpc_route) {
-        (Some(route), _) => {
-            let matches = &route.matches;
+    let http = spec.http_route.as_ref().or(spec.http2_route.as_ref()).map(|route| &route.matches);
+    key(name, spec.priority, http, spec.grpc_route.as_ref().map(|route| &route.matches))
+}
+
+/// The same for routes of a gateway.
+pub(super) fn gateway_order(name: &str, spec: &GatewayRouteSpec) -> Order {
+    let http = spec.http_route.as_ref().or(spec.http2_route.as_ref()).map(|route| &route.matches.http);
+    key(name, spec.priority, http, spec.grpc_route.as_ref().map(|route| &route.matches.grpc))
+}
+
+fn key(name: &str, priority: Option<u16>, http: Option<&HttpMatch>, grpc: Option<&GrpcMatch>) -> Order {
+    let priority = priority.unwrap_or(NO_PRIORITY);
+    let (class, length, conditions) = match (http, grpc) {
+        (Some(matches), _) => {
             let (class, length) = match &matches.path {
                 Some(path) if path.exact.is_some() => (0, 0),
                 Some(_) => (2, 0),
@@ -29,8 +41,7 @@ pub(super) fn order(name: &str, spec: &RouteSpec) -> Order {
                 + usize::from(matches.scheme.is_some());
             (class, length, conditions)
         }
-        (None, Some(route)) => {
-            let matches = &route.matches;
+        (None, Some(matches)) => {
             let class = u8::from(matches.method_name.is_none());
             (class, matches.service_name.as_ref().map_or(0, String::len), matches.metadata.len())
         }
@@ -39,26 +50,24 @@ pub(super) fn order(name: &str, spec: &RouteSpec) -> Order {
     (priority, class, Reverse(length), Reverse(conditions), name.to_owned())
 }
 
-/// The conditions, or why they cannot be checked in this version.
+/// The conditions, or why they cannot be checked.
 pub(super) fn conditions(spec: &RouteSpec, listeners: &[RouterListener]) -> Result<RouteMatch, String> {
-    if let Some(port) = spec.match_port() {
-        match listeners {
-            // The only listener is always the one that the request came in on.
-            [only] if only.port_mapping.port == port => {}
-            _ => return Err(format!("match.port {port} of a router with several listeners is not in this version")),
-        }
-    }
-    match (spec.http_route.as_ref().or(spec.http2_route.as_ref()), &spec.grpc_route) {
-        (Some(route), _) => http(&route.matches),
-        (None, Some(_)) => Err("gRPC routes are not in this version".into()),
-        (None, None) => Err("it has no route that this version knows".into()),
-    }
+    let http_route = spec.http_route.as_ref().or(spec.http2_route.as_ref());
+    let mut matches = match (http_route, &spec.grpc_route) {
+        (Some(route), _) => http(&route.matches)?,
+        (None, Some(route)) => grpc(&route.matches)?,
+        (None, None) => RouteMatch::default(),
+    };
+    matches.port = match (spec.match_port(), listeners) {
+        // The only listener is always the one that the request came in on.
+        (Some(port), [only]) if only.port_mapping.port == port => None,
+        (port, _) => port,
+    };
+    Ok(matches)
 }
 
-fn http(matches: &HttpMatch) -> Result<RouteMatch, String> {
-    if matches.scheme.as_deref() == Some("https") {
-        return Err("match.scheme https cannot be met: TLS is not in this version".into());
-    }
+/// Conditions of an http or http2 route; a port is left to the caller.
+pub(super) fn http(matches: &HttpMatch) -> Result<RouteMatch, String> {
     let exact = matches.path.as_ref().and_then(|path| path.exact.clone());
     let regex = matches.path.as_ref().and_then(|path| path.regex.as_deref());
     let path = match (exact, regex, &matches.prefix) {
@@ -72,7 +81,26 @@ fn http(matches: &HttpMatch) -> Result<RouteMatch, String> {
         name: query.name.clone(),
         exact: query.matches.as_ref().and_then(|matches| matches.exact.clone()),
     });
-    Ok(RouteMatch { path, method: matches.method.clone(), headers, query: query.collect() })
+    Ok(RouteMatch {
+        path,
+        method: matches.method.clone(),
+        headers,
+        query: query.collect(),
+        scheme: matches.scheme.clone(),
+        ..RouteMatch::default()
+    })
+}
+
+/// Conditions of a gRPC route: a method is a path (gRPC over HTTP/2, "Requests": `/service/method`), metadata are
+/// headers.
+pub(super) fn grpc(matches: &GrpcMatch) -> Result<RouteMatch, String> {
+    let path = match (&matches.service_name, &matches.method_name) {
+        (Some(service), Some(method)) => PathMatch::Exact(format!("/{service}/{method}")),
+        (Some(service), None) => PathMatch::Prefix(format!("/{service}/")),
+        (None, _) => PathMatch::Any,
+    };
+    let headers = matches.metadata.iter().map(header).collect::<Result<Vec<_>, _>>()?;
+    Ok(RouteMatch { path, headers, grpc: true, ..RouteMatch::default() })
 }
 
 /// Was checked when the route was made, in the same dialect; only the bound on its size is another.

@@ -1,8 +1,7 @@
 //! Retry policies: App Mesh's events as what a data plane tries again.
 //!
 //! The mapping is the one that App Mesh gave to Envoy. `reset` in Envoy covers every failure before an answer's head,
-//! refused connections too. `stream-error` (a refused HTTP/2 stream) cannot happen over HTTP/1.1 and maps to nothing
-//! here; so do gRPC events, whose routes match nothing in this version.
+//! refused connections too.
 
 use crate::mesh::model::spec::RetryPolicySpec;
 use crate::mesh::snapshot::RetryPolicy;
@@ -18,7 +17,15 @@ const CLIENT_ERROR: [u16; 1] = [409];
 
 /// The policy of a route that has none, and of every node provider (user guide, "Default route retry policy").
 pub(super) fn default_policy() -> RetryPolicy {
-    RetryPolicy { max_retries: 2, per_try_timeout: None, on_connect_failure: true, on_reset: true, statuses: vec![503] }
+    RetryPolicy {
+        max_retries: 2,
+        per_try_timeout: None,
+        on_connect_failure: true,
+        on_reset: true,
+        on_refused_stream: true,
+        statuses: vec![503],
+        grpc: vec!["unavailable".into()],
+    }
 }
 
 /// A route's own policy. It replaces the default one entirely; `maxRetries` 0 switches retries off.
@@ -40,6 +47,8 @@ pub(super) fn policy(spec: &RetryPolicySpec) -> RetryPolicy {
         per_try_timeout: Some(spec.per_retry_timeout.millis()).filter(|millis| millis.0 > 0),
         on_connect_failure: on_reset || spec.tcp_retry_events.iter().any(|event| event == "connection-error"),
         on_reset,
+        on_refused_stream: has("stream-error"),
         statuses,
+        grpc: spec.grpc_retry_events.clone(),
     }
 }

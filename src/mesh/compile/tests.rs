@@ -5,7 +5,7 @@
 use super::*;
 use crate::mesh::model::{Quotas, Request};
 use crate::mesh::ops::{self, OpContext};
-use crate::mesh::snapshot::{HeaderMatch, PathMatch, Pattern, QueryMatch, RetryPolicy, ValueMatch};
+use crate::mesh::snapshot::{Discovery, HeaderMatch, PathMatch, Pattern, QueryMatch, RetryPolicy, ValueMatch};
 use serde_json::{Value, json};
 
 /// A state made of create and update requests.
@@ -132,7 +132,9 @@ fn defaults_and_overrides_of_time_and_retries() {
         per_try_timeout: None,
         on_connect_failure: true,
         on_reset: true,
+        on_refused_stream: true,
         statuses: vec![503],
+        grpc: vec!["unavailable".into()],
     };
     let policy = |events: Value| {
         let mut policy = json!({ "maxRetries": 1, "perRetryTimeout": { "value": 5, "unit": "s" } });
@@ -147,6 +149,7 @@ fn defaults_and_overrides_of_time_and_retries() {
         on_connect_failure,
         on_reset,
         statuses: statuses.to_vec(),
+        ..RetryPolicy::default()
     };
     let timeout = |value: u64, unit: &str| json!({ "perRequest": { "value": value, "unit": unit } });
     for (spec, time, retry) in [
@@ -157,7 +160,7 @@ fn defaults_and_overrides_of_time_and_retries() {
         (
             policy(json!({ "httpRetryEvents": ["gateway-error", "client-error", "stream-error"] })),
             Some(15_000),
-            own(true, true, &[409, 502, 503, 504]),
+            RetryPolicy { on_refused_stream: true, ..own(true, true, &[409, 502, 503, 504]) },
         ),
         (
             policy(json!({ "httpRetryEvents": ["server-error"] })),
@@ -212,13 +215,16 @@ fn headers_queries_and_patterns_are_compiled() {
             header("x", ValueMatch::Range { start: 1, end: 9 }, true),
         ],
         query: vec![query("a", None), query("b", Some("1"))],
+        scheme: Some("http".into()),
+        ..RouteMatch::default()
     };
     assert_eq!(only_route(&compiled.config).matches, expected);
 }
 
 fn never(mesh: &Mesh, reason: &str) {
     let compiled = mesh.compiled();
-    assert!(only_route(&compiled.config).matches.is_never());
+    let matches = &only_route(&compiled.config).matches;
+    assert!(matches.is_never() || matches.native_gap().is_some());
     assert_eq!(compiled.problems.len(), 1);
     let problem = compiled.problems[0].to_string();
     assert!(problem.starts_with("mesh/m/virtualRouter/r/route/x: matches nothing: "), "{problem}");
@@ -275,7 +281,7 @@ fn clusters_say_how_a_node_is_found_and_watched() {
     let attributes = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
     let discovery = Discovery::CloudMap { namespace: "n".into(), service: "s".into(), attributes };
     assert_eq!(cluster.discovery, discovery);
-    let health = cluster.health_check.as_ref().expect("has one");
+    let health = cluster.ports[0].health_check.as_ref().expect("has one");
     assert_eq!((health.path.as_str(), health.port, health.unhealthy_threshold), ("/", None, 3));
 }
 

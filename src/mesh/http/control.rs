@@ -75,7 +75,7 @@ struct Published {
 
 struct Watched {
     sender: watch::Sender<Arc<NodeConfig>>,
-    problems: Vec<compile::Problem>,
+    compiled: Compiled,
 }
 
 impl MeshControl {
@@ -126,16 +126,16 @@ impl MeshControl {
         }
         published.version += 1;
         let nothing = Arc::new(NodeConfig { version: published.version, ..NodeConfig::default() });
-        let Compiled { config, problems } = compile::compile(&self.state(), &view, &nothing, published.version);
-        let (sender, receiver) = watch::channel(config);
-        published.views.insert(view, Watched { sender, problems });
+        let compiled = compile::compile(&self.state(), &view, &nothing, published.version);
+        let (sender, receiver) = watch::channel(Arc::clone(&compiled.config));
+        published.views.insert(view, Watched { sender, compiled });
         receiver
     }
 
     /// What the mesh asks for and this version cannot do, over all meshes.
     #[must_use]
     pub fn problems(&self) -> Vec<compile::Problem> {
-        self.published().views.get(&View::AllServices).map(|watched| watched.problems.clone()).unwrap_or_default()
+        self.published().views.get(&View::AllServices).map(|watched| watched.compiled.problems.clone()).unwrap_or_default()
     }
 
     /// Does one operation. When it answers, what it changed is stored and published.
@@ -218,8 +218,9 @@ impl MeshControl {
             return Ok(());
         }
         self.store(writer, &changes).await?;
+        let changed: Vec<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
         self.inner.state.write().unwrap_or_else(PoisonError::into_inner).commit(changes);
-        self.publish();
+        self.publish(&changed);
         Ok(())
     }
 
@@ -251,7 +252,8 @@ impl MeshControl {
         Ok(())
     }
 
-    fn publish(&self) {
+    /// Compiles the views that these changes may be seen in, and tells who watches those that they were seen in.
+    fn publish(&self, changed: &[Key]) {
         let mut published = self.published();
         published.version += 1;
         let version = published.version;
@@ -259,11 +261,13 @@ impl MeshControl {
         published.views.retain(|view, watched| *view == View::AllServices || watched.sender.receiver_count() > 0);
         let state = self.state();
         for (view, watched) in &mut published.views {
-            let last = Arc::clone(&watched.sender.borrow());
-            let Compiled { config, problems } = compile::compile(&state, view, &last, version);
-            watched.problems = problems;
-            if !Arc::ptr_eq(&config, &last) {
-                watched.sender.send_replace(config);
+            if !changed.iter().any(|key| watched.compiled.depends_on(key)) {
+                continue;
+            }
+            let last = Arc::clone(&watched.compiled.config);
+            watched.compiled = compile::compile(&state, view, &last, version);
+            if !Arc::ptr_eq(&watched.compiled.config, &last) {
+                watched.sender.send_replace(Arc::clone(&watched.compiled.config));
             }
         }
     }

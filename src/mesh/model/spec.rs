@@ -53,6 +53,12 @@ impl Spec {
         .map_err(|error| error.to_string())
     }
 
+    /// The spec of a mesh, if it is one.
+    #[must_use]
+    pub fn mesh(&self) -> Option<&MeshSpec> {
+        if let Self::Mesh(spec) = self { Some(spec) } else { None }
+    }
+
     /// The spec of a virtual node, if it is one.
     #[must_use]
     pub fn virtual_node(&self) -> Option<&VirtualNodeSpec> {

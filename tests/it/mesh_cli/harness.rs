@@ -120,7 +120,7 @@ impl Local {
         let data = folder();
         let any = "127.0.0.1:0";
         let mut command = command(&["local", "--output", "json", "--data-dir", data.path().to_str().unwrap()]);
-        command.args(["--api", any, "--appmesh", any, "--egress", any, "--admin", any]).args(arguments);
+        command.args(["--api", any, "--appmesh", any, "--xds", any, "--egress", any, "--admin", any]).args(arguments);
         // Its log is not read here.
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();

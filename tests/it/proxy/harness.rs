@@ -18,7 +18,7 @@ use tidegate::base::ids::RouteRef;
 use tidegate::base::time::Millis;
 use tidegate::discovery::dns::DnsSource;
 use tidegate::mesh::snapshot::{
-    Cluster, ClusterKey, Discovery, HealthCheck, NodeConfig, PathMatch, Protocol, RetryPolicy, Route, RouteMatch,
+    Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, IpPreference, NodeConfig, PathMatch, Protocol, RetryPolicy, Route, RouteMatch,
     Target, VirtualService,
 };
 use tidegate::ports::EndpointSource;
@@ -153,30 +153,27 @@ impl Mesh {
         let route = Route {
             id: RouteRef { mesh: "m".into(), router: "shop".into(), route: "all".into() },
             version,
+            protocol: Protocol::Http,
             matches: RouteMatch::default(),
             targets: Vec::new(),
             request_timeout: Some(Millis(15_000)),
-            retry: RetryPolicy {
-                max_retries: 0,
-                per_try_timeout: None,
-                on_connect_failure: false,
-                on_reset: false,
-                statuses: Vec::new(),
-            },
+            idle_timeout: None,
+            retry: RetryPolicy::default(),
         };
         Self { config: NodeConfig { version, ..NodeConfig::default() }, route }
     }
 
     pub(super) fn discovered(mut self, node: &str, discovery: Discovery, port: u16, weight: u32) -> Self {
         let key = ClusterKey { mesh: "m".into(), node: node.into() };
-        let cluster = Cluster { key: key.clone(), discovery, port, protocol: Protocol::Http, health_check: None };
+        let ports = vec![ClusterPort::plain(port, Protocol::Http)];
+        let cluster = Cluster { key: key.clone(), discovery, ip_preference: IpPreference::default(), ports };
         self.config.clusters.insert(key.clone(), Arc::new(cluster));
         self.route.targets.push(Target { cluster: key, port, weight });
         self
     }
 
     pub(super) fn target(self, node: &str, address: SocketAddr, weight: u32) -> Self {
-        self.discovered(node, Discovery::Dns { hostname: address.ip().to_string() }, address.port(), weight)
+        self.discovered(node, Discovery::Dns { hostname: address.ip().to_string(), each_address: false }, address.port(), weight)
     }
 
     pub(super) fn prefix(mut self, prefix: &str) -> Self {
@@ -192,14 +189,19 @@ impl Mesh {
     /// App Mesh's default policy, and resets.
     pub(super) fn retries(mut self, max_retries: u32) -> Self {
         let statuses = vec![503];
-        self.route.retry =
-            RetryPolicy { max_retries, per_try_timeout: None, on_connect_failure: true, on_reset: true, statuses };
+        self.route.retry = RetryPolicy {
+            max_retries,
+            on_connect_failure: true,
+            on_reset: true,
+            statuses,
+            ..RetryPolicy::default()
+        };
         self
     }
 
     pub(super) fn health_check(mut self, check: &HealthCheck) -> Self {
         for cluster in self.config.clusters.values_mut() {
-            Arc::make_mut(cluster).health_check = Some(check.clone());
+            Arc::make_mut(cluster).ports[0].health_check = Some(check.clone());
         }
         self
     }
@@ -218,7 +220,7 @@ impl Mesh {
         let mut config = self.config.clone();
         let name = "shop.local".to_owned();
         let routes = vec![Arc::new(self.route.clone())];
-        let service = VirtualService { mesh: "m".into(), name: name.clone(), routes };
+        let service = VirtualService { mesh: "m".into(), name: name.clone(), ports: Vec::new(), routes };
         config.services = BTreeMap::from([(name, Arc::new(service))]);
         Arc::new(config)
     }

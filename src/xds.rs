@@ -1,0 +1,12 @@
+//! Envoy's control plane: each virtual node's or gateway's configuration as Envoy's resources, handed out by xDS.
+//!
+//! `translate` (pure) turns a [`crate::mesh::snapshot::NodeConfig`] into resources under the names that App Mesh gave
+//! them. `session` (pure) is the protocol of one stream: what is sent when, in which order, and what was acknowledged.
+//! `source` keeps one translation for all proxies of a node, and their endpoints. `server` speaks gRPC, and
+//! `registry` knows which proxies are connected and what they took.
+
+pub mod registry;
+pub mod server;
+pub mod session;
+pub mod source;
+pub mod translate;

@@ -1,0 +1,335 @@
+//! ADS over gRPC: one task for each stream, between the proxy's messages and what it is offered.
+//!
+//! Everything that a peer can make grow is bounded: the size and number of its messages, the streams of all and of one
+//! resource, and what waits to be sent. A stream that breaks a bound ends with a status that says so; its proxy goes on with
+//! what it has and connects again.
+
+mod form;
+mod node;
+
+use self::form::{DeltaForm, StreamForm, WholeForm};
+use self::node::Caller;
+use super::registry::{Entry, Registry};
+use super::session::{Session, TooManyNames};
+use super::source::{Offer, Source};
+use crate::base::time::Timestamp;
+use crate::clock::Clock;
+use crate::ports::ConnectedProxy;
+use envoy_types::pb::envoy::service::discovery::v3 as pb;
+use pb::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tonic::codegen::tokio_stream::Stream;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+/// A message of a proxy: the names of the largest mesh, with room.
+const MESSAGE_MAX: usize = 4 << 20;
+/// Streams in all: a task and a few tables each.
+const STREAMS_MAX: usize = 10_000;
+/// Streams that one connection may hold; Envoy needs one.
+const STREAMS_PER_CONNECTION: u32 = 16;
+/// Messages that a stream may send in a burst, and then in a second: Envoy sends one for each answer, and one for each type
+/// when it starts.
+const MESSAGES_BURST: u32 = 2_000;
+const MESSAGES_PER_SECOND: u32 = 200;
+/// A peer that takes nothing for so long is gone or stuck; the system's own notice would take a quarter of an hour.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// A stream says who it is at once.
+const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
+/// What waits for time alone is looked at so often.
+const TICK: Duration = Duration::from_millis(500);
+/// Silent connections are asked whether they live so often, and given up after so long (appmesh "Bootstrap").
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Streams end so long after the process was told to stop: proxies keep what they have, so nothing is waited for.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Decides who may have a configuration.
+pub trait Door: Send + Sync + 'static {
+    /// Whether the caller of this stream may be configured by `resource` (`mesh/M/virtualNode/N`); the error is told to it.
+    fn admit(&self, metadata: &MetadataMap, resource: &str, now: Timestamp) -> Result<(), String>;
+}
+
+/// Everybody, for a listener on loopback.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenDoor;
+
+impl Door for OpenDoor {
+    fn admit(&self, _: &MetadataMap, _: &str, _: Timestamp) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The service.
+#[derive(Clone)]
+pub struct AdsServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    source: Source,
+    registry: Registry,
+    door: Arc<dyn Door>,
+    clock: Arc<dyn Clock>,
+    /// Names are looked up here and not by proxies.
+    names_here: bool,
+    /// Streams of one resource; 50 under AWS's quotas.
+    per_resource: usize,
+    stopping: watch::Receiver<bool>,
+}
+
+/// What a server is made of.
+pub struct AdsParts {
+    /// What proxies are sent.
+    pub source: Source,
+    /// Where they are entered.
+    pub registry: Registry,
+    /// Who may have what.
+    pub door: Arc<dyn Door>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Whether names are looked up by this control plane, because it has a file that says where they are.
+    pub names_here: bool,
+    /// Streams of one node or gateway at a time; more end with gRPC status 8, as App Mesh ended them.
+    pub per_resource: usize,
+    /// Turns true when the process stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl AdsServer {
+    /// A server that listens nowhere yet.
+    #[must_use]
+    pub fn new(parts: AdsParts) -> Self {
+        let AdsParts { source, registry, door, clock, names_here, per_resource, stopping } = parts;
+        let per_resource = per_resource.min(STREAMS_MAX);
+        Self { inner: Arc::new(Inner { source, registry, door, clock, names_here, per_resource, stopping }) }
+    }
+
+    /// Serves until the process stops.
+    pub async fn serve(self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
+        let mut stopping = self.inner.stopping.clone();
+        let service = AggregatedDiscoveryServiceServer::new(self)
+            .max_decoding_message_size(MESSAGE_MAX)
+            .max_encoding_message_size(usize::MAX);
+        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        tonic::transport::Server::builder()
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, async move {
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+                tokio::time::sleep(STOP_TIMEOUT).await;
+            })
+            .await
+    }
+
+    fn open<F: StreamForm>(&self, request: Request<Streaming<F::Request>>) -> Replies<F::Response> {
+        let (replies, receiver) = mpsc::channel(1);
+        let peer = request.remote_addr();
+        let (metadata, _, messages) = request.into_parts();
+        let stream = AdsStream { server: Arc::clone(&self.inner), peer, metadata, messages, replies: replies.clone() };
+        tokio::spawn(async move {
+            if let Err(status) = stream.run::<F>().await {
+                tracing::info!(code = ?status.code(), reason = status.message(), "a stream of a proxy ended");
+                // A peer that is gone is not told.
+                let _ = tokio::time::timeout(STOP_TIMEOUT, replies.send(Err(status))).await;
+            }
+        });
+        Replies(receiver)
+    }
+}
+
+/// Answers on their way to a peer.
+pub struct Replies<T>(mpsc::Receiver<Result<T, Status>>);
+
+impl<T> Stream for Replies<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
+}
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for AdsServer {
+    type StreamAggregatedResourcesStream = Replies<pb::DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Replies<pb::DeltaDiscoveryResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<pb::DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        Ok(Response::new(self.open::<WholeForm>(request)))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<pb::DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        Ok(Response::new(self.open::<DeltaForm>(request)))
+    }
+}
+
+/// A stream, as it came.
+struct AdsStream<Q, R> {
+    server: Arc<Inner>,
+    peer: Option<SocketAddr>,
+    metadata: MetadataMap,
+    messages: Streaming<Q>,
+    replies: mpsc::Sender<Result<R, Status>>,
+}
+
+/// A stream whose proxy is known.
+struct Known<R> {
+    server: Arc<Inner>,
+    replies: mpsc::Sender<Result<R, Status>>,
+    session: Session,
+    offers: watch::Receiver<Offer>,
+    offer: Offer,
+    entry: Entry,
+}
+
+impl<Q, R> AdsStream<Q, R> {
+    async fn run<F: StreamForm<Request = Q, Response = R>>(mut self) -> Result<(), Status> {
+        let mut stopping = self.server.stopping.clone();
+        let first = tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, self.messages.message()).await;
+        let Some(first) = first.map_err(|_| Status::deadline_exceeded("no message within 15 s"))?? else {
+            return Ok(());
+        };
+        let caller = Caller::read(F::node(&first)).map_err(Status::invalid_argument)?;
+        let mut known = self.enter::<F>(&caller)?;
+        let mut allowance = Allowance::new(self.server.clock.now());
+        known.hear::<F>(first)?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            known.say::<F>().await?;
+            tokio::select! {
+                message = self.messages.message() => match message? {
+                    Some(message) => {
+                        allowance.take(self.server.clock.now())?;
+                        known.hear::<F>(message)?;
+                    }
+                    None => return Ok(()),
+                },
+                changed = known.offers.changed() => {
+                    if changed.is_err() {
+                        return Err(Status::unavailable("the control plane is going away; connect again"));
+                    }
+                    known.take_offer();
+                }
+                _ = tick.tick(), if known.session.is_pending() => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {
+                    return Err(Status::unavailable("the control plane is going away; connect again"));
+                }
+            }
+        }
+    }
+
+    /// Lets the caller in, within the bounds.
+    fn enter<F: StreamForm>(&self, caller: &Caller) -> Result<Known<R>, Status> {
+        let server = &self.server;
+        let now = server.clock.now();
+        let resource = caller.resource.clone();
+        server.door.admit(&self.metadata, &resource, now).map_err(Status::unauthenticated)?;
+        let (same, all) = server.registry.count(&resource);
+        if all >= STREAMS_MAX || same >= server.per_resource {
+            let message = format!("{same} proxies of {resource} and {all} in all are connected; that is the most allowed");
+            return Err(Status::resource_exhausted(message));
+        }
+        let mut options = caller.options.clone();
+        options.names_by_control_plane = server.names_here;
+        let mut offers = server.source.watch(caller.view.clone(), options);
+        let offer = offers.borrow_and_update().clone();
+        let entry = server.registry.enter(ConnectedProxy {
+            node: caller.node.clone(),
+            resource,
+            known: offer.known,
+            peer: self.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            build: caller.build.clone(),
+            form: F::WORD,
+            connected_at: now.rfc3339(),
+            types: Default::default(),
+            problems: offer.resources.problems.clone(),
+        });
+        let session = Session::new(F::FORM, Arc::clone(&offer.resources));
+        Ok(Known { server: Arc::clone(server), replies: self.replies.clone(), session, offers, offer, entry })
+    }
+}
+
+impl<R> Known<R> {
+    fn hear<F: StreamForm<Response = R>>(&mut self, message: F::Request) -> Result<(), Status> {
+        // Types that nobody here has anything of: the proxy waits for none of them.
+        let Some(ask) = F::ask(message) else { return Ok(()) };
+        if let Some(reason) = &ask.refusal {
+            tracing::warn!(kind = ask.kind.word(), reason, "a proxy does not take a configuration; it goes on with the last one");
+        }
+        self.session.ask(ask).map_err(|error: TooManyNames| Status::resource_exhausted(error.to_string()))?;
+        self.note();
+        Ok(())
+    }
+
+    fn take_offer(&mut self) {
+        let offer = self.offers.borrow_and_update().clone();
+        // A resource that is gone leaves its proxies with what they have: an empty configuration would refuse everybody.
+        if offer.known {
+            self.session.replace(Arc::clone(&offer.resources));
+        }
+        self.offer = offer;
+        self.note();
+    }
+
+    /// Sends whatever may be sent.
+    async fn say<F: StreamForm<Response = R>>(&mut self) -> Result<(), Status> {
+        if !self.offer.known {
+            return Ok(());
+        }
+        let mut said = false;
+        while let Some(push) = self.session.next(self.server.clock.now()) {
+            said = true;
+            let sent = tokio::time::timeout(SEND_TIMEOUT, self.replies.send(Ok(F::reply(push)))).await;
+            let sent = sent.map_err(|_| Status::deadline_exceeded("the proxy took nothing for 60 s"))?;
+            sent.map_err(|_| Status::cancelled("the proxy hung up"))?;
+        }
+        if said {
+            self.note();
+        }
+        Ok(())
+    }
+
+    fn note(&self) {
+        self.entry.stands(self.offer.known, &self.session.standing(), &self.offer.resources.problems);
+    }
+}
+
+/// How many more messages a stream may send.
+struct Allowance {
+    left: u32,
+    since: Timestamp,
+}
+
+impl Allowance {
+    fn new(now: Timestamp) -> Self {
+        Self { left: MESSAGES_BURST, since: now }
+    }
+
+    fn take(&mut self, now: Timestamp) -> Result<(), Status> {
+        let seconds = u32::try_from(now.since(self.since).0 / 1000).unwrap_or(u32::MAX);
+        if seconds > 0 {
+            self.since = now;
+            self.left = self.left.saturating_add(seconds.saturating_mul(MESSAGES_PER_SECOND)).min(MESSAGES_BURST);
+        }
+        let spent = Status::resource_exhausted("too many messages on this stream; connect again, with patience");
+        self.left = self.left.checked_sub(1).ok_or(spent)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! A virtual gateway: its own listeners, which choose the virtual service and send requests on to an egress listener of the
+//! same proxy, which routes them as a node's would (appmesh "Virtual gateway and gateway routes").
+
+use super::listener::{chain, http_filter, secured, tls_inspector};
+use super::pieces::{any, listening, socket, span_or_off, tagged};
+use super::route::{Door, PORT_HEADER, SERVICE_HEADER, add, conditions, host, set_header, to_services};
+use super::{Translation, Type, cluster};
+use crate::mesh::snapshot::{AppAddress, GatewayRoute, HostMatch, Listener, Own, PathMatch, PathRewrite};
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3 as pb;
+use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+/// All listeners and routes of a gateway.
+pub(super) fn all(out: &mut Translation<'_>, own: &Own, routes: &[Arc<GatewayRoute>]) {
+    for listener in &own.listeners {
+        ingress(out, own, listener, routes);
+    }
+    let egress = out.options.egress;
+    let name = format!("rds_egress_http_{}", egress.port());
+    let hosts = to_services(out, Door::Gateway, None);
+    add(out, &name, hosts);
+    // Nobody but the proxy itself speaks to it: behind it the gateway's own rules are passed.
+    let local = match own.ip_preference.app_address() {
+        AppAddress::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        AppAddress::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    let message = pb::Listener {
+        name: format!("lds_egress_{egress}"),
+        address: socket(SocketAddr::new(local, egress.port())),
+        stat_prefix: egress.to_string().replace(':', "_"),
+        traffic_direction: core::TrafficDirection::Outbound.into(),
+        filter_chains: vec![chain(egress.port(), vec![http_filter(own, "egress", &name)])],
+        ..Default::default()
+    };
+    out.resources.add(Type::Listener, &message.name, any(&message));
+}
+
+fn ingress(out: &mut Translation<'_>, own: &Own, listener: &Listener, routes: &[Arc<GatewayRoute>]) {
+    let address = SocketAddr::new(out.options.ingress.ip(), listener.port);
+    let name = format!("rds_ingress_{}_{}", listener.protocol.word(), listener.port);
+    let several = own.listeners.len() > 1;
+    let hosts = hosts(out, own, listener, routes);
+    add(out, &name, hosts);
+    let prefix =
+        if several { format!("ingress.{}.{}", listener.protocol.word(), listener.port) } else { "ingress".to_owned() };
+    let filters = [http_filter(own, &prefix, &name)];
+    let message = pb::Listener {
+        name: format!("lds_ingress_{address}"),
+        address: listening(address, own.ip_preference.binds_both()),
+        traffic_direction: core::TrafficDirection::Inbound.into(),
+        filter_chains: secured(out, own, listener, listener.port, &filters),
+        listener_filters: listener.tls.iter().map(|_| tls_inspector(None)).collect(),
+        ..Default::default()
+    };
+    out.resources.add(Type::Listener, &message.name, any(&message));
+}
+
+/// One virtual host for each name that some route asks for, and one for the rest. A request is looked for in one of them
+/// only, so each holds every route that its requests may meet, in the order of all.
+fn hosts(
+    out: &Translation<'_>,
+    own: &Own,
+    listener: &Listener,
+    routes: &[Arc<GatewayRoute>],
+) -> Vec<route::VirtualHost> {
+    let here: Vec<&GatewayRoute> = routes
+        .iter()
+        .map(|route| &**route)
+        .filter(|route| !route.matches.is_never() && route.matches.port.is_none_or(|port| port == listener.port))
+        .collect();
+    let names: BTreeSet<Option<&HostMatch>> =
+        here.iter().map(|route| route.host.as_ref()).chain(std::iter::once(None)).collect();
+    let mut hosts = Vec::new();
+    for name in names {
+        let (label, domains) = match name {
+            None => ("self_redirect".to_owned(), vec!["*".to_owned()]),
+            Some(HostMatch::Exact(name)) => {
+                let name = name.to_lowercase();
+                (format!("self_redirect_{name}"), vec![name.clone(), format!("{name}:{}", listener.port)])
+            }
+            Some(HostMatch::Suffix(suffix)) => {
+                let suffix = suffix.to_lowercase();
+                let domains = vec![format!("*{suffix}"), format!("*{suffix}:{}", listener.port)];
+                (format!("self_redirect_*{suffix}"), domains)
+            }
+        };
+        let met = here.iter().filter(|route| meets(route.host.as_ref(), name));
+        let routes = met.flat_map(|route| messages(out, own, listener, route)).collect();
+        hosts.push(host(&label, domains, routes));
+    }
+    hosts
+}
+
+/// Whether a request whose host is described by `name` can fulfil a route's condition.
+fn meets(condition: Option<&HostMatch>, name: Option<&HostMatch>) -> bool {
+    match (condition, name) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(HostMatch::Exact(wanted)), Some(HostMatch::Exact(name))) => wanted.eq_ignore_ascii_case(name),
+        (Some(HostMatch::Exact(_)), Some(HostMatch::Suffix(_))) => false,
+        (Some(HostMatch::Suffix(wanted)), Some(HostMatch::Exact(name) | HostMatch::Suffix(name))) => {
+            name.to_lowercase().ends_with(&wanted.to_lowercase())
+        }
+    }
+}
+
+/// A gateway route as Envoy's: two where a prefix without a slash at its end is replaced, so that `/p` and `/p/x` become
+/// `/` and `/x`.
+fn messages(out: &Translation<'_>, own: &Own, listener: &Listener, wanted: &GatewayRoute) -> Vec<route::Route> {
+    let message = |matches: route::RouteMatch, rewrite: Rewrite<'_>| {
+        route_message(out, own, listener, wanted, matches, rewrite)
+    };
+    let matches = conditions(&wanted.matches);
+    match (&wanted.path, &wanted.matches.path) {
+        (PathRewrite::Prefix(to), PathMatch::Prefix(from)) if from != to => {
+            let mut found = Vec::new();
+            if !from.ends_with('/') {
+                let mut below = matches.clone();
+                below.path_specifier = Some(route::route_match::PathSpecifier::Prefix(format!("{from}/")));
+                let to = if to.ends_with('/') { to.clone() } else { format!("{to}/") };
+                found.push(message(below, Rewrite::Matched(&to)));
+            }
+            found.push(message(matches, Rewrite::Matched(to)));
+            found
+        }
+        (PathRewrite::Whole(to), PathMatch::Regex(_)) => vec![message(matches, Rewrite::Whole(to))],
+        // An exact path is matched as a whole.
+        (PathRewrite::Whole(to), _) => vec![message(matches, Rewrite::Matched(to))],
+        _ => vec![message(matches, Rewrite::None)],
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Rewrite<'t> {
+    None,
+    /// What matched becomes this.
+    Matched(&'t str),
+    /// Whatever matched, the path becomes this.
+    Whole(&'t str),
+}
+
+fn route_message(
+    out: &Translation<'_>,
+    own: &Own,
+    listener: &Listener,
+    wanted: &GatewayRoute,
+    matches: route::RouteMatch,
+    rewrite: Rewrite<'_>,
+) -> route::Route {
+    let service = out.config.services.get(&wanted.target.service);
+    let name = service.map_or(&*wanted.target.service, |service| &*service.name);
+    let mut action = route::RouteAction {
+        cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(cluster::redirect_name(
+            own,
+            listener,
+            out.options.egress.port(),
+        ))),
+        timeout: span_or_off(wanted.request_timeout),
+        ..Default::default()
+    };
+    match rewrite {
+        Rewrite::None => {}
+        Rewrite::Matched(to) => action.prefix_rewrite = to.to_owned(),
+        Rewrite::Whole(to) => {
+            action.regex_rewrite = Some(matcher::RegexMatchAndSubstitute {
+                pattern: Some(matcher::RegexMatcher { regex: "^.*$".into(), ..Default::default() }),
+                // A backslash would name a group.
+                substitution: to.replace('\\', "\\\\"),
+            });
+        }
+    }
+    let mut headers = Vec::new();
+    if wanted.rewrite_host {
+        action.host_rewrite_specifier =
+            Some(route::route_action::HostRewriteSpecifier::HostRewriteLiteral(name.to_lowercase()));
+    } else {
+        headers.push(set_header(SERVICE_HEADER, name));
+    }
+    if service.is_some_and(|service| service.ports.len() > 1)
+        && let Some(port) = wanted.target.port
+    {
+        headers.push(set_header(PORT_HEADER, &port.to_string()));
+    }
+    route::Route {
+        name: format!("{}@{}", wanted.name, wanted.version),
+        r#match: Some(matches),
+        action: Some(route::route::Action::Route(action)),
+        request_headers_to_add: headers,
+        metadata: tagged("TargetVirtualService", name),
+        ..Default::default()
+    }
+}
