@@ -120,6 +120,8 @@ struct Subscription {
     /// Names that it wants and was told do not exist (delta).
     told_missing: BTreeSet<String>,
     flight: Option<Flight>,
+    /// Version that it says it has from a stream before; looked at when there is something to compare it with.
+    claimed: Option<String>,
     standing: Standing,
 }
 
@@ -156,7 +158,6 @@ impl Session {
     /// It wants too much; the stream should end.
     pub fn ask(&mut self, ask: Ask) -> Result<(), TooManyNames> {
         let first = !self.types.contains_key(&ask.kind);
-        let all = self.resources.of(ask.kind);
         let subscription = self.types.entry(ask.kind).or_default();
         let answers = subscription.answered(&ask.nonce, ask.refusal);
         // A message from before a push says nothing new: the answer to that push follows, with all names.
@@ -189,14 +190,7 @@ impl Session {
             }
         }
         if first && !ask.version.is_empty() {
-            let has = subscription.visible(all);
-            // It is where we are: from a stream before, maybe with a control plane before.
-            if set_version(&has) == ask.version {
-                subscription.known = has.into_iter().map(|(name, encoded)| (name, Known::of(encoded))).collect();
-                subscription.accepted = subscription.known.keys().cloned().collect();
-                subscription.standing.acknowledged = Some(ask.version.clone());
-                subscription.standing.sent = Some(ask.version);
-            }
+            subscription.claimed = Some(ask.version);
         }
         let names: usize = self.types.values().map(|subscription| subscription.names.len()).sum();
         if names > NAMES_MAX { Err(TooManyNames) } else { Ok(()) }
@@ -204,6 +198,9 @@ impl Session {
 
     /// What may be sent now, if anything. To be called again after each push, answer and change, and once in a while.
     pub fn next(&mut self, now: Timestamp) -> Option<Push> {
+        for (kind, subscription) in &mut self.types {
+            subscription.believe(self.resources.of(*kind));
+        }
         for kind in Type::ALL {
             let points = matches!(kind, Type::Listener | Type::Route);
             if self.is_waiting(kind, now) || (points && !self.clusters_are_there(now)) {
@@ -301,7 +298,9 @@ impl Session {
         };
         // A message of only some routes cannot say that one is gone.
         let tells_going = !going.is_empty() && (self.form == Form::Delta || kind.is_whole());
-        let nothing_yet = kind.is_whole() && subscription.standing.sent.is_none();
+        // A proxy that has nothing waits for an answer, even for one that says there is nothing.
+        let nothing_yet =
+            kind.is_whole() && subscription.standing.sent.is_none() && subscription.known.is_empty();
         if changed.is_empty() && !tells_going && missing.is_empty() && !nothing_yet {
             return None;
         }
@@ -314,7 +313,7 @@ impl Session {
             let those = changed.iter().filter_map(|name| visible.get_key_value(name));
             resources.extend(those.map(|(name, encoded)| (name.clone(), Arc::clone(encoded))));
         }
-        let version = if kind.is_whole() {
+        let version = if kind.is_whole() && self.form == Form::Whole {
             set_version(&resources.iter().cloned().collect())
         } else {
             set_version(&visible)
@@ -375,6 +374,18 @@ impl Subscription {
             }
         }
         true
+    }
+
+    /// A proxy that is where we are, from a stream before and maybe with a control plane before, has everything.
+    fn believe(&mut self, all: &Set) {
+        let Some(claimed) = self.claimed.take() else { return };
+        let has = self.visible(all);
+        if set_version(&has) == claimed {
+            self.known = has.into_iter().map(|(name, encoded)| (name, Known::of(encoded))).collect();
+            self.accepted = self.known.keys().cloned().collect();
+            self.standing.acknowledged = Some(claimed.clone());
+            self.standing.sent = Some(claimed);
+        }
     }
 
     /// State of the world: the names as they are now.
