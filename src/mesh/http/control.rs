@@ -7,6 +7,7 @@
 //! it halfway.
 
 use crate::base::fault::{Fault, FaultKind};
+use crate::base::time::Timestamp;
 use crate::clock::{self, Clock};
 use crate::mesh::compile::{self, Compiled, View};
 use crate::mesh::document::{self, Document};
@@ -266,6 +267,11 @@ impl MeshControl {
                 watched.sender.send_replace(config);
             }
         }
+    }
+
+    /// What time it is here, for signatures.
+    pub(super) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 
     fn context(&self, uid: String) -> OpContext {
