@@ -6,6 +6,7 @@
 //! ask for more, and the proxy drains.
 
 mod doctor;
+mod host;
 mod serve;
 mod told;
 mod triggers;

@@ -6,7 +6,7 @@
 
 mod control;
 
-pub use control::{LoadReport, MeshControl};
+pub use control::{ACCOUNT, LoadReport, MeshControl, MeshSettings};
 
 use crate::base::access_key::AccessKey;
 use crate::clock;
