@@ -6,6 +6,7 @@
 //! ask for more, and the proxy drains.
 
 mod doctor;
+mod host;
 mod serve;
 mod told;
 mod triggers;
@@ -28,7 +29,7 @@ use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
 use crate::mesh::compile::View;
 use crate::mesh::document;
-use crate::mesh::http::{LoadReport, MeshControl};
+use crate::mesh::http::{Callers, LoadReport, MeshControl};
 use crate::mesh::model::{Key, Kind, Request};
 use crate::policy::plan::{Workload, WorkloadTarget};
 use crate::ports::{EndpointSource, Journal, Policies, Tokens, Traffic};
@@ -399,7 +400,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let (stop, stopped) = watch::channel(false);
     let appmesh_address = bound_address(&mesh_listener, options.listen.appmesh);
     // It takes any signature and none, so a page in a browser must be kept out the same way as from the API.
-    let mesh_router = mesh.router().layer(axum::middleware::from_fn(api::auth::loopback_only));
+    let mesh_router = mesh.router(Callers::Anyone).layer(axum::middleware::from_fn(api::auth::loopback_only));
     let mut servers = vec![serve(mesh_listener, mesh_router, stopped.clone())];
 
     let xds_address = bound_address(&xds_listener, options.listen.xds);

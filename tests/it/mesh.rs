@@ -1,14 +1,16 @@
 //! The mesh control plane over HTTP, driven by clients that are not ours: the AWS SDK for Rust and the AWS CLI.
 
 pub(crate) mod cli;
+mod hosted;
 mod plain;
 mod sdk;
+mod signed;
 
 use crate::mesh_store::FakeMeshStore;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tidegate::clock::SystemClock;
-use tidegate::mesh::http::MeshControl;
+use tidegate::mesh::http::{Callers, MeshControl};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -26,6 +28,10 @@ impl Running {
     }
 
     pub(crate) async fn with_store(store: Arc<FakeMeshStore>) -> Self {
+        Self::for_callers(store, Callers::Anyone).await
+    }
+
+    pub(crate) async fn for_callers(store: Arc<FakeMeshStore>, callers: Callers) -> Self {
         let control =
             MeshControl::open(Arc::clone(&store) as _, Arc::new(SystemClock), "us-east-1".into()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -33,7 +39,7 @@ impl Running {
         let (stop, stopped) = oneshot::channel::<()>();
         let server = control.clone();
         tokio::spawn(async move {
-            server.serve(listener, async { drop(stopped.await) }).await.unwrap();
+            server.serve(listener, callers, async { drop(stopped.await) }).await.unwrap();
         });
         Self { control, store, address, _stop: stop }
     }

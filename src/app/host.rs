@@ -1,0 +1,107 @@
+//! A mesh of the daemon's own: the control plane, its listener, and how the controller beside it gets there. It answers
+//! whether this daemon drives rollouts or stands by.
+
+use super::{StartupError, bind, bound_address};
+use crate::api::auth;
+use crate::api::listen::{self, Limits};
+use crate::base::access_key::{AccessKey, Right};
+use crate::base::secret::Redacted;
+use crate::clock::{Clock, new_uuid};
+use crate::config::mesh::MeshHost;
+use crate::mesh::access::Keys;
+use crate::mesh::http::{Callers, MeshControl, MeshSettings};
+use crate::mesh::model::Quotas;
+use crate::ports::MeshStore;
+use crate::traffic::appmesh::AppMesh;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// A mesh of one's own that is about to be served.
+pub(super) struct Hosted {
+    /// Where its API listens.
+    pub(super) address: SocketAddr,
+    /// The mesh, for whatever else serves it.
+    pub(super) control: MeshControl,
+    /// By whom it is called: for whatever else checks that.
+    pub(super) callers: Callers,
+    region: String,
+    /// Identifier and secret of the controller's key: known to this process alone, and new with each start.
+    own: (String, Redacted<String>),
+    listener: TcpListener,
+}
+
+impl Hosted {
+    /// Takes the address, so that one which is taken leaves nothing behind.
+    pub(super) async fn bind(host: &MeshHost) -> Result<TcpListener, StartupError> {
+        bind("the App Mesh API", "mesh.listen", host.listen).await
+    }
+
+    /// Reads the mesh from the store.
+    pub(super) async fn open(
+        host: &MeshHost,
+        listener: TcpListener,
+        store: Arc<dyn MeshStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartupError> {
+        let settings = MeshSettings {
+            region: host.region.clone(),
+            account: host.account.clone(),
+            quotas: if host.has_quotas { Quotas::AWS } else { Quotas::OFF },
+            strict: host.strict,
+        };
+        let control = MeshControl::open_with(store, clock, settings).await?;
+        let own = (format!("tidegate-{}", new_uuid()), Redacted::new(format!("{}{}", new_uuid(), new_uuid())));
+        let key = AccessKey {
+            name: "controller".to_owned(),
+            id: own.0.clone(),
+            secrets: vec![own.1.clone()],
+            right: Right::Write,
+            mesh: None,
+        };
+        let callers = match &host.keys {
+            Some(keys) => Callers::Signed(Arc::new(Keys::new(keys.iter().cloned().chain([key]).collect()))),
+            None => Callers::Anyone,
+        };
+        let address = bound_address(&listener, host.listen);
+        Ok(Self { address, control, callers, region: host.region.clone(), own, listener })
+    }
+
+    /// The way of the controller: by HTTP and signed, like everybody else's.
+    pub(super) fn traffic(&self) -> AppMesh {
+        let endpoint = format!("http://{}", reached(self.address));
+        let (id, secret) = &self.own;
+        AppMesh::signing(&endpoint, &self.region, id, secret)
+    }
+
+    /// Serves until `stop`, and takes over what other daemons on the same database change.
+    pub(super) fn serve(self, stop: watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+        let router = self.control.router(self.callers.clone());
+        let router = match self.callers {
+            Callers::Signed(_) => router,
+            // Nothing is asked for, so a page in a browser must be kept out the same way as from the API.
+            Callers::Anyone => router.layer(axum::middleware::from_fn(auth::loopback_only)),
+        };
+        let mut stopped = stop.clone();
+        let following = self.control.follow();
+        let follower = tokio::spawn(async move {
+            tokio::select! {
+                () = following => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
+        vec![listen::serve(self.listener, router, None, Limits::default(), stop), follower]
+    }
+}
+
+/// An address at which this machine itself reaches what listens on it.
+fn reached(address: SocketAddr) -> SocketAddr {
+    let loopback = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(loopback, address.port())
+}
