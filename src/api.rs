@@ -8,6 +8,7 @@ mod freezes;
 pub mod front;
 pub mod hooks;
 pub mod listen;
+mod mesh;
 mod pages;
 pub mod policies;
 pub mod rollouts;
@@ -18,7 +19,7 @@ mod tokens;
 pub mod wire;
 
 use crate::dashboard::feed::Feed;
-use crate::ports::PolicyDoor;
+use crate::ports::{MeshProblems, PolicyDoor};
 use crate::runner::handle::Runner;
 use crate::trigger::inbox::Inbox;
 use axum::Router;
@@ -48,6 +49,8 @@ pub struct ApiState {
     pub slack: Arc<slack::Door>,
     /// What happened to the rollouts that somebody looks at.
     pub feed: Arc<Feed>,
+    /// The mesh that this process keeps, if it does.
+    pub mesh: Option<Arc<dyn MeshProblems>>,
 }
 
 /// Every address of the API, guarded by `state.access` and the rules of [`auth::rules`].
@@ -57,6 +60,7 @@ pub fn router(state: ApiState) -> Router {
         .merge(events::router())
         .merge(freezes::router())
         .merge(policies::router())
+        .merge(mesh::router())
         .merge(status::router())
         .merge(tokens::router())
         .merge(pages::router())

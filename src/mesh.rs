@@ -15,6 +15,7 @@ pub mod error;
 pub mod http;
 pub mod model;
 pub mod ops;
+pub mod problems;
 pub mod snapshot;
 pub mod validate;
 pub mod wire;

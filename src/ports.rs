@@ -19,12 +19,14 @@ use std::net::SocketAddr;
 mod chat;
 mod freezes;
 mod lease;
+mod mesh;
 mod news;
 mod notes;
 
 pub use chat::Chat;
 pub use freezes::{Freeze, Freezes};
 pub use lease::{Acquired, DriverLease, Holder, LEASE, LEASE_RENEWAL};
+pub use mesh::{MeshProblem, MeshProblems};
 pub use news::{Ask, Compared, News, NewsCursor, NewsStanding, Notices};
 pub use notes::Notes;
 

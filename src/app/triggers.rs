@@ -68,7 +68,7 @@ impl Triggers {
         }
         let (policies, hooks) = (Arc::clone(&self.policies), Arc::clone(&self.hooks));
         let feed = Feed::new(runner.clone());
-        Ok(ApiState { runner: runner.clone(), access, status, policies, inbox, hooks, slack, feed })
+        Ok(ApiState { runner: runner.clone(), access, status, policies, inbox, hooks, slack, feed, mesh: None })
     }
 }
 

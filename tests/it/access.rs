@@ -139,6 +139,7 @@ impl Api {
                 hooks,
                 slack: Arc::default(),
                 feed,
+                mesh: None,
             }),
             tokens,
             _directory: directory,

@@ -13,6 +13,7 @@ use crate::mesh::document::{self, Document};
 use crate::mesh::error::{ApiError, ErrorCode};
 use crate::mesh::model::{Change, Key, MeshState, Quotas, Reply, Request, Resource};
 use crate::mesh::ops::{self, OpContext};
+use crate::mesh::problems;
 use crate::mesh::snapshot::NodeConfig;
 use crate::ports::MeshStore;
 use std::borrow::Cow;
@@ -71,6 +72,8 @@ struct Published {
     /// Of the latest configuration; rises over restarts too, because it starts at the clock's milliseconds.
     version: u64,
     views: BTreeMap<View, Watched>,
+    /// Of the whole mesh as it was published last; the log knows of them.
+    problems: Vec<compile::Problem>,
 }
 
 struct Watched {
@@ -109,11 +112,12 @@ impl MeshControl {
                 state: RwLock::new(MeshState::new(resources?)),
                 waiting: Mutex::default(),
                 writer: tokio::sync::Mutex::default(),
-                published: Mutex::new(Published { version, views: BTreeMap::new() }),
+                published: Mutex::new(Published { version, views: BTreeMap::new(), problems: Vec::new() }),
             }),
         };
         // Always compiled, because its problems are those of the whole mesh.
         drop(control.subscribe(View::AllServices));
+        control.published().notice(&control.state());
         Ok(control)
     }
 
@@ -132,10 +136,10 @@ impl MeshControl {
         receiver
     }
 
-    /// What the mesh asks for and this version cannot do, over all meshes.
+    /// What meshes leave open, and what they ask for that this version cannot do, by resource.
     #[must_use]
     pub fn problems(&self) -> Vec<compile::Problem> {
-        self.published().views.get(&View::AllServices).map(|watched| watched.problems.clone()).unwrap_or_default()
+        self.published().problems.clone()
     }
 
     /// Does one operation. When it answers, what it changed is stored and published.
@@ -266,6 +270,7 @@ impl MeshControl {
                 watched.sender.send_replace(config);
             }
         }
+        published.notice(&state);
     }
 
     fn context(&self, uid: String) -> OpContext {
@@ -275,6 +280,7 @@ impl MeshControl {
             account: ACCOUNT.into(),
             region: self.inner.region.clone(),
             quotas: self.inner.quotas,
+            strict: false,
         }
     }
 
@@ -291,6 +297,16 @@ impl MeshControl {
 
     fn published(&self) -> MutexGuard<'_, Published> {
         self.inner.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Published {
+    /// Takes over which problems there are now, and tells the log which came and which went.
+    fn notice(&mut self, state: &MeshState) {
+        let compiled = self.views.get(&View::AllServices).map_or(&[][..], |watched| &watched.problems);
+        let now = problems::problems(state, compiled);
+        problems::tell(&self.problems, &now);
+        self.problems = now;
     }
 }
 
