@@ -1,5 +1,6 @@
 //! The mesh control plane over HTTP, driven by clients that are not ours: the AWS SDK for Rust and the AWS CLI.
 
+mod boto;
 pub(crate) mod cli;
 mod plain;
 mod sdk;
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tidegate::clock::SystemClock;
 use tidegate::mesh::http::MeshControl;
+use tidegate::mesh::model::Quotas;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -26,8 +28,12 @@ impl Running {
     }
 
     pub(crate) async fn with_store(store: Arc<FakeMeshStore>) -> Self {
-        let control =
-            MeshControl::open(Arc::clone(&store) as _, Arc::new(SystemClock), "us-east-1".into()).await.unwrap();
+        Self::with(store, Quotas::OFF).await
+    }
+
+    pub(crate) async fn with(store: Arc<FakeMeshStore>, quotas: Quotas) -> Self {
+        let kept = Arc::clone(&store) as _;
+        let control = MeshControl::open_with(kept, Arc::new(SystemClock), "us-east-1".into(), quotas).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
