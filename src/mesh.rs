@@ -16,6 +16,7 @@ pub mod error;
 pub mod http;
 pub mod model;
 pub mod ops;
+pub mod problems;
 pub mod sigv4;
 pub mod snapshot;
 pub mod validate;

@@ -26,7 +26,7 @@ mod notes;
 pub use chat::Chat;
 pub use freezes::{Freeze, Freezes};
 pub use lease::{Acquired, DriverLease, Holder, LEASE, LEASE_RENEWAL};
-pub use mesh::{ConnectedProxy, MeshOverview, Rejection, TypeStanding};
+pub use mesh::{ConnectedProxy, MeshOverview, MeshProblem, Rejection, TypeStanding};
 pub use news::{Ask, Compared, News, NewsCursor, NewsStanding, Notices};
 pub use notes::Notes;
 

@@ -1,7 +1,7 @@
 //! A mesh of the daemon's own: the control plane, its listener, and how the controller beside it gets there. It answers
 //! whether this daemon drives rollouts or stands by.
 
-use super::{StartupError, bind, bound_address};
+use super::{ProxyHost, StartupError, bind, bound_address};
 use crate::api::auth;
 use crate::api::listen::{self, Limits};
 use crate::base::access_key::{AccessKey, Right};
@@ -11,8 +11,10 @@ use crate::config::mesh::MeshHost;
 use crate::mesh::access::Keys;
 use crate::mesh::http::{Callers, MeshControl, MeshSettings};
 use crate::mesh::model::Quotas;
-use crate::ports::MeshStore;
+use crate::ports::{EndpointSource, MeshStore};
 use crate::traffic::appmesh::AppMesh;
+use crate::xds::door::{Door, KeysDoor, OpenDoor};
+use crate::xds::registry::HostedMesh;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -23,6 +25,8 @@ use tokio::task::JoinHandle;
 pub(super) struct Hosted {
     /// Where its API listens.
     pub(super) address: SocketAddr,
+    /// Where Envoys are configured.
+    pub(super) xds: SocketAddr,
     /// The mesh, for whatever else serves it.
     pub(super) control: MeshControl,
     /// By whom it is called: for whatever else checks that.
@@ -30,19 +34,29 @@ pub(super) struct Hosted {
     region: String,
     /// Identifier and secret of the controller's key: known to this process alone, and new with each start.
     own: (String, Redacted<String>),
-    listener: TcpListener,
+    /// Proxies of one node or gateway.
+    per_resource: usize,
+    listeners: Listeners,
+}
+
+/// Where a mesh listens.
+pub(super) struct Listeners {
+    api: TcpListener,
+    xds: TcpListener,
 }
 
 impl Hosted {
-    /// Takes the address, so that one which is taken leaves nothing behind.
-    pub(super) async fn bind(host: &MeshHost) -> Result<TcpListener, StartupError> {
-        bind("the App Mesh API", "mesh.listen", host.listen).await
+    /// Takes the addresses, so that one which is taken leaves nothing behind.
+    pub(super) async fn bind(host: &MeshHost) -> Result<Listeners, StartupError> {
+        let api = bind("the App Mesh API", "mesh.listen", host.listen).await?;
+        let xds = bind("the control plane of Envoys", "mesh.xds_listen", host.xds_listen).await?;
+        Ok(Listeners { api, xds })
     }
 
     /// Reads the mesh from the store.
     pub(super) async fn open(
         host: &MeshHost,
-        listener: TcpListener,
+        listeners: Listeners,
         store: Arc<dyn MeshStore>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartupError> {
@@ -65,8 +79,11 @@ impl Hosted {
             Some(keys) => Callers::Signed(Arc::new(Keys::new(keys.iter().cloned().chain([key]).collect()))),
             None => Callers::Anyone,
         };
-        let address = bound_address(&listener, host.listen);
-        Ok(Self { address, control, callers, region: host.region.clone(), own, listener })
+        let address = bound_address(&listeners.api, host.listen);
+        let xds = bound_address(&listeners.xds, host.xds_listen);
+        // A quota of AWS (appmesh "Quotas").
+        let per_resource = if host.has_quotas { 50 } else { usize::MAX };
+        Ok(Self { address, xds, control, callers, region: host.region.clone(), own, per_resource, listeners })
     }
 
     /// The way of the controller: by HTTP and signed, like everybody else's.
@@ -76,8 +93,21 @@ impl Hosted {
         AppMesh::signing(&endpoint, &self.region, id, secret)
     }
 
-    /// Serves until `stop`, and takes over what other daemons on the same database change.
-    pub(super) fn serve(self, stop: watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    /// Serves until `stop`, and takes over what other daemons on the same database change. `endpoints` knows where nodes are,
+    /// names included where `names_here`.
+    pub(super) fn serve(
+        self,
+        (endpoints, names_here): (Arc<dyn EndpointSource>, bool),
+        clock: Arc<dyn Clock>,
+        stop: watch::Receiver<bool>,
+    ) -> (HostedMesh, Vec<JoinHandle<()>>) {
+        let door: Arc<dyn Door> = match &self.callers {
+            Callers::Signed(keys) => Arc::new(KeysDoor::new(Arc::clone(keys))),
+            Callers::Anyone => Arc::new(OpenDoor),
+        };
+        let (mesh, per_resource) = (self.control.clone(), self.per_resource);
+        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, door, names_here, per_resource };
+        let (registry, proxies) = proxies.serve(self.listeners.xds, clock, stop.clone());
         let router = self.control.router(self.callers.clone());
         let router = match self.callers {
             Callers::Signed(_) => router,
@@ -92,7 +122,8 @@ impl Hosted {
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
         });
-        vec![listen::serve(self.listener, router, None, Limits::default(), stop), follower]
+        let api = listen::serve(self.listeners.api, router, None, Limits::default(), stop);
+        (HostedMesh::new(mesh, registry), vec![api, follower, proxies])
     }
 }
 

@@ -28,7 +28,7 @@ pub struct MeshHost {
     /// Where the App Mesh API listens.
     pub listen: SocketAddr,
     /// Where proxies get their configuration.
-    pub xds_listen: Option<SocketAddr>,
+    pub xds_listen: SocketAddr,
     /// Region of ARNs.
     pub region: String,
     /// Account of ARNs.
@@ -117,7 +117,7 @@ impl Merged<'_> {
         let region = self.one("mesh.region").or_else(|| self.one("aws.region")).unwrap_or_else(|| REGION.to_owned());
         Some(MeshHost {
             listen,
-            xds_listen: Some(xds_listen),
+            xds_listen,
             region,
             account,
             has_quotas: self.one("mesh.quotas").is_some_and(|word| word == AWS),

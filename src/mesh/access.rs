@@ -1,11 +1,13 @@
 //! Who may do what with a mesh: signatures by access keys, and what a key allows.
 
 use crate::base::access_key::{AccessKey, Right};
+use crate::base::secret::Redacted;
 use crate::base::time::Timestamp;
 use crate::mesh::error::{ApiError, ErrorCode};
 use crate::mesh::model::{Kind, Request};
 use crate::mesh::sigv4::{Claim, Head, Payload, SERVICE};
 use std::collections::BTreeMap;
+use subtle::ConstantTimeEq;
 
 /// All keys, by their identifiers.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +16,24 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Whose token this is: `ID:SECRET`.
+    ///
+    /// # Errors
+    /// It is of no key, or not its secret.
+    pub fn bearer(&self, token: &str) -> Result<&AccessKey, ApiError> {
+        let refused = |message: String| ApiError::new(ErrorCode::UnrecognizedClient, message);
+        let (id, secret) = token
+            .split_once(':')
+            .ok_or_else(|| refused("a bearer token is ID:SECRET of a key of [mesh.keys]".to_owned()))?;
+        let key = self.by_id.get(id).ok_or_else(|| refused(format!("the access key id {id} is not known here")))?;
+        let same = |known: &Redacted<String>| bool::from(known.reveal().as_bytes().ct_eq(secret.as_bytes()));
+        // All are compared, so that the time tells nothing.
+        if key.secrets.iter().filter(|known| same(known)).count() > 0 {
+            return Ok(key);
+        }
+        Err(refused(format!("what follows {id}: is not the secret of that key")))
+    }
+
     /// These. Of two with the same identifier the last one counts; the configuration refuses that.
     #[must_use]
     pub fn new(keys: Vec<AccessKey>) -> Self {

@@ -14,10 +14,13 @@ mod mesh;
 mod page;
 mod route;
 mod tag;
+mod unresolved;
 mod virtual_gateway;
 mod virtual_node;
 mod virtual_router;
 mod virtual_service;
+
+pub use unresolved::{Unresolved, unresolved, unresolved_of};
 
 use crate::base::time::Timestamp;
 use crate::mesh::error::{ApiError, ErrorCode};
@@ -43,6 +46,9 @@ pub struct OpContext {
     pub region: String,
     /// How many resources are allowed.
     pub quotas: Quotas,
+    /// Whether what AWS refuses is refused although it can be left open: a virtual service whose provider does not exist,
+    /// and a node that listens but says nowhere where it is. Otherwise both are taken and told of ([`unresolved`]).
+    pub strict: bool,
 }
 
 /// What came of an operation.

@@ -1,6 +1,7 @@
 //! `tidegate mesh …`: the real program against a real `tidegate local`.
 
 mod endpoints;
+mod guide;
 mod harness;
 mod rollouts;
 
@@ -59,7 +60,7 @@ async fn files_are_validated_without_an_endpoint() {
             { "message": "meshname: is not known in an App Mesh resource; did you mean meshName?", "line": 4, "column": 11 },
         ])
     );
-    assert_eq!(files[1], json!({ "file": EXAMPLE, "valid": true, "resources": 6, "problems": [] }));
+    assert_eq!(files[1], json!({ "file": EXAMPLE, "valid": true, "resources": 6, "problems": [], "remarks": [] }));
     assert_eq!(ran.stderr, "");
 }
 
@@ -95,7 +96,7 @@ async fn what_is_applied_is_shown_before_and_not_done_twice() {
         applied,
         [
             json!({ "event": "plan", "changes": 1, "resources": [{ "resource": path, "action": "update",
-                "changed": [{ "path": "spec.httpRoute.match.prefix", "old": "/", "new": "/shop" }] }] }),
+                "changed": [{ "path": "spec.httpRoute.match.prefix", "old": "/", "new": "/shop" }] }], "remarks": [] }),
             json!({ "event": "applied", "resource": path, "action": "update" }),
             json!({ "event": "summary", "applied": 1, "not_applied": [], "unsure": [] }),
         ]

@@ -15,6 +15,10 @@ pub enum MeshCommand {
         /// Mesh files of what is there already, such as `tidegate mesh export` writes: references may point into them
         #[arg(long, value_name = "FILE", num_args = 1..)]
         present: Vec<PathBuf>,
+        /// Refuse what AWS refuses: virtual services whose provider does not exist, nodes that listen without service
+        /// discovery
+        #[arg(long)]
+        strict: bool,
     },
     /// Show what `apply` would do: exit code 0 nothing, 1 something, 2 it cannot be told (invalid file, no endpoint)
     Diff {
@@ -72,6 +76,25 @@ pub struct MeshFiles {
     /// Mesh files, directories of them (*.yaml, *.yml, *.json), or - for standard input (repeatable)
     #[arg(short = 'f', long = "file", value_name = "FILE", required = true, num_args = 1..)]
     pub files: Vec<PathBuf>,
+    /// What CloudFormation templates among them need.
+    #[command(flatten)]
+    pub parameters: TemplateParameters,
+}
+
+/// What CloudFormation templates need beside their text.
+#[derive(Debug, Clone, Args)]
+pub struct TemplateParameters {
+    /// Value of a CloudFormation template's parameter, pseudo parameter (AWS::StackName=…), foreign attribute
+    /// (LogicalId.Attribute=…) or imported export (repeatable)
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub parameters: Vec<(String, String)>,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("is not NAME=VALUE".to_owned()),
+    }
 }
 
 /// Where the mesh is.

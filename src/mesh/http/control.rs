@@ -18,6 +18,7 @@ use crate::mesh::document::{self, Document};
 use crate::mesh::error::{ApiError, ErrorCode};
 use crate::mesh::model::{Change, Key, MeshState, Quotas, Reply, Request, Resource};
 use crate::mesh::ops::{self, OpContext};
+use crate::mesh::problems;
 use crate::mesh::snapshot::NodeConfig;
 use crate::ports::{MeshStore, Saved};
 use std::borrow::Cow;
@@ -68,7 +69,7 @@ pub struct MeshSettings {
     pub account: String,
     /// How many resources are allowed.
     pub quotas: Quotas,
-    /// Whether what the data plane cannot do is refused instead of listed as a problem.
+    /// Whether references to what does not exist (yet) are refused, as AWS does, instead of listed as problems.
     pub strict: bool,
 }
 
@@ -104,6 +105,8 @@ struct Published {
     /// Of the latest configuration; rises over restarts too, because it starts at the clock's milliseconds.
     version: u64,
     views: BTreeMap<View, Watched>,
+    /// Of the whole mesh as it was published last; the log knows of them.
+    problems: Vec<compile::Problem>,
 }
 
 struct Watched {
@@ -139,11 +142,12 @@ impl MeshControl {
                 state: RwLock::new(state),
                 waiting: Mutex::default(),
                 writer: tokio::sync::Mutex::new(Writer { seen: stored.sequence, is_behind: false }),
-                published: Mutex::new(Published { version, views: BTreeMap::new() }),
+                published: Mutex::new(Published { version, views: BTreeMap::new(), problems: Vec::new() }),
             }),
         };
         // Always compiled, because its problems are those of the whole mesh.
         drop(control.subscribe(View::AllServices));
+        control.published().notice(&control.state());
         Ok(control)
     }
 
@@ -162,10 +166,10 @@ impl MeshControl {
         receiver
     }
 
-    /// What the mesh asks for and this version cannot do, over all meshes.
+    /// What meshes leave open, and what they ask for that this version cannot do, by resource.
     #[must_use]
     pub fn problems(&self) -> Vec<compile::Problem> {
-        self.published().views.get(&View::AllServices).map(|watched| watched.compiled.problems.clone()).unwrap_or_default()
+        self.published().problems.clone()
     }
 
     /// Does one operation. When it answers, what it changed is stored and published.
@@ -379,6 +383,7 @@ impl MeshControl {
                 watched.sender.send_replace(Arc::clone(&watched.compiled.config));
             }
         }
+        published.notice(&state);
     }
 
     /// What time it is here, for signatures.
@@ -393,6 +398,7 @@ impl MeshControl {
             account: self.inner.settings.account.clone(),
             region: self.inner.settings.region.clone(),
             quotas: self.inner.settings.quotas,
+            strict: self.inner.settings.strict,
         }
     }
 
@@ -409,6 +415,16 @@ impl MeshControl {
 
     fn published(&self) -> MutexGuard<'_, Published> {
         self.inner.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Published {
+    /// Takes over which problems there are now, and tells the log which came and which went.
+    fn notice(&mut self, state: &MeshState) {
+        let compiled = self.views.get(&View::AllServices).map_or(&[][..], |watched| &watched.compiled.problems);
+        let now = problems::problems(state, compiled);
+        problems::tell(&self.problems, &now);
+        self.problems = now;
     }
 }
 
