@@ -6,12 +6,12 @@ mod apply;
 mod files;
 mod show;
 
-use super::args::{MeshCommand, MeshEndpoint, MeshFiles, TemplateParameters};
+use super::args::{MeshCommand, MeshEndpoint, MeshFiles, MeshFormat, TemplateParameters};
 use super::{Ended, FAILED, Failure, Output, WRONG_USAGE};
 use crate::clock::{Clock, SystemClock, new_uuid};
 use crate::config::{APPMESH_ENDPOINT_VARIABLE, APPMESH_PORT, Environment, region};
 use crate::mesh::client::{Client, ClientError};
-use crate::mesh::document::{self, Loaded, Plan, Problem, Settings, Text};
+use crate::mesh::document::{self, Loaded, Plan, Problem, Settings, Text, Wish};
 use crate::mesh::model::{Key, MeshState, Quotas};
 use crate::mesh::ops::OpContext;
 use serde_json::{Value, json};
@@ -31,13 +31,16 @@ impl From<ClientError> for Failure {
 pub(super) async fn run(command: MeshCommand, output: Output, environment: &dyn Environment) -> Ended {
     match command {
         MeshCommand::Validate { files, present, strict } => validate(&files, &present, strict, output, environment),
-        MeshCommand::Diff { files, weights, endpoint } => {
-            let ended = diff(&files, weights, &endpoint, output, environment).await;
+        MeshCommand::Diff { files, weights, prune, endpoint } => {
+            let wish = Wish { overwrite_weights: weights, prune };
+            let ended = diff(&files, wish, &endpoint, output, environment).await;
             // 1 says that something would change; what cannot be told must not look like that.
             ended.map_err(Failure::usage)
         }
         MeshCommand::Apply(arguments) => apply::apply(arguments, output, environment).await,
-        MeshCommand::Export { mesh, endpoint } => export(mesh.as_deref(), &endpoint, output, environment).await,
+        MeshCommand::Export { mesh, format, endpoint } => {
+            export(mesh.as_deref(), format, &endpoint, output, environment).await
+        }
     }
 }
 
@@ -156,7 +159,7 @@ struct Planned {
 /// Reads the files, then the meshes that they name, and plans.
 async fn planned(
     files: &MeshFiles,
-    weights: bool,
+    wish: Wish,
     endpoint: &MeshEndpoint,
     environment: &dyn Environment,
 ) -> Result<Planned, Failure> {
@@ -175,7 +178,7 @@ async fn planned(
     let account = resources.iter().find_map(|resource| resource.arn.split(':').nth(4)).unwrap_or(LOCAL_ACCOUNT);
     let context = context(account, environment);
     let state = MeshState::new(resources);
-    let mut plan = document::plan(&state, &documents, weights, &context, new_uuid).map_err(|found| invalid(&found))?;
+    let mut plan = document::plan_for(&state, &documents, wish, &context, new_uuid).map_err(|found| invalid(&found))?;
     remarks.append(&mut plan.remarks);
     plan.remarks = remarks;
     Ok(Planned { client, context, state, plan })
@@ -183,12 +186,12 @@ async fn planned(
 
 async fn diff(
     files: &MeshFiles,
-    weights: bool,
+    wish: Wish,
     endpoint: &MeshEndpoint,
     output: Output,
     environment: &dyn Environment,
 ) -> Ended {
-    let planned = planned(files, weights, endpoint, environment).await?;
+    let planned = planned(files, wish, endpoint, environment).await?;
     show::plan(&planned, output);
     if let Err(stuck) = planned.in_order() {
         output.remark(&format!("remark: `apply` would refuse this: {}", stuck.message));
@@ -196,7 +199,13 @@ async fn diff(
     Ok(if planned.plan.changes.is_empty() { 0 } else { FAILED })
 }
 
-async fn export(mesh: Option<&str>, endpoint: &MeshEndpoint, output: Output, environment: &dyn Environment) -> Ended {
+async fn export(
+    mesh: Option<&str>,
+    format: MeshFormat,
+    endpoint: &MeshEndpoint,
+    output: Output,
+    environment: &dyn Environment,
+) -> Ended {
     let client = client(endpoint, environment)?;
     let all = client.meshes().await?;
     let wanted: Vec<&String> = all.iter().filter(|name| mesh.is_none_or(|mesh| mesh == *name)).collect();
@@ -210,10 +219,15 @@ async fn export(mesh: Option<&str>, endpoint: &MeshEndpoint, output: Output, env
     }
     // By key: each mesh for itself, parents before children.
     let state = MeshState::new(resources);
-    let documents: Vec<Value> = state.iter().map(|resource| document::document(resource)).collect();
-    if output.is_json() {
+    let documents: Vec<Value> = match format {
+        MeshFormat::Cli => state.iter().map(|resource| document::document(resource)).collect(),
+        MeshFormat::CloudFormation => vec![document::template(&state)],
+    };
+    if output.is_json() && format == MeshFormat::Cli {
         output.json(&documents);
-    } else if documents.is_empty() {
+    } else if output.is_json() {
+        documents.iter().for_each(|template| output.json(template));
+    } else if state.iter().next().is_none() {
         output.remark(&format!("no meshes at {}", client.url()));
     } else {
         output.raw(&document::render(&documents));

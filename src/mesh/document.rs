@@ -8,15 +8,18 @@
 //! make, not step by step.
 
 mod emit;
+mod emit_template;
 mod informal;
 mod kept_weights;
 mod order;
+mod prune;
 mod read;
 mod recognise;
 mod template;
 mod yaml;
 
 pub use emit::{document, render};
+pub use emit_template::template;
 pub use kept_weights::KeptWeights;
 pub use order::{NoOrder, one_by_one};
 pub use read::{Loaded, Text, Validated, parse, parse_all, validate_all};
@@ -113,6 +116,8 @@ pub enum Deed {
     Updated,
     /// It is as described.
     Unchanged,
+    /// It is not described any more.
+    Deleted,
 }
 
 impl Plan {
@@ -131,6 +136,7 @@ impl Entry {
         let deed = match self.deed {
             Deed::Created => Some(format!("created {what}")),
             Deed::Updated => Some(format!("updated {what}")),
+            Deed::Deleted => Some(format!("deleted {what}")),
             Deed::Unchanged => kept.is_none().then(|| format!("unchanged {what}")),
         };
         deed.into_iter().chain(kept)
@@ -144,6 +150,29 @@ pub fn plan(
     documents: &[Document],
     overwrite_weights: bool,
     context: &OpContext,
+    uid: impl FnMut() -> String,
+) -> Result<Plan, Vec<Problem>> {
+    plan_for(state, documents, Wish { overwrite_weights, prune: false }, context, uid)
+}
+
+/// What loading may do beside creating and updating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// Take the files' weights for routes that exist.
+    pub overwrite_weights: bool,
+    /// Delete what the files do not describe, in the meshes that they name; never a mesh.
+    pub prune: bool,
+}
+
+/// The same as [`plan`] with everything that may be asked for.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn plan_for(
+    state: &MeshState,
+    documents: &[Document],
+    wish: Wish,
+    context: &OpContext,
     mut uid: impl FnMut() -> String,
 ) -> Result<Plan, Vec<Problem>> {
     let mut checked = check_alone(documents)?;
@@ -152,7 +181,10 @@ pub fn plan(
     let mut planner = Planner { state: state.clone(), plan: Plan::default(), problems: Vec::new() };
     for (document, body) in &checked {
         let context = OpContext { uid: uid(), ..context.clone() };
-        planner.load(document, body.clone(), overwrite_weights, &context);
+        planner.load(document, body.clone(), wish.overwrite_weights, &context);
+    }
+    if wish.prune {
+        planner.prune(documents);
     }
     // What could not be created has been told of.
     for (document, _) in checked.iter().filter(|(document, _)| planner.state.get(&document.key).is_some()) {
@@ -306,6 +338,14 @@ impl Planner {
             }
             Err(error) => self.problems.extend(document.problems(&error)),
         }
+    }
+
+    fn prune(&mut self, documents: &[Document]) {
+        let before = self.state.clone();
+        for key in prune::left_over(&self.state, documents) {
+            self.take(&key, Deed::Deleted, vec![(key.clone(), None)], None);
+        }
+        self.problems.extend(prune::taken_away(&before, &self.state, documents));
     }
 
     fn take(&mut self, key: &Key, deed: Deed, changes: Vec<Change>, kept: Option<KeptWeights>) {

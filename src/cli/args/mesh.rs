@@ -1,7 +1,7 @@
 //! Arguments of `tidegate mesh` as typed.
 
 use super::Server;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// `tidegate mesh …`.
@@ -28,19 +28,26 @@ pub enum MeshCommand {
         /// Let the files overwrite the weights of routes that exist
         #[arg(long)]
         weights: bool,
+        /// Show what would be deleted, too: what the files do not describe in the meshes that they name
+        #[arg(long)]
+        prune: bool,
         /// What to compare it with.
         #[command(flatten)]
         endpoint: MeshEndpoint,
     },
-    /// Create what is missing and update what differs at an endpoint; deletes nothing
+    /// Create what is missing and update what differs at an endpoint; deletes nothing, unless --prune
     ///
     /// The plan is printed first. Weights of routes that exist stay as they are, unless --weights. What was done
     /// already is not done again, so a command that failed halfway can simply be repeated.
     Apply(MeshApply),
     /// Print the mesh as files for `apply` and `tidegate local --mesh`, weights and tags included
     ///
-    /// Documents are JSON, which is YAML, with `---` between them; with --output json one list on one line.
+    /// Documents are JSON, which is YAML, with `---` between them; with --output json one list on one line. As
+    /// cloudformation it is one template.
     Export {
+        /// In which form
+        #[arg(long, value_enum, default_value_t = MeshFormat::Cli)]
+        format: MeshFormat,
         /// Only this mesh [default: all]
         #[arg(long, value_name = "NAME")]
         mesh: Option<String>,
@@ -48,6 +55,16 @@ pub enum MeshCommand {
         #[command(flatten)]
         endpoint: MeshEndpoint,
     },
+}
+
+/// Forms of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MeshFormat {
+    /// Inputs of `aws appmesh create-… --cli-input-json`
+    Cli,
+    /// A template with AWS::AppMesh::* resources
+    #[value(name = "cloudformation")]
+    CloudFormation,
 }
 
 /// `tidegate mesh apply`.
@@ -59,6 +76,10 @@ pub struct MeshApply {
     /// Let the files overwrite the weights of routes that exist; refused while a rollout owns one of the routes
     #[arg(long)]
     pub weights: bool,
+    /// Delete what the files do not describe in the meshes that they name, never a mesh; refused for a route that a rollout
+    /// owns
+    #[arg(long)]
+    pub prune: bool,
     /// Do not ask. It is asked only in a terminal, never in a script
     #[arg(long, short = 'y')]
     pub yes: bool,

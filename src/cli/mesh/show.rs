@@ -55,6 +55,7 @@ pub(super) const fn word(deed: Deed) -> &'static str {
         Deed::Created => "create",
         Deed::Updated => "update",
         Deed::Unchanged => "unchanged",
+        Deed::Deleted => "delete",
     }
 }
 
@@ -69,7 +70,9 @@ fn summary(plan: &Plan) -> String {
     if plan.changes.is_empty() {
         return format!("nothing to change: {} as described", count(unchanged, "resource"));
     }
-    format!("{} to create, {} to update, {unchanged} unchanged", of(Deed::Created), of(Deed::Updated))
+    let deleted = of(Deed::Deleted);
+    let deleted = if deleted == 0 { String::new() } else { format!("{deleted} to delete, ") };
+    format!("{} to create, {} to update, {deleted}{unchanged} unchanged", of(Deed::Created), of(Deed::Updated))
 }
 
 fn entry_json(entry: &Entry, differences: &[Difference]) -> Value {

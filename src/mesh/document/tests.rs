@@ -1,5 +1,7 @@
 //! Tests of `mesh::document`.
 
+mod round;
+
 use super::*;
 use crate::base::time::Timestamp;
 use crate::mesh::model::Quotas;

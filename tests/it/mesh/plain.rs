@@ -186,6 +186,72 @@ async fn a_body_above_the_limit_is_refused() {
     assert!(answer.body["message"].as_str().unwrap().contains("1 MiB"));
 }
 
+/// Sends bytes; status, error type and message.
+async fn send_bytes(running: &Running, method: &str, path: &str, body: Vec<u8>) -> (u16, String, String) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.request(method.parse().unwrap(), format!("{}{path}", running.url())).body(body);
+    let response = request.send().await.unwrap();
+    let kind = response.headers().get("x-amzn-errortype").map(|kind| kind.to_str().unwrap().to_owned());
+    let status = response.status().as_u16();
+    let body: Value = response.json().await.unwrap();
+    (status, kind.unwrap_or_default(), body["message"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn bodies_and_names_that_nobody_means_are_refused_with_the_reason() {
+    let running = Running::start().await;
+    running.load_example().await;
+    let (meshes, routes) = ("/v20190125/meshes", "/v20190125/meshes/shop/virtualRouter/checkout-router/routes");
+    let matching = |regex: &str| {
+        let action = json!({ "weightedTargets": [{ "virtualNode": "checkout-v1", "weight": 1 }] });
+        let spec = json!({ "httpRoute": { "match": { "path": { "regex": regex } }, "action": action } });
+        json!({ "routeName": "r", "spec": spec }).to_string().into_bytes()
+    };
+    let deep = format!("{{\"meshName\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    for (method, path, body, kind, says) in [
+        ("PUT", meshes, deep.into_bytes(), "BadRequestException", "body: is not JSON: recursion limit exceeded"),
+        ("PUT", meshes, b"{\"meshName\":\"\xff\"}".to_vec(), "BadRequestException", "body: is not JSON: "),
+        ("PUT", meshes, br#"{"meshName":"\ud800"}"#.to_vec(), "BadRequestException", "body: is not JSON: "),
+        (
+            "PUT",
+            meshes,
+            br#"{"meshName":"a\u0000"}"#.to_vec(),
+            "BadRequestException",
+            "meshName: may hold only letters",
+        ),
+        ("PUT", meshes, br#"{"meshName":"shop"}"#.to_vec(), "ConflictException", "Mesh with name shop already exists"),
+        ("PUT", meshes, b"[]".to_vec(), "BadRequestException", "body: must be an object, not a list"),
+        ("PUT", meshes, b"{".to_vec(), "BadRequestException", "body: is not JSON: EOF"),
+        ("GET", "/v20190125/meshes/%ff", Vec::new(), "BadRequestException", "path: is not UTF-8 once it is decoded"),
+        ("GET", "/v20190125/meshes?limit=%ff", Vec::new(), "BadRequestException", "query: is not UTF-8"),
+        (
+            "GET",
+            "/v20190125/meshes?limit=1e2",
+            Vec::new(),
+            "BadRequestException",
+            "limit: must be a number from 1 to 100",
+        ),
+        ("PATCH", "/v20190125/meshes/shop", Vec::new(), "UnknownOperationException", "is not an operation of App Mesh"),
+        (
+            "PUT",
+            routes,
+            matching("(a*)*(b*)*((c{100}){100}){100}"),
+            "BadRequestException",
+            "is not a regular expression of RE2",
+        ),
+        ("PUT", routes, matching(&"(".repeat(255)), "BadRequestException", "is not a regular expression of RE2"),
+    ] {
+        let (status, found, message) = send_bytes(&running, method, path, body).await;
+        assert!(
+            (400..500).contains(&status) && found == kind && message.contains(says),
+            "{method} {path}: {found}: {message}"
+        );
+    }
+    // Nothing of it came to be.
+    let answer = send(&running, "GET", routes, None, None).await;
+    assert_eq!(answer.body["routes"].as_array().map(Vec::len), Some(1));
+}
+
 #[tokio::test]
 async fn a_restart_serves_what_was_stored() {
     let running = Running::start().await;
