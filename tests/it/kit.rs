@@ -1,6 +1,7 @@
-//! Helpers of the integration tests: plans, a mesh and a journal in memory, a PostgreSQL server, and a rollout's life in
-//! one thread.
+//! Helpers of the integration tests: plans, a mesh and a journal in memory, a PostgreSQL server, an Envoy, and a rollout's
+//! life in one thread.
 
+pub(crate) mod envoy;
 pub(crate) mod life;
 pub(crate) mod memory;
 pub(crate) mod postgres;

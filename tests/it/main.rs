@@ -16,6 +16,7 @@ mod detect;
 mod disk;
 mod documents;
 mod ecs;
+mod envoy;
 mod examples;
 mod faults;
 mod freeze;
