@@ -19,7 +19,8 @@ use crate::base::fault::Fault;
 use crate::base::people::People;
 use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
-use crate::discovery::dns::DnsSource;
+use crate::discovery::cloudmap::CloudMapSource;
+use crate::discovery::everywhere::Everywhere;
 use crate::discovery::file::FileSource;
 use crate::ports::{DriverLease, EndpointSource, Freezes, Journal, NewsCursor, Notes, Policies, Tokens};
 use crate::runner::lease::{Turn, take_turns};
@@ -245,7 +246,7 @@ async fn parts(
             let opened = FileSource::open(path).await;
             Arc::new(opened.map_err(|error| StartupError::Files(error.to_string()))?)
         }
-        None => Arc::new(DnsSource),
+        None => Arc::new(Everywhere::new(CloudMapSource::from_config(&sdk))),
     };
     let traffic = mesh(config, &sdk);
     let comparison = Comparison::new(Arc::new(RemoteTelemetry::new(&config.proxies)?));
