@@ -179,7 +179,8 @@ fn pause_after(failures: u32, chance: u64) -> Duration {
 
 /// Where an instance is.
 fn endpoint(instance: &HttpInstanceSummary, default_port: u16, preference: IpPreference) -> Result<SocketAddr, String> {
-    let attribute = |name: &'static str| instance.attributes().and_then(|attributes| attributes.get(name)).map(String::as_str);
+    let attribute =
+        |name: &'static str| instance.attributes().and_then(|attributes| attributes.get(name)).map(String::as_str);
     let wrong = |name: &str, value: &str| format!("{name} is `{value}`");
     let read = |name: &'static str| attribute(name).map(|value| (value, name));
     let v4 =
