@@ -13,6 +13,7 @@ mod cuts;
 mod demo;
 mod deploy;
 mod detect;
+mod discovery;
 mod disk;
 mod documents;
 mod ecs;
