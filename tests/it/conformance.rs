@@ -11,10 +11,10 @@ mod plane;
 use crate::kit::envoy::binary;
 use backend::Memory;
 use case::Places;
+use futures_util::FutureExt;
+use futures_util::stream::{self, StreamExt};
 use judge::Bench;
 use plane::{Plane, Running};
-use futures_util::stream::{self, StreamExt};
-use futures_util::FutureExt;
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -96,6 +96,7 @@ async fn group(plane: Plane, file: &Path) -> Vec<Verdict> {
         if case.only.as_ref().is_some_and(|only| !only.iter().any(|name| name == plane.word())) {
             continue;
         }
+        running.change(case, folder.path()).await;
         let mut result = Ok(());
         for (number, request) in case.requests.iter().enumerate() {
             result = judge::request(&bench, request).await.map_err(|found| format!("request {}: {found}", number + 1));

@@ -117,7 +117,8 @@ impl App {
         let service = service_fn(move |request| self.clone().answer(request, if is_http2 { "http2" } else { "http1" }));
         // How a connection ends is the proxy's business.
         if is_http2 {
-            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
+            let _ =
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
         } else {
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).with_upgrades().await;
         }
@@ -148,7 +149,8 @@ impl App {
         if seen.path.starts_with("/health") {
             return Ok(plain(if self.kind.sick { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, "health"));
         }
-        let is_grpc = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let is_grpc =
+            head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         let attempt = self.memory.note(&text(ID), seen);
         if let Some(upgrade) = upgrade {
             return Ok(echo(upgrade));

@@ -105,6 +105,11 @@ pub(super) struct Case {
     pub(super) area: Option<String>,
     /// Data planes that it is tried on; absent for all.
     pub(super) only: Option<Vec<String>>,
+    /// Documents that are applied before its requests; what changes by them needs `eventually`.
+    #[serde(default)]
+    pub(super) change: Vec<Value>,
+    /// What takes the place of the group's `discovery` before its requests.
+    pub(super) discovery: Option<Value>,
     pub(super) requests: Vec<Request>,
 }
 
@@ -246,7 +251,9 @@ fn json(yaml: &Yaml<'_>) -> Value {
         Yaml::Value(Scalar::Null) => Value::Null,
         Yaml::Value(Scalar::Boolean(truth)) => Value::Bool(*truth),
         Yaml::Value(Scalar::Integer(number)) => Value::from(*number),
-        Yaml::Value(Scalar::FloatingPoint(number)) => Number::from_f64(number.into_inner()).map_or(Value::Null, Value::Number),
+        Yaml::Value(Scalar::FloatingPoint(number)) => {
+            Number::from_f64(number.into_inner()).map_or(Value::Null, Value::Number)
+        }
         Yaml::Value(Scalar::String(text)) => Value::String(text.to_string()),
         Yaml::Sequence(items) => items.iter().map(json).collect(),
         Yaml::Mapping(map) => {

@@ -111,7 +111,8 @@ fn message(
         }
         Protocol::Websocket => {
             builder = builder.header("connection", "upgrade").header("upgrade", "websocket");
-            builder = builder.header("sec-websocket-version", "13").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+            builder =
+                builder.header("sec-websocket-version", "13").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
         }
         _ => {}
     }
@@ -121,7 +122,8 @@ fn message(
 async fn outcome(mut response: Response<Incoming>) -> Result<Outcome, Failed> {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
-    let texts = headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
+    let texts =
+        headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
     let headers_seen = texts.collect();
     if status == 101 {
         let mut through = TokioIo::new(hyper::upgrade::on(&mut response).await?);

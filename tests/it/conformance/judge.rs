@@ -38,7 +38,8 @@ pub(super) async fn request(bench: &Bench<'_>, request: &Request) -> Result<(), 
 
 async fn once(bench: &Bench<'_>, request: &Request) -> Result<(), String> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let send = || client::send(request, bench.defaults, format!("r{}", NEXT.fetch_add(1, Ordering::Relaxed)), bench.folder);
+    let send =
+        || client::send(request, bench.defaults, format!("r{}", NEXT.fetch_add(1, Ordering::Relaxed)), bench.folder);
     let mut outcomes = Vec::new();
     if request.together {
         outcomes = join_all((0..request.times).map(|_| send())).await;
@@ -147,7 +148,9 @@ fn all(expect: &Expect, outcomes: &[(Outcome, Vec<Seen>)]) -> Result<(), String>
         let found = number(counts.get(name.as_str()).copied().unwrap_or_default());
         let bound = DEVIATIONS * (total * share * (1.0 - share)).sqrt();
         if (found - total * share).abs() > bound + 1e-9 {
-            return Err(format!("{name} has {found} of {total} requests instead of {percent} % (give or take {bound:.0})"));
+            return Err(format!(
+                "{name} has {found} of {total} requests instead of {percent} % (give or take {bound:.0})"
+            ));
         }
     }
     Ok(())

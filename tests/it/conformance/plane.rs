@@ -1,12 +1,15 @@
 //! Data planes that cases are tried on, and the control plane that configures them.
 
-use super::case::{Group, Places, Proxy, Updates};
+use super::case::{Case, Group, Places, Proxy, Updates};
 use crate::kit::envoy::Envoy;
-use crate::program::{Process, command, until};
+use crate::program::{Process, command, finish, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+
+/// File of the endpoints that the control plane knows.
+const DISCOVERY: &str = "discovery.yaml";
 
 /// What runs the proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,7 @@ impl Plane {
 /// A control plane and its proxies, ready to take requests.
 pub(super) struct Running {
     api: SocketAddr,
+    mesh: SocketAddr,
     proxies: BTreeMap<String, (Proxy, Envoy)>,
     _control: Process,
 }
@@ -49,7 +53,21 @@ impl Running {
         for (_, envoy) in proxies.values_mut() {
             envoy.wait_ready().await;
         }
-        Self { api: addresses["api"], proxies, _control: control }
+        Self { api: addresses["api"], mesh: addresses["appmesh"], proxies, _control: control }
+    }
+
+    /// Changes the mesh, and where its endpoints are.
+    pub(super) async fn change(&self, case: &Case, folder: &Path) {
+        if let Some(discovery) = &case.discovery {
+            written(folder, DISCOVERY, &discovery.to_string());
+        }
+        if !case.change.is_empty() {
+            let file = written(folder, "change.yaml", &documents(&case.change));
+            let endpoint = format!("http://{}", self.mesh);
+            let mut command = command(&["mesh", "apply", "--weights", "-f", &file, "--endpoint-url", &endpoint]);
+            command.env("TIDEGATE_SERVER", format!("http://{}", self.api));
+            finish(command).await.expect(0);
+        }
     }
 
     /// Fails unless every proxy took everything that it was sent.
@@ -74,17 +92,23 @@ impl Running {
         let url = format!("http://{}/v1/mesh/proxies", self.api);
         until("a proxy acknowledges everything", async || {
             let answer: Value = client.get(&url).send().await.ok()?.json().await.ok()?;
-            let found = answer["proxies"].as_array()?.iter().find(|found| found["resource"] == resource(proxy))?;
-            let types = found["types"].as_object()?;
-            assert!(types.values().all(|standing| standing["rejected"].is_null()), "{found}");
-            assert_eq!(found["problems"], json!([]), "{found}");
-            let taken = |standing: &Value| standing["version"].is_string() && standing["version"] == standing["acknowledged"];
-            // A proxy of connections alone asks for no routes.
-            let all = ["CDS", "LDS"].iter().all(|kind| types.contains_key(*kind));
-            (all && types.values().all(taken)).then_some(())
+            let all = answer["proxies"].as_array()?.iter().filter(|found| found["resource"] == resource(proxy));
+            let standings: Vec<&Value> = all.collect();
+            (!standings.is_empty() && standings.into_iter().all(has_everything)).then_some(())
         })
         .await;
     }
+}
+
+/// Whether a proxy has the newest of each type; one that refused something never will.
+fn has_everything(proxy: &Value) -> bool {
+    let types: Vec<(&String, &Value)> = proxy["types"].as_object().into_iter().flatten().collect();
+    assert!(types.iter().all(|(_, standing)| standing["rejected"].is_null()), "{proxy}");
+    assert_eq!(proxy["problems"], json!([]), "{proxy}");
+    // A proxy of connections alone asks for no routes.
+    let asked = ["CDS", "LDS"].iter().all(|kind| types.iter().any(|(name, _)| name == kind));
+    let taken = |standing: &Value| standing["version"].is_string() && standing["version"] == standing["acknowledged"];
+    asked && types.iter().all(|(_, standing)| taken(standing))
 }
 
 fn resource(proxy: &Proxy) -> String {
@@ -95,22 +119,27 @@ fn resource(proxy: &Proxy) -> String {
     }
 }
 
+/// Writes a file; answers its path.
+fn written(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// Documents as a file of them: JSON is YAML.
+fn documents(all: &[Value]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n")
+}
+
 fn control(group: &Group, folder: &Path) -> Process {
-    let written = |name: &str, text: &str| {
-        let path = folder.join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    };
-    // JSON is YAML.
-    let documents: Vec<String> = group.mesh.iter().map(ToString::to_string).collect();
-    let mesh = written("mesh.yaml", &documents.join("\n---\n"));
+    let mesh = written(folder, "mesh.yaml", &documents(&group.mesh));
     let (data, policies) = (folder.join("data"), folder.join("policies"));
     let mut command = command(&["local", "--output", "json", "--mesh", &mesh, "--data-dir"]);
     command.arg(data).arg("--policies").arg(policies);
     let any = "127.0.0.1:0";
     command.args(["--api", any, "--appmesh", any, "--xds", any, "--egress", any, "--admin", any]);
     if let Some(discovery) = &group.discovery {
-        command.args(["--discovery", &written("discovery.yaml", &discovery.to_string())]);
+        command.args(["--discovery", &written(folder, DISCOVERY, &discovery.to_string())]);
     }
     Process::spawn(command)
 }

@@ -61,7 +61,15 @@ impl Envoy {
         let file = written(directory.path(), bootstrap);
         let address = directory.path().join("admin");
         let mut command = ending_with_me(&binary);
-        command.arg("-c").arg(file).args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "info", "--file-flush-interval-msec", "100"]);
+        command.arg("-c").arg(file).args([
+            "--concurrency",
+            "1",
+            "--use-dynamic-base-id",
+            "--log-level",
+            "info",
+            "--file-flush-interval-msec",
+            "100",
+        ]);
         command.arg("--log-path").arg(directory.path().join("log")).arg("--admin-address-path").arg(&address);
         // Access logs on stdout are nobody's; what it says before it has its log is in `early`.
         let early = std::fs::File::create(directory.path().join("early")).unwrap();
