@@ -54,11 +54,12 @@ detect: ## how fast bad releases are caught, 20 of each kind, and that 20 health
 many: ## 200 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
 	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),200) cargo test --locked --test it many:: -- --nocapture
 
-peers: ## install what the tests talk to: Python packages into .venv, a browser's into tests/peers/page, Debian's when root
+peers: ## install what the tests talk to: into .venv, tests/peers/page and .peers, and Debian's when root
 	@.ci/peers python
 	@.ci/peers debian strace openssl sqlite3
 	@.ci/peers postgresql
 	@.ci/peers page
+	@.ci/peers curl
 
 docs: ## API documentation into target/doc
 	cargo doc --locked --no-deps --document-private-items

@@ -6,6 +6,7 @@
 //! ask for more, and the proxy drains.
 
 mod doctor;
+mod host;
 mod serve;
 mod told;
 mod triggers;
@@ -28,7 +29,7 @@ use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
 use crate::mesh::compile::View;
 use crate::mesh::document;
-use crate::mesh::http::{LoadReport, MeshControl};
+use crate::mesh::http::{Callers, LoadReport, MeshControl};
 use crate::mesh::model::{Key, Kind, Request};
 use crate::policy::plan::{Workload, WorkloadTarget};
 use crate::ports::{EndpointSource, Journal, Policies, Tokens, Traffic};
@@ -45,10 +46,12 @@ use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
 use crate::workload::process::Processes;
-use crate::xds::registry::Registry;
-use crate::xds::server::{AdsParts, AdsServer, OpenDoor};
+use crate::xds::registry::{HostedMesh, Registry};
+use crate::xds::door::{Door, OpenDoor};
+use crate::xds::server::{AdsParts, AdsServer};
 use crate::xds::source::Source;
 use crate::xds::translate::SecretFiles;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,6 +68,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct LocalOptions {
     /// Mesh documents to load.
     pub mesh: Vec<PathBuf>,
+    /// Parameters of CloudFormation templates among them.
+    pub parameters: BTreeMap<String, String>,
     /// Whether they may overwrite the weights of routes that exist.
     pub overwrite_weights: bool,
     /// Directory of policies.
@@ -264,20 +269,19 @@ fn bound_address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
 }
 
 /// Reads every mesh file; all problems of all files are reported at once.
-fn read_documents(files: &[PathBuf]) -> Result<Vec<document::Document>, StartupError> {
-    let mut documents = Vec::new();
-    let mut problems = Vec::new();
-    for path in files {
-        let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => match document::parse(&name, &text) {
-                Ok(parsed) => documents.extend(parsed),
-                Err(found) => problems.extend(found.iter().map(ToString::to_string)),
-            },
-            Err(error) => problems.push(format!("{name}: cannot be read: {error}")),
-        }
-    }
-    if problems.is_empty() { Ok(documents) } else { Err(StartupError::Files(problems.join("\n"))) }
+fn read_documents(options: &LocalOptions) -> Result<document::Loaded, StartupError> {
+    let text = |path: &PathBuf| document::Text {
+        file: path.display().to_string(),
+        text: std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}")),
+    };
+    let texts: Vec<document::Text> = options.mesh.iter().map(text).collect();
+    let (parameters, region) = (options.parameters.clone(), options.region.clone());
+    let settings = document::Settings { parameters, region, ..document::Settings::default() };
+    document::parse_all(&texts, &settings).map_err(|problems| not_valid(&problems))
+}
+
+fn not_valid(problems: &[document::Problem]) -> StartupError {
+    StartupError::Files(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 /// Serves until `stop`; then requests under way finish.
@@ -292,13 +296,42 @@ fn serve(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<
     })
 }
 
-/// Configures Envoys until the process stops.
-fn serve_xds(listener: TcpListener, server: AdsServer) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        if let Err(error) = server.serve(listener).await {
-            tracing::error!(%error, "the control plane of Envoys ended");
-        }
-    })
+/// What Envoys are configured from.
+struct ProxyHost {
+    mesh: MeshControl,
+    endpoints: Arc<dyn EndpointSource>,
+    door: Arc<dyn Door>,
+    /// Whether names are looked up here, since a file says where they are.
+    names_here: bool,
+    /// Proxies of one node or gateway.
+    per_resource: usize,
+}
+
+impl ProxyHost {
+    /// Configures Envoys until the process stops.
+    fn serve(
+        self,
+        listener: TcpListener,
+        clock: Arc<dyn Clock>,
+        stopping: watch::Receiver<bool>,
+    ) -> (Registry, JoinHandle<()>) {
+        let registry = Registry::default();
+        let server = AdsServer::new(AdsParts {
+            source: Source::new(self.mesh, self.endpoints, SecretFiles::default()),
+            registry: registry.clone(),
+            door: self.door,
+            clock,
+            names_here: self.names_here,
+            per_resource: self.per_resource,
+            stopping,
+        });
+        let serving = tokio::spawn(async move {
+            if let Err(error) = server.serve(listener).await {
+                tracing::error!(%error, "the control plane of Envoys ended");
+            }
+        });
+        (registry, serving)
+    }
 }
 
 /// The node that the proxy should see the mesh as, when the mesh has none of that name.
@@ -383,7 +416,7 @@ async fn endpoints(file: Option<&Path>) -> Result<Arc<dyn EndpointSource>, Start
 /// # Errors
 /// [`StartupError`]; whatever was opened before is closed again.
 pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
-    let documents = read_documents(&options.mesh)?;
+    let document::Loaded { documents, remarks } = read_documents(&options)?;
     let hooks = triggers::hooks(&options.hooks, None)?;
     let endpoints = endpoints(options.discovery.as_deref()).await?;
     let api_listener = bind("the API", "--api", options.listen.api).await?;
@@ -393,27 +426,25 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let store = SqliteStore::open(&options.data_dir).await?;
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
     let mesh = MeshControl::open(Arc::new(store.clone()), Arc::clone(&clock), options.region.clone()).await?;
-    let loaded = mesh.load_documents(&documents, options.overwrite_weights).await.map_err(|problems| {
-        StartupError::Files(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
+    let loaded = mesh.load_documents(&documents, options.overwrite_weights).await;
+    let mut loaded = loaded.map_err(|problems| not_valid(&problems))?;
+    loaded.lines.extend(remarks.iter().map(|remark| format!("remark: {remark}")));
     let (stop, stopped) = watch::channel(false);
     let appmesh_address = bound_address(&mesh_listener, options.listen.appmesh);
     // It takes any signature and none, so a page in a browser must be kept out the same way as from the API.
-    let mesh_router = mesh.router().layer(axum::middleware::from_fn(api::auth::loopback_only));
+    let mesh_router = mesh.router(Callers::Anyone).layer(axum::middleware::from_fn(api::auth::loopback_only));
     let mut servers = vec![serve(mesh_listener, mesh_router, stopped.clone())];
 
     let xds_address = bound_address(&xds_listener, options.listen.xds);
-    let registry = Registry::default();
-    let parts = AdsParts {
-        source: Source::new(mesh.clone(), Arc::clone(&endpoints), SecretFiles::default()),
-        registry: registry.clone(),
+    let proxies = ProxyHost {
+        mesh: mesh.clone(),
+        endpoints: Arc::clone(&endpoints),
         door: Arc::new(OpenDoor),
-        clock: Arc::clone(&clock),
         names_here: options.discovery.is_some(),
         per_resource: usize::MAX,
-        stopping: stopped.clone(),
     };
-    servers.push(serve_xds(xds_listener, AdsServer::new(parts)));
+    let (registry, server) = proxies.serve(xds_listener, Arc::clone(&clock), stopped.clone());
+    servers.push(server);
 
     let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
     let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
@@ -446,7 +477,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         admin: proxy.admin_address().unwrap_or(options.listen.admin),
     };
     let mut state = triggers.state(&runner, Access::Loopback, Arc::clone(&status), Arc::default()).await?;
-    state.mesh = Some(Arc::new(registry));
+    state.mesh = Some(Arc::new(HostedMesh::new(mesh.clone(), registry)));
     servers.push(listen::serve(api_listener, api::router(state), None, Limits::default(), stopped));
     status.set_ready(true);
     // Last, since nothing stops what a start leaves behind that breaks off.

@@ -3,6 +3,7 @@
 pub mod daemon;
 mod file;
 pub mod keys;
+pub mod mesh;
 
 pub use file::ConfigError;
 
@@ -28,7 +29,7 @@ pub const DATABASE_VARIABLE: &str = "TIDEGATE_DATABASE_URL";
 pub const API_PORT: u16 = 7070;
 /// Port of the App Mesh API.
 pub const APPMESH_PORT: u16 = 7071;
-/// Default port of the control plane of Envoys.
+/// Port where proxies get their configuration.
 pub const XDS_PORT: u16 = 7072;
 /// Port of the proxy's egress listener.
 pub const EGRESS_PORT: u16 = 15001;
@@ -82,7 +83,13 @@ pub fn hook_secrets(environment: &dyn Environment) -> BTreeMap<String, Vec<Redac
 #[must_use]
 pub fn secret_variables() -> Vec<String> {
     let keys = keys::KEYS.iter().filter(|key| key.shape.is_secret()).map(keys::Key::variable);
-    keys.chain([TOKEN_VARIABLE.to_owned()]).collect()
+    keys.chain([TOKEN_VARIABLE.to_owned()]).chain(access_key_variables()).collect()
+}
+
+/// Those of access keys, whose names are whoever configures them's.
+fn access_key_variables() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| name.starts_with(keys::ACCESS_KEY_PREFIX)).collect()
 }
 
 /// The login name of whoever runs this, for the audit trail.

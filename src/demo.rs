@@ -224,6 +224,7 @@ impl Stage {
         write_files(directory.path(), [first.address.port(), second.address.port()])?;
         let bound = start_local(LocalOptions {
             mesh: vec![directory.path().join("mesh.yaml")],
+            parameters: BTreeMap::new(),
             overwrite_weights: false,
             policies: directory.path().join("policies"),
             data_dir: directory.path().join("data"),

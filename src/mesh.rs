@@ -8,6 +8,7 @@
 //!
 //! `client` is the other end of that wire: it reads and changes a mesh at an endpoint.
 
+pub mod access;
 pub mod client;
 pub mod compile;
 pub mod document;
@@ -15,6 +16,8 @@ pub mod error;
 pub mod http;
 pub mod model;
 pub mod ops;
+pub mod problems;
+pub mod sigv4;
 pub mod snapshot;
 pub mod validate;
 pub mod wire;

@@ -26,7 +26,7 @@ mod notes;
 pub use chat::Chat;
 pub use freezes::{Freeze, Freezes};
 pub use lease::{Acquired, DriverLease, Holder, LEASE, LEASE_RENEWAL};
-pub use mesh::{ConnectedProxy, MeshOverview, Rejection, TypeStanding};
+pub use mesh::{ConnectedProxy, MeshOverview, MeshProblem, Rejection, TypeStanding};
 pub use news::{Ask, Compared, News, NewsCursor, NewsStanding, Notices};
 pub use notes::Notes;
 
@@ -37,13 +37,38 @@ pub trait Telemetry: Send + Sync + 'static {
     async fn reports(&self) -> Result<Vec<Report>, Fault>;
 }
 
-/// Rows that the mesh control plane keeps. One row is one resource (or its tombstone is its absence).
+/// Rows that the mesh control plane keeps: one for each resource. Changes are numbered, so that several control planes may
+/// share a store: each writes only to what it knows, and asks what the others changed.
 #[async_trait]
 pub trait MeshStore: Send + Sync + 'static {
-    /// Every stored resource as (key, JSON).
-    async fn load(&self) -> Result<Vec<(String, String)>, Fault>;
-    /// Writes all changes or none; `None` deletes the row.
-    async fn save(&self, changes: Vec<(String, Option<String>)>) -> Result<(), Fault>;
+    /// Whether other processes may change it meanwhile.
+    fn is_shared(&self) -> bool;
+    /// Every stored resource.
+    async fn load(&self) -> Result<MeshRows, Fault>;
+    /// What was changed after the change of that number; everything where that cannot be told any more.
+    async fn since(&self, seen: u64) -> Result<MeshRows, Fault>;
+    /// Writes all changes or none, and none unless `seen` is the number of the last change; a row of `None` is deleted.
+    async fn save(&self, seen: u64, changes: Vec<(String, Option<String>)>) -> Result<Saved, Fault>;
+}
+
+/// Rows of the mesh, all as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MeshRows {
+    /// Number of the last change that they contain.
+    pub sequence: u64,
+    /// Key and JSON of each; `None` for one that was deleted.
+    pub rows: Vec<(String, Option<String>)>,
+    /// Whether these are all rows that there are, and not those alone that changed.
+    pub is_all: bool,
+}
+
+/// What came of a write to the mesh's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    /// Written, as the change of this number.
+    Done(u64),
+    /// Nothing was written: somebody else made a change since.
+    Behind,
 }
 
 /// Finds the endpoints of a virtual node.

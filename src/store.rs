@@ -9,6 +9,7 @@ pub mod database;
 pub mod dialect;
 pub mod directory;
 mod freezes;
+mod mesh;
 mod notes;
 pub mod policies;
 pub mod postgres;

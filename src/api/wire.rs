@@ -1,7 +1,7 @@
 //! Requests and answers of the API. The command line and the demo speak these same types.
 
 use crate::base::token::{Role, TokenId, TokenRecord};
-use crate::ports::Freeze;
+use crate::ports::{Freeze, MeshProblem};
 use crate::rollout::event::Actor;
 use crate::rollout::view::RolloutView;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,15 @@ pub struct VerbBody {
 pub struct RolloutList {
     /// Live ones first, then the newest.
     pub rollouts: Vec<RolloutView>,
+}
+
+/// Answer of `GET /v1/mesh/problems`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshProblemList {
+    /// By resource.
+    pub problems: Vec<MeshProblem>,
+    /// How many there are beyond these.
+    pub more: usize,
 }
 
 /// One policy in the answer of `GET /v1/policies`.

@@ -20,6 +20,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::trigger::queue::Queue;
 use crate::workload::ecs::Ecs;
 use aws_credential_types::provider::ProvideCredentials;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,8 @@ pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
     let has_ecs = plans.iter().any(|plan| plan.workload.is_some());
     let is_aws = |query: &SignalQuery| matches!(query, SignalQuery::Cloudwatch(_) | SignalQuery::Xray(_));
     let asks_aws = plans.iter().flat_map(Plan::signals).any(|(_, signal)| is_aws(&signal.query));
-    if config.mesh.signed || has_ecs || asks_aws || config.queue.is_some() {
+    let is_elsewhere = config.mesh.host.is_none();
+    if is_elsewhere && config.mesh.signed || has_ecs || asks_aws || config.queue.is_some() {
         found.push(credentials(&sdk).await);
     }
     if let Some(url) = &config.queue {
@@ -73,7 +75,11 @@ pub async fn examine(config: &DaemonConfig) -> Vec<Finding> {
     if let Some(endpoint) = &config.mesh.endpoint_url {
         found.push(clock(endpoint).await);
     }
-    for plan in &plans {
+    // A mesh of its own answers once it runs, and to whoever has a key.
+    if let Some(host) = &config.mesh.host {
+        found.push(free("mesh listener", "mesh.listen", host.listen).await);
+    }
+    for plan in plans.iter().filter(|_| is_elsewhere) {
         found.push(route(plan, &traffic).await);
     }
     match outside(config, &sdk) {
@@ -112,24 +118,30 @@ async fn ask(url: String) -> Result<reqwest::Response, Fault> {
 }
 
 async fn listener(config: &DaemonConfig) -> Finding {
-    let (about, address) = ("listener", config.api.listen);
+    free("listener", "api.listen", config.api.listen).await
+}
+
+/// Whether an address is free, or a daemon's.
+async fn free(about: &'static str, key: &str, address: SocketAddr) -> Finding {
     match tokio::net::TcpListener::bind(address).await {
         Ok(_) => Finding::good(about, format!("{address} is free")),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             let answer = in_time("api", ask(format!("http://{address}/healthz")));
             match answer.await {
-                Ok(answer) if answer.status().is_success() => {
+                // The App Mesh API answers strangers that they have to sign.
+                Ok(answer) if answer.status().is_success() || answer.headers().contains_key("x-amzn-errortype") => {
                     Finding::good(about, format!("a daemon answers at {address}"))
                 }
                 _ => Finding::bad(
                     about,
                     format!("{address} is taken, and not by a daemon"),
-                    "move this one with api.listen",
+                    format!("move this one with {key}"),
                 ),
             }
         }
         Err(error) => {
-            let remedy = "name an address of this machine in api.listen; ports below 1024 take a right of their own";
+            let remedy =
+                format!("name an address of this machine in {key}; ports below 1024 take a right of their own");
             Finding::bad(about, format!("cannot listen on {address}: {error}"), remedy)
         }
     }

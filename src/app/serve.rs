@@ -4,6 +4,7 @@
 //! runner and the API behind the door) is made for each turn, from what is stored then: whatever a daemon knew of
 //! rollouts before a turn may be out of date in it.
 
+use super::host::Hosted;
 use super::told::Told;
 use super::triggers::{self, Triggers};
 use super::{StartupError, bind, bound_address, invalid_policies};
@@ -19,9 +20,7 @@ use crate::base::fault::Fault;
 use crate::base::people::People;
 use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
-use crate::discovery::dns::DnsSource;
-use crate::discovery::file::FileSource;
-use crate::ports::{DriverLease, EndpointSource, Freezes, Journal, NewsCursor, Notes, Policies, Tokens};
+use crate::ports::{DriverLease, EndpointSource, Freezes, Journal, MeshOverview, MeshStore, NewsCursor, Notes, Policies, Tokens};
 use crate::runner::lease::{Turn, take_turns};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::cloudwatch::CloudWatch;
@@ -54,6 +53,10 @@ const TURN_END: Duration = Duration::from_secs(8);
 pub struct Serving {
     /// Where the API listens.
     pub api: SocketAddr,
+    /// Where the App Mesh API of this daemon's own mesh listens, if it has one.
+    pub appmesh: Option<SocketAddr>,
+    /// Where Envoys are configured, if this daemon hosts a mesh.
+    pub xds: Option<SocketAddr>,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// Policies that are not valid, each with its problems.
@@ -68,7 +71,7 @@ pub struct Serving {
     /// Told once, where there is no lease to tell of.
     _always: Option<watch::Sender<Turn>>,
     lease: Option<JoinHandle<()>>,
-    server: JoinHandle<()>,
+    servers: Vec<JoinHandle<()>>,
 }
 
 /// The database, whichever it is.
@@ -126,6 +129,13 @@ impl Store {
     }
 
     fn notes(&self) -> Arc<dyn Notes> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    fn mesh(&self) -> Arc<dyn MeshStore> {
         match self {
             Self::Sqlite(store) => Arc::new(store.clone()),
             Self::Postgres(store) => Arc::new(store.clone()),
@@ -238,16 +248,10 @@ async fn parts(
     (journal, freezes): (Arc<dyn Journal>, Arc<dyn Freezes>),
     policies: Arc<dyn Policies>,
     (clock, people): (Arc<dyn Clock>, Arc<People>),
+    (hosted, endpoints): (Option<&Hosted>, Arc<dyn EndpointSource>),
 ) -> Result<RunnerParts, StartupError> {
     let sdk = aws(config).await;
-    let endpoints: Arc<dyn EndpointSource> = match &config.discovery {
-        Some(path) => {
-            let opened = FileSource::open(path).await;
-            Arc::new(opened.map_err(|error| StartupError::Files(error.to_string()))?)
-        }
-        None => Arc::new(DnsSource),
-    };
-    let traffic = mesh(config, &sdk);
+    let traffic = hosted.map_or_else(|| mesh(config, &sdk), Hosted::traffic);
     let comparison = Comparison::new(Arc::new(RemoteTelemetry::new(&config.proxies)?));
     // Ends with the process: it only reads.
     tokio::spawn(comparison.clone().follow());
@@ -267,6 +271,8 @@ async fn parts(
 
 /// Begins and ends what belongs to a turn, until `stopping`.
 struct Turns {
+    /// The mesh that this daemon hosts.
+    mesh: Option<Arc<dyn MeshOverview>>,
     parts: RunnerParts,
     /// The same for all turns, with what is known of tokens.
     access: Access,
@@ -352,7 +358,8 @@ impl Turns {
             *resumed = Some(count);
         }
         let (access, door) = (self.access.clone(), Arc::clone(&self.told.door));
-        self.triggers.state(runner, access, Arc::clone(status), door).await
+        let state = self.triggers.state(runner, access, Arc::clone(status), door).await?;
+        Ok(ApiState { mesh: self.mesh.clone(), ..state })
     }
 }
 
@@ -365,12 +372,22 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let hooks = triggers::hooks(&config.hooks, config.api.public_url.as_deref())?;
     let listener = bind("the API", "api.listen", config.api.listen).await?;
     let address = bound_address(&listener, config.api.listen);
+    let mesh_listener = match &config.mesh.host {
+        Some(host) => Some((host, Hosted::bind(host).await?)),
+        None => None,
+    };
     let store = Store::open(&config, address).await?;
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
+    let hosted = match mesh_listener {
+        Some((host, listener)) => Some(Hosted::open(host, listener, store.mesh(), Arc::clone(&clock)).await?),
+        None => None,
+    };
     let triggers = store.triggers(&config.policies, hooks, Arc::clone(&clock));
     let people = Arc::new(config.people.clone());
     let kept = (store.journal(), store.freezes());
-    let parts = parts(&config, kept, triggers.policies(), (clock, Arc::clone(&people))).await?;
+    let endpoints = super::endpoints(config.discovery.as_deref()).await?;
+    let hosting = (hosted.as_ref(), Arc::clone(&endpoints));
+    let parts = parts(&config, kept, triggers.policies(), (clock, Arc::clone(&people)), hosting).await?;
     let invalid_policies = invalid_policies(parts.policies.as_ref()).await;
     let (stopping, stops) = watch::channel(false);
     let (turned, turn) = watch::channel(Turn::default());
@@ -392,14 +409,25 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
         Some(url) => Some(Queue::from_config(&aws(&config).await, url)),
         None => None,
     };
+    let (servers_stop, servers_stopped) = watch::channel(false);
+    let (appmesh, xds) = hosted.as_ref().map(|hosted| (hosted.address, hosted.xds)).unzip();
+    let served = hosted.map(|hosted| {
+        let endpoints = (endpoints, config.discovery.is_some());
+        hosted.serve(endpoints, Arc::clone(&parts.clock), servers_stopped.clone())
+    });
+    let (mesh, mesh_servers) = served.unzip();
+    let mesh = mesh.map(|mesh| Arc::new(mesh) as Arc<dyn MeshOverview>);
     let turns =
-        Turns { parts, access, triggers, told, queue, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
+        Turns { mesh, parts, access, triggers, told, queue, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
     let turns = tokio::spawn(turns.run());
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let (servers_stop, servers_stopped) = watch::channel(false);
-    let server = listen::serve(listener, front::router(front), tls, Limits::default(), servers_stopped);
+    let mut servers =
+        vec![listen::serve(listener, front::router(front), tls, Limits::default(), servers_stopped.clone())];
+    servers.extend(mesh_servers.into_iter().flatten());
     Ok(Serving {
         api: address,
+        appmesh,
+        xds,
         scheme,
         invalid_policies,
         turn,
@@ -410,7 +438,7 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
         turns,
         _always: always,
         lease,
-        server,
+        servers,
     })
 }
 
@@ -430,8 +458,10 @@ impl Serving {
             tracing::warn!(%fault, "the lease was not given back; it runs out by itself");
         }
         self.servers_stop.send_replace(true);
-        // A client that holds a connection open must not hold up the end.
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.server).await;
+        for server in self.servers {
+            // A client that holds a connection open must not hold up the end.
+            let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+        }
         self.store.close().await;
     }
 }

@@ -123,6 +123,9 @@ pub struct LocalArguments {
     /// Mesh resources to load: YAML or JSON in the form of `aws appmesh create-* --cli-input-json` (repeatable)
     #[arg(long, value_name = "FILE")]
     pub mesh: Vec<PathBuf>,
+    /// What CloudFormation templates among them need.
+    #[command(flatten)]
+    pub parameters: TemplateParameters,
     /// Let --mesh overwrite the weights of routes that exist
     #[arg(long)]
     pub weights: bool,

@@ -74,6 +74,7 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
     let stops = Stops::listen()?;
     let starting = start_local(LocalOptions {
         mesh: arguments.mesh,
+        parameters: arguments.parameters.parameters.into_iter().collect(),
         overwrite_weights: arguments.weights,
         policies: arguments.policies.clone(),
         data_dir: arguments.data_dir,
@@ -118,7 +119,7 @@ fn welcome(bound: &Bound, policies: &Path, output: Output) {
         output.remark(&format!("mesh: {line}"));
     }
     for problem in &bound.mesh_problems {
-        output.remark(&format!("mesh: not in this version: {problem}"));
+        output.remark(&format!("mesh: {problem}"));
     }
     if let Some(node) = &bound.unknown_node {
         output.remark(&format!("--as {node}: there is no such virtual node yet, so no service is visible to it"));

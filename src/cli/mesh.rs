@@ -6,12 +6,12 @@ mod apply;
 mod files;
 mod show;
 
-use super::args::{MeshCommand, MeshEndpoint, MeshFiles};
+use super::args::{MeshCommand, MeshEndpoint, MeshFiles, MeshFormat, TemplateParameters};
 use super::{Ended, FAILED, Failure, Output, WRONG_USAGE};
 use crate::clock::{Clock, SystemClock, new_uuid};
 use crate::config::{APPMESH_ENDPOINT_VARIABLE, APPMESH_PORT, Environment, region};
 use crate::mesh::client::{Client, ClientError};
-use crate::mesh::document::{self, Plan, Problem, Text};
+use crate::mesh::document::{self, Loaded, Plan, Problem, Settings, Text, Wish};
 use crate::mesh::model::{Key, MeshState, Quotas};
 use crate::mesh::ops::OpContext;
 use serde_json::{Value, json};
@@ -30,14 +30,17 @@ impl From<ClientError> for Failure {
 
 pub(super) async fn run(command: MeshCommand, output: Output, environment: &dyn Environment) -> Ended {
     match command {
-        MeshCommand::Validate { files, present } => validate(&files, &present, output, environment),
-        MeshCommand::Diff { files, weights, endpoint } => {
-            let ended = diff(&files, weights, &endpoint, output, environment).await;
+        MeshCommand::Validate { files, present, strict } => validate(&files, &present, strict, output, environment),
+        MeshCommand::Diff { files, weights, prune, endpoint } => {
+            let wish = Wish { overwrite_weights: weights, prune };
+            let ended = diff(&files, wish, &endpoint, output, environment).await;
             // 1 says that something would change; what cannot be told must not look like that.
             ended.map_err(Failure::usage)
         }
         MeshCommand::Apply(arguments) => apply::apply(arguments, output, environment).await,
-        MeshCommand::Export { mesh, endpoint } => export(mesh.as_deref(), &endpoint, output, environment).await,
+        MeshCommand::Export { mesh, format, endpoint } => {
+            export(mesh.as_deref(), format, &endpoint, output, environment).await
+        }
     }
 }
 
@@ -55,6 +58,7 @@ fn context(account: &str, environment: &dyn Environment) -> OpContext {
         region: region(environment),
         // The endpoint knows its own quotas.
         quotas: Quotas::OFF,
+        strict: false,
     }
 }
 
@@ -64,41 +68,70 @@ fn invalid(problems: &[Problem]) -> Failure {
     Failure::new(lines.join("\n")).usage()
 }
 
-fn validate(files: &MeshFiles, present: &[PathBuf], output: Output, environment: &dyn Environment) -> Ended {
+/// What templates among the files are worked out with.
+pub(super) fn settings(parameters: &TemplateParameters, environment: &dyn Environment) -> Settings {
+    let parameters = parameters.parameters.iter().cloned().collect();
+    Settings { parameters, region: region(environment), account: LOCAL_ACCOUNT.to_owned() }
+}
+
+fn validate(
+    files: &MeshFiles,
+    present: &[PathBuf],
+    strict: bool,
+    output: Output,
+    environment: &dyn Environment,
+) -> Ended {
     let context = context(LOCAL_ACCOUNT, environment);
     let mut state = MeshState::default();
     if !present.is_empty() {
-        let documents = document::parse_all(&files::read(present)).map_err(|found| invalid(&found))?;
-        let plan = document::plan(&state, &documents, true, &context, String::new).map_err(|found| invalid(&found))?;
-        state.commit(plan.changes);
+        let settings = Settings { region: region(environment), ..Settings::default() };
+        let loaded = document::parse_all(&files::read(present), &settings).map_err(|found| invalid(&found))?;
+        let plan = document::plan(&state, &loaded.documents, true, &context, String::new);
+        state.commit(plan.map_err(|found| invalid(&found))?.changes);
     }
     let texts = files::read(&files.files);
-    let problems = document::validate_all(&state, &texts, &context);
-    for Text { file, text } in &texts {
-        let found: Vec<&Problem> = problems.iter().filter(|problem| problem.file == *file).collect();
-        let parsed = text.as_ref().ok().and_then(|text| document::parse(file, text).ok());
-        let resources = parsed.map_or(0, |documents| documents.len());
+    let context = OpContext { strict, ..context };
+    let checked = document::validate_all(&state, &texts, &settings(&files.parameters, environment), &context);
+    for Text { file, .. } in &texts {
+        let of_file =
+            |all: &[Problem]| -> Vec<Problem> { all.iter().filter(|problem| problem.file == *file).cloned().collect() };
+        let (found, remarks) = (of_file(&checked.problems), of_file(&checked.remarks));
+        let resources = checked.resources.get(file).copied().unwrap_or_default();
         if output.is_json() {
             output.json(&json!({
                 "file": file,
                 "valid": found.is_empty(),
                 "resources": resources,
-                "problems": found.iter().map(|problem| problem_json(problem)).collect::<Vec<_>>(),
+                "problems": found.iter().map(problem_json).collect::<Vec<_>>(),
+                "remarks": remarks.iter().map(problem_json).collect::<Vec<_>>(),
             }));
             continue;
         }
         for problem in &found {
             output.remark(&format!("error: {problem}"));
         }
+        tell(&remarks, output);
         match found.len() {
             0 => output.line(&format!("{file}: valid, {}", count(resources, "resource"))),
             wrong => output.line(&format!("{file}: not valid, {}", count(wrong, "problem"))),
         }
     }
-    if present.is_empty() && problems.iter().any(|problem| problem.message.contains("is not present")) {
+    // Such as a parameter that no template knows.
+    let of_no_file = |problem: &&Problem| texts.iter().all(|text| text.file != problem.file);
+    for problem in checked.problems.iter().filter(of_no_file) {
+        output.failure(&problem.to_string(), None);
+    }
+    if present.is_empty() && checked.problems.iter().any(|problem| problem.message.contains("is not present")) {
         output.remark("remark: what the files refer to and is there already can be given with --present FILE");
     }
-    Ok(if problems.is_empty() { 0 } else { WRONG_USAGE })
+    Ok(if checked.problems.is_empty() { 0 } else { WRONG_USAGE })
+}
+
+/// Remarks for people.
+fn tell(remarks: &[Problem], output: Output) {
+    for remark in remarks {
+        output.remark(&format!("remark: {remark}"));
+    }
 }
 
 fn problem_json(problem: &Problem) -> Value {
@@ -126,11 +159,13 @@ struct Planned {
 /// Reads the files, then the meshes that they name, and plans.
 async fn planned(
     files: &MeshFiles,
-    weights: bool,
+    wish: Wish,
     endpoint: &MeshEndpoint,
     environment: &dyn Environment,
 ) -> Result<Planned, Failure> {
-    let documents = document::parse_all(&files::read(&files.files)).map_err(|found| invalid(&found))?;
+    let settings = settings(&files.parameters, environment);
+    let loaded = document::parse_all(&files::read(&files.files), &settings).map_err(|found| invalid(&found))?;
+    let Loaded { documents, mut remarks } = loaded;
     // Before anything is asked for by a name in them.
     document::check(&documents).map_err(|found| invalid(&found))?;
     let client = client(endpoint, environment)?;
@@ -143,18 +178,20 @@ async fn planned(
     let account = resources.iter().find_map(|resource| resource.arn.split(':').nth(4)).unwrap_or(LOCAL_ACCOUNT);
     let context = context(account, environment);
     let state = MeshState::new(resources);
-    let plan = document::plan(&state, &documents, weights, &context, new_uuid).map_err(|found| invalid(&found))?;
+    let mut plan = document::plan_for(&state, &documents, wish, &context, new_uuid).map_err(|found| invalid(&found))?;
+    remarks.append(&mut plan.remarks);
+    plan.remarks = remarks;
     Ok(Planned { client, context, state, plan })
 }
 
 async fn diff(
     files: &MeshFiles,
-    weights: bool,
+    wish: Wish,
     endpoint: &MeshEndpoint,
     output: Output,
     environment: &dyn Environment,
 ) -> Ended {
-    let planned = planned(files, weights, endpoint, environment).await?;
+    let planned = planned(files, wish, endpoint, environment).await?;
     show::plan(&planned, output);
     if let Err(stuck) = planned.in_order() {
         output.remark(&format!("remark: `apply` would refuse this: {}", stuck.message));
@@ -162,7 +199,13 @@ async fn diff(
     Ok(if planned.plan.changes.is_empty() { 0 } else { FAILED })
 }
 
-async fn export(mesh: Option<&str>, endpoint: &MeshEndpoint, output: Output, environment: &dyn Environment) -> Ended {
+async fn export(
+    mesh: Option<&str>,
+    format: MeshFormat,
+    endpoint: &MeshEndpoint,
+    output: Output,
+    environment: &dyn Environment,
+) -> Ended {
     let client = client(endpoint, environment)?;
     let all = client.meshes().await?;
     let wanted: Vec<&String> = all.iter().filter(|name| mesh.is_none_or(|mesh| mesh == *name)).collect();
@@ -176,10 +219,15 @@ async fn export(mesh: Option<&str>, endpoint: &MeshEndpoint, output: Output, env
     }
     // By key: each mesh for itself, parents before children.
     let state = MeshState::new(resources);
-    let documents: Vec<Value> = state.iter().map(|resource| document::document(resource)).collect();
-    if output.is_json() {
+    let documents: Vec<Value> = match format {
+        MeshFormat::Cli => state.iter().map(|resource| document::document(resource)).collect(),
+        MeshFormat::CloudFormation => vec![document::template(&state)],
+    };
+    if output.is_json() && format == MeshFormat::Cli {
         output.json(&documents);
-    } else if documents.is_empty() {
+    } else if output.is_json() {
+        documents.iter().for_each(|template| output.json(template));
+    } else if state.iter().next().is_none() {
         output.remark(&format!("no meshes at {}", client.url()));
     } else {
         output.raw(&document::render(&documents));

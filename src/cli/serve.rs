@@ -61,9 +61,19 @@ pub(super) async fn serve(arguments: ServeArguments, output: Output, environment
 fn welcome(serving: &Serving, policies: &Path, output: Output) {
     let address = serving.api;
     if output.is_json() {
-        output.json(&json!({"event": "listening", "name": "api", "address": address.to_string()}));
+        for (name, address) in [("api", Some(address)), ("appmesh", serving.appmesh), ("xds", serving.xds)] {
+            if let Some(address) = address {
+                output.json(&json!({"event": "listening", "name": name, "address": address.to_string()}));
+            }
+        }
     } else {
         output.line(&format!("tidegate is ready: the API is at {}://{address}", serving.scheme));
+        if let Some(address) = serving.appmesh {
+            output.line(&format!("the App Mesh API is at http://{address}"));
+        }
+        if let Some(address) = serving.xds {
+            output.line(&format!("Envoys are configured at {address}"));
+        }
     }
     if !policies.is_dir() {
         output.remark(&format!("policies: there is no directory {} yet (policies.directory)", policies.display()));

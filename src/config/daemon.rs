@@ -3,6 +3,8 @@
 use super::Environment;
 use super::file::{self, ConfigError, Given, Values};
 use super::keys::{AWS, KEYS, Key, NONE, Shape};
+use super::mesh::{self, MeshHost};
+use crate::base::access_key::AccessKey;
 use crate::base::people::{People, Person};
 use crate::base::secret::Redacted;
 use std::collections::BTreeMap;
@@ -76,6 +78,8 @@ pub struct MeshConfig {
     pub endpoint_url: Option<String>,
     /// Whether calls are signed with credentials of AWS.
     pub signed: bool,
+    /// The mesh of one's own that this daemon is the control plane of, in place of one elsewhere.
+    pub host: Option<MeshHost>,
 }
 
 /// `[prometheus]`.
@@ -116,7 +120,7 @@ enum Origin {
 }
 
 /// Values by key after everything was laid over one another.
-struct Merged<'a> {
+pub(super) struct Merged<'a> {
     values: BTreeMap<&'static str, (Given, Origin)>,
     errors: Vec<ConfigError>,
     name: &'a str,
@@ -136,7 +140,7 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn load(name: &str, text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<ConfigError>> {
-    let Values { mut keys, people, errors } = file::read(name, text);
+    let Values { mut keys, people, access_keys, errors } = file::read(name, text);
     let mut merged = Merged { values: BTreeMap::new(), errors, name };
     for key in KEYS {
         let given = keys.remove(key.path).map(|given| (given, Origin::File));
@@ -151,8 +155,9 @@ pub fn load(name: &str, text: &str, environment: &dyn Environment) -> Result<Loa
         }
     }
     let people = People(people.into_iter().map(|(name, keys)| (name, person(keys))).collect());
-    let config = merged.config(people);
-    let effective = merged.effective(&config.people);
+    let access_keys = merged.access_keys(access_keys, environment);
+    let config = merged.config(people, access_keys);
+    let effective = merged.effective(&config);
     if merged.errors.is_empty() {
         return Ok(Loaded { config, effective });
     }
@@ -179,18 +184,22 @@ fn wrong(key: &Key, value: &str, given: &Given) -> Option<ConfigError> {
         Shape::Listen => value.parse::<SocketAddr>().is_ok(),
         Shape::Url | Shape::Urls => is_url(value),
         Shape::Word(words) => words.contains(&value),
+        Shape::Flag => matches!(value, "true" | "false"),
     };
     let shown = if key.shape.is_secret() { String::new() } else { format!(", and `{value}` is not") };
     (!is_right).then(|| ConfigError {
         place: given.place.clone(),
         line: given.line,
         message: format!("`{}` must be {}{shown}", key.path, key.shape.says()),
-        hint: format!("for example {}", file::quoted(key)),
+        hint: format!("for example {}", key.quoted()),
     })
 }
 
+/// What stands in for a secret.
+pub(super) const MASKED: &str = "\"********\"";
+
 /// A text as TOML has it: its escapes of basic strings are those of JSON.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -216,7 +225,7 @@ fn person(mut keys: BTreeMap<&'static str, Given>) -> Person {
 }
 
 impl Merged<'_> {
-    fn one(&self, path: &str) -> Option<String> {
+    pub(super) fn one(&self, path: &str) -> Option<String> {
         self.values.get(path).and_then(|(given, _)| given.values.first().cloned())
     }
 
@@ -232,15 +241,25 @@ impl Merged<'_> {
         self.one(path).map(|url| url.trim_end_matches('/').to_owned())
     }
 
-    fn refuse(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn refuse(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
         let given = self.values.get(path).map(|(given, _)| (given.place.clone(), given.line));
-        let (place, line) = given.unwrap_or_else(|| (self.name.to_owned(), None));
+        self.refuse_at(given, message, hint);
+    }
+
+    /// About something at a place; the file as a whole where there is none.
+    pub(super) fn refuse_at(
+        &mut self,
+        place: Option<(String, Option<usize>)>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let (place, line) = place.unwrap_or_else(|| (self.name.to_owned(), None));
         self.errors.push(ConfigError { place, line, message: message.into(), hint: hint.into() });
     }
 
     /// Puts it together and checks what concerns several keys. Where something was wrong, any value stands in for it:
     /// nobody gets to see the result.
-    fn config(&mut self, people: People) -> DaemonConfig {
+    fn config(&mut self, people: People, access_keys: Vec<AccessKey>) -> DaemonConfig {
         let api = self.api();
         let database = match self.one("database.url") {
             Some(url) => DatabaseConfig::Postgres(Redacted::new(url)),
@@ -254,11 +273,7 @@ impl Merged<'_> {
                 hint,
             );
         }
-        let signed = self.one("mesh.signing").is_some_and(|word| word == AWS);
-        if !signed && self.one("mesh.endpoint_url").is_none() {
-            let hint = "set mesh.endpoint_url, or leave mesh.signing out";
-            self.refuse("mesh.signing", "calls of AWS's own endpoint must be signed", hint);
-        }
+        let mesh = self.mesh(access_keys);
         let hooks = KEYS.iter().filter_map(|key| Some((key.path, key.path.strip_prefix("hooks.")?)));
         let hooks: BTreeMap<String, Vec<Redacted<String>>> = hooks
             .map(|(path, source)| (source.to_owned(), self.all(path).into_iter().map(Redacted::new).collect()))
@@ -274,7 +289,7 @@ impl Merged<'_> {
             api,
             database,
             policies: self.path("policies.directory").unwrap_or_default(),
-            mesh: MeshConfig { endpoint_url: self.url("mesh.endpoint_url"), signed },
+            mesh,
             aws_region: self.one("aws.region"),
             proxies: self.all("telemetry.proxies").iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
             discovery: self.path("discovery.file"),
@@ -296,6 +311,17 @@ impl Merged<'_> {
             queue: self.url("queue.url"),
             people,
         }
+    }
+
+    fn mesh(&mut self, access_keys: Vec<AccessKey>) -> MeshConfig {
+        let signed = self.one("mesh.signing").is_some_and(|word| word == AWS);
+        let endpoint_url = self.url("mesh.endpoint_url");
+        let host = self.host(access_keys);
+        if host.is_none() && !signed && endpoint_url.is_none() {
+            let hint = "set mesh.endpoint_url, or leave mesh.signing out";
+            self.refuse("mesh.signing", "calls of AWS's own endpoint must be signed", hint);
+        }
+        MeshConfig { endpoint_url, signed, host }
     }
 
     fn api(&mut self) -> ApiConfig {
@@ -323,7 +349,7 @@ impl Merged<'_> {
     }
 
     /// A file that would say the same.
-    fn effective(&self, people: &People) -> String {
+    fn effective(&self, config: &DaemonConfig) -> String {
         let (mut text, mut section) = (String::new(), "");
         // Writing to a string cannot fail.
         for (path, (given, origin)) in KEYS.iter().filter_map(|key| self.values.get_key_value(key.path)) {
@@ -334,7 +360,12 @@ impl Merged<'_> {
             }
             let key = KEYS.iter().find(|key| key.path == *path);
             let is_secret = key.is_some_and(|key| key.shape.is_secret());
-            let quote = |value: &String| if is_secret { "\"********\"".to_owned() } else { quoted(value) };
+            let is_flag = key.is_some_and(|key| key.shape == Shape::Flag);
+            let quote = |value: &String| match (is_secret, is_flag) {
+                (true, _) => MASKED.to_owned(),
+                (_, true) => value.clone(),
+                _ => quoted(value),
+            };
             let quoted: Vec<String> = given.values.iter().map(quote).collect();
             let is_list = key.is_some_and(|key| key.shape == Shape::Urls) || quoted.len() > 1;
             let value = if is_list { format!("[{}]", quoted.join(", ")) } else { quoted.join("") };
@@ -345,7 +376,10 @@ impl Merged<'_> {
             };
             let _ = writeln!(text, "{name} = {value}{from}");
         }
-        for (name, person) in &people.0 {
+        for key in config.mesh.host.iter().flat_map(|host| host.keys.iter().flatten()) {
+            mesh::effective(&mut text, key);
+        }
+        for (name, person) in &config.people.0 {
             let _ = writeln!(text, "\n[people.{name}]");
             let known = [
                 ("token", &person.token),

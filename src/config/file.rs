@@ -1,6 +1,6 @@
 //! The configuration file as text to values with their places, and all that is wrong with it.
 
-use super::keys::{KEYS, Key, PERSON_KEYS, Shape};
+use super::keys::{ACCESS_KEYS, KEYS, Key, PERSON_KEYS, Shape};
 use std::collections::BTreeMap;
 use std::fmt;
 use toml::Spanned;
@@ -50,6 +50,8 @@ pub(super) struct Values {
     pub(super) keys: BTreeMap<&'static str, Given>,
     /// By name, then by key.
     pub(super) people: BTreeMap<String, BTreeMap<&'static str, Given>>,
+    /// Likewise.
+    pub(super) access_keys: BTreeMap<String, BTreeMap<&'static str, Given>>,
     pub(super) errors: Vec<ConfigError>,
 }
 
@@ -76,6 +78,39 @@ pub(super) fn read(name: &str, text: &str) -> Values {
     values
 }
 
+/// What sections of one kind have, each under a name of its own.
+struct Named {
+    section: &'static str,
+    /// What one of them is called.
+    one: &'static str,
+    keys: Vec<(&'static str, Shape)>,
+    /// The key that each has to have.
+    needs: Option<&'static str>,
+    example: &'static str,
+}
+
+impl Named {
+    fn people() -> Self {
+        Self {
+            section: "people",
+            one: "a person",
+            keys: PERSON_KEYS.iter().map(|(key, _)| (*key, Shape::Text)).collect(),
+            needs: None,
+            example: "for example [people.ada] and below it token = \"ada\"",
+        }
+    }
+
+    fn access_keys() -> Self {
+        Self {
+            section: "mesh.keys",
+            one: "an access key",
+            keys: ACCESS_KEYS.iter().map(|(key, shape, ..)| (*key, *shape)).collect(),
+            needs: Some("id"),
+            example: "for example [mesh.keys.ci] and below it id = \"AKIDEXAMPLE\", allow = \"write\"",
+        }
+    }
+}
+
 struct Reader<'a> {
     name: &'a str,
     text: &'a str,
@@ -98,7 +133,9 @@ impl Reader<'_> {
         for (name, value) in table {
             let (section, at) = (name.get_ref().as_ref(), name.span().start);
             match value.get_ref() {
-                DeValue::Table(people) if section == "people" => self.people(people, values),
+                DeValue::Table(people) if section == "people" => {
+                    self.named(&Named::people(), people, &mut values.people, &mut values.errors);
+                }
                 DeValue::Table(keys) if KEYS.iter().any(|key| of_section(key, section)) => {
                     self.keys(section, keys, values);
                 }
@@ -123,6 +160,10 @@ impl Reader<'_> {
         for (name, value) in table {
             let (found, at) = (name.get_ref().as_ref(), name.span().start);
             let path = format!("{section}.{found}");
+            if let (DeValue::Table(keys), "mesh.keys") = (value.get_ref(), path.as_str()) {
+                self.named(&Named::access_keys(), keys, &mut values.access_keys, &mut values.errors);
+                continue;
+            }
             let Some(key) = KEYS.iter().find(|key| key.path == path) else {
                 let known =
                     KEYS.iter().filter(|key| of_section(key, section)).filter_map(|key| key.path.split('.').nth(1));
@@ -137,38 +178,50 @@ impl Reader<'_> {
                     values.errors.push(self.error(
                         value.span().start,
                         message,
-                        &format!("for example {}", quoted(key)),
+                        &format!("for example {}", key.quoted()),
                     ));
                 }
             }
         }
     }
 
-    fn people(&self, people: &DeTable<'_>, values: &mut Values) {
-        for (name, value) in people {
-            let (person, at) = (name.get_ref().as_ref().to_owned(), name.span().start);
+    /// Sections `[of.NAME]`, which have the same keys each.
+    fn named(
+        &self,
+        of: &Named,
+        table: &DeTable<'_>,
+        into: &mut BTreeMap<String, BTreeMap<&'static str, Given>>,
+        errors: &mut Vec<ConfigError>,
+    ) {
+        for (name, value) in table {
+            let (called, at) = (name.get_ref().as_ref().to_owned(), name.span().start);
             let DeValue::Table(table) = value.get_ref() else {
-                let message = format!("`people.{}` is a section", shown(&person));
-                values.errors.push(self.error(at, message, "for example [people.ada] and below it token = \"ada\""));
+                let message = format!("`{}.{}` is a section", of.section, shown(&called));
+                errors.push(self.error(at, message, of.example));
                 continue;
             };
             let mut keys = BTreeMap::new();
             for (name, value) in table {
                 let (found, at) = (name.get_ref().as_ref(), name.span().start);
-                let Some((key, _)) = PERSON_KEYS.iter().find(|(key, _)| *key == found) else {
-                    let hint = nearest(found, PERSON_KEYS.iter().map(|(key, _)| *key));
-                    values.errors.push(self.error(at, format!("a person has no key `{}`", shown(found)), &hint));
+                let Some((key, shape)) = of.keys.iter().find(|(key, _)| *key == found) else {
+                    let hint = nearest(found, of.keys.iter().map(|(key, _)| *key));
+                    errors.push(self.error(at, format!("{} has no key `{}`", of.one, shown(found)), &hint));
                     continue;
                 };
-                match self.value(Shape::Text, value) {
+                match self.value(*shape, value) {
                     Some(given) => drop(keys.insert(*key, given)),
                     None => {
-                        let message = format!("`people.{}.{key}` must be text in quotes", shown(&person));
-                        values.errors.push(self.error(value.span().start, message, ""));
+                        let message = format!("`{}.{}.{key}` must be {}", of.section, shown(&called), shape.says());
+                        errors.push(self.error(value.span().start, message, ""));
                     }
                 }
             }
-            values.people.insert(person, keys);
+            if let Some((missing, _)) = of.keys.iter().find(|(key, _)| of.needs == Some(key) && !keys.contains_key(key))
+            {
+                let message = format!("`{}.{}` has no `{missing}`", of.section, shown(&called));
+                errors.push(self.error(at, message, of.example));
+            }
+            into.insert(called, keys);
         }
     }
 
@@ -182,6 +235,8 @@ impl Reader<'_> {
                 Some(Given { values: texts.collect::<Option<_>>()?, place, line })
             }
             (Shape::Urls, _) => None,
+            (Shape::Flag, DeValue::Boolean(flag)) => Some(Given { values: vec![flag.to_string()], place, line }),
+            (Shape::Flag, _) => None,
             (_, DeValue::String(text)) => Some(Given { values: vec![text.to_string()], place, line }),
             _ => None,
         }
@@ -190,11 +245,6 @@ impl Reader<'_> {
 
 fn of_section(key: &Key, section: &str) -> bool {
     key.path.split_once('.').is_some_and(|(of, _)| of == section)
-}
-
-/// An example as it stands in the file.
-pub(super) fn quoted(key: &Key) -> String {
-    if key.example.starts_with('[') { key.example.to_owned() } else { format!("\"{}\"", key.example) }
 }
 
 /// `did you mean …?`, or what there is.

@@ -17,6 +17,8 @@ pub enum Shape {
     Urls,
     /// Text that is never shown.
     Secret,
+    /// `true` or `false`, without quotes.
+    Flag,
     /// One or two secrets, so that they can be changed without a gap; in the environment with a comma between them.
     Secrets,
 }
@@ -37,6 +39,7 @@ impl Shape {
             Self::Url => "an address such as \"https://tidegate.internal:7070\"".to_owned(),
             Self::Path => "a path in quotes".to_owned(),
             Self::Word(words) => format!("one of {}", words.join(", ")),
+            Self::Flag => "true or false, without quotes".to_owned(),
             Self::Urls => "a list of addresses such as [\"http://10.0.0.5:9901\"]".to_owned(),
             Self::Secrets => "text in quotes, or a list of two such texts".to_owned(),
         }
@@ -67,6 +70,13 @@ impl Key {
         Self { default: Some(default), ..self }
     }
 
+    /// Its example as it stands in a file.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        let is_bare = self.shape == Shape::Flag || self.example.starts_with('[');
+        if is_bare { self.example.to_owned() } else { format!("\"{}\"", self.example) }
+    }
+
     /// The variable that overrides it.
     #[must_use]
     pub fn variable(&self) -> String {
@@ -77,10 +87,13 @@ impl Key {
     }
 }
 
-/// Words of `api.auth` and `mesh.signing`.
+/// Words of `api.auth`, `mesh.signing`, `mesh.auth`, `mesh.quotas` and `mesh.strict`.
 pub(super) const NONE: &str = "none";
 pub(super) const TOKENS: &str = "tokens";
 pub(super) const AWS: &str = "aws";
+pub(super) const SIGNED: &str = "keys";
+pub(super) const OFF: &str = "off";
+pub(super) const TRUE: &str = "true";
 
 /// All of them, by section.
 pub const KEYS: &[Key] = &[
@@ -141,7 +154,7 @@ pub const KEYS: &[Key] = &[
         "mesh.endpoint_url",
         Shape::Url,
         "http://127.0.0.1:7071",
-        "The App Mesh API. Without it the AWS SDK's own choice: AWS_ENDPOINT_URL_APP_MESH, else AWS, which ended the service on 2026-09-30.",
+        "The App Mesh API of a mesh elsewhere. Without it, and without `mesh.listen`, the AWS SDK's own choice: AWS_ENDPOINT_URL_APP_MESH, else AWS, which ended the service on 2026-09-30.",
     ),
     Key::new(
         "mesh.signing",
@@ -150,6 +163,41 @@ pub const KEYS: &[Key] = &[
         "How calls of the App Mesh API are signed: with the credentials of AWS, or with fixed dummy keys, for an endpoint that asks for none.",
     )
     .or(AWS),
+    Key::new(
+        "mesh.listen",
+        Shape::Listen,
+        "0.0.0.0:7071",
+        "Where the App Mesh API of a mesh of one's own listens, kept in the database; with it this daemon is the control plane, and drives that mesh.",
+    ),
+    Key::new(
+        "mesh.xds_listen",
+        Shape::Listen,
+        "0.0.0.0:7072",
+        "Where proxies get the configuration of that mesh. Without it 127.0.0.1:7072.",
+    ),
+    Key::new(
+        "mesh.auth",
+        Shape::Word(&[SIGNED, NONE]),
+        "keys",
+        "Who may use that mesh: whoever signs with one of `[mesh.keys]`, or (only where it listens on loopback addresses) everyone on this machine.",
+    )
+    .or(SIGNED),
+    Key::new("mesh.region", Shape::Text, "eu-central-1", "Region of its ARNs. Without it `aws.region`, else us-east-1."),
+    Key::new("mesh.account", Shape::Text, "123456789012", "Account of its ARNs, 12 digits.").or("000000000000"),
+    Key::new(
+        "mesh.quotas",
+        Shape::Word(&[AWS, OFF]),
+        "aws",
+        "How many resources it takes: as many as AWS does by default, or 10,000 of a kind.",
+    )
+    .or(OFF),
+    Key::new(
+        "mesh.strict",
+        Shape::Flag,
+        "true",
+        "Whether it refuses what its data plane cannot do, instead of listing it as a problem.",
+    )
+    .or("false"),
     Key::new("aws.region", Shape::Text, "eu-central-1", "Region of AWS. Without it the AWS SDK's own choice, such as AWS_REGION."),
     Key::new(
         "telemetry.proxies",
@@ -219,6 +267,28 @@ pub const PERSON_KEYS: &[(&str, &str)] = &[
     ("git_login", "Their login at the Git host whose pushes start rollouts."),
 ];
 
+/// What an access key has: keys of `[mesh.keys.NAME]`, each with an example.
+pub const ACCESS_KEYS: &[(&str, Shape, &str, &str)] = &[
+    ("id", Shape::Text, "AKIDEXAMPLE", "Its access key id, which clients have as AWS_ACCESS_KEY_ID."),
+    (
+        "secret",
+        Shape::Secrets,
+        "SECRET-OF-16-OR-MORE",
+        "What they sign with, AWS_SECRET_ACCESS_KEY: 16 to 512 characters; two while it is being changed.",
+    ),
+    ("allow", Shape::Word(&["read", "write"]), "read", "What it is good for: `read` or `write`."),
+    ("mesh", Shape::Text, "shop", "The only mesh that it is for; without it all of them."),
+];
+
+/// The variable that overrides the secret of an access key.
+#[must_use]
+pub fn access_key_variable(name: &str) -> String {
+    format!("{ACCESS_KEY_PREFIX}{}", name.replace(['-', '.'], "_").to_ascii_uppercase())
+}
+
+/// What the variables of access keys begin with.
+pub const ACCESS_KEY_PREFIX: &str = "TIDEGATE_MESH_KEY_SECRET_";
+
 /// The example file: every key with what it is for, its variable and its default. Keys are commented out by a `#` without
 /// a space, so that removing it is all there is to do.
 #[must_use]
@@ -238,10 +308,18 @@ pub fn example() -> String {
         for line in wrapped(key.says) {
             text += &format!("# {line}\n");
         }
-        let default = key.default.map_or(String::new(), |default| format!("; default \"{default}\""));
+        let mark = if key.shape == Shape::Flag { "" } else { "\"" };
+        let default = key.default.map_or(String::new(), |default| format!("; default {mark}{default}{mark}"));
         text += &format!("# {}{default}\n", key.variable());
-        let value = if key.example.starts_with('[') { key.example.to_owned() } else { format!("\"{}\"", key.example) };
-        text += &format!("#{name} = {value}\n");
+        text += &format!("#{name} = {}\n", key.quoted());
+    }
+    text += "\n# Access keys of a mesh of one's own, by a name of one's own: up to 32 letters, digits, - and _.\n#[mesh.keys.ci]\n";
+    for (name, _, example, says) in ACCESS_KEYS {
+        text += &format!("# {says}\n");
+        if *name == "secret" {
+            text += &format!("# {}\n", access_key_variable("ci"));
+        }
+        text += &format!("#{name} = \"{example}\"\n");
     }
     text += "\n# People, by the name that policies have for them (`from` of an approval).\n#[people.ada]\n";
     for (name, says) in PERSON_KEYS {

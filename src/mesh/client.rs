@@ -172,6 +172,17 @@ impl Client {
         self.call(Method::PUT, &path, Some(&body), resource.generation).await.map(drop)
     }
 
+    /// Deletes a resource; one that is gone already is deleted.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete(&self, key: &Key) -> Result<(), ClientError> {
+        match self.call(Method::DELETE, &ask::resource_path(key), None, None).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Adds tags to a resource, or gives them other values.
     ///
     /// # Errors

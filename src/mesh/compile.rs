@@ -382,9 +382,7 @@ fn tls_of(policy: Option<&ClientPolicy>) -> Option<&ClientTls> {
 /// A backend is named by its service's name or ARN (appmesh "Referential rules").
 fn backend_key(mesh: &str, backend: &Backend) -> Key {
     let Backend::VirtualService(backend) = backend;
-    let name = &backend.virtual_service_name;
-    let by_arn = name.starts_with("arn:").then(|| name.splitn(6, ':').nth(5).and_then(Key::from_path)).flatten();
-    by_arn.unwrap_or_else(|| Key::child(mesh, Kind::VirtualService, &**name))
+    Key::of_backend(mesh, &backend.virtual_service_name)
 }
 
 fn request_timeout(timeouts: Option<Timeouts>) -> Option<Millis> {

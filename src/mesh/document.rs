@@ -1,21 +1,29 @@
-//! Mesh files: the inputs of `aws appmesh create-*` and the outputs of `describe-*`, in YAML or JSON, loaded into a
-//! mesh.
+//! Mesh files: the inputs of `aws appmesh create-*`, the outputs of `describe-*` and CloudFormation templates, in YAML or
+//! JSON, loaded into a mesh.
 //!
-//! Pure. [`parse`] reads a file into documents; [`plan`] says what would change and is all or nothing: one wrong
+//! Pure. [`parse_all`] reads files into documents; [`plan`] says what would change and is all or nothing: one wrong
 //! document and nothing changes. Everything that is wrong is said at once, each with file, line and column.
 //!
 //! Documents may come in any order and describe an end: references are checked in the state that all of them together
 //! make, not step by step.
 
 mod emit;
+mod emit_template;
+mod informal;
 mod kept_weights;
 mod order;
+mod prune;
+mod read;
 mod recognise;
+mod template;
 mod yaml;
 
 pub use emit::{document, render};
+pub use emit_template::template;
 pub use kept_weights::KeptWeights;
 pub use order::{NoOrder, one_by_one};
+pub use read::{Loaded, Text, Validated, parse, parse_all, validate_all};
+pub use template::Settings;
 pub use yaml::FILE_MAX;
 
 use crate::mesh::error::{ApiError, Violation};
@@ -51,6 +59,8 @@ pub struct Document {
     pub tags: Option<Value>,
     /// Where each member is, by its path in the resource.
     places: BTreeMap<String, Position>,
+    /// What was read into it beyond what it says.
+    remarks: Vec<Problem>,
 }
 
 /// Something wrong with a document, and where.
@@ -82,6 +92,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// What becomes of each document, in the order of loading.
     pub entries: Vec<Entry>,
+    /// What people should know and nothing has to be done about: what was read into documents, and what they leave open.
+    pub remarks: Vec<Problem>,
 }
 
 /// What becomes of one document.
@@ -104,13 +116,16 @@ pub enum Deed {
     Updated,
     /// It is as described.
     Unchanged,
+    /// It is not described any more.
+    Deleted,
 }
 
 impl Plan {
-    /// For people: `created virtualNode checkout-v1`, `unchanged …`, `updated …`, `kept the weights of …`.
+    /// For people: `created virtualNode checkout-v1`, `unchanged …`, `updated …`, `kept the weights of …`; then the remarks.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.entries.iter().flat_map(Entry::lines).collect()
+        let remarks = self.remarks.iter().map(|remark| format!("remark: {remark}"));
+        self.entries.iter().flat_map(Entry::lines).chain(remarks).collect()
     }
 }
 
@@ -121,81 +136,11 @@ impl Entry {
         let deed = match self.deed {
             Deed::Created => Some(format!("created {what}")),
             Deed::Updated => Some(format!("updated {what}")),
+            Deed::Deleted => Some(format!("deleted {what}")),
             Deed::Unchanged => kept.is_none().then(|| format!("unchanged {what}")),
         };
         deed.into_iter().chain(kept)
     }
-}
-
-/// Reads a file. `file` is only for messages.
-pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, Vec<Problem>> {
-    let (documents, problems) = recognised(file, text);
-    if problems.is_empty() { Ok(documents) } else { Err(problems) }
-}
-
-/// A file as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text {
-    /// As the user named it.
-    pub file: String,
-    /// What is in it, or why that cannot be read.
-    pub text: Result<String, String>,
-}
-
-/// Reads the documents of all files.
-///
-/// # Errors
-/// Everything that is wrong in any of them.
-pub fn parse_all(files: &[Text]) -> Result<Vec<Document>, Vec<Problem>> {
-    let (documents, problems) = recognised_all(files);
-    if problems.is_empty() { Ok(documents) } else { Err(problems) }
-}
-
-/// Everything that is wrong with files that shall be loaded together into a mesh, by file and place. While something is
-/// wrong with a document by itself, references are not looked at: what it describes would seem to be missing.
-#[must_use]
-pub fn validate_all(state: &MeshState, files: &[Text], context: &OpContext) -> Vec<Problem> {
-    let (documents, mut problems) = recognised_all(files);
-    let planned = if problems.is_empty() {
-        plan(state, &documents, true, context, String::new).map(drop)
-    } else {
-        check(&documents)
-    };
-    problems.extend(planned.err().unwrap_or_default());
-    problems.sort();
-    problems
-}
-
-fn recognised_all(files: &[Text]) -> (Vec<Document>, Vec<Problem>) {
-    let mut documents = Vec::new();
-    let mut problems = Vec::new();
-    for Text { file, text } in files {
-        let (found, wrong) = match text {
-            Ok(text) => recognised(file, text),
-            Err(why) => (Vec::new(), vec![Problem { file: file.clone(), position: None, message: why.clone() }]),
-        };
-        documents.extend(found);
-        problems.extend(wrong);
-    }
-    (documents, problems)
-}
-
-/// The documents of a file that can be read, and what is wrong with the others.
-fn recognised(file: &str, text: &str) -> (Vec<Document>, Vec<Problem>) {
-    let file: Arc<str> = file.into();
-    let mut problems = Vec::new();
-    let mut documents = Vec::new();
-    let roots = match yaml::read(text) {
-        Ok(roots) => roots,
-        Err(mistakes) => return (documents, mistakes.into_iter().map(|mistake| mistake.in_file(&file)).collect()),
-    };
-    for root in roots {
-        match recognise::document(&file, root) {
-            Ok(document) => documents.push(document),
-            Err(mistakes) => problems.extend(mistakes.into_iter().map(|mistake| mistake.in_file(&file))),
-        }
-    }
-    (documents, problems)
 }
 
 /// Plans the loading of documents: creates what is missing, updates what differs. The weights of a route that exists
@@ -205,6 +150,29 @@ pub fn plan(
     documents: &[Document],
     overwrite_weights: bool,
     context: &OpContext,
+    uid: impl FnMut() -> String,
+) -> Result<Plan, Vec<Problem>> {
+    plan_for(state, documents, Wish { overwrite_weights, prune: false }, context, uid)
+}
+
+/// What loading may do beside creating and updating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// Take the files' weights for routes that exist.
+    pub overwrite_weights: bool,
+    /// Delete what the files do not describe, in the meshes that they name; never a mesh.
+    pub prune: bool,
+}
+
+/// The same as [`plan`] with everything that may be asked for.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn plan_for(
+    state: &MeshState,
+    documents: &[Document],
+    wish: Wish,
+    context: &OpContext,
     mut uid: impl FnMut() -> String,
 ) -> Result<Plan, Vec<Problem>> {
     let mut checked = check_alone(documents)?;
@@ -213,12 +181,26 @@ pub fn plan(
     let mut planner = Planner { state: state.clone(), plan: Plan::default(), problems: Vec::new() };
     for (document, body) in &checked {
         let context = OpContext { uid: uid(), ..context.clone() };
-        planner.load(document, body.clone(), overwrite_weights, &context);
+        planner.load(document, body.clone(), wish.overwrite_weights, &context);
+    }
+    if wish.prune {
+        planner.prune(documents);
     }
     // What could not be created has been told of.
     for (document, _) in checked.iter().filter(|(document, _)| planner.state.get(&document.key).is_some()) {
         if let Err(error) = ops::check(&planner.state, context, &document.key) {
             planner.problems.extend(document.problems(&error));
+        }
+    }
+    for (document, _) in &checked {
+        planner.plan.remarks.extend(document.remarks.iter().cloned());
+        let resource = planner.state.get(&document.key);
+        let open = resource.map(|resource| ops::unresolved_of(&planner.state, resource)).unwrap_or_default();
+        for open in open {
+            planner
+                .plan
+                .remarks
+                .push(document.problem(&open.path, format!("unresolved: {}: {}", open.path, open.message)));
         }
     }
     if planner.problems.is_empty() { Ok(planner.plan) } else { Err(planner.problems) }
@@ -356,6 +338,14 @@ impl Planner {
             }
             Err(error) => self.problems.extend(document.problems(&error)),
         }
+    }
+
+    fn prune(&mut self, documents: &[Document]) {
+        let before = self.state.clone();
+        for key in prune::left_over(&self.state, documents) {
+            self.take(&key, Deed::Deleted, vec![(key.clone(), None)], None);
+        }
+        self.problems.extend(prune::taken_away(&before, &self.state, documents));
     }
 
     fn take(&mut self, key: &Key, deed: Deed, changes: Vec<Change>, kept: Option<KeptWeights>) {

@@ -28,6 +28,14 @@ pub enum ErrorCode {
     ServiceUnavailable,
     /// No such operation. Not in the model: what AWS front ends answer for an unknown path.
     UnknownOperation,
+    /// The request is not signed. This and the three below are not in the model either: every service of AWS answers them.
+    MissingAuthenticationToken,
+    /// Its signature lacks something, or is of another form.
+    IncompleteSignature,
+    /// Nobody has this access key.
+    UnrecognizedClient,
+    /// The signature is not the one that the key makes, or not for here and now.
+    InvalidSignature,
 }
 
 impl ErrorCode {
@@ -46,6 +54,10 @@ impl ErrorCode {
             Self::InternalServerError => "InternalServerErrorException",
             Self::ServiceUnavailable => "ServiceUnavailableException",
             Self::UnknownOperation => "UnknownOperationException",
+            Self::MissingAuthenticationToken => "MissingAuthenticationTokenException",
+            Self::IncompleteSignature => "IncompleteSignatureException",
+            Self::UnrecognizedClient => "UnrecognizedClientException",
+            Self::InvalidSignature => "InvalidSignatureException",
         }
     }
 
@@ -54,7 +66,11 @@ impl ErrorCode {
     pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest | Self::LimitExceeded | Self::TooManyTags => 400,
-            Self::Forbidden => 403,
+            Self::Forbidden
+            | Self::MissingAuthenticationToken
+            | Self::IncompleteSignature
+            | Self::UnrecognizedClient
+            | Self::InvalidSignature => 403,
             Self::NotFound | Self::UnknownOperation => 404,
             Self::Conflict | Self::ResourceInUse => 409,
             Self::TooManyRequests => 429,

@@ -192,6 +192,13 @@ impl Key {
         kind.parent().is_none().then(|| Self::child(mesh, kind, rest))
     }
 
+    /// Names the virtual service that a node in `mesh` calls by this name; it may be an ARN (user guide, "Virtual nodes").
+    #[must_use]
+    pub fn of_backend(mesh: &str, name: &str) -> Self {
+        let by_arn = name.starts_with("arn:").then(|| name.splitn(6, ':').nth(5).and_then(Self::from_path)).flatten();
+        by_arn.unwrap_or_else(|| Self::child(mesh, Kind::VirtualService, name))
+    }
+
     /// As people name it: `route checkout-router/checkout`.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -14,13 +14,17 @@ mod mesh;
 mod page;
 mod route;
 mod tag;
+mod unresolved;
 mod virtual_gateway;
 mod virtual_node;
 mod virtual_router;
 mod virtual_service;
 
+pub use unresolved::{Unresolved, unresolved, unresolved_of};
+
 use crate::base::time::Timestamp;
 use crate::mesh::error::{ApiError, ErrorCode};
+use crate::mesh::model::spec::VirtualServiceSpec;
 use crate::mesh::model::{
     Change, Key, Kind, MeshState, Page, Quotas, Reply, Request, Resource, Spec, Status, TOKENS_KEPT, TokenUse,
 };
@@ -43,6 +47,9 @@ pub struct OpContext {
     pub region: String,
     /// How many resources are allowed.
     pub quotas: Quotas,
+    /// Whether what AWS refuses is refused although it can be left open: a virtual service whose provider does not exist,
+    /// and a node that listens but says nowhere where it is. Otherwise both are taken and told of ([`unresolved`]).
+    pub strict: bool,
 }
 
 /// What came of an operation.
@@ -107,6 +114,19 @@ pub fn check(state: &MeshState, context: &OpContext, key: &Key) -> Result<(), Ap
     let op = Op { state, context };
     let resource = op.existing(key)?;
     op.check_references(key, &resource.spec)
+}
+
+/// Checks that nothing needs a resource any more, in a state that holds it: for `document`, as [`check`].
+pub fn check_delete(state: &MeshState, context: &OpContext, key: &Key) -> Result<(), ApiError> {
+    let op = Op { state, context };
+    op.existing(key)?;
+    op.unneeded(key)
+}
+
+/// The node or router that a virtual service names as its provider.
+#[must_use]
+pub fn provider(key: &Key, spec: &VirtualServiceSpec) -> Option<Key> {
+    virtual_service::provider(key, spec).map(|(provider, _)| provider)
 }
 
 /// One operation on its way.
@@ -277,14 +297,7 @@ impl Op<'_> {
 
     fn delete(&self, key: &Key) -> Result<Outcome, ApiError> {
         let old = self.existing(key)?;
-        match key.kind {
-            Kind::Mesh => mesh::check_delete(self, key),
-            Kind::VirtualNode => virtual_node::check_delete(self, key),
-            Kind::VirtualRouter => virtual_router::check_delete(self, key),
-            Kind::VirtualService => virtual_service::check_delete(self, key),
-            Kind::VirtualGateway => virtual_gateway::check_delete(self, key),
-            Kind::Route | Kind::GatewayRoute => Ok(()),
-        }?;
+        self.unneeded(key)?;
         let mut gone = Resource::clone(old);
         gone.last_updated_at = self.context.now;
         // Every example of AWS shows a deletion as one more version, except that of a mesh (appmesh "ARNs, versions").
@@ -292,6 +305,18 @@ impl Op<'_> {
             gone.version = gone.version.saturating_add(1);
         }
         Ok(Outcome { changes: vec![(key.clone(), None)], reply: self.reply(Arc::new(gone), Status::Deleted) })
+    }
+
+    /// Whether something keeps a resource from being deleted.
+    fn unneeded(&self, key: &Key) -> Result<(), ApiError> {
+        match key.kind {
+            Kind::Mesh => mesh::check_delete(self, key),
+            Kind::VirtualNode => virtual_node::check_delete(self, key),
+            Kind::VirtualRouter => virtual_router::check_delete(self, key),
+            Kind::VirtualService => virtual_service::check_delete(self, key),
+            Kind::VirtualGateway => virtual_gateway::check_delete(self, key),
+            Kind::Route | Kind::GatewayRoute => Ok(()),
+        }
     }
 
     fn list(&self, kind: Kind, mesh: Option<&str>, parent: Option<&str>, page: &Page) -> Result<Outcome, ApiError> {

@@ -8,10 +8,12 @@
 //! Unknown members and nulls are dropped, as AWS does; a file is held to be exact ([`Unknown::Refuse`]), because there
 //! an unknown member is a typing error.
 
+mod names;
 mod rules;
 mod shape;
 mod table;
 
+pub use names::{Names, Wants};
 pub use shape::Unknown;
 
 use crate::mesh::error::Violation;

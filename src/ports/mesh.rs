@@ -1,12 +1,23 @@
 //! What people see of a mesh that this process hosts.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The hosted mesh, for people.
 pub trait MeshOverview: Send + Sync + 'static {
     /// Proxies that are connected, in the order in which they came.
     fn proxies(&self) -> Vec<ConnectedProxy>;
+    /// What is wrong with the mesh as a whole, beyond what its API refuses; by resource.
+    fn problems(&self) -> Vec<MeshProblem>;
+}
+
+/// Something that a mesh leaves open, or asks for in vain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MeshProblem {
+    /// Path of the resource, as in an ARN: `mesh/shop/virtualRouter/r/route/x`.
+    pub resource: String,
+    /// What it is, and what happens instead.
+    pub message: String,
 }
 
 /// A proxy that is connected.

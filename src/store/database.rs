@@ -1,17 +1,19 @@
 //! An open database: the ports of the store over one writer and a few readers, whichever database it is.
 
 use super::dialect::{Dialect, Session, Value};
+use super::mesh::Link;
 use super::read;
 use super::rows::{Begin, Rows, Write};
 use super::writer::Writer;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::policy::plan::Plan;
-use crate::ports::{Commit, Journal, JournalError, JournalRow, MeshStore, Stored};
+use crate::ports::{Commit, Journal, JournalError, JournalRow, Stored};
 use crate::rollout::effect::{Effect, EffectId};
 use async_trait::async_trait;
 use sqlx::Pool;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections that read: lists and views of the API. More would wait for the two cores this is built for.
@@ -24,6 +26,8 @@ pub struct Database<D: Dialect> {
     pub(super) writer: Writer,
     pub(super) readers: Pool<D>,
     pub(super) kept: D::Kept,
+    /// Writes the mesh's rows where every process may; else whoever drives does.
+    pub(super) mesh: Option<Arc<Link<D>>>,
 }
 
 impl<D: Dialect> Database<D> {
@@ -31,6 +35,9 @@ impl<D: Dialect> Database<D> {
     pub async fn close(&self) {
         let closing = async {
             self.writer.close().await;
+            if let Some(mesh) = &self.mesh {
+                mesh.close().await;
+            }
             self.readers.close().await;
         };
         let _ = tokio::time::timeout(CLOSING, closing).await;
@@ -50,7 +57,12 @@ impl<D: Dialect> Database<D> {
 
 impl<D: Dialect> Clone for Database<D> {
     fn clone(&self) -> Self {
-        Self { writer: self.writer.clone(), readers: self.readers.clone(), kept: self.kept.clone() }
+        Self {
+            writer: self.writer.clone(),
+            readers: self.readers.clone(),
+            kept: self.kept.clone(),
+            mesh: self.mesh.clone(),
+        }
     }
 }
 
@@ -109,21 +121,5 @@ impl<D: Dialect> Journal for Database<D> {
 
     async fn inputs(&self, id: &RolloutId) -> Result<Vec<JournalRow>, Fault> {
         read::inputs(&self.readers, id).await
-    }
-}
-
-#[async_trait]
-impl<D: Dialect> MeshStore for Database<D> {
-    async fn load(&self) -> Result<Vec<(String, String)>, Fault> {
-        read::mesh(&self.readers).await
-    }
-
-    async fn save(&self, changes: Vec<(String, Option<String>)>) -> Result<(), Fault> {
-        match self.writer.write::<D>(Write::Mesh(changes)).await {
-            Ok(_) => Ok(()),
-            Err(JournalError::Fault(fault)) => Err(fault),
-            // Rows of the mesh belong to no rollout.
-            Err(other) => Err(Fault::permanent(D::SOURCE, other)),
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! one after the other, a transaction that is under way is waited for when the lease changes hands, and once the change is
 //! committed nothing of the former holder can be committed any more, however late it comes. That row also keeps a
 //! transaction whose connection was lost from being committed between later ones: positions are the order of commits.
+//! The mesh's rows are not under the lease: see `mesh`.
 //!
 //! What happens between a daemon and a database over a network is bounded from both ends: by settings of the session, so
 //! that the server undoes what a vanished daemon began, and by waiting no longer than `ANSWER` here, since a network that
@@ -20,6 +21,7 @@ pub use self::lease::Lease;
 use self::connect::{Place, READS, WRITES};
 use super::database::{Database, READERS};
 use super::dialect::{Dialect, Options, session};
+use super::mesh::Link;
 use super::writer::{Turn, Writer};
 use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
@@ -57,8 +59,9 @@ impl PostgresStore {
         let turn = Arc::<Turn>::default();
         let lease = Lease::new(options.clone(), holder, address, Arc::clone(&turn));
         let readers = connect::pool(&options, READERS);
+        let mesh = Some(Arc::new(Link::new(options.clone())));
         let writer = Writer::start::<Postgres>(options, connection, turn);
-        Ok(Self { writer, readers, kept: Some(Arc::new(lease)) })
+        Ok(Self { writer, readers, kept: Some(Arc::new(lease)), mesh })
     }
 
     /// Connects for the tokens, beside daemons that may be running: brings the schema up to date, and takes nothing over.
@@ -68,7 +71,7 @@ impl PostgresStore {
     pub async fn open_beside(url: &Redacted<String>) -> Result<Self, OpenError> {
         let (options, place) = connect::options(url)?;
         migrate(&options, &place).await?;
-        Ok(Self { writer: Writer::none(), readers: connect::pool(&options, READERS), kept: None })
+        Ok(Self { writer: Writer::none(), readers: connect::pool(&options, READERS), kept: None, mesh: None })
     }
 
     /// Connects for reading only, beside daemons that may be running. Creates nothing.
@@ -80,7 +83,7 @@ impl PostgresStore {
         let readers = connect::pool(&options, READERS);
         let reached = connect::session(&options, READS).await;
         reached.map_err(|error| OpenError::of(&place, error))?;
-        Ok(Self { writer: Writer::none(), readers, kept: None })
+        Ok(Self { writer: Writer::none(), readers, kept: None, mesh: None })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is read back: rollouts with their journals and intents, and the mesh's rows.
+//! What is read back: rollouts with their journals and intents.
 
 use super::dialect::{Columns, Dialect, Session, Value};
 use crate::base::fault::Fault;
@@ -141,12 +141,4 @@ pub(super) async fn inputs<D: Dialect>(readers: &Pool<D>, id: &RolloutId) -> Res
         inputs.push(JournalRow { engine_version: u32::try_from(version).unwrap_or_default(), input });
     }
     Ok(inputs)
-}
-
-pub(super) async fn mesh<D: Dialect>(readers: &Pool<D>) -> Result<Vec<(String, String)>, Fault> {
-    let mut resources = Vec::new();
-    for row in ask(readers, "SELECT key, body FROM mesh_resources ORDER BY key", &[]).await? {
-        resources.push((row.text("key").map_err(D::fault)?, row.text("body").map_err(D::fault)?));
-    }
-    Ok(resources)
 }

@@ -1,6 +1,7 @@
 //! What a write puts into which rows. Values become text before they are queued, so that the one writer only writes.
 
 use super::dialect::{Columns, Dialect, Session, Value};
+use super::mesh::MeshChange;
 use super::read;
 use super::triggers::{Push, Receive, Settle};
 use crate::base::fault::Fault;
@@ -21,8 +22,8 @@ pub(super) enum Write {
     Commit(Rows),
     /// An effect is being carried out (again).
     Attempt(EffectId),
-    /// Rows of the mesh; `None` deletes.
-    Mesh(Vec<(String, Option<String>)>),
+    /// Rows of the mesh.
+    Mesh(MeshChange),
     /// An event from outside.
     Receive(Receive),
     /// What came of a rollout that one asked for.
@@ -114,10 +115,8 @@ impl Write {
             Self::Begin(begin) => begin.apply::<D>(tx, epoch).await,
             Self::Commit(rows) => rows.apply::<D>(tx, epoch).await,
             Self::Attempt(effect) => attempt::<D>(tx, effect, epoch).await,
-            Self::Mesh(changes) => {
-                mesh::<D>(tx, changes).await?;
-                Ok(Ok(0))
-            }
+            // No change has the number 0.
+            Self::Mesh(change) => Ok(Ok(change.apply::<D>(tx).await?.unwrap_or(0))),
             Self::Receive(receive) => receive.apply::<D>(tx).await,
             Self::Settle(settle) => settle.apply::<D>(tx).await,
             Self::Push(push) => push.apply::<D>(tx).await,
@@ -300,20 +299,4 @@ async fn attempt<D: Dialect>(tx: &mut D::Connection, effect: &EffectId, epoch: i
         1 => Ok(0),
         _ => Err(JournalError::Fenced(effect.rollout.clone())),
     })
-}
-
-async fn mesh<D: Dialect>(tx: &mut D::Connection, changes: &[(String, Option<String>)]) -> Result<(), sqlx::Error> {
-    for (key, body) in changes {
-        match body {
-            Some(body) => {
-                let sql = "INSERT INTO mesh_resources (key, body) VALUES ($1, $2) \
-                           ON CONFLICT (key) DO UPDATE SET body = excluded.body";
-                tx.execute(sql, &[Value::Text(key), Value::Text(body)]).await?;
-            }
-            None => {
-                tx.execute("DELETE FROM mesh_resources WHERE key = $1", &[Value::Text(key)]).await?;
-            }
-        }
-    }
-    Ok(())
 }

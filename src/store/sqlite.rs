@@ -85,7 +85,7 @@ impl SqliteStore {
         let readers = pool(options.clone()).await.map_err(failed)?;
         let epoch = take_over(&mut connection).await.map_err(failed)?;
         let writer = Writer::start::<Sqlite>(options, connection, Turn::of(epoch));
-        Ok(Self { writer, readers, kept: Some(Arc::new(lock)) })
+        Ok(Self { writer, readers, kept: Some(Arc::new(lock)), mesh: None })
     }
 
     /// Opens `tidegate.db` in a directory for its tokens: a daemon may be running on it, and goes on driving. Where there
@@ -106,7 +106,7 @@ impl SqliteStore {
             sqlx::Connection::close(connection).await.map_err(failed)?;
         }
         let readers = pool(options).await.map_err(failed)?;
-        Ok(Self { writer: Writer::none(), readers, kept: None })
+        Ok(Self { writer: Writer::none(), readers, kept: None, mesh: None })
     }
 
     /// Opens a database for reading only, beside a daemon that may be running.
@@ -117,7 +117,7 @@ impl SqliteStore {
         let file = directory.join("tidegate.db");
         let options = SqliteConnectOptions::new().filename(&file).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let readers = pool(options).await.map_err(|error| OpenError::failed(&file, error))?;
-        Ok(Self { writer: Writer::none(), readers, kept: None })
+        Ok(Self { writer: Writer::none(), readers, kept: None, mesh: None })
     }
 }
 

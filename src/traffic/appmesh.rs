@@ -8,6 +8,7 @@ use super::edit;
 use crate::aws;
 use crate::base::fault::Fault;
 use crate::base::ids::RouteRef;
+use crate::base::secret::Redacted;
 use crate::ports::Traffic;
 use crate::rollout::effect::WeightsWrite;
 use crate::rollout::event::RouteReading;
@@ -38,13 +39,19 @@ impl AppMesh {
     /// whoever runs the daemon.
     #[must_use]
     pub fn local(endpoint_url: &str, region: &str) -> Self {
+        Self::signing(endpoint_url, region, "tidegate", &Redacted::new("local-mode".to_owned()))
+    }
+
+    /// An endpoint in clear text whose access key is known: that of a mesh that the daemon itself is the control plane of.
+    #[must_use]
+    pub fn signing(endpoint_url: &str, region: &str, id: &str, secret: &Redacted<String>) -> Self {
         let http = aws_smithy_http_client::Builder::new().build_http();
         let config = aws_sdk_appmesh::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
             .endpoint_url(endpoint_url)
             .region(Region::new(region.to_owned()))
-            .credentials_provider(Credentials::new("tidegate", "local-mode", None, None, "tidegate-local"))
+            .credentials_provider(Credentials::new(id, secret.reveal(), None, None, "tidegate"))
             // Retries are the executor's, which knows what is still wanted.
             .retry_config(RetryConfig::disabled())
             .timeout_config(aws::timeouts())

@@ -5,7 +5,8 @@
 
 use super::session::Standing;
 use super::translate::Type;
-use crate::ports::{ConnectedProxy, MeshOverview, Rejection, TypeStanding};
+use crate::mesh::http::MeshControl;
+use crate::ports::{ConnectedProxy, MeshOverview, MeshProblem, Rejection, TypeStanding};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -66,9 +67,28 @@ impl Entry {
     }
 }
 
-impl MeshOverview for Registry {
+/// A mesh with its proxies, for people.
+pub struct HostedMesh {
+    control: MeshControl,
+    registry: Registry,
+}
+
+impl HostedMesh {
+    /// A mesh, and who is configured by it.
+    #[must_use]
+    pub const fn new(control: MeshControl, registry: Registry) -> Self {
+        Self { control, registry }
+    }
+}
+
+impl MeshOverview for HostedMesh {
     fn proxies(&self) -> Vec<ConnectedProxy> {
-        self.lock().proxies.values().cloned().collect()
+        self.registry.lock().proxies.values().cloned().collect()
+    }
+
+    fn problems(&self) -> Vec<MeshProblem> {
+        let all = self.control.problems().into_iter();
+        all.map(|problem| MeshProblem { resource: problem.resource, message: problem.message }).collect()
     }
 }
 

@@ -9,6 +9,7 @@ mod node;
 
 use self::form::{DeltaForm, StreamForm, WholeForm};
 use self::node::Caller;
+use super::door::{Call, Door};
 use super::registry::{Entry, Registry};
 use super::session::{Session, TooManyNames};
 use super::source::{Offer, Source};
@@ -17,6 +18,7 @@ use crate::clock::Clock;
 use crate::ports::ConnectedProxy;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use pb::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
+use http::uri::Authority;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,22 +50,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams end so long after the process was told to stop: proxies keep what they have, so nothing is waited for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Decides who may have a configuration.
-pub trait Door: Send + Sync + 'static {
-    /// Whether the caller of this stream may be configured by `resource` (`mesh/M/virtualNode/N`); the error is told to it.
-    fn admit(&self, metadata: &MetadataMap, resource: &str, now: Timestamp) -> Result<(), String>;
-}
-
-/// Everybody, for a listener on loopback.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct OpenDoor;
-
-impl Door for OpenDoor {
-    fn admit(&self, _: &MetadataMap, _: &str, _: Timestamp) -> Result<(), String> {
-        Ok(())
-    }
-}
 
 /// The service.
 #[derive(Clone)]
@@ -121,6 +107,7 @@ impl AdsServer {
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .layer(tower::util::MapRequestLayer::new(with_authority))
             .add_service(service)
             .serve_with_incoming_shutdown(incoming, async move {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -132,8 +119,10 @@ impl AdsServer {
     fn open<F: StreamForm>(&self, request: Request<Streaming<F::Request>>) -> Replies<F::Response> {
         let (replies, receiver) = mpsc::channel(1);
         let peer = request.remote_addr();
-        let (metadata, _, messages) = request.into_parts();
-        let stream = AdsStream { server: Arc::clone(&self.inner), peer, metadata, messages, replies: replies.clone() };
+        let (metadata, extensions, messages) = request.into_parts();
+        let authority = extensions.get::<Authority>().map(ToString::to_string).unwrap_or_default();
+        let server = Arc::clone(&self.inner);
+        let stream = AdsStream { server, peer, authority, metadata, messages, replies: replies.clone() };
         tokio::spawn(async move {
             if let Err(status) = stream.run::<F>().await {
                 tracing::info!(code = ?status.code(), reason = status.message(), "a stream of a proxy ended");
@@ -143,6 +132,14 @@ impl AdsServer {
         });
         Replies(receiver)
     }
+}
+
+/// Keeps what the call was for, which its signature covers.
+fn with_authority(mut request: http::Request<tonic::body::Body>) -> http::Request<tonic::body::Body> {
+    if let Some(authority) = request.uri().authority().cloned() {
+        request.extensions_mut().insert(authority);
+    }
+    request
 }
 
 /// Answers on their way to a peer.
@@ -183,6 +180,7 @@ impl AggregatedDiscoveryService for AdsServer {
 struct AdsStream<Q, R> {
     server: Arc<Inner>,
     peer: Option<SocketAddr>,
+    authority: String,
     metadata: MetadataMap,
     messages: Streaming<Q>,
     replies: mpsc::Sender<Result<R, Status>>,
@@ -240,7 +238,8 @@ impl<Q, R> AdsStream<Q, R> {
         let server = &self.server;
         let now = server.clock.now();
         let resource = caller.resource.clone();
-        server.door.admit(&self.metadata, &resource, now).map_err(Status::unauthenticated)?;
+        let call = Call { metadata: &self.metadata, authority: &self.authority, path: F::PATH };
+        server.door.admit(call, caller.mesh(), now).map_err(Status::unauthenticated)?;
         let (same, all) = server.registry.count(&resource);
         if all >= STREAMS_MAX || same >= server.per_resource {
             let message = format!("{same} proxies of {resource} and {all} in all are connected; that is the most allowed");

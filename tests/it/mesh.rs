@@ -1,14 +1,18 @@
 //! The mesh control plane over HTTP, driven by clients that are not ours: the AWS SDK for Rust and the AWS CLI.
 
+mod boto;
 pub(crate) mod cli;
+mod hosted;
 mod plain;
 mod sdk;
+mod signed;
 
 use crate::mesh_store::FakeMeshStore;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tidegate::clock::SystemClock;
-use tidegate::mesh::http::MeshControl;
+use tidegate::mesh::http::{Callers, MeshControl, MeshSettings};
+use tidegate::mesh::model::Quotas;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -26,14 +30,26 @@ impl Running {
     }
 
     pub(crate) async fn with_store(store: Arc<FakeMeshStore>) -> Self {
-        let control =
-            MeshControl::open(Arc::clone(&store) as _, Arc::new(SystemClock), "us-east-1".into()).await.unwrap();
+        Self::made(store, Quotas::OFF, Callers::Anyone).await
+    }
+
+    pub(crate) async fn for_callers(store: Arc<FakeMeshStore>, callers: Callers) -> Self {
+        Self::made(store, Quotas::OFF, callers).await
+    }
+
+    pub(crate) async fn with(store: Arc<FakeMeshStore>, quotas: Quotas) -> Self {
+        Self::made(store, quotas, Callers::Anyone).await
+    }
+
+    async fn made(store: Arc<FakeMeshStore>, quotas: Quotas, callers: Callers) -> Self {
+        let settings = MeshSettings { quotas, ..MeshSettings::local("us-east-1".into()) };
+        let control = MeshControl::open_with(Arc::clone(&store) as _, Arc::new(SystemClock), settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let server = control.clone();
         tokio::spawn(async move {
-            server.serve(listener, async { drop(stopped.await) }).await.unwrap();
+            server.serve(listener, callers, async { drop(stopped.await) }).await.unwrap();
         });
         Self { control, store, address, _stop: stop }
     }

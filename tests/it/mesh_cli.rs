@@ -1,6 +1,7 @@
 //! `tidegate mesh …`: the real program against a real `tidegate local`.
 
 mod endpoints;
+mod guide;
 mod harness;
 mod rollouts;
 
@@ -59,7 +60,7 @@ async fn files_are_validated_without_an_endpoint() {
             { "message": "meshname: is not known in an App Mesh resource; did you mean meshName?", "line": 4, "column": 11 },
         ])
     );
-    assert_eq!(files[1], json!({ "file": EXAMPLE, "valid": true, "resources": 6, "problems": [] }));
+    assert_eq!(files[1], json!({ "file": EXAMPLE, "valid": true, "resources": 6, "problems": [], "remarks": [] }));
     assert_eq!(ran.stderr, "");
 }
 
@@ -95,7 +96,7 @@ async fn what_is_applied_is_shown_before_and_not_done_twice() {
         applied,
         [
             json!({ "event": "plan", "changes": 1, "resources": [{ "resource": path, "action": "update",
-                "changed": [{ "path": "spec.httpRoute.match.prefix", "old": "/", "new": "/shop" }] }] }),
+                "changed": [{ "path": "spec.httpRoute.match.prefix", "old": "/", "new": "/shop" }] }], "remarks": [] }),
             json!({ "event": "applied", "resource": path, "action": "update" }),
             json!({ "event": "summary", "applied": 1, "not_applied": [], "unsure": [] }),
         ]
@@ -198,6 +199,70 @@ async fn an_export_is_the_same_mesh_elsewhere() {
     loaded.mesh(&["export", "--mesh", "shpo"]).await.expect(1).says(&["no mesh shpo at", "there is on, shop"]);
     loaded.stop().await;
     one.stop().await;
+}
+
+#[tokio::test]
+async fn a_template_is_applied_exported_and_pruned() {
+    const TEMPLATE: &str = "tests/reference/cloudformation/shop.yaml";
+    let local = Local::start().await;
+    let parameters = ["--parameter", "Stage=prod", "--parameter", "Weights=70,30"];
+    let validated = tidegate(&[&["mesh", "validate", "-f", TEMPLATE][..], &parameters].concat()).await.expect(0);
+    assert_eq!(validated.stdout, format!("{TEMPLATE}: valid, 8 resources\n"));
+    let validated = validated.says(&["Cluster (AWS::ECS::Cluster): skipped, not a resource of App Mesh"]);
+    assert_eq!(validated.stderr.lines().count(), 2, "{validated:?}");
+    tidegate(&["mesh", "validate", "-f", TEMPLATE, "--parameter", "Stag=x"])
+        .await
+        .expect(2)
+        .says(&["--parameter: Stag: no template among the files has or needs a parameter of that name"]);
+    tidegate(&["mesh", "validate", "-f", TEMPLATE, "--parameter", "Stage"])
+        .await
+        .expect(2)
+        .says(&["is not NAME=VALUE"]);
+
+    let applied = local.mesh(&[&["apply", "-f", TEMPLATE][..], &parameters].concat()).await.expect(0);
+    assert!(applied.stdout.contains("8 to create, 0 to update, 0 unchanged\n"), "{applied:?}");
+    local.mesh(&[&["diff", "-f", TEMPLATE][..], &parameters].concat()).await.expect(0);
+
+    // What is written as a template is read back to the same mesh, here and elsewhere.
+    let text = local.mesh(&["export", "--format", "cloudformation"]).await.expect(0).stdout;
+    let folder = folder();
+    let file = write(&folder, "export.yaml", &text);
+    local.mesh(&["diff", "--weights", "--prune", "-f", &file]).await.expect(0);
+    let loaded = Local::start_with(&["--mesh", &file]).await;
+    assert_eq!(loaded.mesh(&["export"]).await.expect(0).stdout, local.mesh(&["export"]).await.expect(0).stdout);
+    loaded.stop().await;
+    let json = local.mesh(&["export", "--format", "cloudformation", "--output", "json"]).await.expect(0).json();
+    assert_eq!(json[0]["Resources"].as_object().map(serde_json::Map::len), Some(8));
+
+    // Without the gateway, whose route and itself go; the plan comes first, and the second time there is nothing to do.
+    let smaller = ["mesh", "node-1", "node-2"].iter().zip([
+        "{ meshName: shop-prod, spec: { egressFilter: { type: DROP_ALL } } }",
+        "{ meshName: shop-prod, virtualNodeName: cart-v1, spec: {} }",
+        "{ meshName: shop-prod, virtualNodeName: spare, spec: {} }",
+    ]);
+    for (name, text) in smaller {
+        write(&folder, &format!("{name}.yaml"), text);
+    }
+    std::fs::remove_file(&file).unwrap();
+    let directory = folder.path().to_str().unwrap();
+    let diff = local.mesh(&["diff", "--prune", "-f", directory]).await.expect(1);
+    let applied = local.mesh(&["apply", "--prune", "-f", directory]).await.expect(0);
+    assert!(applied.stdout.starts_with(&diff.stdout), "{applied:?}");
+    assert!(applied.stdout.contains("1 to create, 1 to update, 6 to delete, 1 unchanged\n"), "{applied:?}");
+    let done: Vec<&str> = applied.stdout.lines().filter(|line| line.starts_with("deleted ")).collect();
+    assert_eq!(
+        done,
+        [
+            "deleted gatewayRoute edge/CartAtEdge",
+            "deleted virtualGateway edge",
+            "deleted virtualService cart.shop.local",
+            "deleted route CartRouter/cart",
+            "deleted virtualRouter CartRouter",
+            "deleted virtualNode cart-v2",
+        ]
+    );
+    local.mesh(&["apply", "--prune", "-f", directory]).await.expect(0);
+    local.stop().await;
 }
 
 #[tokio::test]

@@ -12,11 +12,12 @@ use crate::kit::{BEGINNING, SECOND, ann, beginning, directory, fresh_route, on_r
 use sqlx::Connection;
 use stable::the_last_rollout_that_ended_well_is_found_behind_those_that_did_not;
 use std::path::Path;
+use std::sync::Arc;
 use tidegate::base::fault::{Fault, FaultKind};
 use tidegate::base::ids::RolloutId;
 use tidegate::base::time::Timestamp;
 use tidegate::policy::plan::Plan;
-use tidegate::ports::{Commit, Journal, JournalError, MeshStore, Stored};
+use tidegate::ports::{Commit, Journal, JournalError, MeshRows, MeshStore, PolicyStore, PushedPolicy, Saved, Stored};
 use tidegate::rollout::effect::{Effect, EffectId};
 use tidegate::rollout::event::{Command, Event, Input, Observation, Outcome};
 use tidegate::rollout::state::{ENGINE_VERSION, Next};
@@ -96,6 +97,11 @@ fn abort() -> Command {
 
 fn pause() -> Command {
     Command::Pause { reason: "because".into() }
+}
+
+/// Something to write that belongs to no rollout.
+fn pushed(name: &str) -> PushedPolicy {
+    PushedPolicy { name: name.to_owned(), version: 0, text: "{}".to_owned(), actor: ann(), at: BEGINNING }
 }
 
 fn id(name: &str) -> RolloutId {
@@ -272,16 +278,59 @@ mod triggers;
 // === every mesh store ===
 
 async fn resources_are_kept(store: &dyn MeshStore) {
-    assert!(store.load().await.expect("readable").is_empty());
+    assert_eq!(store.load().await.expect("readable"), MeshRows { is_all: true, ..MeshRows::default() });
     let some = |key: &str, body: &str| (key.to_owned(), Some(body.to_owned()));
-    store.save(vec![some("b", "1"), some("a", "2")]).await.expect("written");
-    store
-        .save(vec![some("a", "3"), ("b".into(), None), ("none".into(), None), some("c", "{}")])
-        .await
-        .expect("written");
+    let none = |key: &str| (key.to_owned(), None);
+    let since = async |seen: u64| {
+        let mut found = store.since(seen).await.expect("readable");
+        found.rows.sort();
+        assert!(!found.is_all);
+        (found.sequence, found.rows)
+    };
+    let first = store.save(0, vec![some("b", "1"), some("a", "2")]).await.expect("written");
+    assert_eq!(first, Saved::Done(1));
+    // Whoever does not know of it changes nothing.
+    for seen in [0, 2, 7] {
+        assert_eq!(store.save(seen, vec![some("a", "late"), none("b")]).await.expect("asked"), Saved::Behind);
+    }
+    let second = vec![some("a", "3"), none("b"), none("none"), some("c", "{}")];
+    assert_eq!(store.save(1, second).await.expect("written"), Saved::Done(2));
     let kept = store.load().await.expect("readable");
-    assert_eq!(kept, [("a".to_owned(), "3".to_owned()), ("c".to_owned(), "{}".to_owned())]);
-    store.save(vec![]).await.expect("nothing to do");
+    assert_eq!(kept, MeshRows { sequence: 2, rows: vec![some("a", "3"), some("c", "{}")], is_all: true });
+    assert_eq!(since(2).await, (2, vec![]));
+    assert_eq!(since(1).await, (2, vec![some("a", "3"), none("b"), some("c", "{}"), none("none")]));
+    assert_eq!(since(0).await, since(1).await);
+    // One that comes back is no longer deleted.
+    assert_eq!(store.save(2, vec![some("b", "4")]).await.expect("written"), Saved::Done(3));
+    assert_eq!(since(2).await, (3, vec![some("b", "4")]));
+    assert_eq!(since(1).await.1, [some("a", "3"), some("b", "4"), some("c", "{}"), none("none")]);
+    assert_eq!(store.save(3, vec![]).await.expect("nothing to do"), Saved::Done(4));
+    // A number from elsewhere, such as before a backup was put back.
+    let all = store.since(99).await.expect("readable");
+    assert!(all.is_all && all.sequence == 4 && all.rows.len() == 3, "{all:?}");
+}
+
+/// Of many that write at once each knows what it writes upon.
+async fn changes_follow_each_other(stores: Vec<Arc<dyn MeshStore>>) {
+    let writes = stores.into_iter().enumerate().map(|(number, store)| {
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                loop {
+                    let found = store.load().await.expect("readable");
+                    let counted = found.rows.first().and_then(|(_, body)| body.as_deref()).unwrap_or("0");
+                    let next = counted.parse::<u64>().expect("a number") + 1;
+                    let own = (format!("z-{number}-{next}"), Some("1".to_owned()));
+                    let change = vec![("counter".to_owned(), Some(next.to_string())), own];
+                    if let Saved::Done(_) = store.save(found.sequence, change).await.expect("asked") {
+                        break;
+                    }
+                }
+            }
+        })
+    });
+    for write in writes.collect::<Vec<_>>() {
+        write.await.expect("no panic");
+    }
 }
 
 #[tokio::test]
@@ -289,15 +338,34 @@ async fn sqlite_keeps_resources() {
     let directory = directory();
     let store = SqliteStore::open(directory.path()).await.expect("opens");
     resources_are_kept(&store).await;
+    assert!(!store.is_shared());
     store.close().await;
 }
 
 #[tokio::test]
 async fn postgresql_keeps_resources() {
     let Some(server) = Server::start().await else { return };
-    let store = server.drive("a").await;
+    // Nobody has the lease, and nobody needs it.
+    let store = server.open("a").await;
     resources_are_kept(&store).await;
+    assert!(store.is_shared());
     store.close().await;
+}
+
+#[tokio::test]
+async fn changes_of_the_mesh_follow_each_other_in_both() {
+    let directory = directory();
+    let sqlite = SqliteStore::open(directory.path()).await.expect("opens");
+    changes_follow_each_other((0..3).map(|_| Arc::new(sqlite.clone()) as _).collect()).await;
+    assert_eq!(sqlite.load().await.expect("readable").rows.len(), 31);
+    let Some(server) = Server::start().await else { return };
+    let (a, b) = (server.drive("a").await, server.open("b").await);
+    changes_follow_each_other(vec![Arc::new(a.clone()), Arc::new(b.clone()), Arc::new(b.clone())]).await;
+    for store in [&a, &b] {
+        let all = store.load().await.expect("readable");
+        assert_eq!((all.sequence, all.rows.len()), (30, 31));
+        assert_eq!(all.rows[0], ("counter".to_owned(), Some("30".to_owned())));
+    }
 }
 
 // === SQLite alone ===
@@ -337,7 +405,7 @@ async fn writes_that_wait_together_are_written_together_and_fail_alone() {
     // Refused by the database itself, so that the transaction which it shares with others breaks.
     sql(
         directory.path(),
-        "CREATE TRIGGER no_bad_rows BEFORE INSERT ON mesh_resources WHEN new.key LIKE 'bad%' BEGIN SELECT raise(ROLLBACK, 'bad'); END",
+        "CREATE TRIGGER no_bad_rows BEFORE INSERT ON pushed_policies WHEN new.name LIKE 'bad%' BEGIN SELECT raise(ROLLBACK, 'bad'); END",
     )
     .await;
     // Held by another hand, so that all of them wait.
@@ -347,7 +415,7 @@ async fn writes_that_wait_together_are_written_together_and_fail_alone() {
     let writes = (0..100).map(|number| {
         let store = store.clone();
         let key = if number == 50 { "bad".to_owned() } else { format!("good-{number:02}") };
-        tokio::spawn(async move { store.save(vec![(key, Some("{}".to_owned()))]).await })
+        tokio::spawn(async move { store.push(&pushed(&key)).await })
     });
     let writes: Vec<_> = writes.collect();
     tokio::task::yield_now().await;
@@ -359,7 +427,7 @@ async fn writes_that_wait_together_are_written_together_and_fail_alone() {
         }
     }
     assert_eq!(failed, [50]);
-    assert_eq!(store.load().await.expect("readable").len(), 99);
+    assert_eq!(store.all_pushed().await.expect("readable").len(), 99);
     other.close().await.expect("closes");
     store.close().await;
 }
@@ -453,10 +521,10 @@ async fn resources_are_written_all_or_none() {
     )
     .await;
     let some = |key: &str| (key.to_owned(), Some("1".to_owned()));
-    let fault = store.save(vec![some("a"), some("b")]).await.expect_err("refused");
+    let fault = store.save(0, vec![some("a"), some("b")]).await.expect_err("refused");
     assert_eq!(fault.kind, FaultKind::Permanent);
-    assert!(store.load().await.expect("readable").is_empty(), "half of it was written");
-    store.save(vec![some("a")]).await.expect("the next one works");
+    assert_eq!(store.load().await.expect("readable").rows, [], "half of it was written");
+    assert_eq!(store.save(0, vec![some("a")]).await.expect("the next one works"), Saved::Done(1));
     store.close().await;
 }
 

@@ -71,6 +71,7 @@ async fn local_mode(directory: &Path, ports: [u16; 2]) -> Bound {
     std::fs::create_dir(directory.join("policies")).unwrap();
     let options = LocalOptions {
         mesh: vec![mesh],
+        parameters: std::collections::BTreeMap::new(),
         overwrite_weights: false,
         policies: directory.join("policies"),
         data_dir: directory.join("data"),

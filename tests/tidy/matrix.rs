@@ -138,6 +138,8 @@ pub(crate) const MATRIX: &[Row] = &[
     ),
     row(&["mesh::error"], &["base", "mesh::model"], "pure"),
     row(&["mesh::wire"], &["base", "mesh::model", "mesh::error"], "pure"),
+    row(&["mesh::sigv4"], &["base", "mesh::error"], "pure"),
+    row(&["mesh::access"], &["base", "mesh::model", "mesh::error", "mesh::sigv4"], "pure"),
     row(
         &["mesh::document"],
         &["base", "mesh::model", "mesh::error", "mesh::validate", "mesh::ops"],
@@ -234,6 +236,8 @@ pub(crate) const PURE: &[&str] = &[
     "mesh::compile",
     "mesh::snapshot",
     "mesh::document",
+    "mesh::sigv4",
+    "mesh::access",
     "xds::translate",
     "xds::session",
     "traffic::edit",

@@ -63,6 +63,7 @@ pub const RULES: &[Rule] = &[
     rule("DELETE", "/v1/freezes", OPERATOR),
     rule("DELETE", "/v1/freezes/{policy}", OPERATOR),
     rule("GET", "/v1/mesh/proxies", VIEWER),
+    rule("GET", "/v1/mesh/problems", VIEWER),
     rule("GET", "/v1/tokens", ADMIN),
     rule("POST", "/v1/tokens", ADMIN),
     rule("DELETE", "/v1/tokens/{id}", ADMIN),

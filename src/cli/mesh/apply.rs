@@ -7,7 +7,7 @@ use crate::cli::args::{MeshApply, Server};
 use crate::cli::{Ended, FAILED, Failure, Output, server_address};
 use crate::config::{Environment, user};
 use crate::mesh::client::ClientError;
-use crate::mesh::document::{Deed, one_by_one};
+use crate::mesh::document::{Deed, Wish, one_by_one};
 use crate::mesh::model::{Change, Key, Kind, Resource};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -26,15 +26,16 @@ impl Planned {
 }
 
 pub(super) async fn apply(arguments: MeshApply, output: Output, environment: &dyn Environment) -> Ended {
-    let MeshApply { files, weights, yes, endpoint, server } = arguments;
-    let planned = planned(&files, weights, &endpoint, environment).await?;
+    let MeshApply { files, weights, prune, yes, endpoint, server } = arguments;
+    let wish = Wish { overwrite_weights: weights, prune };
+    let planned = planned(&files, wish, &endpoint, environment).await?;
     show::plan(&planned, output);
     if planned.plan.changes.is_empty() {
         return Ok(0);
     }
     let order = planned.in_order()?;
-    if weights {
-        refuse_under_rollout(&planned, &server, output, environment).await?;
+    if weights || prune {
+        refuse_under_rollout(&planned, wish, &server, output, environment).await?;
     }
     let asks = !yes && output.is_terminal() && std::io::stdin().is_terminal();
     if asks && !confirmed(&planned, output) {
@@ -47,12 +48,15 @@ pub(super) async fn apply(arguments: MeshApply, output: Output, environment: &dy
 /// reason to refuse, because a mesh need not have one.
 async fn refuse_under_rollout(
     planned: &Planned,
+    wish: Wish,
     server: &Server,
     output: Output,
     environment: &dyn Environment,
 ) -> Result<(), Failure> {
     let is_old_route = |key: &Key| key.kind == Kind::Route && planned.state.get(key).is_some();
-    let entries = planned.plan.entries.iter().map(|entry| &entry.key);
+    // Pruning by itself touches no weights, but a route that goes takes them along.
+    let entries = planned.plan.entries.iter();
+    let entries = entries.filter(|entry| wish.overwrite_weights || entry.deed == Deed::Deleted).map(|entry| &entry.key);
     let routes: BTreeSet<String> = entries
         .filter(|key| is_old_route(key))
         .map(|Key { mesh, parent, name, .. }| format!("{mesh}/{parent}/{name}"))
@@ -73,14 +77,15 @@ async fn refuse_under_rollout(
             return Ok(());
         }
     };
+    let flag = if wish.overwrite_weights { "--weights" } else { "--prune" };
     let owner = list.rollouts.iter().find(|rollout| !rollout.finished && routes.contains(&rollout.route));
     owner.map_or(Ok(()), |rollout| {
         let message = format!(
-            "--weights is refused: rollout {} of {} owns route {} ({}); nothing was applied",
+            "{flag} is refused: rollout {} of {} owns route {} ({}); nothing was applied",
             rollout.id, rollout.policy, rollout.route, rollout.phase
         );
         Err(Failure::new(message).hint(format!(
-            "apply without --weights, or end it first: tidegate rollout abort {} (asked was the daemon at {address})",
+            "apply without {flag}, or end it first: tidegate rollout abort {} (asked was the daemon at {address})",
             rollout.id
         )))
     })
@@ -97,22 +102,19 @@ fn confirmed(planned: &Planned, output: Output) -> bool {
 async fn carry_out(planned: &Planned, order: &[Change], output: Output) -> Ended {
     let several = planned.plan.entries.iter().map(|entry| &entry.key.mesh).collect::<BTreeSet<_>>().len() > 1;
     for (at, (key, resource)) in order.iter().enumerate() {
-        // Loading deletes nothing.
-        let Some(resource) = resource.as_deref() else { continue };
         let old = planned.state.get(key).map(AsRef::as_ref);
-        let done = match old {
-            None => planned.client.create(resource).await,
-            Some(old) => update(planned, old, resource).await,
+        let (deed, done) = match (resource.as_deref(), old) {
+            (None, _) => (Deed::Deleted, planned.client.delete(key).await),
+            (Some(resource), None) => (Deed::Created, planned.client.create(resource).await),
+            (Some(resource), Some(old)) => (Deed::Updated, update(planned, old, resource).await),
         };
-        let deed = if old.is_none() { Deed::Created } else { Deed::Updated };
         if let Err(error) = done {
             return stopped(planned, order, at, deed, error, output);
         }
         if output.is_json() {
             output.json(&json!({ "event": "applied", "resource": key.path(), "action": show::word(deed) }));
         } else {
-            let word = if deed == Deed::Created { "created" } else { "updated" };
-            output.line(&format!("{word} {}", show::name(key, several)));
+            output.line(&format!("{}d {}", show::word(deed), show::name(key, several)));
         }
     }
     if output.is_json() {

@@ -1,6 +1,6 @@
 //! How a plan looks: a line for each resource and, under an update, what changes in it.
 
-use super::{Output, Planned, count};
+use super::{Output, Planned, count, tell};
 use crate::mesh::document::{Deed, Entry, Plan};
 use crate::mesh::model::{Key, Resource};
 use serde_json::{Value, json};
@@ -31,7 +31,9 @@ pub(super) fn plan(planned: &Planned, output: Output) {
     };
     if output.is_json() {
         let resources: Vec<Value> = plan.entries.iter().map(|entry| entry_json(entry, &differences(entry))).collect();
-        output.json(&json!({ "event": "plan", "changes": plan.changes.len(), "resources": resources }));
+        let remarks: Vec<Value> = plan.remarks.iter().map(ToString::to_string).map(Value::from).collect();
+        let changes = plan.changes.len();
+        output.json(&json!({ "event": "plan", "changes": changes, "resources": resources, "remarks": remarks }));
         return;
     }
     let several = plan.entries.iter().map(|entry| &entry.key.mesh).collect::<BTreeSet<_>>().len() > 1;
@@ -44,6 +46,7 @@ pub(super) fn plan(planned: &Planned, output: Output) {
             output.line(&format!("            weights stay {kept}"));
         }
     }
+    tell(&plan.remarks, output);
     output.line(&summary(plan));
 }
 
@@ -52,6 +55,7 @@ pub(super) const fn word(deed: Deed) -> &'static str {
         Deed::Created => "create",
         Deed::Updated => "update",
         Deed::Unchanged => "unchanged",
+        Deed::Deleted => "delete",
     }
 }
 
@@ -66,7 +70,9 @@ fn summary(plan: &Plan) -> String {
     if plan.changes.is_empty() {
         return format!("nothing to change: {} as described", count(unchanged, "resource"));
     }
-    format!("{} to create, {} to update, {unchanged} unchanged", of(Deed::Created), of(Deed::Updated))
+    let deleted = of(Deed::Deleted);
+    let deleted = if deleted == 0 { String::new() } else { format!("{deleted} to delete, ") };
+    format!("{} to create, {} to update, {deleted}{unchanged} unchanged", of(Deed::Created), of(Deed::Updated))
 }
 
 fn entry_json(entry: &Entry, differences: &[Difference]) -> Value {

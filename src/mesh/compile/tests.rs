@@ -31,6 +31,7 @@ impl Mesh {
             account: "000000000000".into(),
             region: "us-east-1".into(),
             quotas: Quotas::AWS,
+            strict: false,
         };
         let outcome = ops::apply(&self.0, request, &context).expect("is valid");
         self.0.commit(outcome.changes);
@@ -246,6 +247,29 @@ fn tcp_is_left_out_with_a_problem() {
         compiled.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["mesh/m/virtualRouter/t/route/x: left out: tcp routes are not in this version"]
     );
+}
+
+#[test]
+fn a_service_serves_as_soon_as_what_it_names_is_there() {
+    let mut mesh = Mesh::shop();
+    for (service, kind, name) in [("u.local", "Router", "later"), ("v.local", "Node", "c")] {
+        let provider = json!({ "provider": { format!("virtual{kind}"): { format!("virtual{kind}Name"): name } } });
+        mesh.create("m", Kind::VirtualService, "", service, provider);
+    }
+    let routes = |mesh: &Mesh, service: &str| mesh.compiled().config.services[service].routes.len();
+    assert_eq!((routes(&mesh, "u.local"), routes(&mesh, "v.local")), (0, 0));
+    // A node that says nowhere where it is has no endpoints, and its requests no healthy upstream.
+    let listener = json!({ "portMapping": { "port": 80, "protocol": "http" } });
+    mesh.create("m", Kind::VirtualNode, "", "c", json!({ "listeners": [listener] }));
+    mesh.create("m", Kind::VirtualRouter, "", "later", json!({}));
+    assert_eq!((routes(&mesh, "u.local"), routes(&mesh, "v.local")), (0, 1));
+    let action = json!({ "weightedTargets": [{ "virtualNode": "c", "weight": 1 }] });
+    mesh.create("m", Kind::Route, "later", "x", json!({ "httpRoute": { "match": {}, "action": action } }));
+    assert_eq!(routes(&mesh, "u.local"), 1);
+    let key = ClusterKey { mesh: "m".into(), node: "c".into() };
+    assert_eq!(mesh.compiled().config.clusters[&key].discovery, Discovery::None);
+    mesh.update(&Key::child("m", Kind::VirtualNode, "c"), node(80, json!({})));
+    assert!(matches!(mesh.compiled().config.clusters[&key].discovery, Discovery::Dns { .. }));
 }
 
 #[test]

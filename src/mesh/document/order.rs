@@ -29,8 +29,13 @@ pub fn one_by_one(state: &MeshState, changes: &[Change], context: &OpContext) ->
         for change in waiting {
             let key = change.0.clone();
             let old = state.get(&key).map(Arc::clone);
-            state.commit([change.clone()]);
-            match ops::check(&state, context, &key) {
+            let allowed = if change.1.is_none() {
+                ops::check_delete(&state, context, &key).map(|()| state.commit([change.clone()]))
+            } else {
+                state.commit([change.clone()]);
+                ops::check(&state, context, &key)
+            };
+            match allowed {
                 Ok(()) => order.push(change),
                 Err(error) => {
                     state.commit([(key.clone(), old)]);

@@ -29,14 +29,15 @@ const LIKENESS_MAX: usize = 40;
 pub(super) fn document(file: &Arc<str>, placed: Placed) -> Result<Document, Vec<Mistake>> {
     let start = placed.start;
     let wrong = |message: &str| vec![Mistake::new(start, message)];
+    if let Some((at, tag)) = placed.tags.first() {
+        return Err(vec![Mistake::new(
+            *at,
+            format!("the YAML tag {tag} has no meaning outside a CloudFormation template"),
+        )]);
+    }
     let Value::Object(object) = placed.value else {
         return Err(wrong("a document must be an object that describes one App Mesh resource"));
     };
-    if object.contains_key("Resources") || object.contains_key("AWSTemplateFormatVersion") {
-        return Err(wrong(
-            "CloudFormation templates are not in this version; write the resources as documents instead",
-        ));
-    }
     let (object, places) = unwrap(object, placed.places);
     let Some(kind) = BY_NAME.into_iter().find(|kind| object.contains_key(kind.name_member())) else {
         return Err(vec![no_resource(&object, &places, start)]);
@@ -71,7 +72,8 @@ pub(super) fn document(file: &Arc<str>, placed: Placed) -> Result<Document, Vec<
         return Err(mistakes);
     }
     let member = |name: &str| object.get(name).filter(|value| !value.is_null()).cloned();
-    Ok(Document { file: Arc::clone(file), start, key, spec: member("spec"), tags: member("tags"), places })
+    let (spec, tags) = (member("spec"), member("tags"));
+    Ok(Document { file: Arc::clone(file), start, key, spec, tags, places, remarks: Vec::new() })
 }
 
 /// Says what is missing, or where a name's member is written wrongly.
@@ -91,7 +93,7 @@ fn no_resource(object: &Map<String, Value>, places: &BTreeMap<String, Position>,
 
 /// `; did you mean spec?`, or nothing when no known name is a slip or two away. Other measures of likeness would take
 /// `route` for `routeName`.
-fn meant(member: &str, known: &[&str]) -> String {
+pub(super) fn meant(member: &str, known: &[&str]) -> String {
     let length = member.chars().count();
     // Far longer than any known name: the distance would only cost time and memory.
     if length > LIKENESS_MAX {

@@ -1,5 +1,7 @@
 //! Tests of `mesh::document`.
 
+mod round;
+
 use super::*;
 use crate::base::time::Timestamp;
 use crate::mesh::model::Quotas;
@@ -13,6 +15,7 @@ fn context() -> OpContext {
         account: "000000000000".into(),
         region: "us-east-1".into(),
         quotas: Quotas::AWS,
+        strict: false,
     }
 }
 
@@ -152,9 +155,8 @@ fn problems_say_where() {
         ("just text\n", "f0:1:1: a document must be an object"),
         ("a: [\n", "f0:2:1: not YAML: "),
         ("meshName: m\nmeshName: n\n", "f0:2:1: not YAML: duplicated key"),
-        ("meshName: !Ref x\n", "f0:1:11: "),
+        ("meshName: !Ref x\n", "f0:1:11: the YAML tag !Ref has no meaning outside a CloudFormation template"),
         ("1: x\n", "f0:1:1: a key must be text"),
-        ("Resources:\n  Mesh: { Type: 'AWS::AppMesh::Mesh' }\n", "f0:1:1: CloudFormation templates are not in this"),
         ("meshName: m\nvirtualGatewayName: g\nspec: {}\n", "f0:3:1: spec.listeners: is required"),
         ("meshName: m\n---\nmeshName: m\n", "f0:3:1: mesh m is described twice: first at f0:1:1"),
         (
@@ -168,6 +170,56 @@ fn problems_say_where() {
 }
 
 #[test]
+fn what_is_left_out_or_left_open_is_told_with_its_place() {
+    let text = "meshName: m\nspec: { egressFilter: { allowAll: true } }\n---\nmeshName: m\nvirtualNodeName: n\nspec:\n  \
+                listeners:\n    - portMapping: { port: 80, protocol: http }\n      healthCheck: { protocol: http, path: /, \
+                healthyThreshold: 2,\n        unhealthyThreshold: 3 }\n---\nmeshName: m\nvirtualServiceName: s\nspec: { \
+                provider: { virtualRouter: { virtualRouterName: r } } }\n";
+    let mut state = MeshState::default();
+    let lines = load(&mut state, &[text], false).expect("loads");
+    let remarks: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("remark: ")).collect();
+    assert_eq!(
+        remarks,
+        [
+            "f0:2:35: spec.egressFilter.allowAll: is no member of the API: {\"type\": \"ALLOW_ALL\"} is taken",
+            "f0:9:7: spec.listeners[0].healthCheck.intervalMillis: is not said, and the API requires it: 30000 is taken",
+            "f0:9:7: spec.listeners[0].healthCheck.timeoutMillis: is not said, and the API requires it: 5000 is taken",
+            "f0:6:1: unresolved: spec.serviceDiscovery: is missing, so nothing says where the node is; until it is there, \
+             requests to the node are answered 503",
+            "f0:14:57: unresolved: spec.provider.virtualRouter.virtualRouterName: virtualRouter r does not exist yet; \
+             until it does, requests are answered 404",
+        ]
+    );
+    let node = state.get(&Key::child("m", Kind::VirtualNode, "n")).expect("is there");
+    assert_eq!(node.raw["listeners"][0]["healthCheck"]["intervalMillis"], 30_000);
+    let spec = &state.get(&Key::mesh("m")).expect("is there").raw;
+    assert_eq!(spec["egressFilter"]["type"], "ALLOW_ALL");
+    // The other spellings of the same; and what is neither is refused as ever.
+    for (filter, kind) in
+        [("allowAll: false", "DROP_ALL"), ("dropAll: true", "DROP_ALL"), ("dropAll: false", "ALLOW_ALL")]
+    {
+        let mut state = MeshState::default();
+        load(&mut state, &[&format!("meshName: m\nspec: {{ egressFilter: {{ {filter} }} }}\n")], false).expect("loads");
+        assert_eq!(state.get(&Key::mesh("m")).expect("is there").raw["egressFilter"]["type"], kind);
+    }
+    for filter in ["allowAll: 1", "allowAll: true, type: DROP_ALL", "allowAll: true, dropAll: false", ""] {
+        assert!(wrong(&format!("meshName: m\nspec: {{ egressFilter: {{ {filter} }} }}\n"))[0].starts_with("f0:2:"));
+    }
+    // Where AWS's rules are asked for, what is left open is refused at the same places.
+    let documents = parse("f0", text).expect("reads");
+    let strict = OpContext { strict: true, ..context() };
+    let problems = plan(&MeshState::default(), &documents, false, &strict, || "uid".into()).expect_err("is refused");
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "f0:6:1: spec.serviceDiscovery: is required when there is a listener",
+            "f0:14:57: VirtualRouter with name r is not present under mesh m for account 000000000000",
+        ]
+    );
+}
+
+#[test]
 fn all_documents_are_told_of_at_once() {
     let problems = wrong("meshName: m\nvirtualNodeName: n\n---\nmeshName: m\nvirtualRouterName: r\nspec: 1\n");
     assert_eq!(problems, ["f0:1:1: spec: is required", "f0:6:7: spec: must be an object, not a number"]);
@@ -178,7 +230,7 @@ fn problems_of(present: &MeshState, texts: &[&str]) -> Vec<String> {
     let named = texts.iter().enumerate();
     let texts: Vec<Text> =
         named.map(|(at, text)| Text { file: format!("f{at}"), text: Ok((*text).to_owned()) }).collect();
-    validate_all(present, &texts, &context()).iter().map(ToString::to_string).collect()
+    validate_all(present, &texts, &Settings::default(), &context()).problems.iter().map(ToString::to_string).collect()
 }
 
 #[test]

@@ -12,8 +12,8 @@ pub const FILE_MAX: usize = 16 * 1024 * 1024;
 /// as the nesting: this bounds it. Brackets are bounded by the parser itself.
 const INDENT_MAX: usize = 256;
 
-/// Deepest nesting of a resource; App Mesh's deepest spec has ten levels.
-const DEPTH_MAX: usize = 32;
+/// Deepest nesting. App Mesh's deepest spec has ten levels, a template four more around it, and each function in it two.
+const DEPTH_MAX: usize = 64;
 
 /// A value and where everything in it stood.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,9 @@ pub(super) struct Placed {
     pub(super) start: Position,
     /// By path: `spec.listeners[0].portMapping`.
     pub(super) places: BTreeMap<String, Position>,
+    /// Tags, such as `!Ref`, in the order of the file. They are in the value as their long forms (`{"Ref": …}`); what has
+    /// no functions has to refuse them.
+    pub(super) tags: Vec<(Position, String)>,
 }
 
 /// A problem before the file is known.
@@ -55,9 +58,12 @@ pub(super) fn read(text: &str) -> Result<Vec<Placed>, Vec<Mistake>> {
             _ => vec![node],
         };
         for root in roots {
-            let mut places = BTreeMap::new();
-            match convert(root, "", 0, &mut places) {
-                Ok(value) => placed.push(Placed { value, start: position(&root.span.start), places }),
+            let mut reader = Reader::default();
+            match reader.convert(root, position(&root.span.start), "", 0) {
+                Ok(value) => {
+                    let Reader { places, tags } = reader;
+                    placed.push(Placed { value, start: position(&root.span.start), places, tags });
+                }
                 Err(mistake) => mistakes.push(mistake),
             }
         }
@@ -86,46 +92,71 @@ fn position(marker: &Marker) -> Position {
     Position { line: marker.line().max(1), column: marker.col() + 1 }
 }
 
-fn convert(
-    node: &MarkedYaml<'_>,
-    path: &str,
-    depth: usize,
-    places: &mut BTreeMap<String, Position>,
-) -> Result<Value, Mistake> {
-    let here = position(&node.span.start);
-    if depth > DEPTH_MAX {
-        return Err(Mistake::new(here, format!("is nested deeper than {DEPTH_MAX} levels")));
-    }
-    match &node.data {
-        YamlData::Value(scalar) => scalar_value(scalar).ok_or_else(|| Mistake::new(here, "is not a number of JSON")),
-        YamlData::Sequence(items) => {
-            let mut list = Vec::new();
-            for (at, item) in items.iter().enumerate() {
-                let below = format!("{path}[{at}]");
-                places.insert(below.clone(), position(&item.span.start));
-                list.push(convert(item, &below, depth + 1, places)?);
-            }
-            Ok(Value::Array(list))
+/// What is noted while a root is read.
+#[derive(Default)]
+struct Reader {
+    places: BTreeMap<String, Position>,
+    tags: Vec<(Position, String)>,
+}
+
+impl Reader {
+    fn convert(&mut self, node: &MarkedYaml<'_>, here: Position, path: &str, depth: usize) -> Result<Value, Mistake> {
+        if depth > DEPTH_MAX {
+            return Err(Mistake::new(here, format!("is nested deeper than {DEPTH_MAX} levels")));
         }
-        YamlData::Mapping(mapping) => {
-            let mut object = Map::new();
-            for (key, value) in mapping {
-                let at = position(&key.span.start);
-                let YamlData::Value(Scalar::String(name)) = &key.data else {
-                    return Err(Mistake::new(at, "a key must be text"));
+        match &node.data {
+            YamlData::Value(scalar) => {
+                scalar_value(scalar).ok_or_else(|| Mistake::new(here, "is not a number of JSON"))
+            }
+            YamlData::Sequence(items) => {
+                let mut list = Vec::new();
+                for (at, item) in items.iter().enumerate() {
+                    let (below, there) = (format!("{path}[{at}]"), position(&item.span.start));
+                    self.places.insert(below.clone(), there);
+                    list.push(self.convert(item, there, &below, depth + 1)?);
+                }
+                Ok(Value::Array(list))
+            }
+            YamlData::Mapping(mapping) => {
+                let mut object = Map::new();
+                for (key, value) in mapping {
+                    let at = position(&key.span.start);
+                    let YamlData::Value(Scalar::String(name)) = &key.data else {
+                        return Err(Mistake::new(at, "a key must be text"));
+                    };
+                    let below = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+                    // A scalar is shown where it stands, anything larger at its key, where reading starts.
+                    let there = position(&value.span.start);
+                    self.places.insert(below.clone(), if is_scalar(value) { there } else { at });
+                    object.insert(name.to_string(), self.convert(value, there, &below, depth + 1)?);
+                }
+                Ok(Value::Object(object))
+            }
+            YamlData::Tagged(tag, inner) => {
+                let name = match (tag.handle.as_str(), tag.suffix.as_str()) {
+                    ("!", name @ ("Ref" | "Condition")) => name.to_owned(),
+                    ("!", name) if !name.is_empty() => format!("Fn::{name}"),
+                    _ => return Err(Mistake::new(here, format!("the YAML tag {tag} has no meaning here"))),
                 };
-                let below = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-                // A scalar is shown where it stands, anything larger at its key, where reading starts.
-                let is_scalar = matches!(value.data, YamlData::Value(_));
-                places.insert(below.clone(), if is_scalar { position(&value.span.start) } else { at });
-                object.insert(name.to_string(), convert(value, &below, depth + 1, places)?);
+                self.tags.push((here, tag.to_string()));
+                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                self.places.insert(below.clone(), here);
+                // Saphyr notes where a tagged scalar is with the tag alone.
+                let value = self.convert(inner, here, &below, depth + 1)?;
+                Ok(Value::Object(Map::from_iter([(name, value)])))
             }
-            Ok(Value::Object(object))
+            YamlData::Representation(..) | YamlData::Alias(_) | YamlData::BadValue => {
+                Err(Mistake::new(here, "is not a value"))
+            }
         }
-        YamlData::Tagged(tag, _) => Err(Mistake::new(here, format!("the YAML tag {tag} has no meaning here"))),
-        YamlData::Representation(..) | YamlData::Alias(_) | YamlData::BadValue => {
-            Err(Mistake::new(here, "is not a value"))
-        }
+    }
+}
+
+fn is_scalar(node: &MarkedYaml<'_>) -> bool {
+    match &node.data {
+        YamlData::Value(_) => true,
+        YamlData::Tagged(_, inner) => is_scalar(inner),
+        _ => false,
     }
 }
 

@@ -1,31 +1,45 @@
 //! The control plane as a value: one writer, many readers, and the configurations that it publishes.
 //!
 //! A write is checked and applied in memory, stored, taken over, compiled and published, in this order; only then is it
-//! answered. So an `UpdateRoute` that was answered has been published, and a store that fails has changed nothing. Writes
-//! that wait at the same time are applied one after the other, but stored and published together: a slow disk makes each
-//! of them slower and not all of them one by one. A write runs in a task of its own: a client that hangs up cannot stop
+//! answered. So an `UpdateRoute` that was answered has been published, and a store that fails has changed nothing here.
+//! Writes that wait at the same time are applied one after the other, but stored and published together: a slow disk makes
+//! each of them slower and not all of them one by one. A write runs in a task of its own: a client that hangs up cannot stop
 //! it halfway.
+//!
+//! Several control planes may share a store. Each change has a number, and the store takes one only from whoever knows the
+//! last: one that comes too late reads what changed, applies its requests to that, and tries again. Between writes
+//! [`MeshControl::follow`] takes over what the others changed.
 
 use crate::base::fault::{Fault, FaultKind};
+use crate::base::time::Timestamp;
 use crate::clock::{self, Clock};
 use crate::mesh::compile::{self, Compiled, View};
 use crate::mesh::document::{self, Document};
 use crate::mesh::error::{ApiError, ErrorCode};
 use crate::mesh::model::{Change, Key, MeshState, Quotas, Reply, Request, Resource};
 use crate::mesh::ops::{self, OpContext};
+use crate::mesh::problems;
 use crate::mesh::snapshot::NodeConfig;
-use crate::ports::MeshStore;
+use crate::ports::{MeshStore, Saved};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// Account of local mode.
-const ACCOUNT: &str = "000000000000";
+/// The account where none is given: local mode's.
+pub const ACCOUNT: &str = "000000000000";
 
 /// How long the store may take. A write holds all later ones up, so a hung store must end in an answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a write is applied anew because another control plane came first. Each time one of them got its change in, so this
+/// many in a row happen to one of a handful only where all of them write without a pause.
+const ATTEMPTS: usize = 50;
+
+/// How often others' changes are looked for: visible everywhere within a second, by four small statements a second.
+const FOLLOW: Duration = Duration::from_millis(250);
 
 /// The mesh control plane. A handle: clones are the same control plane.
 #[derive(Clone)]
@@ -46,11 +60,31 @@ struct Waiting {
     answer: oneshot::Sender<Result<Reply, ApiError>>,
 }
 
+/// What a control plane is told about itself.
+#[derive(Debug, Clone)]
+pub struct MeshSettings {
+    /// Region of ARNs.
+    pub region: String,
+    /// Account of ARNs and owners, 12 digits.
+    pub account: String,
+    /// How many resources are allowed.
+    pub quotas: Quotas,
+    /// Whether references to what does not exist (yet) are refused, as AWS does, instead of listed as problems.
+    pub strict: bool,
+}
+
+impl MeshSettings {
+    /// Those of local mode.
+    #[must_use]
+    pub fn local(region: String) -> Self {
+        Self { region, account: ACCOUNT.to_owned(), quotas: Quotas::OFF, strict: false }
+    }
+}
+
 struct Inner {
     store: Arc<dyn MeshStore>,
     clock: Arc<dyn Clock>,
-    region: String,
-    quotas: Quotas,
+    settings: MeshSettings,
     state: RwLock<MeshState>,
     /// Writes that nobody has taken up yet, oldest first. As long as there are connections at most.
     waiting: Mutex<Vec<Waiting>>,
@@ -60,17 +94,19 @@ struct Inner {
     published: Mutex<Published>,
 }
 
-#[derive(Default)]
 struct Writer {
-    /// Rows whose last save failed: it may have happened all the same. They are written again, as they should be, with
-    /// the next change.
-    unsure: BTreeSet<Key>,
+    /// Number of the last change that the state contains.
+    seen: u64,
+    /// Whether the store may know more: another control plane changed it, or nobody knows whether the last save did.
+    is_behind: bool,
 }
 
 struct Published {
     /// Of the latest configuration; rises over restarts too, because it starts at the clock's milliseconds.
     version: u64,
     views: BTreeMap<View, Watched>,
+    /// Of the whole mesh as it was published last; the log knows of them.
+    problems: Vec<compile::Problem>,
 }
 
 struct Watched {
@@ -82,38 +118,36 @@ impl MeshControl {
     /// Reads everything from the store. A row that cannot be read is a permanent fault that names it: serving without
     /// it would look as if it had been deleted.
     pub async fn open(store: Arc<dyn MeshStore>, clock: Arc<dyn Clock>, region: String) -> Result<Self, Fault> {
-        Self::open_with(store, clock, region, Quotas::OFF).await
+        Self::open_with(store, clock, MeshSettings::local(region)).await
     }
 
-    /// The same with quotas, such as those of AWS ([`Quotas::AWS`]).
+    /// The same for a control plane of another kind.
+    ///
+    /// # Errors
+    /// As for [`MeshControl::open`].
     pub async fn open_with(
         store: Arc<dyn MeshStore>,
         clock: Arc<dyn Clock>,
-        region: String,
-        quotas: Quotas,
+        settings: MeshSettings,
     ) -> Result<Self, Fault> {
-        let rows = store.load().await?;
-        let resources: Result<Vec<Resource>, Fault> = rows
-            .iter()
-            .map(|(key, row)| {
-                Resource::from_row(row).map_err(|reason| Fault::permanent("mesh", format!("stored {key}: {reason}")))
-            })
-            .collect();
+        let stored = store.load().await?;
+        let mut state = MeshState::default();
+        state.commit(read(&stored.rows)?);
         let version = u64::try_from(clock.now().0).unwrap_or_default();
         let control = Self {
             inner: Arc::new(Inner {
                 store,
                 clock,
-                region,
-                quotas,
-                state: RwLock::new(MeshState::new(resources?)),
+                settings,
+                state: RwLock::new(state),
                 waiting: Mutex::default(),
-                writer: tokio::sync::Mutex::default(),
-                published: Mutex::new(Published { version, views: BTreeMap::new() }),
+                writer: tokio::sync::Mutex::new(Writer { seen: stored.sequence, is_behind: false }),
+                published: Mutex::new(Published { version, views: BTreeMap::new(), problems: Vec::new() }),
             }),
         };
         // Always compiled, because its problems are those of the whole mesh.
         drop(control.subscribe(View::AllServices));
+        control.published().notice(&control.state());
         Ok(control)
     }
 
@@ -132,10 +166,10 @@ impl MeshControl {
         receiver
     }
 
-    /// What the mesh asks for and this version cannot do, over all meshes.
+    /// What meshes leave open, and what they ask for that this version cannot do, by resource.
     #[must_use]
     pub fn problems(&self) -> Vec<compile::Problem> {
-        self.published().views.get(&View::AllServices).map(|watched| watched.compiled.problems.clone()).unwrap_or_default()
+        self.published().problems.clone()
     }
 
     /// Does one operation. When it answers, what it changed is stored and published.
@@ -174,82 +208,161 @@ impl MeshControl {
         answered.await.unwrap_or_else(|_| Err(internal_error()))
     }
 
-    /// Applies writes one after the other, each to what those before it leave, then stores and publishes them together.
+    /// Does writes together, and answers each.
     async fn write_group(&self, writer: &mut Writer, group: Vec<Waiting>) {
-        let (mut changes, mut answers) = (Vec::new(), Vec::with_capacity(group.len()));
-        {
-            let mut state = Cow::Borrowed(&*self.state());
-            let more = group.len() > 1;
-            for waiting in group {
-                let outcome = ops::apply(&state, &waiting.request, &self.context(clock::new_uuid()));
-                answers.push((
-                    waiting.answer,
-                    outcome.map(|outcome| {
-                        if more {
-                            state.to_mut().commit(outcome.changes.clone());
-                        }
-                        changes.extend(outcome.changes);
-                        outcome.reply
-                    }),
-                ));
+        let requests: Vec<&Request> = group.iter().map(|waiting| &waiting.request).collect();
+        let done = self.commit_group(writer, &requests).await;
+        let refused = match &done {
+            Ok(_) => None,
+            Err(fault) => Some(not_stored(fault)),
+        };
+        let mut answers = done.unwrap_or_default().into_iter();
+        for waiting in group {
+            // One that was refused may have been so for what another one did, which has not been done either.
+            let answer = refused.clone().map_or_else(|| answers.next().unwrap_or_else(|| Err(internal_error())), Err);
+            // A client that hung up is not told.
+            let _ = waiting.answer.send(answer);
+        }
+    }
+
+    /// Applies writes to what is known, and stores that; anew as long as others come first.
+    async fn commit_group(
+        &self,
+        writer: &mut Writer,
+        requests: &[&Request],
+    ) -> Result<Vec<Result<Reply, ApiError>>, Fault> {
+        for _ in 0..ATTEMPTS {
+            self.catch_up(writer).await?;
+            let (changes, answers) = self.apply(requests);
+            if self.take_over(writer, changes).await? {
+                return Ok(answers);
             }
         }
-        let stored = self.take_over(writer, changes).await;
-        for (waiting, answer) in answers {
-            // One that was refused may have been so for what another one did: it has not been done either.
-            let answer = if stored.is_ok() { answer } else { Err(not_stored()) };
-            // A client that hung up is not told.
-            let _ = waiting.send(answer);
+        Err(contended())
+    }
+
+    /// Applies writes one after the other, each to what those before it leave.
+    fn apply(&self, requests: &[&Request]) -> (Vec<Change>, Vec<Result<Reply, ApiError>>) {
+        let (mut changes, mut answers) = (Vec::new(), Vec::with_capacity(requests.len()));
+        let state = self.state();
+        let mut state = Cow::Borrowed(&*state);
+        for request in requests {
+            let outcome = ops::apply(&state, request, &self.context(clock::new_uuid()));
+            answers.push(outcome.map(|outcome| {
+                if requests.len() > 1 {
+                    state.to_mut().commit(outcome.changes.clone());
+                }
+                changes.extend(outcome.changes);
+                outcome.reply
+            }));
         }
+        (changes, answers)
     }
 
     async fn load(&self, docs: &[Document], overwrite_weights: bool) -> Result<LoadReport, Vec<document::Problem>> {
         let mut writer = self.inner.writer.lock().await;
-        let context = self.context(String::new());
-        let plan = document::plan(&self.state(), docs, overwrite_weights, &context, clock::new_uuid)?;
-        let lines = plan.lines();
-        self.take_over(&mut writer, plan.changes).await.map_err(|fault| vec![not_loaded(&fault.to_string())])?;
-        Ok(LoadReport { lines })
+        let failed = |fault: &Fault| vec![not_loaded(&fault.to_string())];
+        for _ in 0..ATTEMPTS {
+            self.catch_up(&mut writer).await.map_err(|fault| failed(&fault))?;
+            let context = self.context(String::new());
+            let plan = document::plan(&self.state(), docs, overwrite_weights, &context, clock::new_uuid)?;
+            let lines = plan.lines();
+            if self.take_over(&mut writer, plan.changes).await.map_err(|fault| failed(&fault))? {
+                return Ok(LoadReport { lines });
+            }
+        }
+        Err(failed(&contended()))
     }
 
-    /// Stores changes, then takes them over, then publishes what they change.
-    async fn take_over(&self, writer: &mut Writer, changes: Vec<Change>) -> Result<(), Fault> {
-        if changes.is_empty() {
-            return Ok(());
+    /// Takes over what other control planes on the same store changed, and publishes it; answers whether there was anything.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds something that cannot be read. What was known stays in force.
+    pub async fn refresh(&self) -> Result<bool, Fault> {
+        let mut writer = self.inner.writer.lock().await;
+        writer.is_behind = true;
+        self.catch_up(&mut writer).await
+    }
+
+    /// Takes over what others change, for as long as it is polled.
+    pub async fn follow(self) {
+        let mut last_fault = None;
+        loop {
+            tokio::time::sleep(FOLLOW).await;
+            match self.refresh().await {
+                Ok(_) if last_fault.take().is_some() => tracing::info!("the mesh is followed again"),
+                Ok(_) => {}
+                // Four times a second, so each is told once.
+                Err(fault) if last_fault.as_ref() != Some(&fault.message) => {
+                    tracing::warn!(%fault, "changes of the mesh by other daemons are not seen; the last ones known stay in force");
+                    last_fault = Some(fault.message);
+                }
+                Err(_) => {}
+            }
         }
-        self.store(writer, &changes).await?;
+    }
+
+    /// Reads what the store has beyond the state, where there may be something; answers whether there was.
+    async fn catch_up(&self, writer: &mut Writer) -> Result<bool, Fault> {
+        if !writer.is_behind && !self.inner.store.is_shared() {
+            return Ok(false);
+        }
+        let found = in_time(self.inner.store.since(writer.seen)).await?;
+        let mut changes = read(&found.rows)?;
+        if found.is_all {
+            let there: BTreeSet<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
+            let state = self.state();
+            let gone = state.iter().map(|resource| &resource.key).filter(|key| !there.contains(key));
+            changes.extend(gone.map(|key| (key.clone(), None)).collect::<Vec<_>>());
+        }
+        writer.seen = found.sequence;
+        writer.is_behind = false;
+        let has_changed = !changes.is_empty();
+        if has_changed {
+            self.commit(changes);
+        }
+        Ok(has_changed)
+    }
+
+    /// Stores changes, then takes them over, then publishes what they change; `false`, and nothing is done, where another
+    /// control plane changed the store meanwhile.
+    async fn take_over(&self, writer: &mut Writer, changes: Vec<Change>) -> Result<bool, Fault> {
+        if changes.is_empty() {
+            return Ok(true);
+        }
+        // Of several changes of one resource the last one counts.
+        let rows: BTreeMap<Key, Option<String>> =
+            changes.iter().map(|(key, resource)| (key.clone(), resource.as_deref().map(Resource::to_row))).collect();
+        let rows: Vec<_> = rows.into_iter().map(|(key, row)| (key.path(), row)).collect();
+        let count = rows.len();
+        match in_time(self.inner.store.save(writer.seen, rows)).await {
+            Ok(Saved::Done(number)) => {
+                writer.seen = number;
+                self.commit(changes);
+                Ok(true)
+            }
+            Ok(Saved::Behind) => {
+                writer.is_behind = true;
+                Ok(false)
+            }
+            Err(fault) => {
+                tracing::error!(%fault, rows = count, "a change of the mesh could not be stored");
+                // It may have been, or may yet be: then it is read back, and a later write of ours comes behind it.
+                writer.is_behind = true;
+                if fault.kind == FaultKind::Unknown
+                    && let Err(fault) = self.catch_up(writer).await
+                {
+                    tracing::warn!(%fault, "whether it was stored is not known; looked at again with the next change");
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    fn commit(&self, changes: Vec<Change>) {
         let changed: Vec<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
         self.inner.state.write().unwrap_or_else(PoisonError::into_inner).commit(changes);
         self.publish(&changed);
-        Ok(())
-    }
-
-    async fn store(&self, writer: &mut Writer, changes: &[Change]) -> Result<(), Fault> {
-        let mut rows: BTreeMap<Key, Option<String>> = BTreeMap::new();
-        {
-            let state = self.state();
-            for key in &writer.unsure {
-                rows.insert(key.clone(), state.get(key).map(|resource| resource.to_row()));
-            }
-        }
-        for (key, resource) in changes {
-            rows.insert(key.clone(), resource.as_deref().map(Resource::to_row));
-        }
-        let keys: BTreeSet<Key> = rows.keys().cloned().collect();
-        let rows = rows.into_iter().map(|(key, row)| (key.path(), row)).collect();
-        let saved = tokio::time::timeout(STORE_TIMEOUT, self.inner.store.save(rows)).await;
-        let saved = saved.unwrap_or_else(|_| Err(Fault::unknown("mesh store", "no answer within 10 s")));
-        match saved {
-            Ok(()) => writer.unsure.clear(),
-            Err(fault) => {
-                tracing::error!(%fault, rows = keys.len(), "a change of the mesh could not be stored");
-                if fault.kind != FaultKind::Permanent {
-                    writer.unsure.extend(keys);
-                }
-                return Err(fault);
-            }
-        }
-        Ok(())
     }
 
     /// Compiles the views that these changes may be seen in, and tells who watches those that they were seen in.
@@ -270,15 +383,22 @@ impl MeshControl {
                 watched.sender.send_replace(Arc::clone(&watched.compiled.config));
             }
         }
+        published.notice(&state);
+    }
+
+    /// What time it is here, for signatures.
+    pub(super) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 
     fn context(&self, uid: String) -> OpContext {
         OpContext {
             now: self.inner.clock.now(),
             uid,
-            account: ACCOUNT.into(),
-            region: self.inner.region.clone(),
-            quotas: self.inner.quotas,
+            account: self.inner.settings.account.clone(),
+            region: self.inner.settings.region.clone(),
+            quotas: self.inner.settings.quotas,
+            strict: self.inner.settings.strict,
         }
     }
 
@@ -298,14 +418,52 @@ impl MeshControl {
     }
 }
 
-impl std::fmt::Debug for MeshControl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MeshControl").field("region", &self.inner.region).finish_non_exhaustive()
+impl Published {
+    /// Takes over which problems there are now, and tells the log which came and which went.
+    fn notice(&mut self, state: &MeshState) {
+        let compiled = self.views.get(&View::AllServices).map_or(&[][..], |watched| &watched.compiled.problems);
+        let now = problems::problems(state, compiled);
+        problems::tell(&self.problems, &now);
+        self.problems = now;
     }
 }
 
-fn not_stored() -> ApiError {
-    let message = "the change could not be stored, and nothing has changed; try again";
+impl std::fmt::Debug for MeshControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MeshControl").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+/// Rows as changes. One that cannot be read is a permanent fault that names it: going on without it would look as if it had
+/// been deleted.
+fn read(rows: &[(String, Option<String>)]) -> Result<Vec<Change>, Fault> {
+    let wrong = |key: &str, reason: &str| Fault::permanent("mesh", format!("stored {key}: {reason}"));
+    let change = |(path, row): &(String, Option<String>)| match row {
+        Some(row) => {
+            let resource = Resource::from_row(row).map_err(|reason| wrong(path, &reason.to_string()))?;
+            Ok((resource.key.clone(), Some(Arc::new(resource))))
+        }
+        None => Ok((Key::from_path(path).ok_or_else(|| wrong(path, "is the name of nothing"))?, None)),
+    };
+    rows.iter().map(change).collect()
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let late = || Err(Fault::unknown("mesh store", format!("no answer within {} s", STORE_TIMEOUT.as_secs())));
+    tokio::time::timeout(STORE_TIMEOUT, answer).await.unwrap_or_else(|_| late())
+}
+
+fn contended() -> Fault {
+    Fault::transient("mesh store", format!("others changed the mesh {ATTEMPTS} times while this change was tried"))
+}
+
+fn not_stored(fault: &Fault) -> ApiError {
+    let message = match fault.kind {
+        FaultKind::Unknown => {
+            "whether the change was stored is not known, since the store did not answer; look at the resource, and try again"
+        }
+        _ => "the change could not be stored, and nothing has changed; try again",
+    };
     ApiError::new(ErrorCode::ServiceUnavailable, message)
 }
 

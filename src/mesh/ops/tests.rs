@@ -9,13 +9,14 @@ use crate::mesh::wire;
 
 pub(crate) const ACCOUNT: &str = "000000000000";
 
-fn context(now: i64) -> OpContext {
+fn context(now: i64, strict: bool) -> OpContext {
     OpContext {
         now: Timestamp(now),
         uid: format!("uid-{now}"),
         account: ACCOUNT.into(),
         region: "us-east-1".into(),
         quotas: Quotas::AWS,
+        strict,
     }
 }
 
@@ -24,6 +25,8 @@ fn context(now: i64) -> OpContext {
 struct World {
     state: MeshState,
     now: i64,
+    /// Whether what AWS refuses is refused.
+    strict: bool,
 }
 
 impl World {
@@ -40,7 +43,7 @@ impl World {
         let parts = wire::Parts { method, path: &path, query, generation, body: text.as_bytes() };
         let told = |error: ApiError| format!("{}: {error}", error.code.name());
         let request = wire::request(parts).map_err(told)?;
-        let outcome = apply(&self.state, &request, &context(self.now)).map_err(told)?;
+        let outcome = apply(&self.state, &request, &context(self.now, self.strict)).map_err(told)?;
         assert!(request.writes() || outcome.changes.is_empty(), "reading changes nothing");
         self.state.commit(outcome.changes);
         Ok(wire::reply(&outcome.reply))
@@ -114,7 +117,7 @@ fn versions_times_and_identity() {
 
 #[test]
 fn what_must_be_there_first() {
-    let mut world = World::shop();
+    let mut world = World { strict: true, ..World::shop() };
     for (path, body, expected) in [
         ("meshes/o/virtualNodes", json!({ "virtualNodeName": "a", "spec": {} }), "Mesh with name o is not present"),
         (
@@ -150,6 +153,62 @@ fn what_must_be_there_first() {
     // Backends are not looked up.
     let backend = json!({ "backends": [{ "virtualService": { "virtualServiceName": "nowhere" } }] });
     world.put("meshes/m/virtualNodes", json!({ "virtualNodeName": "c", "spec": backend }));
+}
+
+#[test]
+fn what_comes_later_may_be_named_and_is_told_of_until_it_is_there() {
+    let mut world = World::shop();
+    let told = |world: &World| -> Vec<String> {
+        let all = unresolved(&world.state).into_iter();
+        all.map(|open| format!("{}: {}: {}", open.key.describe(), open.path, open.message)).collect()
+    };
+    assert_eq!(told(&world), Vec::<String>::new());
+    let open = json!({ "listeners": [{ "portMapping": { "port": 80, "protocol": "http" } }] });
+    let services = "meshes/m/virtualServices";
+    let creations = [
+        (services, json!({ "virtualServiceName": "t", "spec": provided("Router", "later") })),
+        (services, json!({ "virtualServiceName": "u", "spec": provided("Node", "c") })),
+        ("meshes/m/virtualNodes", json!({ "virtualNodeName": "d", "spec": open })),
+    ];
+    for (path, body) in &creations {
+        let mut strict = World { strict: true, state: world.state.clone(), now: world.now };
+        let error = strict.refused("PUT", path, body.clone());
+        let expected =
+            if *path == services { "NotFoundException: Virtual" } else { "BadRequestException: spec.service" };
+        assert!(error.starts_with(expected), "{error}");
+        world.put(path, body.clone());
+    }
+    let backends = json!({ "backends": [
+        { "virtualService": { "virtualServiceName": "s" } },
+        { "virtualService": { "virtualServiceName": "arn:aws:appmesh:r:000000000000:mesh/m/virtualService/v" } },
+    ] });
+    world.put("meshes/m/virtualNodes/b", json!({ "spec": backends }));
+    let lines = told(&world);
+    for (line, expected) in lines.iter().zip([
+        "virtualNode b: spec.backends[1].virtualService.virtualServiceName: virtualService v does not exist yet",
+        "virtualNode d: spec.serviceDiscovery: is missing, so nothing says where the node is",
+        "virtualService t: spec.provider.virtualRouter.virtualRouterName: virtualRouter later does not exist yet",
+        "virtualService u: spec.provider.virtualNode.virtualNodeName: virtualNode c does not exist yet",
+    ]) {
+        assert!(line.starts_with(expected), "{line}");
+    }
+    assert_eq!(lines.len(), 4);
+    // A route's targets must be there in any case.
+    let error = world.refused(
+        "PUT",
+        "meshes/m/virtualRouter/r/routes",
+        json!({ "routeName": "y", "spec": route("later", json!({})) }),
+    );
+    assert!(error.starts_with("NotFoundException: VirtualNode with name later is not present"), "{error}");
+
+    world.put("meshes/m/virtualRouters", json!({ "virtualRouterName": "later", "spec": router(&[90]) }));
+    world.put("meshes/m/virtualNodes", json!({ "virtualNodeName": "c", "spec": node(&[80]) }));
+    world.put("meshes/m/virtualNodes/d", json!({ "spec": node(&[80]) }));
+    world.put(services, json!({ "virtualServiceName": "v", "spec": {} }));
+    assert_eq!(told(&world), Vec::<String>::new());
+    // What provides a service stays, as ever.
+    let error = world.refused("DELETE", "meshes/m/virtualNodes/c", Value::Null);
+    assert!(error.starts_with("ResourceInUseException"), "{error}");
 }
 
 #[test]

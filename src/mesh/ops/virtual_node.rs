@@ -8,7 +8,19 @@ use crate::mesh::error::{ApiError, ErrorCode};
 use crate::mesh::model::spec::{Provider, VirtualNodeSpec};
 use crate::mesh::model::{Key, Kind};
 
+/// The member that says where a node is.
+pub(super) const DISCOVERY: &str = "spec.serviceDiscovery";
+
+/// Whether it listens, but nothing says where.
+pub(super) fn lacks_discovery(spec: &VirtualNodeSpec) -> bool {
+    spec.service_discovery.is_none() && !spec.listeners.is_empty()
+}
+
 pub(super) fn check(op: &Op<'_>, key: &Key, spec: &VirtualNodeSpec) -> Result<(), ApiError> {
+    if op.context.strict && lacks_discovery(spec) {
+        let message = format!("{DISCOVERY}: is required when there is a listener");
+        return Err(ApiError::new(ErrorCode::BadRequest, message).at(DISCOVERY));
+    }
     let limit = op.context.quotas.backends_per_node;
     if spec.backends.len() > limit {
         let message = format!("spec.backends: {} backends, and {limit} are allowed", spec.backends.len());

@@ -1,4 +1,5 @@
-//! Virtual services: a provider that is named must exist, and what keeps one from being deleted.
+//! Virtual services: a provider that is named must exist where AWS's rules are asked for, and what keeps one from being
+//! deleted.
 
 use super::Op;
 use crate::mesh::error::{ApiError, ErrorCode};
@@ -8,14 +9,21 @@ use crate::mesh::model::{Key, Kind};
 /// Gateway routes that a message names; five, as in the message of AWS about routers.
 const NAMES_TOLD: usize = 5;
 
+/// Guides create services before the routers that provide them, so only `strict` insists on the order.
 pub(super) fn check(op: &Op<'_>, key: &Key, spec: &VirtualServiceSpec) -> Result<(), ApiError> {
-    let (kind, name) = match &spec.provider {
-        None => return Ok(()),
-        Some(Provider::VirtualNode { virtual_node_name }) => (Kind::VirtualNode, virtual_node_name),
-        Some(Provider::VirtualRouter { virtual_router_name }) => (Kind::VirtualRouter, virtual_router_name),
+    match provider(key, spec) {
+        Some((provider, path)) if op.context.strict => op.referenced(&provider, &path).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// What provides a service, and the member that names it.
+pub(super) fn provider(key: &Key, spec: &VirtualServiceSpec) -> Option<(Key, String)> {
+    let (kind, name) = match spec.provider.as_ref()? {
+        Provider::VirtualNode { virtual_node_name } => (Kind::VirtualNode, virtual_node_name),
+        Provider::VirtualRouter { virtual_router_name } => (Kind::VirtualRouter, virtual_router_name),
     };
-    let path = format!("spec.provider.{kind}.{}", kind.name_member());
-    op.referenced(&Key::child(&*key.mesh, kind, &**name), &path).map(|_| ())
+    Some((Key::child(&*key.mesh, kind, &**name), format!("spec.provider.{kind}.{}", kind.name_member())))
 }
 
 /// Gateway routes keep it; nodes that list it as a backend do not (appmesh "Referential rules").

@@ -53,13 +53,10 @@ impl Rules<'_> {
     }
 
     fn node(&mut self, node: &VirtualNodeSpec) {
-        match (&node.service_discovery, node.listeners.is_empty()) {
+        // The reverse, a listener without discovery, may be left open: `ops` has the word on it.
+        if node.service_discovery.is_some() && node.listeners.is_empty() {
             // In the words of AWS, so that people who search for them find them.
-            (Some(_), true) => {
-                self.wrong("spec.serviceDiscovery", "Service Discovery can't be set without a listener.")
-            }
-            (None, false) => self.wrong("spec.serviceDiscovery", "is required when there is a listener"),
-            _ => {}
+            self.wrong("spec.serviceDiscovery", "Service Discovery can't be set without a listener.");
         }
         self.unique_ports(node.listeners.iter().map(|listener| listener.port_mapping));
         for (at, listener) in node.listeners.iter().enumerate() {

@@ -46,6 +46,11 @@ pub(super) fn spec(kind: Kind) -> &'static Shape {
     }
 }
 
+/// Shape of a list of tags.
+pub(super) fn tag_list() -> &'static Shape {
+    &TAG_LIST
+}
+
 /// Body of `TagResource`.
 pub(super) const TAG: &[Member] = &[req("tags", &TAG_LIST)];
 

@@ -180,7 +180,7 @@ fn rules_of_virtual_nodes() {
             node(listener(json!({ "connectionPool": { "tcp": { "maxConnections": 1 } } }))),
             "spec.listeners[0].connectionPool: must have the member http, as the listener's protocol",
         ),
-        (json!({ "listeners": [listener(json!({}))] }), "spec.serviceDiscovery: is required when there is a listener"),
+        (json!({ "listeners": [listener(json!({}))] }), ""),
         (
             json!({ "serviceDiscovery": { "dns": { "hostname": "a" } } }),
             "spec.serviceDiscovery: Service Discovery can't be set without a listener.",

@@ -26,6 +26,7 @@ impl Golden {
             account: "000000000000".into(),
             region: "us-east-1".into(),
             quotas: Quotas::AWS,
+            strict: false,
         };
         let done = request(parts).and_then(|request| ops::apply(&self.state, &request, &context));
         let answer = match done {

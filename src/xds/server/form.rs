@@ -16,6 +16,8 @@ pub(super) trait StreamForm: Send + 'static {
     const FORM: Form;
     /// Its name for people.
     const WORD: &'static str;
+    /// Path of its call.
+    const PATH: &'static str;
 
     /// Who sends it; in the first message of a stream.
     fn node(request: &Self::Request) -> Option<&Node>;
@@ -40,6 +42,7 @@ impl StreamForm for WholeForm {
     type Response = pb::DiscoveryResponse;
     const FORM: Form = Form::Whole;
     const WORD: &'static str = "state-of-the-world";
+    const PATH: &'static str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
     fn node(request: &Self::Request) -> Option<&Node> {
         request.node.as_ref()
@@ -72,6 +75,7 @@ impl StreamForm for DeltaForm {
     type Response = pb::DeltaDiscoveryResponse;
     const FORM: Form = Form::Delta;
     const WORD: &'static str = "delta";
+    const PATH: &'static str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
     fn node(request: &Self::Request) -> Option<&Node> {
         request.node.as_ref()

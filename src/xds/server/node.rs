@@ -26,6 +26,14 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// Name of the mesh that it is in.
+    pub(super) fn mesh(&self) -> &str {
+        match &self.view {
+            View::Node { mesh, .. } | View::Gateway { mesh, .. } => mesh,
+            View::AllServices => "",
+        }
+    }
+
     /// Reads it; the error says what a bootstrap should have.
     pub(super) fn read(node: Option<&Node>) -> Result<Self, String> {
         let node = node.ok_or("the first message of a stream says no node; the bootstrap needs node.id")?;

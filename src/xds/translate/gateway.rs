@@ -1,7 +1,7 @@
 //! A virtual gateway: its own listeners, which choose the virtual service and send requests on to an egress listener of the
 //! same proxy, which routes them as a node's would (appmesh "Virtual gateway and gateway routes").
 
-use super::listener::{chain, http_filter, secured, tls_inspector};
+use super::listener::{chain, http_filter, name as listener_name, secured, tls_inspector};
 use super::pieces::{any, listening, socket, span_or_off, tagged};
 use super::route::{Door, PORT_HEADER, SERVICE_HEADER, add, conditions, host, set_header, to_services};
 use super::{Translation, Type, cluster};
@@ -29,7 +29,7 @@ pub(super) fn all(out: &mut Translation<'_>, own: &Own, routes: &[Arc<GatewayRou
         AppAddress::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
     };
     let message = pb::Listener {
-        name: format!("lds_egress_{egress}"),
+        name: listener_name("egress", egress),
         address: socket(SocketAddr::new(local, egress.port())),
         stat_prefix: egress.to_string().replace(':', "_"),
         traffic_direction: core::TrafficDirection::Outbound.into(),
@@ -49,7 +49,7 @@ fn ingress(out: &mut Translation<'_>, own: &Own, listener: &Listener, routes: &[
         if several { format!("ingress.{}.{}", listener.protocol.word(), listener.port) } else { "ingress".to_owned() };
     let filters = [http_filter(own, &prefix, &name)];
     let message = pb::Listener {
-        name: format!("lds_ingress_{address}"),
+        name: listener_name("ingress", address),
         address: listening(address, own.ip_preference.binds_both()),
         traffic_direction: core::TrafficDirection::Inbound.into(),
         filter_chains: secured(out, own, listener, listener.port, &filters),

@@ -34,8 +34,8 @@ pub(super) fn node(out: &mut Translation<'_>, own: &Own) {
 }
 
 /// Name of a listener: with the address that it had under App Mesh, whatever it binds.
-fn name(direction: &str, address: SocketAddr) -> String {
-    format!("lds_{direction}_{address}")
+pub(super) fn name(direction: &str, address: SocketAddr) -> String {
+    format!("lds_{direction}_{}_{}", address.ip(), address.port())
 }
 
 /// Prefix of the statistics of a filter.

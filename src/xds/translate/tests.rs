@@ -1,1 +1,146 @@
-//! t
+//! Tests of `xds::translate`. What Envoy makes of it is tried with a real one in `tests/it/conformance.rs`.
+
+use super::*;
+use crate::base::ids::RouteRef;
+use crate::base::time::Millis;
+use crate::mesh::snapshot::{
+    Certificate, Cluster, ClusterPort, Discovery, IpPreference, Listener, Own, Protocol, RetryPolicy, Route, RouteMatch,
+    ServerTls, ServerTlsMode, ServicePort, Target, Trust, UpstreamTls, VirtualService,
+};
+
+fn cluster(node: &str, tls: Option<UpstreamTls>, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
+    let key = ClusterKey { mesh: "m".into(), node: node.into() };
+    let ports = vec![ClusterPort { tls, ..ClusterPort::plain(80, Protocol::Http) }];
+    let cluster = Cluster { key: key.clone(), discovery, ip_preference: IpPreference::Unset, ports };
+    (key, Arc::new(cluster))
+}
+
+fn by_name() -> Discovery {
+    Discovery::Dns { hostname: "shop.local".into(), each_address: false }
+}
+
+/// Node `web`, whose backend `s.local` on port 8080 goes to `a` and `b` by these weights.
+fn config(weights: [u32; 2], tls: Option<UpstreamTls>, own_tls: Option<ServerTls>, discovery: Discovery) -> NodeConfig {
+    let a = cluster("a", tls, discovery.clone());
+    let b = cluster("b", None, discovery);
+    let target = |key: &ClusterKey, weight| Target { cluster: key.clone(), port: 80, weight };
+    let route = Route {
+        id: RouteRef { mesh: "m".into(), router: "r".into(), route: "all".into() },
+        version: 7,
+        protocol: Protocol::Http,
+        matches: RouteMatch::default(),
+        targets: vec![target(&a.0, weights[0]), target(&b.0, weights[1])],
+        request_timeout: Some(Millis(15_000)),
+        idle_timeout: None,
+        retry: RetryPolicy::default(),
+    };
+    let ports = vec![ServicePort { port: 8080, protocol: Protocol::Http }];
+    let service = VirtualService { mesh: "m".into(), name: "s.local".into(), ports, routes: vec![Arc::new(route)] };
+    let listener = Listener {
+        port: 9000,
+        protocol: Protocol::Http,
+        request_timeout: None,
+        idle_timeout: None,
+        pool: None,
+        tls: own_tls,
+    };
+    let own = Own {
+        mesh: "m".into(),
+        name: "web".into(),
+        role: Role::Node,
+        listeners: vec![listener],
+        allow_all: false,
+        access_log: None,
+        ip_preference: IpPreference::Unset,
+    };
+    NodeConfig {
+        version: 1,
+        services: BTreeMap::from([("s.local".to_owned(), Arc::new(service))]),
+        clusters: BTreeMap::from([a, b]),
+        own: Some(Arc::new(own)),
+    }
+}
+
+fn translated(config: &NodeConfig) -> Resources {
+    translate(config, &Options::default(), &Endpoints::new(), &SecretFiles::default())
+}
+
+fn names(resources: &Resources, kind: Type) -> Vec<&str> {
+    resources.of(kind).keys().map(String::as_str).collect()
+}
+
+#[test]
+fn names_are_those_of_app_mesh() {
+    let resources = translated(&config([90, 10], None, None, by_name()));
+    assert_eq!(
+        names(&resources, Type::Cluster),
+        ["cds_egress_m_a_http_80", "cds_egress_m_amazonaws", "cds_egress_m_b_http_80", "cds_ingress_m_web_http_9000"]
+    );
+    assert_eq!(names(&resources, Type::Listener), ["lds_egress_0.0.0.0_15001", "lds_ingress_0.0.0.0_15000"]);
+    assert_eq!(names(&resources, Type::Route), ["rds_egress_http_15001", "rds_egress_http_8080", "rds_ingress_http_9000"]);
+    assert!(resources.of(Type::Endpoint).is_empty() && resources.problems.is_empty());
+    assert_eq!(translated(&NodeConfig::default()), Resources::default(), "nothing without an own node");
+}
+
+#[test]
+fn weights_change_routes_and_nothing_else_and_equal_values_are_equal_bytes() {
+    let before = translated(&config([90, 10], None, None, by_name()));
+    assert_eq!(before, translated(&config([90, 10], None, None, by_name())));
+    let mut after = translated(&config([50, 50], None, None, by_name()));
+    after.share_with(&before);
+    for kind in [Type::Cluster, Type::Endpoint, Type::Secret, Type::Listener] {
+        assert_eq!(set_version(before.of(kind)), set_version(after.of(kind)), "{kind:?}");
+    }
+    let route = |resources: &Resources, name: &str| Arc::clone(&resources.of(Type::Route)[name]);
+    assert_ne!(route(&before, "rds_egress_http_8080").version, route(&after, "rds_egress_http_8080").version);
+    let same = "rds_ingress_http_9000";
+    assert!(Arc::ptr_eq(&route(&before, same), &route(&after, same)), "what did not change is one value");
+    let needs: Vec<_> = route(&after, "rds_egress_http_8080").needs.iter().cloned().collect();
+    assert_eq!(needs, ["cds_egress_m_a_http_80", "cds_egress_m_b_http_80"]);
+}
+
+#[test]
+fn endpoints_come_by_the_stream_where_a_proxy_cannot_find_them() {
+    let map = Discovery::CloudMap { namespace: "n".into(), service: "s".into(), attributes: BTreeMap::new() };
+    let key = ClusterKey { mesh: "m".into(), node: "a".into() };
+    let known = Endpoints::from([((key, 80), vec!["10.0.0.1:80".parse().unwrap()])]);
+    let here = Options { names_by_control_plane: true, ..Options::default() };
+    for (discovery, options, expected) in
+        [(map, Options::default(), 2), (by_name(), here, 2), (by_name(), Options::default(), 0), (Discovery::None, Options::default(), 0)]
+    {
+        let config = config([1, 0], None, None, discovery.clone());
+        let resources = translate(&config, &options, &known, &SecretFiles::default());
+        assert_eq!(resources.of(Type::Endpoint).len(), expected, "{discovery:?}");
+    }
+}
+
+#[test]
+fn a_certificate_of_acm_needs_a_stand_in_and_nothing_goes_in_the_clear_without() {
+    let arn = "arn:aws:acm:us-west-2:1:certificate/c".to_owned();
+    let tls = UpstreamTls {
+        trust: Some(Trust::Acm { arns: vec![arn.clone()] }),
+        names: vec!["shop.local".into()],
+        certificate: None,
+        server_name: None,
+    };
+    let own = ServerTls {
+        mode: ServerTlsMode::Strict,
+        certificate: Certificate::Acm { arn: arn.clone() },
+        client_trust: None,
+        client_names: Vec::new(),
+    };
+    let config = config([1, 1], Some(tls), Some(own), by_name());
+    let without = translated(&config);
+    assert_eq!(without.problems.len(), 2, "{:?}", without.problems);
+    assert!(without.problems[0].starts_with("mesh/m/virtualNode/a: is not reached: nothing stands in for arn:aws:acm"));
+    let bytes = &without.of(Type::Cluster)["cds_egress_m_a_http_80"].any.value;
+    let name = b"shop.local";
+    assert!(!bytes.windows(name.len()).any(|window| window == name), "it has no endpoints");
+
+    let pem = SecretPem { chain: "C".into(), key: Redacted::new("K".into()), authorities: "A".into() };
+    let secrets = SecretFiles { by_arn: BTreeMap::from([(arn.clone(), pem)]) };
+    let with = translate(&config, &Options::default(), &Endpoints::new(), &secrets);
+    assert!(with.problems.is_empty(), "{:?}", with.problems);
+    assert_eq!(names(&with, Type::Secret), [arn]);
+    assert!(!format!("{with:?}").contains("\"K\""));
+}

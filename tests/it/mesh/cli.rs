@@ -22,14 +22,10 @@ pub(crate) async fn run(aws: &Path, url: &str, arguments: &[&str]) -> Result<ser
     run_service(aws, url, "appmesh", arguments).await
 }
 
-/// Runs `aws SERVICE …`.
-pub(crate) async fn run_service(
-    aws: &Path,
-    url: &str,
-    service: &str,
-    arguments: &[&str],
-) -> Result<serde_json::Value, String> {
-    let output = Command::new(aws)
+/// `aws SERVICE …`, ready to run, signing with some key.
+pub(super) fn program(aws: &Path, url: &str, service: &str, arguments: &[&str]) -> Command {
+    let mut program = Command::new(aws);
+    program
         .arg(service)
         .args(arguments)
         .args(["--endpoint-url", url, "--output", "json"])
@@ -42,10 +38,18 @@ pub(crate) async fn run_service(
         .env("AWS_MAX_ATTEMPTS", "1")
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-        .env("NO_PROXY", "127.0.0.1")
-        .output()
-        .await
-        .unwrap();
+        .env("NO_PROXY", "127.0.0.1");
+    program
+}
+
+/// Runs `aws SERVICE …`.
+pub(crate) async fn run_service(
+    aws: &Path,
+    url: &str,
+    service: &str,
+    arguments: &[&str],
+) -> Result<serde_json::Value, String> {
+    let output = program(aws, url, service, arguments).output().await.unwrap();
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }

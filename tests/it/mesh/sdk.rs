@@ -13,15 +13,25 @@ use aws_sdk_appmesh::types::{
 use aws_smithy_http_client::tls;
 
 fn client(running: &Running) -> Client {
+    client_with(running, "AKIDEXAMPLE", "secret", "us-east-1")
+}
+
+/// One that signs with these.
+pub(super) fn client_with(running: &Running, id: &str, secret: &str, region: &'static str) -> Client {
+    client_at(&running.url(), id, secret, region)
+}
+
+/// The same for any endpoint.
+pub(super) fn client_at(url: &str, id: &str, secret: &str, region: &'static str) -> Client {
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
         .build_https();
     let config = aws_sdk_appmesh::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http)
-        .endpoint_url(running.url())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("AKIDEXAMPLE", "secret", None, None, "test"))
+        .endpoint_url(url)
+        .region(Region::new(region))
+        .credentials_provider(Credentials::new(id, secret, None, None, "test"))
         .retry_config(aws_sdk_appmesh::config::retry::RetryConfig::disabled())
         .build();
     Client::from_conf(config)
@@ -44,7 +54,7 @@ fn router() -> VirtualRouterSpec {
         .build()
 }
 
-fn route(targets: &[(&str, i32)]) -> RouteSpec {
+pub(super) fn route(targets: &[(&str, i32)]) -> RouteSpec {
     let targets = targets
         .iter()
         .map(|(node, weight)| WeightedTarget::builder().virtual_node(*node).weight(*weight).build().unwrap())
@@ -60,7 +70,7 @@ fn route(targets: &[(&str, i32)]) -> RouteSpec {
 }
 
 /// Creates what the example mesh holds.
-async fn create_all(client: &Client) {
+pub(super) async fn create_all(client: &Client) {
     client.create_mesh().mesh_name("shop").send().await.unwrap();
     for (name, port) in [("v1", 9001), ("v2", 9002)] {
         client.create_virtual_node().mesh_name("shop").virtual_node_name(name).spec(node(port)).send().await.unwrap();
@@ -110,7 +120,7 @@ async fn the_sdk_creates_shifts_and_tears_down() {
     assert!(running.store.rows().is_empty(), "{:?}", running.store.rows());
 }
 
-async fn tear_down(client: &Client) {
+pub(super) async fn tear_down(client: &Client) {
     let refused = client.delete_mesh().mesh_name("shop").send().await.unwrap_err();
     assert_eq!(refused.code(), Some("ResourceInUseException"));
     let name = "shop/checkout local";

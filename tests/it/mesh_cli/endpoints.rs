@@ -80,7 +80,7 @@ where
         let meets = meets.clone();
         async move { if is_nth { meets(request, next).await } else { next.run(request).await } }
     });
-    serve(running.control.router().layer(layer)).await
+    serve(running.control.router(tidegate::mesh::http::Callers::Anyone).layer(layer)).await
 }
 
 #[tokio::test]

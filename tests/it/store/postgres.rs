@@ -1,6 +1,6 @@
 //! What only PostgreSQL can get wrong: who drives, and connections that are lost.
 
-use super::{Rollout, id, pause};
+use super::{Rollout, id, pause, pushed};
 use crate::kit::postgres::Server;
 use crate::kit::{on_route, plan};
 use sqlx::postgres::PgConnection;
@@ -8,15 +8,11 @@ use std::time::Duration;
 use tidegate::base::fault::FaultKind;
 use tidegate::base::secret::Redacted;
 use tidegate::clock::Monotonic;
-use tidegate::ports::{Acquired, DriverLease, Holder, Journal, JournalError, LEASE, MeshStore};
+use tidegate::ports::{Acquired, DriverLease, Holder, Journal, JournalError, LEASE, PolicyStore};
 use tidegate::rollout::event::Event;
 use tidegate::store::postgres::{OpenError, PostgresStore};
 
 const RUN_OUT: &str = "UPDATE driver_lease SET expires_at = clock_timestamp() - interval '1 millisecond'";
-
-fn row(key: &str) -> Vec<(String, Option<String>)> {
-    vec![(key.to_owned(), Some("{}".to_owned()))]
-}
 
 /// Says something as another hand, and leaves its transaction as it is.
 async fn say(hand: &mut PgConnection, sql: &'static str) {
@@ -43,15 +39,15 @@ async fn held_by(store: &PostgresStore) -> Option<String> {
 
 /// Every kind of write is refused, and none leaves a trace.
 async fn writes_nothing(store: &PostgresStore, rollout: &Rollout<'_>) {
-    let before = (store.position().await.expect("readable"), store.load().await.expect("readable"));
+    let before = (store.position().await.expect("readable"), store.all_pushed().await.expect("readable"));
     let commit = rollout.commit(1, Event::Command { command: pause(), actor: crate::kit::ann() });
     assert!(matches!(store.commit(&commit).await, Err(JournalError::Fenced(_))), "commit");
     assert!(matches!(store.attempt(&rollout.last_effect()).await, Err(JournalError::Fenced(_))), "attempt");
     let other = on_route(plan(&[10, 100]), "pay");
     assert!(matches!(Rollout::begin(store, &other, "r-2", 1).await.map(drop), Err(JournalError::Fenced(_))), "begin");
-    let fault = store.save(row("late")).await.expect_err("save");
-    assert_eq!(fault.kind, FaultKind::Permanent, "it would be written later: {fault}");
-    assert_eq!((store.position().await.expect("readable"), store.load().await.expect("readable")), before);
+    let fault = store.push(&pushed("late")).await.expect_err("push");
+    assert_eq!(fault.kind, FaultKind::Transient, "whoever drives takes it: {fault}");
+    assert_eq!((store.position().await.expect("readable"), store.all_pushed().await.expect("readable")), before);
 }
 
 // === who drives ===
@@ -81,7 +77,7 @@ async fn whoever_was_taken_over_writes_nothing_more() {
     let mut rollout = Rollout { journal: &b, ..rollout };
     rollout.order(1, pause()).await.expect("the new holder goes on");
     b.attempt(&rollout.last_effect()).await.expect("noted");
-    b.save(row("k")).await.expect("written");
+    b.push(&pushed("k")).await.expect("written");
     assert_eq!(a.inputs(&id("r-1")).await.expect("readable").len(), 2);
 }
 
@@ -123,12 +119,12 @@ async fn a_write_waits_for_a_takeover_under_way_and_is_refused() {
     let (committing, saving) = (a.clone(), a.clone());
     let committing = tokio::spawn(async move { committing.commit(&commit).await });
     server.waiting("FOR NO KEY UPDATE").await;
-    let saving = tokio::spawn(async move { saving.save(row("late")).await });
+    let saving = tokio::spawn(async move { saving.push(&pushed("late")).await });
     say(&mut hand, "COMMIT").await;
     assert!(matches!(committing.await.expect("no panic"), Err(JournalError::Fenced(_))));
     assert!(saving.await.expect("no panic").is_err());
     assert_eq!(a.inputs(&id("r-1")).await.expect("readable").len(), 1);
-    assert!(a.load().await.expect("readable").is_empty());
+    assert!(a.all_pushed().await.expect("readable").is_empty());
 }
 
 #[tokio::test]
@@ -180,7 +176,7 @@ async fn taking_ones_own_lease_again_loses_no_write() {
         let a = a.clone();
         async move {
             for number in 0..50 {
-                a.save(row(&number.to_string())).await.expect("never refused");
+                a.push(&pushed(&number.to_string())).await.expect("never refused");
             }
         }
     });
@@ -199,7 +195,7 @@ async fn positions_are_the_order_of_commits_without_a_gap() {
     server
         .sql(
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'bad'; END $$; \
-             CREATE TRIGGER no BEFORE INSERT ON mesh_resources FOR EACH ROW WHEN (NEW.key LIKE 'bad%') EXECUTE FUNCTION no()",
+             CREATE TRIGGER no BEFORE INSERT ON pushed_policies FOR EACH ROW WHEN (NEW.name LIKE 'bad%') EXECUTE FUNCTION no()",
         )
         .await;
     let mut expected = 0;
@@ -211,7 +207,7 @@ async fn positions_are_the_order_of_commits_without_a_gap() {
             tokio::spawn(async move {
                 let plan = on_route(plan(&[10, 100]), &name);
                 if number % 4 == 3 {
-                    store.save(row(&format!("bad-{name}"))).await.expect_err("refused");
+                    store.push(&pushed(&format!("bad-{name}"))).await.expect_err("refused");
                 }
                 Rollout::begin(&store, &plan, &name, 0).await.map(drop).expect("written");
             })
@@ -225,7 +221,7 @@ async fn positions_are_the_order_of_commits_without_a_gap() {
         assert_eq!(a.position().await.expect("readable"), expected);
         store.release().await.expect("given back");
     }
-    assert!(a.load().await.expect("readable").is_empty());
+    assert!(a.all_pushed().await.expect("readable").is_empty());
 }
 
 // === what goes wrong on the way ===
@@ -282,14 +278,14 @@ async fn a_commit_that_fails_may_have_been_made() {
     server
         .sql(
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'bad'; END $$; \
-             CREATE CONSTRAINT TRIGGER no AFTER INSERT ON mesh_resources DEFERRABLE INITIALLY DEFERRED \
-             FOR EACH ROW WHEN (NEW.key = 'bad') EXECUTE FUNCTION no()",
+             CREATE CONSTRAINT TRIGGER no AFTER INSERT ON pushed_policies DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW WHEN (NEW.name = 'bad') EXECUTE FUNCTION no()",
         )
         .await;
-    let fault = a.save(row("bad")).await.expect_err("fails at its commit");
+    let fault = a.push(&pushed("bad")).await.expect_err("fails at its commit");
     assert_eq!(fault.kind, FaultKind::Unknown, "{fault}");
-    a.save(row("good")).await.expect("the next one works");
-    assert_eq!(a.load().await.expect("readable").len(), 1);
+    a.push(&pushed("good")).await.expect("the next one works");
+    assert_eq!(a.all_pushed().await.expect("readable").len(), 1);
 }
 
 /// Nothing here is quick: it is the time-outs themselves that are tested, side by side.
@@ -322,22 +318,22 @@ async fn the_server_ends_what_a_vanished_daemon_began() {
     let a = server.drive("a").await;
     server
         .sql(
-            "CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.body = \
+            "CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.text = \
              current_setting('statement_timeout') || ' ' || current_setting('idle_in_transaction_session_timeout') \
              || ' ' || current_setting('synchronous_commit') || ' ' || current_setting('transaction_isolation'); \
-             RETURN NEW; END $$; CREATE TRIGGER told BEFORE INSERT ON mesh_resources FOR EACH ROW EXECUTE FUNCTION told()",
+             RETURN NEW; END $$; CREATE TRIGGER told BEFORE INSERT ON pushed_policies FOR EACH ROW EXECUTE FUNCTION told()",
         )
         .await;
-    a.save(row("k")).await.expect("written");
-    assert_eq!(a.load().await.expect("readable")[0].1, "5s 5s on read committed");
+    a.push(&pushed("k")).await.expect("written");
+    assert_eq!(a.all_pushed().await.expect("readable")[0].text, "5s 5s on read committed");
     let mut hand = server.hand().await;
     say(&mut hand, "ALTER DATABASE postgres SET synchronous_commit = off").await;
     say(&mut hand, "ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'").await;
     let b = server.open("b").await;
     a.release().await.expect("given back");
     ours(&b).await;
-    b.save(row("k")).await.expect("written");
-    assert_eq!(b.load().await.expect("readable")[0].1, "5s 5s on read committed");
+    b.push(&pushed("k")).await.expect("written");
+    assert_eq!(b.all_pushed().await.expect("readable")[0].text, "5s 5s on read committed");
 }
 
 // === opening ===
@@ -362,10 +358,10 @@ async fn a_reader_sees_and_changes_nothing() {
     let reader = PostgresStore::open_read_only(&server.url()).await.expect("opens beside");
     assert_eq!(reader.get(&id("r-1")).await.expect("readable"), Some(rollout.stored.clone()));
     assert_eq!(held_by(&reader).await, Some("a".into()));
-    assert!(reader.save(row("k")).await.is_err() && reader.try_acquire().await.is_err());
+    assert!(reader.push(&pushed("k")).await.is_err() && reader.try_acquire().await.is_err());
     reader.close().await;
     a.close().await;
-    assert!(a.save(row("k")).await.is_err(), "closed");
+    assert!(a.push(&pushed("k")).await.is_err(), "closed");
 }
 
 #[tokio::test]

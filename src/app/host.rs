@@ -1,0 +1,138 @@
+//! A mesh of the daemon's own: the control plane, its listener, and how the controller beside it gets there. It answers
+//! whether this daemon drives rollouts or stands by.
+
+use super::{ProxyHost, StartupError, bind, bound_address};
+use crate::api::auth;
+use crate::api::listen::{self, Limits};
+use crate::base::access_key::{AccessKey, Right};
+use crate::base::secret::Redacted;
+use crate::clock::{Clock, new_uuid};
+use crate::config::mesh::MeshHost;
+use crate::mesh::access::Keys;
+use crate::mesh::http::{Callers, MeshControl, MeshSettings};
+use crate::mesh::model::Quotas;
+use crate::ports::{EndpointSource, MeshStore};
+use crate::traffic::appmesh::AppMesh;
+use crate::xds::door::{Door, KeysDoor, OpenDoor};
+use crate::xds::registry::HostedMesh;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// A mesh of one's own that is about to be served.
+pub(super) struct Hosted {
+    /// Where its API listens.
+    pub(super) address: SocketAddr,
+    /// Where Envoys are configured.
+    pub(super) xds: SocketAddr,
+    /// The mesh, for whatever else serves it.
+    pub(super) control: MeshControl,
+    /// By whom it is called: for whatever else checks that.
+    pub(super) callers: Callers,
+    region: String,
+    /// Identifier and secret of the controller's key: known to this process alone, and new with each start.
+    own: (String, Redacted<String>),
+    /// Proxies of one node or gateway.
+    per_resource: usize,
+    listeners: Listeners,
+}
+
+/// Where a mesh listens.
+pub(super) struct Listeners {
+    api: TcpListener,
+    xds: TcpListener,
+}
+
+impl Hosted {
+    /// Takes the addresses, so that one which is taken leaves nothing behind.
+    pub(super) async fn bind(host: &MeshHost) -> Result<Listeners, StartupError> {
+        let api = bind("the App Mesh API", "mesh.listen", host.listen).await?;
+        let xds = bind("the control plane of Envoys", "mesh.xds_listen", host.xds_listen).await?;
+        Ok(Listeners { api, xds })
+    }
+
+    /// Reads the mesh from the store.
+    pub(super) async fn open(
+        host: &MeshHost,
+        listeners: Listeners,
+        store: Arc<dyn MeshStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartupError> {
+        let settings = MeshSettings {
+            region: host.region.clone(),
+            account: host.account.clone(),
+            quotas: if host.has_quotas { Quotas::AWS } else { Quotas::OFF },
+            strict: host.strict,
+        };
+        let control = MeshControl::open_with(store, clock, settings).await?;
+        let own = (format!("tidegate-{}", new_uuid()), Redacted::new(format!("{}{}", new_uuid(), new_uuid())));
+        let key = AccessKey {
+            name: "controller".to_owned(),
+            id: own.0.clone(),
+            secrets: vec![own.1.clone()],
+            right: Right::Write,
+            mesh: None,
+        };
+        let callers = match &host.keys {
+            Some(keys) => Callers::Signed(Arc::new(Keys::new(keys.iter().cloned().chain([key]).collect()))),
+            None => Callers::Anyone,
+        };
+        let address = bound_address(&listeners.api, host.listen);
+        let xds = bound_address(&listeners.xds, host.xds_listen);
+        // A quota of AWS (appmesh "Quotas").
+        let per_resource = if host.has_quotas { 50 } else { usize::MAX };
+        Ok(Self { address, xds, control, callers, region: host.region.clone(), own, per_resource, listeners })
+    }
+
+    /// The way of the controller: by HTTP and signed, like everybody else's.
+    pub(super) fn traffic(&self) -> AppMesh {
+        let endpoint = format!("http://{}", reached(self.address));
+        let (id, secret) = &self.own;
+        AppMesh::signing(&endpoint, &self.region, id, secret)
+    }
+
+    /// Serves until `stop`, and takes over what other daemons on the same database change. `endpoints` knows where nodes are,
+    /// names included where `names_here`.
+    pub(super) fn serve(
+        self,
+        (endpoints, names_here): (Arc<dyn EndpointSource>, bool),
+        clock: Arc<dyn Clock>,
+        stop: watch::Receiver<bool>,
+    ) -> (HostedMesh, Vec<JoinHandle<()>>) {
+        let door: Arc<dyn Door> = match &self.callers {
+            Callers::Signed(keys) => Arc::new(KeysDoor::new(Arc::clone(keys))),
+            Callers::Anyone => Arc::new(OpenDoor),
+        };
+        let (mesh, per_resource) = (self.control.clone(), self.per_resource);
+        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, door, names_here, per_resource };
+        let (registry, proxies) = proxies.serve(self.listeners.xds, clock, stop.clone());
+        let router = self.control.router(self.callers.clone());
+        let router = match self.callers {
+            Callers::Signed(_) => router,
+            // Nothing is asked for, so a page in a browser must be kept out the same way as from the API.
+            Callers::Anyone => router.layer(axum::middleware::from_fn(auth::loopback_only)),
+        };
+        let mut stopped = stop.clone();
+        let following = self.control.follow();
+        let follower = tokio::spawn(async move {
+            tokio::select! {
+                () = following => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
+        let api = listen::serve(self.listeners.api, router, None, Limits::default(), stop);
+        (HostedMesh::new(mesh, registry), vec![api, follower, proxies])
+    }
+}
+
+/// An address at which this machine itself reaches what listens on it.
+fn reached(address: SocketAddr) -> SocketAddr {
+    let loopback = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(loopback, address.port())
+}
