@@ -8,6 +8,7 @@ mod access;
 mod bad_input;
 mod chatops;
 mod cli;
+mod conformance;
 mod crash;
 mod cuts;
 mod demo;

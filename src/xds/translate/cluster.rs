@@ -155,7 +155,10 @@ fn discovered(
             message.eds_cluster_config =
                 Some(pb::cluster::EdsClusterConfig { eds_config: by_ads(), service_name: String::new() });
             let known = endpoints.get(&(cluster.key.clone(), port.port)).map_or(&[][..], Vec::as_slice);
-            let assignment = assignment(&message.name, known.iter().copied().map(socket), check_port);
+            // A name of a load balancer stands for one address, whoever looks it up (appmesh "Service discovery").
+            let one = matches!(&cluster.discovery, Discovery::Dns { each_address: false, .. });
+            let known = known.iter().take(if one { 1 } else { usize::MAX });
+            let assignment = assignment(&message.name, known.copied().map(socket), check_port);
             out.resources.add(Type::Endpoint, &message.name, any(&assignment));
         }
     }

@@ -1,0 +1,183 @@
+//! Data planes that cases are tried on, and the control plane that configures them.
+
+use super::case::{Case, Group, Places, Proxy, Updates};
+use crate::kit::envoy::Envoy;
+use crate::program::{Process, command, finish, until};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// File of the endpoints that the control plane knows.
+const DISCOVERY: &str = "discovery.yaml";
+
+/// What runs the proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plane {
+    /// A real Envoy, which is configured over xDS.
+    Envoy,
+}
+
+impl Plane {
+    pub(super) const ALL: [Self; 1] = [Self::Envoy];
+
+    /// Its name in `only` of a case.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy",
+        }
+    }
+}
+
+/// A control plane and its proxies, ready to take requests.
+pub(super) struct Running {
+    api: SocketAddr,
+    mesh: SocketAddr,
+    proxies: BTreeMap<String, (Proxy, Envoy)>,
+    _control: Process,
+}
+
+impl Running {
+    /// Starts all of it.
+    pub(super) async fn start(plane: Plane, group: &Group, places: &mut Places) -> Self {
+        let mut control = control(group, &places.folder);
+        let addresses = control.addresses().await;
+        let mut proxies = BTreeMap::new();
+        for (name, proxy) in &group.proxies {
+            let ports = ["egress", "ingress"].map(|side| places.port(&format!("{name}.{side}")));
+            let running = match plane {
+                Plane::Envoy => Envoy::start(&bootstrap(proxy, ports, addresses["xds"])).await.unwrap(),
+            };
+            proxies.insert(name.clone(), (proxy.clone(), running));
+        }
+        for (_, envoy) in proxies.values_mut() {
+            envoy.wait_ready().await;
+        }
+        Self { api: addresses["api"], mesh: addresses["appmesh"], proxies, _control: control }
+    }
+
+    /// Changes the mesh, and where its endpoints are.
+    pub(super) async fn change(&self, case: &Case, folder: &Path) {
+        if let Some(discovery) = &case.discovery {
+            written(folder, DISCOVERY, &discovery.to_string());
+        }
+        if !case.change.is_empty() {
+            let file = written(folder, "change.yaml", &documents(&case.change));
+            let endpoint = format!("http://{}", self.mesh);
+            let mut command = command(&["mesh", "apply", "--weights", "-f", &file, "--endpoint-url", &endpoint]);
+            command.env("TIDEGATE_SERVER", format!("http://{}", self.api));
+            finish(command).await.expect(0);
+        }
+    }
+
+    /// Fails unless every proxy took everything that it was sent.
+    pub(super) async fn check(&self) -> Result<(), String> {
+        for (name, (proxy, envoy)) in &self.proxies {
+            self.acknowledged(proxy).await;
+            let (_, text) = envoy.admin_get("/stats?filter=update_rejected").await;
+            if let Some(line) = text.lines().find(|line| !line.ends_with(": 0")) {
+                return Err(format!("{name} did not take something: {line}\n{}", envoy.log()));
+            }
+            let dump = envoy.config_dump().await.to_string();
+            if dump.contains("\"error_state\"") {
+                return Err(format!("{name} did not take something: {dump}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the control plane knows that a proxy has the newest of each type.
+    async fn acknowledged(&self, proxy: &Proxy) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://{}/v1/mesh/proxies", self.api);
+        until("a proxy acknowledges everything", async || {
+            let answer: Value = client.get(&url).send().await.ok()?.json().await.ok()?;
+            let all = answer["proxies"].as_array()?.iter().filter(|found| found["resource"] == resource(proxy));
+            let standings: Vec<&Value> = all.collect();
+            (!standings.is_empty() && standings.into_iter().all(has_everything)).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Whether a proxy has the newest of each type; one that refused something never will.
+fn has_everything(proxy: &Value) -> bool {
+    let types: Vec<(&String, &Value)> = proxy["types"].as_object().into_iter().flatten().collect();
+    assert!(types.iter().all(|(_, standing)| standing["rejected"].is_null()), "{proxy}");
+    assert_eq!(proxy["problems"], json!([]), "{proxy}");
+    // A proxy of connections alone asks for no routes.
+    let asked = ["CDS", "LDS"].iter().all(|kind| types.iter().any(|(name, _)| name == kind));
+    let taken = |standing: &Value| standing["version"].is_string() && standing["version"] == standing["acknowledged"];
+    asked && types.iter().all(|(_, standing)| taken(standing))
+}
+
+fn resource(proxy: &Proxy) -> String {
+    match (&proxy.node, &proxy.gateway) {
+        (Some(node), _) => format!("mesh/{}/virtualNode/{node}", proxy.mesh),
+        (None, Some(gateway)) => format!("mesh/{}/virtualGateway/{gateway}", proxy.mesh),
+        (None, None) => panic!("a proxy is that of a node or of a gateway"),
+    }
+}
+
+/// Writes a file; answers its path.
+fn written(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// Documents as a file of them: JSON is YAML.
+fn documents(all: &[Value]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n")
+}
+
+fn control(group: &Group, folder: &Path) -> Process {
+    let mesh = written(folder, "mesh.yaml", &documents(&group.mesh));
+    let (data, policies) = (folder.join("data"), folder.join("policies"));
+    let mut command = command(&["local", "--output", "json", "--mesh", &mesh, "--data-dir"]);
+    command.arg(data).arg("--policies").arg(policies);
+    let any = "127.0.0.1:0";
+    command.args(["--api", any, "--appmesh", any, "--xds", any, "--egress", any, "--admin", any]);
+    if let Some(discovery) = &group.discovery {
+        command.args(["--discovery", &written(folder, DISCOVERY, &discovery.to_string())]);
+    }
+    Process::spawn(command)
+}
+
+/// What an Envoy has to know to ask for the rest.
+fn bootstrap(proxy: &Proxy, [egress, ingress]: [u16; 2], xds: SocketAddr) -> Value {
+    let address = |port: u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
+    let form = if proxy.updates == Updates::Delta { "DELTA_GRPC" } else { "GRPC" };
+    let stream = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
+    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let http2 = json!({
+        "@type": format!("type.googleapis.com/{options}"),
+        "explicit_http_config": { "http2_protocol_options": {} },
+    });
+    let listens = json!({ "egress": format!("127.0.0.1:{egress}"), "ingress": format!("127.0.0.1:{ingress}") });
+    // Envoy 1.39 began to look at each value of a repeated header alone; those of App Mesh joined them.
+    let runtime = json!({ "envoy.reloadable_features.match_headers_individually": false });
+    json!({
+        "layered_runtime": { "layers": [{ "name": "as App Mesh", "static_layer": runtime }] },
+        "node": { "id": resource(proxy), "cluster": "conformance", "metadata": { "tidegate": listens } },
+        "admin": { "address": address(0) },
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": form,
+                "transport_api_version": "V3",
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "control" } }],
+            },
+            "cds_config": stream,
+            "lds_config": stream,
+        },
+        "static_resources": { "clusters": [{
+            "name": "control",
+            "type": "STATIC",
+            "typed_extension_protocol_options": { options: http2 },
+            "load_assignment": {
+                "cluster_name": "control",
+                "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(xds.port()) } }] }],
+            },
+        }]},
+    })
+}
