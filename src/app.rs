@@ -7,6 +7,7 @@
 
 mod doctor;
 mod host;
+mod proxies;
 mod serve;
 mod told;
 mod triggers;
@@ -15,6 +16,7 @@ pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
 pub use triggers::HookSecrets;
 
+use self::proxies::MeshListeners;
 use self::triggers::Triggers;
 use crate::api::auth::Access;
 use crate::api::listen::{self, Limits};
@@ -29,7 +31,7 @@ use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
 use crate::mesh::compile::View;
 use crate::mesh::document;
-use crate::mesh::http::{Callers, LoadReport, MeshControl};
+use crate::mesh::http::{LoadReport, MeshControl};
 use crate::mesh::model::{Key, Kind, Request};
 use crate::policy::plan::{Workload, WorkloadTarget};
 use crate::ports::{EndpointSource, Journal, Policies, Tokens, Traffic};
@@ -46,11 +48,6 @@ use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
 use crate::workload::process::Processes;
-use crate::xds::registry::{HostedMesh, Registry};
-use crate::xds::door::{Door, OpenDoor};
-use crate::xds::server::{AdsParts, AdsServer};
-use crate::xds::source::Source;
-use crate::xds::translate::SecretFiles;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -284,56 +281,6 @@ fn not_valid(problems: &[document::Problem]) -> StartupError {
     StartupError::Files(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
-/// Serves until `stop`; then requests under way finish.
-fn serve(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let stopped = async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
-            tracing::error!(%error, "a server ended");
-        }
-    })
-}
-
-/// What Envoys are configured from.
-struct ProxyHost {
-    mesh: MeshControl,
-    endpoints: Arc<dyn EndpointSource>,
-    door: Arc<dyn Door>,
-    /// Whether names are looked up here, since a file says where they are.
-    names_here: bool,
-    /// Proxies of one node or gateway.
-    per_resource: usize,
-}
-
-impl ProxyHost {
-    /// Configures Envoys until the process stops.
-    fn serve(
-        self,
-        listener: TcpListener,
-        clock: Arc<dyn Clock>,
-        stopping: watch::Receiver<bool>,
-    ) -> (Registry, JoinHandle<()>) {
-        let registry = Registry::default();
-        let server = AdsServer::new(AdsParts {
-            source: Source::new(self.mesh, self.endpoints, SecretFiles::default()),
-            registry: registry.clone(),
-            door: self.door,
-            clock,
-            names_here: self.names_here,
-            per_resource: self.per_resource,
-            stopping,
-        });
-        let serving = tokio::spawn(async move {
-            if let Err(error) = server.serve(listener).await {
-                tracing::error!(%error, "the control plane of Envoys ended");
-            }
-        });
-        (registry, serving)
-    }
-}
-
 /// The node that the proxy should see the mesh as, when the mesh has none of that name.
 async fn unknown_node(mesh: &MeshControl, as_node: Option<&(String, String)>) -> Option<String> {
     let (mesh_name, node) = as_node?;
@@ -423,8 +370,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let hooks = triggers::hooks(&options.hooks, None)?;
     let endpoints = endpoints(options.discovery.as_deref(), DnsSource).await?;
     let api_listener = bind("the API", "--api", options.listen.api).await?;
-    let mesh_listener = bind("the App Mesh API", "--appmesh", options.listen.appmesh).await?;
-    let xds_listener = bind("the control plane of Envoys", "--xds", options.listen.xds).await?;
+    let mesh_listeners = MeshListeners::bind(&options.listen).await?;
     let proxy_listeners = proxy::bind(proxy_settings(&options)).await?;
     let store = SqliteStore::open(&options.data_dir).await?;
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());
@@ -433,21 +379,9 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let mut loaded = loaded.map_err(|problems| not_valid(&problems))?;
     loaded.lines.extend(remarks.iter().map(|remark| format!("remark: {remark}")));
     let (stop, stopped) = watch::channel(false);
-    let appmesh_address = bound_address(&mesh_listener, options.listen.appmesh);
-    // It takes any signature and none, so a page in a browser must be kept out the same way as from the API.
-    let mesh_router = mesh.router(Callers::Anyone).layer(axum::middleware::from_fn(api::auth::loopback_only));
-    let mut servers = vec![serve(mesh_listener, mesh_router, stopped.clone())];
-
-    let xds_address = bound_address(&xds_listener, options.listen.xds);
-    let proxies = ProxyHost {
-        mesh: mesh.clone(),
-        endpoints: Arc::clone(&endpoints),
-        door: Arc::new(OpenDoor),
-        names_here: options.discovery.is_some(),
-        per_resource: usize::MAX,
-    };
-    let (registry, server) = proxies.serve(xds_listener, Arc::clone(&clock), stopped.clone());
-    servers.push(server);
+    let (appmesh_address, xds_address) = mesh_listeners.addresses(&options.listen);
+    let named = (Arc::clone(&endpoints), options.discovery.is_some());
+    let (overview, mut servers) = mesh_listeners.serve(&mesh, named, Arc::clone(&clock), &stopped);
 
     let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
     let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
@@ -480,7 +414,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         admin: proxy.admin_address().unwrap_or(options.listen.admin),
     };
     let mut state = triggers.state(&runner, Access::Loopback, Arc::clone(&status), Arc::default()).await?;
-    state.mesh = Some(Arc::new(HostedMesh::new(mesh.clone(), registry)));
+    state.mesh = Some(Arc::new(overview));
     servers.push(listen::serve(api_listener, api::router(state), None, Limits::default(), stopped));
     status.set_ready(true);
     // Last, since nothing stops what a start leaves behind that breaks off.

@@ -1,7 +1,8 @@
 //! A mesh of the daemon's own: the control plane, its listener, and how the controller beside it gets there. It answers
 //! whether this daemon drives rollouts or stands by.
 
-use super::{ProxyHost, StartupError, bind, bound_address};
+use super::proxies::ProxyHost;
+use super::{StartupError, bind, bound_address};
 use crate::api::auth;
 use crate::api::listen::{self, Limits};
 use crate::base::access_key::{AccessKey, Right};

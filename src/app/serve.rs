@@ -367,6 +367,28 @@ impl Turns {
     }
 }
 
+/// Who knows where virtual nodes are: a file where one is named, else DNS and Cloud Map.
+async fn endpoints(config: &DaemonConfig) -> Result<Arc<dyn EndpointSource>, StartupError> {
+    let otherwise = Everywhere::new(CloudMapSource::from_config(&aws(config).await));
+    super::endpoints(config.discovery.as_deref(), otherwise).await
+}
+
+/// Takes turns where the database is shared; else what is opened is one's own, and every turn is this daemon's.
+fn turns_of(
+    store: &Store,
+    turned: watch::Sender<Turn>,
+    stops: &watch::Receiver<bool>,
+) -> (Option<JoinHandle<()>>, Option<watch::Sender<Turn>>) {
+    match store.lease() {
+        Some(lease) => (Some(tokio::spawn(take_turns(lease, turned, stops.clone()))), None),
+        None => {
+            // A SQLite database belongs to whoever opened it.
+            turned.send_replace(Turn::Driving { epoch: 1 });
+            (None, Some(turned))
+        }
+    }
+}
+
 /// Starts the daemon. To be called within a runtime.
 ///
 /// # Errors
@@ -389,22 +411,13 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let triggers = store.triggers(&config.policies, hooks, Arc::clone(&clock));
     let people = Arc::new(config.people.clone());
     let kept = (store.journal(), store.freezes());
-    let sdk = aws(&config).await;
-    let otherwise = Everywhere::new(CloudMapSource::from_config(&sdk));
-    let endpoints = super::endpoints(config.discovery.as_deref(), otherwise).await?;
+    let endpoints = endpoints(&config).await?;
     let hosting = (hosted.as_ref(), Arc::clone(&endpoints));
     let parts = parts(&config, kept, triggers.policies(), (clock, Arc::clone(&people)), hosting).await?;
     let invalid_policies = invalid_policies(parts.policies.as_ref()).await;
     let (stopping, stops) = watch::channel(false);
     let (turned, turn) = watch::channel(Turn::default());
-    let (lease, always) = match store.lease() {
-        Some(lease) => (Some(tokio::spawn(take_turns(lease, turned, stops.clone()))), None),
-        None => {
-            // A SQLite database belongs to whoever opened it.
-            turned.send_replace(Turn::Driving { epoch: 1 });
-            (None, Some(turned))
-        }
-    };
+    let (lease, always) = turns_of(&store, turned, &stops);
     let (ready, is_ready) = watch::channel(true);
     let front = Front::new(turn.clone(), is_ready, config.api.ca.as_deref());
     let front = front.map_err(|error| Fault::permanent("api", error))?;
@@ -417,19 +430,16 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     };
     let (servers_stop, servers_stopped) = watch::channel(false);
     let (appmesh, xds) = hosted.as_ref().map(|hosted| (hosted.address, hosted.xds)).unzip();
-    let served = hosted.map(|hosted| {
-        let endpoints = (endpoints, config.discovery.is_some());
-        hosted.serve(endpoints, Arc::clone(&parts.clock), servers_stopped.clone())
-    });
-    let (mesh, mesh_servers) = served.unzip();
-    let mesh = mesh.map(|mesh| Arc::new(mesh) as Arc<dyn MeshOverview>);
+    let named = (endpoints, config.discovery.is_some());
+    let served = hosted.map(|hosted| hosted.serve(named, Arc::clone(&parts.clock), servers_stopped.clone()));
+    let (mesh, servers) = served.unzip();
+    let (mesh, mut servers) = (mesh.map(|mesh| Arc::new(mesh) as Arc<dyn MeshOverview>), servers.unwrap_or_default());
+    let (front_door, turn_of_turns) = (Arc::clone(&front), turn.clone());
     let turns =
-        Turns { mesh, parts, access, triggers, told, queue, front: Arc::clone(&front), turn: turn.clone(), stopping: stops };
+        Turns { mesh, parts, access, triggers, told, queue, front: front_door, turn: turn_of_turns, stopping: stops };
     let turns = tokio::spawn(turns.run());
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let mut servers =
-        vec![listen::serve(listener, front::router(front), tls, Limits::default(), servers_stopped.clone())];
-    servers.extend(mesh_servers.into_iter().flatten());
+    servers.push(listen::serve(listener, front::router(front), tls, Limits::default(), servers_stopped));
     Ok(Serving {
         api: address,
         appmesh,

@@ -217,7 +217,8 @@ impl<'a> Compiler<'a> {
             Some(Provider::VirtualRouter { virtual_router_name }) => self.router_routes(key, virtual_router_name),
         };
         let routes = routes.into_iter().map(|route| keep(last.and_then(|last| same_route(last, &route)), route));
-        let service = VirtualService { mesh: key.mesh.clone(), name: key.name.clone(), ports, routes: routes.collect() };
+        let service =
+            VirtualService { mesh: key.mesh.clone(), name: key.name.clone(), ports, routes: routes.collect() };
         keep(last, service)
     }
 

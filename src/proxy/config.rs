@@ -227,7 +227,8 @@ mod tests {
             idle_timeout: None,
             retry,
         });
-        let service = VirtualService { mesh: "m".into(), name: "Shop.local".into(), ports: vec![], routes: vec![route] };
+        let service =
+            VirtualService { mesh: "m".into(), name: "Shop.local".into(), ports: vec![], routes: vec![route] };
         NodeConfig {
             version: 1,
             services: BTreeMap::from([("Shop.local".into(), Arc::new(service))]),

@@ -17,8 +17,8 @@ use crate::base::time::Timestamp;
 use crate::clock::Clock;
 use crate::ports::ConnectedProxy;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
-use pb::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
 use http::uri::Authority;
+use pb::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -242,7 +242,8 @@ impl<Q, R> AdsStream<Q, R> {
         server.door.admit(call, caller.mesh(), now).map_err(Status::unauthenticated)?;
         let (same, all) = server.registry.count(&resource);
         if all >= STREAMS_MAX || same >= server.per_resource {
-            let message = format!("{same} proxies of {resource} and {all} in all are connected; that is the most allowed");
+            let message =
+                format!("{same} proxies of {resource} and {all} in all are connected; that is the most allowed");
             return Err(Status::resource_exhausted(message));
         }
         let mut options = caller.options.clone();
@@ -270,7 +271,11 @@ impl<R> Known<R> {
         // Types that nobody here has anything of: the proxy waits for none of them.
         let Some(ask) = F::ask(message) else { return Ok(()) };
         if let Some(reason) = &ask.refusal {
-            tracing::warn!(kind = ask.kind.word(), reason, "a proxy does not take a configuration; it goes on with the last one");
+            tracing::warn!(
+                kind = ask.kind.word(),
+                reason,
+                "a proxy does not take a configuration; it goes on with the last one"
+            );
         }
         self.session.ask(ask).map_err(|error: TooManyNames| Status::resource_exhausted(error.to_string()))?;
         self.note();

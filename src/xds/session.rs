@@ -299,8 +299,7 @@ impl Session {
         // A message of only some routes cannot say that one is gone.
         let tells_going = !going.is_empty() && (self.form == Form::Delta || kind.is_whole());
         // A proxy that has nothing waits for an answer, even for one that says there is nothing.
-        let nothing_yet =
-            kind.is_whole() && subscription.standing.sent.is_none() && subscription.known.is_empty();
+        let nothing_yet = kind.is_whole() && subscription.standing.sent.is_none() && subscription.known.is_empty();
         if changed.is_empty() && !tells_going && missing.is_empty() && !nothing_yet {
             return None;
         }

@@ -13,8 +13,18 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-const FREE_PORTS: [&str; 10] =
-    ["--api", "127.0.0.1:0", "--appmesh", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--egress", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+const FREE_PORTS: [&str; 10] = [
+    "--api",
+    "127.0.0.1:0",
+    "--appmesh",
+    "127.0.0.1:0",
+    "--xds",
+    "127.0.0.1:0",
+    "--egress",
+    "127.0.0.1:0",
+    "--admin",
+    "127.0.0.1:0",
+];
 
 /// A demo with a directory of its own for temporary files.
 struct Demo {

@@ -38,7 +38,8 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["judge"], &["base"], ""),
     row(&["rollout"], &["base", "judge", "policy::plan"], ""),
     row(&["simulate"], &["base", "judge", "policy", "rollout"], ""),
-    row(&["xds::translate", "xds::session"], &["base", "mesh::snapshot"], "pure"),
+    row(&["xds::translate"], &["base", "mesh::snapshot"], "pure"),
+    row(&["xds::session"], &["base", "xds::translate"], "pure; what is sent, and not of what it is made"),
     row(&["proxy::route", "proxy::split", "proxy::retry", "proxy::outlier"], &["base", "mesh::snapshot"], "pure"),
     row(&["proxy::upstream::wire"], &["base"], "pure; HTTP on bytes"),
     row(

@@ -116,4 +116,3 @@ fn longest_timeout(service: &VirtualService) -> Option<Millis> {
     }
     longest.or(Some(super::REQUEST_TIMEOUT))
 }
-

@@ -39,15 +39,19 @@ impl Caller {
         let node = node.ok_or("the first message of a stream says no node; the bootstrap needs node.id")?;
         let id: String = node.id.chars().take(TEXT_MAX).collect();
         let view = view(&node.id).ok_or_else(|| {
-            format!("node.id {id:?} is no mesh/MESH/virtualNode/NAME or mesh/MESH/virtualGateway/NAME, nor the ARN of one")
+            format!(
+                "node.id {id:?} is no mesh/MESH/virtualNode/NAME or mesh/MESH/virtualGateway/NAME, nor the ARN of one"
+            )
         })?;
         // A view of a resource has its key.
         let resource = view.key().map(|key| key.path()).unwrap_or_default();
         let version = match &node.user_agent_version_type {
             Some(UserAgentVersionType::UserAgentVersion(version)) => version.clone(),
-            Some(UserAgentVersionType::UserAgentBuildVersion(build)) => build.version.map_or_else(String::new, |version| {
-                format!("{}.{}.{}", version.major_number, version.minor_number, version.patch)
-            }),
+            Some(UserAgentVersionType::UserAgentBuildVersion(build)) => {
+                build.version.map_or_else(String::new, |version| {
+                    format!("{}.{}.{}", version.major_number, version.minor_number, version.patch)
+                })
+            }
             None => String::new(),
         };
         let build = format!("{} {version}", node.user_agent_name);

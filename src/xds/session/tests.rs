@@ -97,8 +97,10 @@ fn what_is_pointed_at_is_sent_before_what_points_at_it() {
 
 #[test]
 fn a_cluster_goes_only_when_no_route_needs_it_any_more() {
-    let before = resources(&[(Type::Cluster, "a", "1", &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", "1", &["a"])]);
-    let after = resources(&[(Type::Cluster, "b", "1", &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", "2", &["b"])]);
+    let before =
+        resources(&[(Type::Cluster, "a", "1", &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", "1", &["a"])]);
+    let after =
+        resources(&[(Type::Cluster, "b", "1", &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", "2", &["b"])]);
     for form in [Form::Whole, Form::Delta] {
         let mut proxy = Proxy::new(form, &before);
         proxy.settle(ALL);
@@ -167,7 +169,11 @@ fn what_is_refused_is_not_said_again_and_holds_back_only_what_needs_it() {
 #[test]
 fn a_proxy_that_never_answers_is_not_waited_for_for_ever() {
     let set = |route: &str| {
-        resources(&[(Type::Cluster, "a", route, &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", route, &["a"])])
+        resources(&[
+            (Type::Cluster, "a", route, &[]),
+            (Type::Listener, "l", "1", &[]),
+            (Type::Route, "r", route, &["a"]),
+        ])
     };
     let mut proxy = Proxy::new(Form::Whole, &set("1"));
     proxy.settle(ALL);
@@ -185,7 +191,8 @@ fn a_proxy_that_never_answers_is_not_waited_for_for_ever() {
 
 #[test]
 fn who_comes_back_with_what_is_current_is_sent_nothing() {
-    let set = resources(&[(Type::Cluster, "a", "1", &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", "1", &["a"])]);
+    let set =
+        resources(&[(Type::Cluster, "a", "1", &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", "1", &["a"])]);
     let mut proxy = Proxy::new(Form::Whole, &set);
     proxy.settle(ALL);
     let versions = proxy.session.standing();

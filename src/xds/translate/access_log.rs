@@ -41,10 +41,8 @@ fn file_log(path: &str, text: Option<&String>) -> Any {
 fn json_log(path: &str, members: &[(String, String)]) -> Any {
     let value = |text: &String| OrderedValue { text: Some(text.clone()) };
     let fields = members.iter().map(|(key, text)| (key.clone(), value(text))).collect();
-    let log = OrderedLog {
-        path: path.to_owned(),
-        format: Some(OrderedFormat { json: Some(OrderedObject { fields }) }),
-    };
+    let log =
+        OrderedLog { path: path.to_owned(), format: Some(OrderedFormat { json: Some(OrderedObject { fields }) }) };
     Any { type_url: file::FileAccessLog::type_url(), value: log.encode_to_vec() }
 }
 

@@ -4,8 +4,8 @@ use super::pieces::{any, by_ads, host, number, socket, span_of, tagged};
 use super::{Endpoints, Translation, Type, tls};
 use crate::base::time::Millis;
 use crate::mesh::snapshot::{
-    AppAddress, Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, IpPreference, Listener, OutlierDetection, Own,
-    Pool, Protocol, Role, Target,
+    AppAddress, Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, IpPreference, Listener, OutlierDetection,
+    Own, Pool, Protocol, Role, Target,
 };
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
@@ -140,7 +140,9 @@ fn discovered(
     let check_port = port.health_check.as_ref().and_then(|check| check.port);
     let by_name = match &cluster.discovery {
         Discovery::None => return,
-        Discovery::Dns { hostname, each_address } if !out.options.names_by_control_plane => Some((hostname, each_address)),
+        Discovery::Dns { hostname, each_address } if !out.options.names_by_control_plane => {
+            Some((hostname, each_address))
+        }
         Discovery::Dns { .. } | Discovery::CloudMap { .. } => None,
     };
     match by_name {
@@ -199,7 +201,8 @@ fn assignment(
     addresses: impl IntoIterator<Item = Option<core::Address>>,
     check_port: Option<u16>,
 ) -> endpoint::ClusterLoadAssignment {
-    let check = check_port.map(|port| endpoint::endpoint::HealthCheckConfig { port_value: port.into(), ..Default::default() });
+    let check =
+        check_port.map(|port| endpoint::endpoint::HealthCheckConfig { port_value: port.into(), ..Default::default() });
     let lb_endpoints = addresses.into_iter().map(|address| endpoint::LbEndpoint {
         host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint::Endpoint {
             address,

@@ -111,9 +111,8 @@ fn meets(condition: Option<&HostMatch>, name: Option<&HostMatch>) -> bool {
 /// A gateway route as Envoy's: two where a prefix without a slash at its end is replaced, so that `/p` and `/p/x` become
 /// `/` and `/x`.
 fn messages(out: &Translation<'_>, own: &Own, listener: &Listener, wanted: &GatewayRoute) -> Vec<route::Route> {
-    let message = |matches: route::RouteMatch, rewrite: Rewrite<'_>| {
-        route_message(out, own, listener, wanted, matches, rewrite)
-    };
+    let message =
+        |matches: route::RouteMatch, rewrite: Rewrite<'_>| route_message(out, own, listener, wanted, matches, rewrite);
     let matches = conditions(&wanted.matches);
     match (&wanted.path, &wanted.matches.path) {
         (PathRewrite::Prefix(to), PathMatch::Prefix(from)) if from != to => {

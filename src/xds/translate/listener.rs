@@ -205,10 +205,7 @@ fn tcp_route(service: &VirtualService, port: u16) -> Option<&Route> {
 }
 
 /// Targets of connections. Envoy knows no weight 0 here, so such a target is left out.
-fn tcp_target(
-    out: &Translation<'_>,
-    route: &Route,
-) -> Option<(tcp::tcp_proxy::ClusterSpecifier, Option<Millis>)> {
+fn tcp_target(out: &Translation<'_>, route: &Route) -> Option<(tcp::tcp_proxy::ClusterSpecifier, Option<Millis>)> {
     use tcp::tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight};
     let weighted = route.targets.iter().filter(|target| target.weight > 0);
     let clusters: Vec<ClusterWeight> = weighted

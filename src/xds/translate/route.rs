@@ -71,11 +71,8 @@ pub(super) fn to_application(own: &Own, listener: &Listener) -> Vec<pb::VirtualH
         idle_timeout: span_or_off(listener.idle_timeout),
         ..Default::default()
     };
-    let route = pb::Route {
-        r#match: Some(prefix("/")),
-        action: Some(pb::route::Action::Route(action)),
-        ..Default::default()
-    };
+    let route =
+        pb::Route { r#match: Some(prefix("/")), action: Some(pb::route::Action::Route(action)), ..Default::default() };
     vec![host(&own.name, vec!["*".into()], vec![route])]
 }
 
@@ -157,9 +154,7 @@ fn routes_of(out: &mut Translation<'_>, service: &VirtualService, port: Option<u
         }
         let Some(mut message) = request_route(out, route) else { continue };
         if door == Door::Gateway {
-            if several
-                && let (Some(port), Some(matches)) = (route.matches.port, &mut message.r#match)
-            {
+            if several && let (Some(port), Some(matches)) = (route.matches.port, &mut message.r#match) {
                 matches.headers.push(header_is(PORT_HEADER, &port.to_string()));
             }
             message.request_headers_to_remove = vec![SERVICE_HEADER.into(), PORT_HEADER.into()];
@@ -185,7 +180,11 @@ fn request_route(out: &mut Translation<'_>, route: &Route) -> Option<pb::Route> 
         retry_policy: retry(&route.retry),
         ..Default::default()
     };
-    let name = if route.id.router.is_empty() { route.id.route.clone() } else { format!("{}/{}", route.id.router, route.id.route) };
+    let name = if route.id.router.is_empty() {
+        route.id.route.clone()
+    } else {
+        format!("{}/{}", route.id.router, route.id.route)
+    };
     Some(pb::Route {
         // Says in logs and statistics which route it was, and under which weights.
         name: format!("{name}@{}", route.version),
@@ -261,7 +260,9 @@ fn header(matches: &HeaderMatch) -> pb::HeaderMatcher {
         ValueMatch::Exact(value) => HeaderMatchSpecifier::StringMatch(text(MatchPattern::Exact(value.clone()))),
         ValueMatch::Prefix(value) => HeaderMatchSpecifier::StringMatch(text(MatchPattern::Prefix(value.clone()))),
         ValueMatch::Suffix(value) => HeaderMatchSpecifier::StringMatch(text(MatchPattern::Suffix(value.clone()))),
-        ValueMatch::Regex(pattern) => HeaderMatchSpecifier::StringMatch(text(MatchPattern::SafeRegex(regex(pattern.source())))),
+        ValueMatch::Regex(pattern) => {
+            HeaderMatchSpecifier::StringMatch(text(MatchPattern::SafeRegex(regex(pattern.source()))))
+        }
         ValueMatch::Range { start, end } => HeaderMatchSpecifier::RangeMatch(Int64Range { start: *start, end: *end }),
     };
     pb::HeaderMatcher {
@@ -276,9 +277,9 @@ fn query(matches: &QueryMatch) -> pb::QueryParameterMatcher {
     use pb::query_parameter_matcher::QueryParameterMatchSpecifier;
     let specifier = match &matches.exact {
         None => QueryParameterMatchSpecifier::PresentMatch(true),
-        Some(value) => QueryParameterMatchSpecifier::StringMatch(text(
-            matcher::string_matcher::MatchPattern::Exact(value.clone()),
-        )),
+        Some(value) => {
+            QueryParameterMatchSpecifier::StringMatch(text(matcher::string_matcher::MatchPattern::Exact(value.clone())))
+        }
     };
     pb::QueryParameterMatcher { name: matches.name.clone(), query_parameter_match_specifier: Some(specifier) }
 }
@@ -322,4 +323,3 @@ pub(super) fn set_header(key: &str, value: &str) -> core::HeaderValueOption {
         ..Default::default()
     }
 }
-

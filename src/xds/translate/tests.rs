@@ -4,8 +4,8 @@ use super::*;
 use crate::base::ids::RouteRef;
 use crate::base::time::Millis;
 use crate::mesh::snapshot::{
-    Certificate, Cluster, ClusterPort, Discovery, IpPreference, Listener, Own, Protocol, RetryPolicy, Route, RouteMatch,
-    ServerTls, ServerTlsMode, ServicePort, Target, Trust, UpstreamTls, VirtualService,
+    Certificate, Cluster, ClusterPort, Discovery, IpPreference, Listener, Own, Protocol, RetryPolicy, Route,
+    RouteMatch, ServerTls, ServerTlsMode, ServicePort, Target, Trust, UpstreamTls, VirtualService,
 };
 
 fn cluster(node: &str, tls: Option<UpstreamTls>, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
@@ -77,7 +77,10 @@ fn names_are_those_of_app_mesh() {
         ["cds_egress_m_a_http_80", "cds_egress_m_amazonaws", "cds_egress_m_b_http_80", "cds_ingress_m_web_http_9000"]
     );
     assert_eq!(names(&resources, Type::Listener), ["lds_egress_0.0.0.0_15001", "lds_ingress_0.0.0.0_15000"]);
-    assert_eq!(names(&resources, Type::Route), ["rds_egress_http_15001", "rds_egress_http_8080", "rds_ingress_http_9000"]);
+    assert_eq!(
+        names(&resources, Type::Route),
+        ["rds_egress_http_15001", "rds_egress_http_8080", "rds_ingress_http_9000"]
+    );
     assert!(resources.of(Type::Endpoint).is_empty() && resources.problems.is_empty());
     assert_eq!(translated(&NodeConfig::default()), Resources::default(), "nothing without an own node");
 }
@@ -105,9 +108,12 @@ fn endpoints_come_by_the_stream_where_a_proxy_cannot_find_them() {
     let key = ClusterKey { mesh: "m".into(), node: "a".into() };
     let known = Endpoints::from([((key, 80), vec!["10.0.0.1:80".parse().unwrap()])]);
     let here = Options { names_by_control_plane: true, ..Options::default() };
-    for (discovery, options, expected) in
-        [(map, Options::default(), 2), (by_name(), here, 2), (by_name(), Options::default(), 0), (Discovery::None, Options::default(), 0)]
-    {
+    for (discovery, options, expected) in [
+        (map, Options::default(), 2),
+        (by_name(), here, 2),
+        (by_name(), Options::default(), 0),
+        (Discovery::None, Options::default(), 0),
+    ] {
         let config = config([1, 0], None, None, discovery.clone());
         let resources = translate(&config, &options, &known, &SecretFiles::default());
         assert_eq!(resources.of(Type::Endpoint).len(), expected, "{discovery:?}");

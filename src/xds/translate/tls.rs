@@ -64,7 +64,10 @@ fn alpn(protocol: Protocol) -> Vec<String> {
 }
 
 fn file(path: &str) -> Option<core::DataSource> {
-    Some(core::DataSource { specifier: Some(core::data_source::Specifier::Filename(path.to_owned())), ..Default::default() })
+    Some(core::DataSource {
+        specifier: Some(core::data_source::Specifier::Filename(path.to_owned())),
+        ..Default::default()
+    })
 }
 
 fn inline(text: &str) -> Option<core::DataSource> {
@@ -155,9 +158,10 @@ fn believe(
         })
     };
     Ok(match trust {
-        Trust::File { chain } => {
-            ValidationContextType::ValidationContext(tls::CertificateValidationContext { trusted_ca: file(chain), ..context })
-        }
+        Trust::File { chain } => ValidationContextType::ValidationContext(tls::CertificateValidationContext {
+            trusted_ca: file(chain),
+            ..context
+        }),
         Trust::Sds { secret } => combined(context, beside(secret)),
         Trust::Acm { arns } => {
             let mut authorities = String::new();

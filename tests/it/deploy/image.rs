@@ -81,8 +81,18 @@ async fn the_image_runs_as_a_sidecar_on_a_root_that_is_read_only() {
         return;
     }
     let image = Image::make().await;
-    let free =
-        ["--api", "127.0.0.1:0", "--appmesh", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--egress", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let free = [
+        "--api",
+        "127.0.0.1:0",
+        "--appmesh",
+        "127.0.0.1:0",
+        "--xds",
+        "127.0.0.1:0",
+        "--egress",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ];
     let words = ["tidegate", "local", "--output", "json", "--data-dir", "/var/lib/tidegate/mesh"];
     let mut process =
         Process::spawn(image.command(&[&words[..], &["--policies", "/etc/tidegate/policies"], &free].concat()));

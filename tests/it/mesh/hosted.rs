@@ -18,7 +18,8 @@ const SECRET: &str = "admin-secret-admin-secret";
 fn config(files: &Files, mesh: &str) -> String {
     format!(
         "[api]\nlisten = \"127.0.0.1:0\"\nauth = \"none\"\nadvertise_url = \"http://127.0.0.1:0\"\n[policies]\n\
-         directory = \"{}\"\n[mesh]\nlisten = \"127.0.0.1:0\"\nregion = \"eu-central-1\"\naccount = \"123456789012\"\n{mesh}",
+         directory = \"{}\"\n[mesh]\nlisten = \"127.0.0.1:0\"\nxds_listen = \"127.0.0.1:0\"\n\
+         region = \"eu-central-1\"\naccount = \"123456789012\"\n{mesh}",
         files.at("policies")
     )
 }
@@ -31,7 +32,7 @@ async fn start(files: &Files, config: &str, variables: &[(&str, &str)]) -> (Proc
     let mut program = command(&strs(&arguments));
     program.envs(variables.iter().copied());
     let mut process = Process::spawn(program);
-    let addresses = process.listening(2).await;
+    let addresses = process.listening(3).await;
     (process, addresses)
 }
 

@@ -289,7 +289,9 @@ async fn failing_health_checks_take_an_endpoint_out_until_they_pass_again() {
         unhealthy_threshold: 2,
     };
     // Health only of the one: the other answers every path with 200.
-    let mesh = Mesh::new(1).discovered("v1", Discovery::Dns { hostname: "shop".into(), each_address: false }, 80, 1).health_check(&check);
+    let mesh = Mesh::new(1)
+        .discovered("v1", Discovery::Dns { hostname: "shop".into(), each_address: false }, 80, 1)
+        .health_check(&check);
     let proxy = Proxy::from_source(mesh, Arc::new(source), |_| {}).await;
     let listed = || async { proxy.admin(Method::GET, "/clusters").await.text() };
     let sick_line = format!("{}::health_flags::/failed_active_hc", checked.address);

@@ -18,8 +18,8 @@ use tidegate::base::ids::RouteRef;
 use tidegate::base::time::Millis;
 use tidegate::discovery::dns::DnsSource;
 use tidegate::mesh::snapshot::{
-    Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, IpPreference, NodeConfig, PathMatch, Protocol, RetryPolicy, Route, RouteMatch,
-    Target, VirtualService,
+    Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, IpPreference, NodeConfig, PathMatch, Protocol,
+    RetryPolicy, Route, RouteMatch, Target, VirtualService,
 };
 use tidegate::ports::EndpointSource;
 use tidegate::proxy::{self, ProxyHandle, ProxySettings};
@@ -173,7 +173,12 @@ impl Mesh {
     }
 
     pub(super) fn target(self, node: &str, address: SocketAddr, weight: u32) -> Self {
-        self.discovered(node, Discovery::Dns { hostname: address.ip().to_string(), each_address: false }, address.port(), weight)
+        self.discovered(
+            node,
+            Discovery::Dns { hostname: address.ip().to_string(), each_address: false },
+            address.port(),
+            weight,
+        )
     }
 
     pub(super) fn prefix(mut self, prefix: &str) -> Self {
@@ -189,13 +194,8 @@ impl Mesh {
     /// App Mesh's default policy, and resets.
     pub(super) fn retries(mut self, max_retries: u32) -> Self {
         let statuses = vec![503];
-        self.route.retry = RetryPolicy {
-            max_retries,
-            on_connect_failure: true,
-            on_reset: true,
-            statuses,
-            ..RetryPolicy::default()
-        };
+        self.route.retry =
+            RetryPolicy { max_retries, on_connect_failure: true, on_reset: true, statuses, ..RetryPolicy::default() };
         self
     }
 

@@ -1,0 +1,104 @@
+//! The mesh that a process hosts, where it listens: for clients of its API, and for Envoys.
+
+use super::{Addresses, StartupError, bind, bound_address};
+use crate::api;
+use crate::clock::Clock;
+use crate::mesh::http::{Callers, MeshControl};
+use crate::ports::EndpointSource;
+use crate::xds::door::{Door, OpenDoor};
+use crate::xds::registry::{HostedMesh, Registry};
+use crate::xds::server::{AdsParts, AdsServer};
+use crate::xds::source::Source;
+use crate::xds::translate::SecretFiles;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Where local mode's mesh listens.
+pub(super) struct MeshListeners {
+    api: TcpListener,
+    xds: TcpListener,
+}
+
+impl MeshListeners {
+    /// Takes the addresses, so that one which is taken leaves nothing behind.
+    pub(super) async fn bind(listen: &Addresses) -> Result<Self, StartupError> {
+        let api = bind("the App Mesh API", "--appmesh", listen.appmesh).await?;
+        let xds = bind("the control plane of Envoys", "--xds", listen.xds).await?;
+        Ok(Self { api, xds })
+    }
+
+    /// Those that were taken: of the API, and of the control plane of Envoys.
+    pub(super) fn addresses(&self, asked: &Addresses) -> (SocketAddr, SocketAddr) {
+        (bound_address(&self.api, asked.appmesh), bound_address(&self.xds, asked.xds))
+    }
+
+    /// Serves a mesh until the process stops. `endpoints` knows where nodes are, names included where `names_here`.
+    pub(super) fn serve(
+        self,
+        mesh: &MeshControl,
+        (endpoints, names_here): (Arc<dyn EndpointSource>, bool),
+        clock: Arc<dyn Clock>,
+        stopped: &watch::Receiver<bool>,
+    ) -> (HostedMesh, Vec<JoinHandle<()>>) {
+        // It takes any signature and none, so a page in a browser must be kept out the same way as from the API.
+        let router = mesh.router(Callers::Anyone).layer(axum::middleware::from_fn(api::auth::loopback_only));
+        let api = serve(self.api, router, stopped.clone());
+        let (door, per_resource) = (Arc::new(OpenDoor), usize::MAX);
+        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, door, names_here, per_resource };
+        let (registry, xds) = proxies.serve(self.xds, clock, stopped.clone());
+        (HostedMesh::new(mesh.clone(), registry), vec![api, xds])
+    }
+}
+
+/// What Envoys are configured from.
+pub(super) struct ProxyHost {
+    pub(super) mesh: MeshControl,
+    pub(super) endpoints: Arc<dyn EndpointSource>,
+    pub(super) door: Arc<dyn Door>,
+    /// Whether names are looked up here, since a file says where they are.
+    pub(super) names_here: bool,
+    /// Proxies of one node or gateway.
+    pub(super) per_resource: usize,
+}
+
+impl ProxyHost {
+    /// Configures Envoys until the process stops.
+    pub(super) fn serve(
+        self,
+        listener: TcpListener,
+        clock: Arc<dyn Clock>,
+        stopping: watch::Receiver<bool>,
+    ) -> (Registry, JoinHandle<()>) {
+        let registry = Registry::default();
+        let server = AdsServer::new(AdsParts {
+            source: Source::new(self.mesh, self.endpoints, SecretFiles::default()),
+            registry: registry.clone(),
+            door: self.door,
+            clock,
+            names_here: self.names_here,
+            per_resource: self.per_resource,
+            stopping,
+        });
+        let serving = tokio::spawn(async move {
+            if let Err(error) = server.serve(listener).await {
+                tracing::error!(%error, "the control plane of Envoys ended");
+            }
+        });
+        (registry, serving)
+    }
+}
+
+/// Serves until `stop`; then requests under way finish.
+fn serve(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let stopped = async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "a server ended");
+        }
+    })
+}
