@@ -400,14 +400,17 @@ fn proxy_settings(options: &LocalOptions) -> ProxySettings {
     settings
 }
 
-/// Who knows where virtual nodes are: a file where one is named, else their names.
-async fn endpoints(file: Option<&Path>) -> Result<Arc<dyn EndpointSource>, StartupError> {
+/// Who knows where virtual nodes are: a file where one is named, else somebody else.
+async fn endpoints(
+    file: Option<&Path>,
+    otherwise: impl EndpointSource,
+) -> Result<Arc<dyn EndpointSource>, StartupError> {
     match file {
         Some(path) => {
             let opened = FileSource::open(path).await;
             Ok(Arc::new(opened.map_err(|error| StartupError::Files(error.to_string()))?))
         }
-        None => Ok(Arc::new(DnsSource)),
+        None => Ok(Arc::new(otherwise)),
     }
 }
 
@@ -418,7 +421,7 @@ async fn endpoints(file: Option<&Path>) -> Result<Arc<dyn EndpointSource>, Start
 pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let document::Loaded { documents, remarks } = read_documents(&options)?;
     let hooks = triggers::hooks(&options.hooks, None)?;
-    let endpoints = endpoints(options.discovery.as_deref()).await?;
+    let endpoints = endpoints(options.discovery.as_deref(), DnsSource).await?;
     let api_listener = bind("the API", "--api", options.listen.api).await?;
     let mesh_listener = bind("the App Mesh API", "--appmesh", options.listen.appmesh).await?;
     let xds_listener = bind("the control plane of Envoys", "--xds", options.listen.xds).await?;

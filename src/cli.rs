@@ -5,6 +5,7 @@
 
 pub mod args;
 mod doctor;
+mod envoy;
 mod freeze;
 mod journal;
 mod local;
@@ -111,6 +112,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::Rollout(command) => in_small_runtime(rollout::run(command, output, &environment)),
         Verb::Policy(command) => in_small_runtime(policy::run(&command, output, &environment)),
         Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),
+        Verb::Envoy(command) => envoy::run(command, output),
         Verb::Token(command) => in_small_runtime(token::run(command, output, &environment)),
         Verb::Freeze(options) => in_small_runtime(freeze::run(options, output, &environment)),
         Verb::Journal(command) => in_small_runtime(journal::run(command, output, &environment)),

@@ -98,3 +98,10 @@ pub fn user(environment: &dyn Environment) -> String {
     let names = ["USER", "LOGNAME", "USERNAME"].into_iter().filter_map(|name| environment.get(name));
     names.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
 }
+
+/// All variables of the process that are text, for what has to tell a slip from a variable that nobody set.
+#[must_use]
+pub fn environment_variables() -> BTreeMap<String, String> {
+    let texts = std::env::vars_os().map(|(name, value)| (name.into_string(), value.into_string()));
+    texts.filter_map(|pair| if let (Ok(name), Ok(value)) = pair { Some((name, value)) } else { None }).collect()
+}

@@ -14,6 +14,8 @@ pub mod app;
 pub mod aws;
 /// Identifiers, time, weights, counts, faults, secrets.
 pub mod base;
+/// What an Envoy starts with.
+pub mod bootstrap;
 /// The command line.
 pub mod cli;
 /// The only place that reads clocks and draws chance.

@@ -20,7 +20,11 @@ use crate::base::fault::Fault;
 use crate::base::people::People;
 use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
-use crate::ports::{DriverLease, EndpointSource, Freezes, Journal, MeshOverview, MeshStore, NewsCursor, Notes, Policies, Tokens};
+use crate::discovery::cloudmap::CloudMapSource;
+use crate::discovery::everywhere::Everywhere;
+use crate::ports::{
+    DriverLease, EndpointSource, Freezes, Journal, MeshOverview, MeshStore, NewsCursor, Notes, Policies, Tokens,
+};
 use crate::runner::lease::{Turn, take_turns};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::cloudwatch::CloudWatch;
@@ -385,7 +389,9 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     let triggers = store.triggers(&config.policies, hooks, Arc::clone(&clock));
     let people = Arc::new(config.people.clone());
     let kept = (store.journal(), store.freezes());
-    let endpoints = super::endpoints(config.discovery.as_deref()).await?;
+    let sdk = aws(&config).await;
+    let otherwise = Everywhere::new(CloudMapSource::from_config(&sdk));
+    let endpoints = super::endpoints(config.discovery.as_deref(), otherwise).await?;
     let hosting = (hosted.as_ref(), Arc::clone(&endpoints));
     let parts = parts(&config, kept, triggers.policies(), (clock, Arc::clone(&people)), hosting).await?;
     let invalid_policies = invalid_policies(parts.policies.as_ref()).await;

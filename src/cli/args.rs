@@ -1,7 +1,9 @@
 //! Arguments as typed.
 
+mod envoy;
 mod mesh;
 
+pub use envoy::*;
 pub use mesh::*;
 
 use crate::base::token::Role;
@@ -55,6 +57,9 @@ pub enum Verb {
     /// Check, compare, apply and export mesh files
     #[command(subcommand)]
     Mesh(MeshCommand),
+    /// Make what an Envoy of this mesh starts with
+    #[command(subcommand)]
+    Envoy(EnvoyCommand),
     /// Make, list and revoke tokens of the API
     #[command(subcommand)]
     Token(TokenCommand),

@@ -19,7 +19,7 @@ impl EndpointSource for DnsSource {
             Discovery::CloudMap { namespace, service, .. } => Err(Fault::permanent(
                 "discovery",
                 format!(
-                    "{service}.{namespace} is in AWS Cloud Map, which is not in this version; --discovery FILE stands in for it"
+                    "{service}.{namespace} is in AWS Cloud Map, which is not asked here; --discovery FILE stands in for it"
                 ),
             )),
         }

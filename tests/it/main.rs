@@ -14,6 +14,7 @@ mod cuts;
 mod demo;
 mod deploy;
 mod detect;
+mod discovery;
 mod disk;
 mod documents;
 mod ecs;

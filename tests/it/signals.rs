@@ -10,7 +10,7 @@ mod http;
 mod moto;
 mod outside;
 mod prometheus;
-mod server;
+pub(crate) mod server;
 mod xray;
 
 use tidegate::base::fault::{Fault, FaultKind};

@@ -23,6 +23,7 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["config", "drain", "aws"], &["base"], ""),
     row(&["telemetry"], &["base", "config"], ""),
     row(&["clock"], &["base"], ""),
+    row(&["bootstrap"], &[], "pure; options and variables to a file of Envoy's"),
     row(&["schedule"], &["base"], "pure"),
     row(
         &["policy"],
@@ -91,7 +92,7 @@ pub(crate) const MATRIX: &[Row] = &[
     ),
     row(
         &["discovery"],
-        &["base", "clock", "ports", "telemetry", "mesh::snapshot"],
+        &["base", "aws", "clock", "ports", "telemetry", "mesh::snapshot"],
         "as above; its port speaks of a cluster's discovery",
     ),
     row(
@@ -190,6 +191,7 @@ pub(crate) const MATRIX: &[Row] = &[
         &["cli"],
         &[
             "base",
+            "bootstrap",
             "config",
             "policy",
             "simulate",
@@ -225,6 +227,7 @@ pub(crate) const MATRIX: &[Row] = &[
 /// Modules whose decisions are functions of values alone.
 pub(crate) const PURE: &[&str] = &[
     "base",
+    "bootstrap",
     "schedule",
     "policy",
     "judge",
@@ -251,6 +254,7 @@ pub(crate) const PURE: &[&str] = &[
     "trigger::registry",
     "trigger::generic",
     "trigger::filter",
+    "discovery::choose",
     "signals::cloudwatch::plan",
     "signals::cloudwatch::results",
     "trigger::matching",

@@ -68,18 +68,12 @@ pub(super) fn by_ads() -> Option<core::ConfigSource> {
     })
 }
 
-/// Tags that App Mesh's metrics extension reads (appmesh "Metrics extension"): one, since a map has no order and the
-/// bytes must be the same each time.
+/// Something that access logs may show (`%METADATA(ROUTE:tidegate:…)%`). One member, and everywhere in this module no map has
+/// more: maps of these messages have no order, and the bytes must be the same each time.
 pub(super) fn tagged(key: &str, value: &str) -> Option<core::Metadata> {
-    use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
-    let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
-    let object = |fields: Vec<(&str, Value)>| Struct {
-        fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-    };
-    let tag = Value { kind: Some(Kind::StructValue(object(vec![("key", text(key)), ("value", text(value))]))) };
-    let tags = Value { kind: Some(Kind::ListValue(ListValue { values: vec![tag] })) };
-    let config = Value { kind: Some(Kind::StructValue(object(vec![("tags", tags)]))) };
-    let all = object(vec![("config", config)]);
-    let filter_metadata = [("aws.appmesh.aggregate_stats".to_owned(), all)].into_iter().collect();
+    use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+    let value = Value { kind: Some(Kind::StringValue(value.to_owned())) };
+    let member = Struct { fields: [(key.to_owned(), value)].into_iter().collect() };
+    let filter_metadata = [("tidegate".to_owned(), member)].into_iter().collect();
     Some(core::Metadata { filter_metadata, ..Default::default() })
 }

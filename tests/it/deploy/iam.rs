@@ -30,6 +30,7 @@ const EVERYWHERE: &[&str] = &[
     "ecs:DescribeTaskDefinition",
     "ecs:ListTaskDefinitions",
     "ecs:ListTasks",
+    "servicediscovery:DiscoverInstances",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel",
@@ -121,7 +122,7 @@ fn called() -> BTreeSet<String> {
 fn the_daemon_may_do_what_its_source_calls_and_nothing_else() {
     let called = called();
     // Services that gave no call at all were not looked for in the right way.
-    for service in ["ecs", "cloudwatch", "xray", "sqs"] {
+    for service in ["ecs", "cloudwatch", "xray", "sqs", "servicediscovery"] {
         assert!(called.iter().any(|action| action.starts_with(&format!("{service}:"))), "{service}: {called:?}");
     }
     let wanted: BTreeSet<String> =

@@ -26,8 +26,14 @@ pub(crate) async fn binary() -> Option<PathBuf> {
 
 /// Whether Envoy would start with this configuration; what it says where it would not. Nothing listens.
 pub(crate) async fn validate(binary: &Path, bootstrap: &Value) -> Result<(), String> {
+    validate_text(binary, "bootstrap.json", &bootstrap.to_string()).await
+}
+
+/// The same, as the text of a file whose name says of which kind it is.
+pub(crate) async fn validate_text(binary: &Path, name: &str, text: &str) -> Result<(), String> {
     let directory = tempfile::tempdir().unwrap();
-    let file = written(directory.path(), bootstrap);
+    let file = directory.path().join(name);
+    std::fs::write(&file, text).unwrap();
     let mut command = Command::new(binary);
     command.args(["--mode", "validate", "--log-level", "error", "--concurrency", "1", "--use-dynamic-base-id", "-c"]);
     let output = command.arg(file).stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
@@ -56,20 +62,20 @@ impl Envoy {
     /// Starts one with this bootstrap, whose admin should listen on port 0 of 127.0.0.1, and answers once the admin
     /// pages do; `None`, and said so, without the program. That is before any configuration came from a control plane.
     pub(crate) async fn start(bootstrap: &Value) -> Option<Self> {
+        Self::start_with(bootstrap, &[]).await
+    }
+
+    /// The same, with variables.
+    pub(crate) async fn start_with(bootstrap: &Value, variables: &[(&str, &str)]) -> Option<Self> {
         let binary = binary().await?;
         let directory = tempfile::tempdir().unwrap();
         let file = written(directory.path(), bootstrap);
         let address = directory.path().join("admin");
         let mut command = ending_with_me(&binary);
-        command.arg("-c").arg(file).args([
-            "--concurrency",
-            "1",
-            "--use-dynamic-base-id",
-            "--log-level",
-            "info",
-            "--file-flush-interval-msec",
-            "100",
-        ]);
+        command.arg("-c").arg(file).args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "info"]);
+        // `main` begins with a hundred lines of extensions; and what is logged should be read before ten seconds are over.
+        command.args(["--component-log-level", "main:warning", "--file-flush-interval-msec", "50"]);
+        command.envs(variables.iter().copied());
         command.arg("--log-path").arg(directory.path().join("log")).arg("--admin-address-path").arg(&address);
         // Access logs on stdout are nobody's; what it says before it has its log is in `early`.
         let early = std::fs::File::create(directory.path().join("early")).unwrap();

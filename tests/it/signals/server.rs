@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 /// What it answers.
 #[derive(Debug, Clone)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// Status and body, as JSON.
     Body(u16, String),
     /// These bytes, and the end of the connection.
@@ -19,8 +19,8 @@ pub(super) enum Reply {
 }
 
 /// One listener on 127.0.0.1; it ends with this value.
-pub(super) struct Server {
-    pub(super) url: String,
+pub(crate) struct Server {
+    pub(crate) url: String,
     asked: Arc<Mutex<Vec<String>>>,
     reply: Arc<Mutex<Reply>>,
     task: JoinHandle<()>,
@@ -33,7 +33,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(super) async fn start(reply: Reply) -> Self {
+    pub(crate) async fn start(reply: Reply) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (asked, reply): (Arc<Mutex<Vec<String>>>, _) = (Arc::default(), Arc::new(Mutex::new(reply)));
@@ -66,12 +66,12 @@ impl Server {
     }
 
     /// From now on it answers this.
-    pub(super) fn reply(&self, reply: Reply) {
+    pub(crate) fn reply(&self, reply: Reply) {
         *self.reply.lock().unwrap() = reply;
     }
 
     /// Every request so far, head and body.
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }

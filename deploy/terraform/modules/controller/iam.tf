@@ -111,6 +111,13 @@ data "aws_iam_policy_document" "task" {
     }
   }
 
+  # For virtual nodes with `awsCloudMap`; Cloud Map knows no resources for this.
+  statement {
+    sid       = "FindInstancesInCloudMap"
+    actions   = ["servicediscovery:DiscoverInstances"]
+    resources = ["*"]
+  }
+
   dynamic "statement" {
     for_each = var.queue == null ? [] : [var.queue.arn]
     content {
