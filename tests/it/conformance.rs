@@ -23,7 +23,7 @@ use tidegate::clock::Monotonic;
 /// Files that are tried at the same time: each has proxies of its own.
 const AT_ONCE: usize = 2;
 /// Fewer cases than that are a loss.
-const LEAST: usize = 60;
+const LEAST: usize = 150;
 
 /// A case and what came of it.
 #[derive(Clone)]

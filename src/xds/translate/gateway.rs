@@ -189,6 +189,8 @@ fn route_message(
         r#match: Some(matches),
         action: Some(route::route::Action::Route(action)),
         request_headers_to_add: headers,
+        // Removed before others are added: whoever sends them from outside would choose the service.
+        request_headers_to_remove: vec![SERVICE_HEADER.into(), PORT_HEADER.into()],
         metadata: tagged("TargetVirtualService", name),
         ..Default::default()
     }

@@ -3,8 +3,8 @@
 use super::pieces::{any, number, span_of, span_or_off, tagged};
 use super::{Translation, Type, cluster};
 use crate::mesh::snapshot::{
-    HeaderMatch, Listener, Own, PathMatch, Protocol, QueryMatch, RetryPolicy, Route, RouteMatch, Target, ValueMatch,
-    VirtualService,
+    HeaderMatch, Listener, Own, PathMatch, Protocol, QueryMatch, RetryPolicy, Role, Route, RouteMatch, Target,
+    ValueMatch, VirtualService,
 };
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as pb;
@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::Previou
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::envoy::r#type::v3::Int64Range;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Header by which a gateway tells its egress listener the service when Host stays as it came (appmesh "Virtual gateway
 /// and gateway routes").
@@ -81,6 +82,7 @@ pub(super) fn to_services(out: &mut Translation<'_>, door: Door, allow_all: Opti
     let mut taken: BTreeSet<String> = BTreeSet::new();
     let mut hosts = Vec::new();
     let services: Vec<_> = out.config.services.values().cloned().collect();
+    let by_header = if door == Door::Gateway { by_header(out, &services) } else { Vec::new() };
     for service in &services {
         let ports: Vec<u16> = match door {
             Door::Port(port) => service.ports.iter().map(|found| found.port).filter(|found| *found == port).collect(),
@@ -106,11 +108,11 @@ pub(super) fn to_services(out: &mut Translation<'_>, door: Door, allow_all: Opti
             // A gateway says the port by a header.
             let port = if door == Door::Gateway && several { None } else { port.copied() };
             let routes = routes_of(out, service, port, door);
-            hosts.push(host(&name, domains, routes));
+            hosts.push(host(&name, domains, after(&by_header, routes)));
         }
     }
     if door == Door::Gateway {
-        hosts.push(host("default_backend", vec!["*".into()], by_header(out, &services)));
+        hosts.push(host("default_backend", vec!["*".into()], by_header));
     }
     if let Some(cluster) = allow_all {
         let action = pb::RouteAction {
@@ -129,10 +131,16 @@ pub(super) fn to_services(out: &mut Translation<'_>, door: Door, allow_all: Opti
     hosts
 }
 
-/// Routes of all services for requests that a gateway sends on with their Host as it came.
-fn by_header(out: &mut Translation<'_>, services: &[std::sync::Arc<VirtualService>]) -> Vec<pb::Route> {
+/// Routes for requests that a gateway sends on with their Host as it came: of the services that it does so for.
+fn by_header(out: &mut Translation<'_>, services: &[Arc<VirtualService>]) -> Vec<pb::Route> {
+    let kept: BTreeSet<&str> = match out.config.own.as_ref().map(|own| &own.role) {
+        Some(Role::Gateway(routes)) => {
+            routes.iter().filter(|route| !route.rewrite_host).map(|route| &*route.target.service).collect()
+        }
+        _ => BTreeSet::new(),
+    };
     let mut routes = Vec::new();
-    for service in services {
+    for service in services.iter().filter(|service| kept.contains(&*service.name.to_lowercase())) {
         for mut route in routes_of(out, service, None, Door::Gateway) {
             if let Some(matches) = &mut route.r#match {
                 matches.headers.push(header_is(SERVICE_HEADER, &service.name));
@@ -141,6 +149,19 @@ fn by_header(out: &mut Translation<'_>, services: &[std::sync::Arc<VirtualServic
         }
     }
     routes
+}
+
+/// The routes of a service after those by header: a Host that was kept may be the name of any service, and the gateway has
+/// chosen another one.
+fn after(by_header: &[pb::Route], mut own: Vec<pb::Route>) -> Vec<pb::Route> {
+    if by_header.is_empty() {
+        return own;
+    }
+    let absent = HeaderMatch { name: SERVICE_HEADER.to_owned(), value: ValueMatch::Present, invert: true };
+    for matches in own.iter_mut().filter_map(|route| route.r#match.as_mut()) {
+        matches.headers.push(header(&absent));
+    }
+    [by_header, &own].concat()
 }
 
 /// The routes of a service, for one of its ports or for any.

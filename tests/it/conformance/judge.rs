@@ -38,8 +38,9 @@ pub(super) async fn request(bench: &Bench<'_>, request: &Request) -> Result<(), 
 
 async fn once(bench: &Bench<'_>, request: &Request) -> Result<(), String> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let send =
-        || client::send(request, bench.defaults, format!("r{}", NEXT.fetch_add(1, Ordering::Relaxed)), bench.folder);
+    let send = || {
+        client::send(request, bench.defaults, format!("request-{}", NEXT.fetch_add(1, Ordering::Relaxed)), bench.folder)
+    };
     let mut outcomes = Vec::new();
     if request.together {
         outcomes = join_all((0..request.times).map(|_| send())).await;
