@@ -53,6 +53,10 @@ pub struct Options {
     pub control_plane: Option<String>,
     /// Where Envoy's admin pages listen.
     pub admin: Option<SocketAddr>,
+    /// Where it takes what its application sends; told to the control plane, which makes the listener.
+    pub egress: Option<SocketAddr>,
+    /// Where it takes what is meant for its application; likewise.
+    pub ingress: Option<SocketAddr>,
     /// File of the roots (PEM) that the control plane's certificate is judged by, where Envoy runs.
     pub ca: Option<String>,
     /// File of the certificate (PEM) that Envoy shows, where Envoy runs.
@@ -115,7 +119,16 @@ pub fn build(options: &Options, variables: &Variables, texts: &Texts) -> Result<
     let event_log = reader.text("ENVOY_OUTLIER_DETECTION_EVENT_LOG_PATH").unwrap_or("/dev/stdout");
     let cluster = reader.first(&["APPMESH_RESOURCE_CLUSTER", "APPMESH_VIRTUAL_NODE_CLUSTER"]).unwrap_or(&node.id);
     let mut config = Map::new();
-    config.insert("node".into(), json!({ "id": node.id, "cluster": cluster }));
+    let mut described = json!({ "id": node.id, "cluster": cluster });
+    let places = [("egress", options.egress), ("ingress", options.ingress)];
+    let places: Map<String, Value> = places
+        .iter()
+        .filter_map(|(name, address)| Some(((*name).to_owned(), json!((*address)?.to_string()))))
+        .collect();
+    if !places.is_empty() {
+        described["metadata"] = json!({ "tidegate": places });
+    }
+    config.insert("node".into(), described);
     config.insert("admin".into(), admin);
     config.insert("dynamic_resources".into(), dynamic_resources(&control_plane, fetch));
     config.insert("static_resources".into(), json!({ "clusters": clusters }));
@@ -158,7 +171,11 @@ fn dynamic_resources(control_plane: &control_plane::ControlPlane, fetch_timeout_
 /// trace in the log, so they are left out.
 fn layered_runtime() -> Value {
     json!({ "layers": [
-        { "name": "static_layer_0", "static_layer": { "re2.max_program_size.error_level": REGEX_MAX } },
+        { "name": "static_layer_0", "static_layer": {
+            "re2.max_program_size.error_level": REGEX_MAX,
+            // Since 1.39 each of several headers of one name is matched by itself; App Mesh's Envoys joined them by commas.
+            "envoy.reloadable_features.match_headers_individually": false,
+        } },
         { "name": "admin_layer", "admin_layer": {} },
     ] })
 }

@@ -13,8 +13,8 @@ pub(super) fn run(command: EnvoyCommand, output: Output) -> Ended {
 }
 
 fn print(arguments: BootstrapArguments, variables: &Variables, output: Output) -> Ended {
-    let BootstrapArguments { node, control_plane, admin, ca, certificate, key } = arguments;
-    let options = Options { node, control_plane, admin, ca, certificate, key };
+    let BootstrapArguments { node, control_plane, admin, egress, ingress, ca, certificate, key } = arguments;
+    let options = Options { node, control_plane, admin, egress, ingress, ca, certificate, key };
     let texts = texts(variables)?;
     let Bootstrap { config, arguments, remarks } = match bootstrap::build(&options, variables, &texts) {
         Ok(made) => made,

@@ -48,7 +48,7 @@ pub struct OpContext {
     /// How many resources are allowed.
     pub quotas: Quotas,
     /// Whether what AWS refuses is refused although it can be left open: a virtual service whose provider does not exist,
-    /// and a node that listens but says nowhere where it is. Otherwise both are taken and told of ([`unresolved`]).
+    /// and a node that listens but says nowhere where it is. Otherwise both are taken and told of ([`unresolved()`]).
     pub strict: bool,
 }
 

@@ -11,6 +11,7 @@ use crate::mesh::http::MeshControl;
 use crate::mesh::snapshot::{ClusterKey, Discovery, NodeConfig};
 use crate::ports::EndpointSource;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,7 +53,7 @@ type LookupKey = (String, u16);
 
 /// A lookup that is repeated as long as somebody wants it.
 struct Lookup {
-    found: watch::Receiver<Option<Vec<SocketAddr>>>,
+    found: Found,
     wanted_by: usize,
     task: JoinHandle<()>,
 }
@@ -90,7 +91,7 @@ impl Source {
     }
 
     /// Addresses of a discovery, from now on.
-    fn look_up(&self, discovery: &Discovery, port: u16) -> watch::Receiver<Option<Vec<SocketAddr>>> {
+    fn look_up(&self, discovery: &Discovery, port: u16) -> Found {
         let mut lookups = lock(&self.inner.lookups);
         let lookup = lookups.entry((name_of(discovery), port)).or_insert_with(|| {
             let (sender, found) = watch::channel(None);
@@ -157,6 +158,8 @@ async fn repeat(
 }
 
 type Wanted = (ClusterKey, u16);
+/// Addresses as they are found; `None` before the first answer.
+type Found = watch::Receiver<Option<Vec<SocketAddr>>>;
 
 /// Keeps the offer of one resource up to date.
 struct Follower {
@@ -164,7 +167,7 @@ struct Follower {
     options: Options,
     sender: watch::Sender<Offer>,
     config: watch::Receiver<Arc<NodeConfig>>,
-    lookups: BTreeMap<Wanted, (Discovery, watch::Receiver<Option<Vec<SocketAddr>>>)>,
+    lookups: BTreeMap<Wanted, (Discovery, Found)>,
 }
 
 impl Follower {
@@ -215,21 +218,22 @@ impl Follower {
             stays
         });
         for (key, discovery) in wanted {
-            if !self.lookups.contains_key(&key) {
-                let found = source.look_up(&discovery, key.1);
-                self.lookups.insert(key, (discovery, found));
+            if let Entry::Vacant(place) = self.lookups.entry(key) {
+                let found = source.look_up(&discovery, place.key().1);
+                place.insert((discovery, found));
             }
         }
     }
 
     /// Endpoints that nobody looked up yet are waited for, for a while.
     async fn first_look(&mut self) {
-        let deadline = tokio::time::Instant::now() + FIRST_LOOK;
-        for (_, found) in self.lookups.values_mut() {
-            if tokio::time::timeout_at(deadline, found.wait_for(Option::is_some)).await.is_err() {
-                return;
+        let all = async {
+            for (_, found) in self.lookups.values_mut() {
+                // A lookup that ended has no answer to wait for.
+                let _ = found.wait_for(Option::is_some).await;
             }
-        }
+        };
+        let _ = tokio::time::timeout(FIRST_LOOK, all).await;
     }
 
     fn offer(&mut self, config: &NodeConfig) {
@@ -251,7 +255,7 @@ impl Follower {
 }
 
 /// Resolves when one of these has something new; never without any.
-async fn any_changed(found: &mut [watch::Receiver<Option<Vec<SocketAddr>>>]) {
+async fn any_changed(found: &mut [Found]) {
     let waits = found.iter_mut().map(|found| {
         Box::pin(async move {
             if found.changed().await.is_err() {

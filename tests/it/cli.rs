@@ -5,7 +5,7 @@ use crate::program::world::{Daemon, Files, World, verify};
 use crate::program::{self, command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 35] = [
+const COMMANDS: [&[&str]; 37] = [
     &[],
     &["demo"],
     &["local"],
@@ -28,6 +28,8 @@ const COMMANDS: [&[&str]; 35] = [
     &["mesh", "diff"],
     &["mesh", "apply"],
     &["mesh", "export"],
+    &["envoy"],
+    &["envoy", "bootstrap"],
     &["policy"],
     &["policy", "lint"],
     &["policy", "schema"],

@@ -29,6 +29,12 @@ pub struct BootstrapArguments {
     /// Envoy's admin pages [default: 127.0.0.1:9901; 0.0.0.0:9901 where the App Mesh image's variables are set]
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
+    /// Where it takes what its application sends [default: every address, port 15001]
+    #[arg(long, value_name = "ADDRESS")]
+    pub egress: Option<SocketAddr>,
+    /// Where it takes what is meant for its application [default: every address, port 15000]
+    #[arg(long, value_name = "ADDRESS")]
+    pub ingress: Option<SocketAddr>,
     /// Roots (PEM) that the control plane's certificate is judged by [default: /etc/ssl/certs/ca-certificates.crt]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<String>,

@@ -18,7 +18,7 @@ async fn drive(python: &Path, url: &str, part: Option<&str>) -> String {
     let output = command.env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true).output().await.unwrap();
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{table}\n{}", String::from_utf8_lossy(&output.stderr));
-    println!("{table}");
+    eprintln!("{table}");
     table
 }
 

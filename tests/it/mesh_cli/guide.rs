@@ -58,7 +58,7 @@ fn described(command: &str) -> (Key, Result<Value, String>) {
 /// Pastes a command into a shell.
 async fn paste(aws: &Path, url: &str, command: &str) -> Result<(), String> {
     let directory = std::path::absolute(aws).unwrap();
-    let path = format!("{}:{}", directory.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:/usr/bin:/bin", directory.parent().unwrap().display());
     let output = Command::new("bash")
         .args(["-c", command])
         .env("PATH", path)
