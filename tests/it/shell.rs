@@ -161,7 +161,7 @@ impl Page {
     /// A block for other ports than the default ones.
     pub(crate) fn text(&self, name: &str, ports: &Ports) -> String {
         // The documents use the defaults; here they are written out, and then moved.
-        let listen = "--api 127.0.0.1:7070 --appmesh 127.0.0.1:7071 --egress 127.0.0.1:15001 --admin 127.0.0.1:9901";
+        let listen = "--api 127.0.0.1:7070 --appmesh 127.0.0.1:7071 --xds 127.0.0.1:7072 --egress 127.0.0.1:15001 --admin 127.0.0.1:9901";
         let text = self.raw(name).replace("tidegate local", &format!("tidegate local {listen}"));
         let text =
             text.replace("cargo run --release -- demo", &format!("tidegate demo --once --scenario bad {listen}"));
