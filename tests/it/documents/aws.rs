@@ -134,7 +134,8 @@ async fn the_first_canary_of_the_aws_page_is_deployed() {
     let registered = std::fs::read_to_string(directory.path().join("registered.json")).unwrap();
     let registered: Value = serde_json::from_str(&registered).unwrap();
     let (_, local) = lines(container(&registered, "mesh"));
-    let listen = ports.moved("--appmesh 127.0.0.1:7071 --xds 127.0.0.1:7072 --egress 127.0.0.1:15001 --admin 127.0.0.1:9901");
+    let listen =
+        ports.moved("--appmesh 127.0.0.1:7071 --xds 127.0.0.1:7072 --egress 127.0.0.1:15001 --admin 127.0.0.1:9901");
     first.run(IMAGE);
     mesh.enter(&format!("{local} {listen}"));
     mesh.wait_for(&["Ctrl-C stops it"]);
