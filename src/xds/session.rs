@@ -120,6 +120,8 @@ struct Subscription {
     /// Names that it wants and was told do not exist (delta).
     told_missing: BTreeSet<String>,
     flight: Option<Flight>,
+    /// Nonce of the last push; empty before the first.
+    last_nonce: String,
     /// Version that it says it has from a stream before; looked at when there is something to compare it with.
     claimed: Option<String>,
     standing: Standing,
@@ -159,9 +161,10 @@ impl Session {
     pub fn ask(&mut self, ask: Ask) -> Result<(), TooManyNames> {
         let first = !self.types.contains_key(&ask.kind);
         let subscription = self.types.entry(ask.kind).or_default();
-        let answers = subscription.answered(&ask.nonce, ask.refusal);
-        // A message from before a push says nothing new: the answer to that push follows, with all names.
-        if self.form == Form::Whole && !first && !answers && !ask.nonce.is_empty() {
+        subscription.answered(&ask.nonce, ask.refusal);
+        // A message from before the last push says nothing new: the answer to that push follows, with all names. One that
+        // repeats the last nonce after its answer is a change of names.
+        if self.form == Form::Whole && !first && !ask.nonce.is_empty() && ask.nonce != subscription.last_nonce {
             return Ok(());
         }
         match ask.wanted {
@@ -283,6 +286,17 @@ impl Session {
         names.filter(|name| !clusters.accepted.contains(*name)).collect()
     }
 
+    /// Clusters that what the proxy has points at.
+    fn needed(&self) -> BTreeSet<&str> {
+        let points = [Type::Listener, Type::Route].into_iter().filter_map(|kind| self.types.get(&kind));
+        let known = points.flat_map(|subscription| subscription.known.values());
+        known
+            .filter_map(|known| known.encoded.as_ref())
+            .flat_map(|encoded| &encoded.needs)
+            .map(String::as_str)
+            .collect()
+    }
+
     /// The push of a type that is due; `breaking` lets clusters go that nothing needs any more.
     fn push(&mut self, kind: Type, breaking: bool, now: Timestamp) -> Option<Push> {
         let subscription = self.types.get(&kind)?;
@@ -291,7 +305,10 @@ impl Session {
         let gone: Vec<String> =
             subscription.known.keys().filter(|name| !visible.contains_key(*name)).cloned().collect();
         let may_go = kind != Type::Cluster || breaking;
-        let going = if may_go { gone.clone() } else { Vec::new() };
+        let needed = self.needed();
+        // A route that was held back is still the old one at the proxy, and needs its clusters.
+        let may_go = |name: &&String| may_go && (kind != Type::Cluster || !needed.contains(name.as_str()));
+        let going: Vec<String> = gone.iter().filter(may_go).cloned().collect();
         let missing: Vec<String> = match self.form {
             Form::Whole => Vec::new(),
             Form::Delta => subscription.missing(&visible).cloned().collect(),
@@ -345,6 +362,7 @@ impl Session {
         }
         subscription.told_missing.extend(missing.iter().cloned());
         subscription.standing.sent = Some(version.clone());
+        subscription.last_nonce.clone_from(&nonce);
         subscription.flight = Some(Flight { nonce: nonce.clone(), version: version.clone(), at: now });
         let removed = if self.form == Form::Delta { going.into_iter().chain(missing).collect() } else { Vec::new() };
         Some(Push { kind, version, nonce, resources, removed })
@@ -358,9 +376,9 @@ impl Known {
 }
 
 impl Subscription {
-    /// Whether it answers what is on its way; notes the answer.
-    fn answered(&mut self, nonce: &str, refusal: Option<String>) -> bool {
-        let Some(flight) = self.flight.take_if(|flight| flight.nonce == nonce) else { return false };
+    /// Notes the answer to what is on its way, if it is one.
+    fn answered(&mut self, nonce: &str, refusal: Option<String>) {
+        let Some(flight) = self.flight.take_if(|flight| flight.nonce == nonce) else { return };
         match refusal {
             Some(reason) => {
                 let reason = reason.chars().take(REASON_MAX).collect();
@@ -372,7 +390,6 @@ impl Subscription {
                 self.accepted = self.known.keys().cloned().collect();
             }
         }
-        true
     }
 
     /// A proxy that is where we are, from a stream before and maybe with a control plane before, has everything.

@@ -129,7 +129,7 @@ type Moment = (&'static str, fn(&Process) -> bool);
 
 const MOMENTS: [Moment; 4] = [
     ("its services start", |process| !children_of(process.pid()).is_empty()),
-    ("it listens", |process| process.stdout.events("listening").len() == 4),
+    ("it listens", |process| process.stdout.events("listening").len() == 5),
     ("the scenario begins", |process| !process.stdout.events("scenario").is_empty()),
     ("the rollout bakes", |process| process.stdout.text().contains("\"phase\":\"baking\"")),
 ];

@@ -167,6 +167,44 @@ fn what_is_refused_is_not_said_again_and_holds_back_only_what_needs_it() {
 }
 
 #[test]
+fn names_that_change_after_an_answer_are_heard() {
+    let set = resources(&[
+        (Type::Cluster, "a", "1", &[]),
+        (Type::Listener, "l", "1", &[]),
+        (Type::Route, "r", "1", &["a"]),
+        (Type::Route, "s", "1", &["a"]),
+    ]);
+    let mut proxy = Proxy::new(Form::Whole, &set);
+    proxy.say(Type::Route, "", None, &["r"]);
+    let first = proxy.expect(Type::Route, &["r"]);
+    proxy.say(Type::Route, &first, None, &["r"]);
+    // As Envoy does: it repeats the nonce that it answered last.
+    proxy.say(Type::Route, &first, None, &["r", "s"]);
+    let second = proxy.expect(Type::Route, &["s"]);
+    // From before the push, and so nothing new.
+    proxy.say(Type::Route, &first, None, &["r"]);
+    proxy.quiet();
+    proxy.say(Type::Route, &second, None, &["r", "s"]);
+    proxy.quiet();
+    assert!(!proxy.session.is_pending());
+}
+
+#[test]
+fn a_route_that_is_held_back_keeps_its_cluster() {
+    let before =
+        resources(&[(Type::Cluster, "a", "1", &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", "1", &["a"])]);
+    let mut proxy = Proxy::new(Form::Whole, &before);
+    proxy.settle(ALL);
+    let after =
+        resources(&[(Type::Cluster, "b", "1", &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", "2", &["b"])]);
+    proxy.session.replace(after);
+    let clusters = proxy.expect(Type::Cluster, &["b", "a"]);
+    proxy.say(Type::Cluster, &clusters, Some("b: no such file"), &[]);
+    // The route stays as it was, and with it the cluster that it points at.
+    proxy.quiet();
+}
+
+#[test]
 fn a_proxy_that_never_answers_is_not_waited_for_for_ever() {
     let set = |route: &str| {
         resources(&[
