@@ -196,7 +196,8 @@ impl Key {
     #[must_use]
     pub fn of_backend(mesh: &str, name: &str) -> Self {
         let by_arn = name.starts_with("arn:").then(|| name.splitn(6, ':').nth(5).and_then(Self::from_path)).flatten();
-        by_arn.unwrap_or_else(|| Self::child(mesh, Kind::VirtualService, name))
+        // One of another mesh is of somebody else: whoever may follow this mesh may not follow that one.
+        by_arn.filter(|key| key.mesh == mesh).unwrap_or_else(|| Self::child(mesh, Kind::VirtualService, name))
     }
 
     /// As people name it: `route checkout-router/checkout`.

@@ -66,6 +66,10 @@ fn ingress(out: &mut Translation<'_>, own: &Own) {
     }
     let tls = own.listeners.iter().any(|listener| listener.tls.is_some());
     let inspect = tls.then(|| tls_inspector(None));
+    // Envoy takes no listener without a chain; why there is none was said.
+    if chains.is_empty() {
+        return;
+    }
     let message = pb::Listener {
         name: name("ingress", address),
         address: listening(address, own.ip_preference.binds_both()),
@@ -133,7 +137,12 @@ fn egress(out: &mut Translation<'_>, own: &Own) {
         let routes = format!("rds_egress_http_{}", address.port());
         let hosts = to_services(out, Door::Host, None);
         add(out, &routes, hosts);
-        chains.push(chain(address.port(), vec![http_filter(own, "egress", &routes)]));
+        let mut direct = chain(address.port(), vec![http_filter(own, "egress", &routes)]);
+        // For the application beside it: whoever else comes here would call with this node's identity.
+        if let Some(matches) = &mut direct.filter_chain_match {
+            matches.source_type = pb::filter_chain_match::ConnectionSourceType::SameIpOrLoopback.into();
+        }
+        chains.push(direct);
     }
     let rest = |name: String| {
         let target = tcp::tcp_proxy::ClusterSpecifier::Cluster(name);

@@ -94,6 +94,10 @@ pub(super) fn to_services(out: &mut Translation<'_>, door: Door, allow_all: Opti
         // A service without a provider, or whose router has no listener, is known and answers 404.
         let several = service.ports.len() > 1;
         let first = ports.first().copied();
+        // A service is called on its own ports only.
+        if first.is_none() && !service.ports.is_empty() {
+            continue;
+        }
         for (number, port) in ports.iter().map(Some).chain((first.is_none()).then_some(None)).enumerate() {
             let mut domains = Vec::new();
             if number == 0 {
