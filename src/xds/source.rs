@@ -70,8 +70,6 @@ impl Source {
     #[must_use]
     pub fn watch(&self, view: View, options: Options) -> watch::Receiver<Offer> {
         let mut views = lock(&self.inner.views);
-        // One that nobody listens to has ended, or is about to.
-        views.retain(|_, sender| !sender.is_closed());
         let key = (view, options);
         if let Some(sender) = views.get(&key) {
             return sender.subscribe();
@@ -80,7 +78,7 @@ impl Source {
         let (sender, receiver) = watch::channel(Offer::default());
         let follower = Follower {
             source: self.clone(),
-            options: key.1.clone(),
+            key: key.clone(),
             sender: sender.clone(),
             config,
             lookups: BTreeMap::new(),
@@ -88,6 +86,16 @@ impl Source {
         views.insert(key, sender);
         tokio::spawn(follower.follow());
         receiver
+    }
+
+    /// Forgets an offer that nobody listens to; `false` where somebody began to meanwhile, and it has to be kept up.
+    fn retire(&self, key: &(View, Options)) -> bool {
+        let mut views = lock(&self.inner.views);
+        let unheard = views.get(key).is_none_or(|sender| sender.receiver_count() == 0);
+        if unheard {
+            views.remove(key);
+        }
+        unheard
     }
 
     /// Addresses of a discovery, from now on.
@@ -164,7 +172,7 @@ type Found = watch::Receiver<Option<Vec<SocketAddr>>>;
 /// Keeps the offer of one resource up to date.
 struct Follower {
     source: Source,
-    options: Options,
+    key: (View, Options),
     sender: watch::Sender<Offer>,
     config: watch::Receiver<Arc<NodeConfig>>,
     lookups: BTreeMap<Wanted, (Discovery, Found)>,
@@ -185,7 +193,7 @@ impl Follower {
                     }
                 }
                 () = any_changed(&mut found) => {}
-                () = self.sender.closed() => break,
+                () = self.sender.closed() => if self.source.retire(&self.key) { break },
             }
         }
         for ((_, port), (discovery, _)) in std::mem::take(&mut self.lookups) {
@@ -201,7 +209,7 @@ impl Follower {
                 let Some(cluster) = config.clusters.get(&target.cluster) else { continue };
                 let here = match &cluster.discovery {
                     Discovery::None => false,
-                    Discovery::Dns { .. } => self.options.names_by_control_plane,
+                    Discovery::Dns { .. } => self.key.1.names_by_control_plane,
                     Discovery::CloudMap { .. } => true,
                 };
                 if here {
@@ -243,7 +251,7 @@ impl Follower {
                 endpoints.insert(key.clone(), addresses.clone());
             }
         }
-        let mut resources = translate(config, &self.options, &endpoints, &self.source.inner.secrets);
+        let mut resources = translate(config, &self.key.1, &endpoints, &self.source.inner.secrets);
         self.sender.send_if_modified(|offer| {
             resources.share_with(&offer.resources);
             let next = Offer { known: config.own.is_some(), resources: Arc::new(resources) };

@@ -67,7 +67,7 @@ pub(super) fn all(out: &mut Translation<'_>, own: &Own, endpoints: &Endpoints) {
     }
     for listener in &own.listeners {
         let (name, address, options) = match &own.role {
-            Role::Node => (ingress_name(own, listener), app(own, listener.port), listener.protocol),
+            Role::Node => (ingress_name(own, listener), local(own, listener.port), listener.protocol),
             Role::Gateway(_) => {
                 let port = out.options.egress.port();
                 (redirect_name(own, listener, port), local(own, port), listener.protocol)
@@ -87,11 +87,7 @@ fn add(out: &mut Translation<'_>, cluster: &pb::Cluster) {
     out.resources.add(Type::Cluster, &cluster.name, any(cluster));
 }
 
-/// The application listens where callers of its node connect to.
-fn app(own: &Own, port: u16) -> SocketAddr {
-    local(own, port)
-}
-
+/// A port of this machine: of the application, which listens where callers of its node connect to, or of the proxy itself.
 fn local(own: &Own, port: u16) -> SocketAddr {
     match own.ip_preference.app_address() {
         AppAddress::V4 => SocketAddr::new([127, 0, 0, 1].into(), port),
