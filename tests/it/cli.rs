@@ -2,7 +2,7 @@
 
 use crate::program::service::{Behaviour, Service};
 use crate::program::world::{Daemon, Files, World, verify};
-use crate::program::{self, command, finish, golden, run, text};
+use crate::program::{command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
 const COMMANDS: [&[&str]; 37] = [
@@ -240,7 +240,7 @@ async fn clients_say_where_the_daemon_is_not() {
     by_variable.env("TIDEGATE_SERVER", daemon.url("api"));
     assert_eq!(finish(by_variable).await.expect(0).json()[0]["rollouts"], serde_json::json!([]));
 
-    let free = program::world::steady_port();
+    let free = crate::kit::ports::steady_port();
     let nobody = format!("http://127.0.0.1:{free}");
     for verb in [&["rollout", "list"][..], &["health"], &["rollout", "start", "x", "--wait"]] {
         let ran = run(&[verb, &["--server", &nobody]].concat()).await.expect(1);

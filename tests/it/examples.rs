@@ -1,7 +1,8 @@
 //! The examples do what they say: every policy is valid, and the one with an approval asks people.
 
+use crate::kit::ports::steady_port;
 use crate::program::service::Service;
-use crate::program::world::{Daemon, Files, QUICK, World, steady_port};
+use crate::program::world::{Daemon, Files, QUICK, World};
 use crate::program::{Process, run, until};
 use serde_json::json;
 use std::collections::BTreeMap;

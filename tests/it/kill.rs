@@ -7,8 +7,9 @@
 
 mod load;
 
+use crate::kit::ports::steady_port;
 use crate::program::service::{Behaviour, Service};
-use crate::program::world::{Api, Daemon, Files, QUICK, steady_port, strs, verify};
+use crate::program::world::{Api, Daemon, Files, QUICK, strs, verify};
 use crate::program::{NAMES, Process, command, until};
 use load::{Load, Span};
 use rand::rngs::StdRng;

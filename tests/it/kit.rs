@@ -4,6 +4,7 @@
 pub(crate) mod envoy;
 pub(crate) mod life;
 pub(crate) mod memory;
+pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod world;
 

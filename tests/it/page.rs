@@ -4,8 +4,9 @@
 
 mod browser;
 
+use crate::kit::ports::steady_port;
 use crate::program::service::Behaviour;
-use crate::program::world::{Daemon, Files, World, steady_port};
+use crate::program::world::{Daemon, Files, World};
 use crate::program::{Process, command, run, text, until};
 use browser::{Browser, Screen};
 use serde_json::{Value, json};

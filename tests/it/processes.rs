@@ -1,7 +1,8 @@
 //! Versions that are processes of this machine: released, rolled back, taken over after a kill, and ended with the daemon.
 //! The services are those of the examples, the daemon is the program.
 
-use crate::program::world::{Daemon, Files, QUICK, steady_port};
+use crate::kit::ports::steady_port;
+use crate::program::world::{Daemon, Files, QUICK};
 use crate::program::{lacks, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -4,14 +4,13 @@
 //! either is an error. `RUN` says which test it is. Only addresses are changed: the default ports may be taken on the
 //! machine of a test.
 
+use crate::kit::ports::steady_port;
 use regex::{Captures, Regex};
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use tidegate::clock::Monotonic;
@@ -21,7 +20,7 @@ const WALK_TIMEOUT: Duration = Duration::from_secs(220);
 /// Asked to end, a terminal's programs get so long.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ports of the documents and of the example's mesh.
-const PORTS: [&str; 9] = ["7070", "7071", "7072", "15001", "9901", "9001", "9002", "7170", "5432"];
+const PORTS: [&str; 10] = ["7070", "7071", "7072", "7073", "15001", "9901", "9001", "9002", "7170", "5432"];
 
 /// Which test runs which blocks of which document. `documents::every_shell_block_is_run_or_says_why_not` compares this
 /// with the documents, and each of these tests asks for its blocks here and says at its end whether it ran all of them.
@@ -190,22 +189,10 @@ pub(crate) struct Ports {
     free: Vec<String>,
 }
 
-/// Ports looked at by this process so far.
-static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
-
 impl Ports {
     /// Free ones.
     pub(crate) fn pick() -> Self {
-        // Below those that the system gives to outgoing connections, which could take one before it is listened on; and
-        // each process begins elsewhere.
-        let first = 10_000 + std::process::id() % 200 * 100;
-        let mut free = Vec::new();
-        while free.len() < PORTS.len() {
-            let port = u16::try_from(first + LOOKED_AT.fetch_add(1, Ordering::Relaxed)).unwrap();
-            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                free.push(port.to_string());
-            }
-        }
+        let free = PORTS.map(|_| steady_port().to_string()).into();
         Self { pattern: Regex::new(&format!(r"\b({})\b", PORTS.join("|"))).unwrap(), free }
     }
 

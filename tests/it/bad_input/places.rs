@@ -1,7 +1,8 @@
 //! Places that cannot be had: ports, addresses, the data directory.
 
+use crate::kit::ports::steady_port;
 use crate::program::service::Service;
-use crate::program::world::{Daemon, Files, QUICK, steady_port, strs};
+use crate::program::world::{Daemon, Files, QUICK, strs};
 use crate::program::{NAMES, command, finish, run};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

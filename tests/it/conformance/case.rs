@@ -1,13 +1,12 @@
 //! The form of a case file: a mesh, what stands around it, and requests with what is expected of each. Nothing here is the
 //! word of one data plane.
 
+use crate::kit::ports::steady_port;
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A file: cases that share a mesh, its proxies and its backends.
 #[derive(Debug, Deserialize)]
@@ -224,7 +223,7 @@ impl Places {
     }
 
     pub(super) fn port(&mut self, name: &str) -> u16 {
-        *self.ports.entry(name.to_owned()).or_insert_with(free_port)
+        *self.ports.entry(name.to_owned()).or_insert_with(steady_port)
     }
 
     fn fill(&mut self, text: &str) -> String {
@@ -264,18 +263,5 @@ fn json(yaml: &Yaml<'_>) -> Value {
             Value::Object(map.iter().map(|(name, value)| (key(name), json(value))).collect::<Map<_, _>>())
         }
         other => panic!("not a plain value: {other:?}"),
-    }
-}
-
-/// A port that nothing listens on, outside of those that the system gives to outgoing connections: a proxy opens it later.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Several processes of one machine begin in different places.
-    let begin = u16::try_from(std::process::id() % 100).unwrap_or_default() * 100;
-    loop {
-        let port = 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
-            return port;
-        }
     }
 }

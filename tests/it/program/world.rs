@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 use tidegate::base::secret::Redacted;
 use tidegate::clock::{Clock, SystemClock};
@@ -286,15 +285,4 @@ impl World {
 
 pub(crate) async fn verify(data: &Path) -> Ran {
     run(&["journal", "verify", "--output", "json", "--data-dir", &data.display().to_string()]).await
-}
-
-/// A free port below those that the system gives to outgoing connections, so that it stays free between two uses.
-pub(crate) fn steady_port() -> u16 {
-    /// Ports looked at by this process: whatever runs beside in it looks at others.
-    static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
-    // Spread over processes that run at the same time by a number that differs for each.
-    let first = std::process::id() * 31;
-    let candidates = (0..20_000_u32).map(|_| first + LOOKED_AT.fetch_add(1, Ordering::SeqCst) * 7);
-    let mut ports = candidates.map(|number| u16::try_from(10_000 + number % 20_000).unwrap());
-    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }

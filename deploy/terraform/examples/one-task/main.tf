@@ -7,7 +7,7 @@ provider "aws" {
 
 locals {
   mesh_directory = "/var/lib/tidegate"
-  mesh_api       = "127.0.0.1:7072"
+  mesh_api       = "127.0.0.1:7073"
   healthy_mesh   = [{ containerName = "mesh", condition = "HEALTHY" }]
 }
 
