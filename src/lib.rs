@@ -52,6 +52,10 @@ pub mod signals;
 pub mod store;
 /// Logs.
 pub mod telemetry;
+/// What only tests need.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 /// Writes weights through the App Mesh API.
 pub mod traffic;
 /// What starts rollouts from outside: deliveries of webhooks, verified and read.

@@ -7,6 +7,10 @@
 mod form;
 mod node;
 
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use self::form::asked;
+
 use self::form::{DeltaForm, StreamForm, WholeForm};
 use self::node::Caller;
 use super::door::{Call, Door};

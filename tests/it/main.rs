@@ -22,6 +22,7 @@ mod envoy;
 mod examples;
 mod faults;
 mod freeze;
+mod fuzz;
 mod github;
 mod golden;
 mod health;
