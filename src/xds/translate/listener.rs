@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::envoy::r#type::v3::Int32Range;
 use envoy_types::pb::google::protobuf::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -47,11 +47,13 @@ fn ingress(out: &mut Translation<'_>, own: &Own) {
     let address = out.options.ingress;
     let direct = !own.listeners.iter().any(|listener| listener.port == address.port());
     let mut chains = Vec::new();
+    let mut needs = BTreeSet::new();
     for (number, listener) in own.listeners.iter().enumerate() {
         let mut filters = Vec::new();
         let prefix = stat_prefix("ingress", own, listener.protocol, listener.port);
         if listener.protocol == Protocol::Tcp {
             let target = tcp::tcp_proxy::ClusterSpecifier::Cluster(cluster::ingress_name(own, listener));
+            needs.extend(cluster_names(&target));
             filters.push(tcp_filter(own, &prefix, target, listener.idle_timeout));
         } else {
             let routes = format!("rds_ingress_{}_{}", listener.protocol.word(), listener.port);
@@ -78,7 +80,7 @@ fn ingress(out: &mut Translation<'_>, own: &Own) {
         filter_chains: chains,
         ..Default::default()
     };
-    out.resources.add(Type::Listener, &message.name, any(&message));
+    out.resources.add_pointing(Type::Listener, &message.name, any(&message), needs);
 }
 
 /// The chains of an own listener: plain, secured, or both.
@@ -119,10 +121,14 @@ fn egress(out: &mut Translation<'_>, own: &Own) {
     let address = out.options.egress;
     let allow_all = own.allow_all.then(|| cluster::allow_all_name(own));
     let mut chains = Vec::new();
+    let mut needs = BTreeSet::from([allow_all.clone().unwrap_or_else(|| cluster::amazonaws_name(own))]);
     for (port, (protocol, service)) in ports(out) {
         let filter = if protocol == Protocol::Tcp {
             match tcp_route(&service, port).and_then(|route| tcp_target(out, route)) {
-                Some((target, idle)) => tcp_filter(own, "egress", target, idle),
+                Some((target, idle)) => {
+                    needs.extend(cluster_names(&target));
+                    tcp_filter(own, "egress", target, idle)
+                }
                 None => continue,
             }
         } else {
@@ -174,7 +180,7 @@ fn egress(out: &mut Translation<'_>, own: &Own) {
         default_filter_chain,
         ..Default::default()
     };
-    out.resources.add(Type::Listener, &message.name, any(&message));
+    out.resources.add_pointing(Type::Listener, &message.name, any(&message), needs);
 }
 
 /// Ports that services are called on, each with what is spoken there. Where they disagree, the first by name has the port
@@ -226,6 +232,15 @@ fn tcp_target(out: &Translation<'_>, route: &Route) -> Option<(tcp::tcp_proxy::C
         .collect();
     let target = ClusterSpecifier::WeightedClusters(WeightedCluster { clusters });
     (!route.targets.iter().all(|target| target.weight == 0)).then_some((target, route.idle_timeout))
+}
+
+/// Clusters that connections go to.
+fn cluster_names(target: &tcp::tcp_proxy::ClusterSpecifier) -> Vec<String> {
+    use tcp::tcp_proxy::ClusterSpecifier;
+    match target {
+        ClusterSpecifier::Cluster(name) => vec![name.clone()],
+        ClusterSpecifier::WeightedClusters(all) => all.clusters.iter().map(|cluster| cluster.name.clone()).collect(),
+    }
 }
 
 pub(super) fn chain(port: u16, filters: Vec<pb::Filter>) -> pb::FilterChain {
