@@ -57,6 +57,7 @@ many: ## 200 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
 peers: ## install what the tests talk to: into .venv, tests/peers/page and .peers, and Debian's when root
 	@.ci/peers python
 	@.ci/peers debian strace openssl sqlite3
+	@.ci/peers debian iptables ip:iproute2 nsenter:util-linux setpriv:util-linux unshare:util-linux
 	@.ci/peers postgresql
 	@.ci/peers page
 	@.ci/peers curl

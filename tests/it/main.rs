@@ -27,6 +27,7 @@ mod golden;
 mod health;
 mod hooks;
 mod inbox;
+mod intercept;
 mod kill;
 mod kit;
 mod latency;

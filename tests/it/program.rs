@@ -56,8 +56,8 @@ pub(crate) fn lacks(peer: &str) -> bool {
 
 /// The program with what a test gives it and nothing of whoever runs the test.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(TIDEGATE);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut command = command_of(TIDEGATE);
+    command.args(arguments);
     for name in [
         "TIDEGATE_SERVER",
         "TIDEGATE_TOKEN",
@@ -73,6 +73,13 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     }
     // Help is wrapped to the terminal, the audit trail says who it was.
     command.env("COLUMNS", "100").env("USER", "tester");
+    command
+}
+
+/// Another program, whose output is kept, and which ends with its handle.
+pub(crate) fn command_of(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 

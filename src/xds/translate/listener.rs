@@ -149,6 +149,15 @@ fn egress(out: &mut Translation<'_>, own: &Own) {
             matches.source_type = pb::filter_chain_match::ConnectionSourceType::SameIpOrLoopback.into();
         }
         chains.push(direct);
+        if allow_all.is_some() {
+            // Where it was going is this port itself: let out, it would come back as a call of the machine's own. Envoy
+            // closes what has no filters.
+            let mut strangers = chain(address.port(), Vec::new());
+            if let Some(matches) = &mut strangers.filter_chain_match {
+                matches.source_type = pb::filter_chain_match::ConnectionSourceType::External.into();
+            }
+            chains.push(strangers);
+        }
     }
     let rest = |name: String| {
         let target = tcp::tcp_proxy::ClusterSpecifier::Cluster(name);
