@@ -140,7 +140,7 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn load(name: &str, text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<ConfigError>> {
-    let Values { mut keys, people, access_keys, errors } = file::read(name, text);
+    let Values { mut keys, people, mut access_keys, errors } = file::read(name, text);
     let mut merged = Merged { values: BTreeMap::new(), errors, name };
     for key in KEYS {
         let given = keys.remove(key.path).map(|given| (given, Origin::File));
@@ -155,6 +155,7 @@ pub fn load(name: &str, text: &str, environment: &dyn Environment) -> Result<Loa
         }
     }
     let people = People(people.into_iter().map(|(name, keys)| (name, person(keys))).collect());
+    merged.declared(&mut access_keys, environment);
     let access_keys = merged.access_keys(access_keys, environment);
     let config = merged.config(people, access_keys);
     let effective = merged.effective(&config);

@@ -286,6 +286,9 @@ pub fn access_key_variable(name: &str) -> String {
     format!("{ACCESS_KEY_PREFIX}{}", name.replace(['-', '.'], "_").to_ascii_uppercase())
 }
 
+/// The variable that declares access keys where no file does.
+pub const ACCESS_KEYS_VARIABLE: &str = "TIDEGATE_MESH_KEYS";
+
 /// What the variables of access keys begin with.
 pub const ACCESS_KEY_PREFIX: &str = "TIDEGATE_MESH_KEY_SECRET_";
 
@@ -313,7 +316,10 @@ pub fn example() -> String {
         text += &format!("# {}{default}\n", key.variable());
         text += &format!("#{name} = {}\n", key.quoted());
     }
-    text += "\n# Access keys of a mesh of one's own, by a name of one's own: up to 32 letters, digits, - and _.\n#[mesh.keys.ci]\n";
+    text += "\n# Access keys of a mesh of one's own, by a name of one's own: up to 32 letters, digits, - and _.\n\
+        # Without a file: NAME:ID:ALLOW or NAME:ID:ALLOW:MESH, with commas between several.\n";
+    text += &format!("# {ACCESS_KEYS_VARIABLE}\n#[mesh.keys.ci]\n");
+
     for (name, _, example, says) in ACCESS_KEYS {
         text += &format!("# {says}\n");
         if *name == "secret" {

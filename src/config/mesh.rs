@@ -2,7 +2,7 @@
 
 use super::daemon::{MASKED, Merged, quoted};
 use super::file::Given;
-use super::keys::{AWS, KEYS, NONE, TRUE, access_key_variable};
+use super::keys::{ACCESS_KEYS_VARIABLE, AWS, KEYS, NONE, TRUE, access_key_variable};
 use super::{APPMESH_PORT, Environment, XDS_PORT, loopback};
 use crate::base::access_key::{AccessKey, Right};
 use crate::base::secret::Redacted;
@@ -42,6 +42,28 @@ pub struct MeshHost {
 }
 
 impl Merged<'_> {
+    /// Keys that the environment declares, over those of the file: an image needs no file of its own for them.
+    pub(super) fn declared(
+        &mut self,
+        given: &mut BTreeMap<String, BTreeMap<&'static str, Given>>,
+        environment: &dyn Environment,
+    ) {
+        let text = environment.get(ACCESS_KEYS_VARIABLE).unwrap_or_default();
+        let place = format!("${ACCESS_KEYS_VARIABLE}");
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let mut parts = entry.split(':');
+            let (Some(name), Some(id), Some(allow)) = (parts.next(), parts.next(), parts.next()) else {
+                let message = "an access key is NAME:ID:ALLOW or NAME:ID:ALLOW:MESH";
+                self.refuse_at(Some((place.clone(), None)), message, "for example ci:AKIDCI:write");
+                continue;
+            };
+            let one = |value: &str| Given { values: vec![value.to_owned()], place: place.clone(), line: None };
+            let key = given.entry(name.to_owned()).or_default();
+            key.extend([("id", one(id)), ("allow", one(allow))]);
+            key.extend(parts.next().map(|mesh| ("mesh", one(mesh))));
+        }
+    }
+
     /// The access keys, with their secrets of the environment laid over those of the file.
     pub(super) fn access_keys(
         &mut self,

@@ -26,6 +26,11 @@ use tokio::task::JoinHandle;
 pub(crate) const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 /// Addresses of a daemon, in the order in which it announces them.
 pub(crate) const NAMES: [&str; 5] = ["api", "appmesh", "xds", "egress", "admin"];
+/// Where `demo` and `local` are told to listen: on free ports. The last two words are those of the proxy's egress.
+pub(crate) const FREE_PORTS: [&str; 10] = {
+    let any = "127.0.0.1:0";
+    ["--api", any, "--appmesh", any, "--xds", any, "--admin", any, "--egress", any]
+};
 /// Anything that takes longer than this hangs. What is waited for takes 20 s at most on an idle machine; one that builds
 /// other things meanwhile is several times slower.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -66,6 +71,9 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
         "TIDEGATE_DATABASE_URL",
         "TIDEGATE_LOG",
         "AWS_REGION",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
         "NO_COLOR",
         "CLICOLOR_FORCE",
     ] {
