@@ -30,6 +30,7 @@ mod inbox;
 mod kill;
 mod kit;
 mod latency;
+mod lease;
 mod many;
 mod mesh;
 mod mesh_cli;
