@@ -2,14 +2,17 @@
 
 use super::daemon::{MASKED, Merged, quoted};
 use super::file::Given;
-use super::keys::{ACCESS_KEYS_VARIABLE, AWS, KEYS, NONE, TRUE, access_key_variable};
+use super::keys::{ACCESS_KEYS_VARIABLE, AWS, KEYS, NONE, OFF, TRUE, access_key_variable};
 use super::{APPMESH_PORT, Environment, XDS_PORT, loopback};
 use crate::base::access_key::{AccessKey, Right};
 use crate::base::secret::Redacted;
+use crate::base::time::Millis;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+/// How long a lease may be. A shorter one would run out over a slow answer of the mesh; a longer one protects nobody.
+const LEASE: std::ops::RangeInclusive<Millis> = Millis::from_seconds(5)..=Millis::from_seconds(3_600);
 /// Where no region is given.
 const REGION: &str = "us-east-1";
 /// A secret has so many characters: 16 are 64 bits and more if they are drawn, and nobody needs more than 512.
@@ -98,6 +101,17 @@ impl Merged<'_> {
             keys.push(AccessKey { name, id, secrets, right: right.unwrap_or(Right::Read), mesh });
         }
         keys
+    }
+
+    /// For how long a split of the traffic is asked for.
+    pub(super) fn lease(&mut self) -> Option<Millis> {
+        let text = self.one("mesh.lease").filter(|text| text != OFF)?;
+        let lease = Millis::read(&text)?;
+        if !LEASE.contains(&lease) {
+            let message = format!("`mesh.lease` must be from {} to {}, and {lease} is not", LEASE.start(), LEASE.end());
+            self.refuse("mesh.lease", message, "longer than a daemon may be away, such as \"2m\"");
+        }
+        Some(lease)
     }
 
     /// The mesh of one's own, where there is to be one.

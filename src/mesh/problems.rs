@@ -16,7 +16,10 @@ pub fn problems(state: &MeshState, compiled: &[Problem]) -> Vec<Problem> {
         resource: open.key.path(),
         message: format!("unresolved: {}: {}", open.path, open.message),
     });
-    let mut all: Vec<Problem> = open.chain(compiled.iter().cloned()).collect();
+    let lapsed = state.iter().filter_map(|resource| {
+        ops::lease::told(resource).map(|message| Problem { resource: resource.key.path(), message })
+    });
+    let mut all: Vec<Problem> = open.chain(lapsed).chain(compiled.iter().cloned()).collect();
     all.sort();
     all.dedup();
     all

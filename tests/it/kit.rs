@@ -94,7 +94,7 @@ pub(crate) fn ann() -> Actor {
 
 /// A route whose first version has everything.
 pub(crate) fn fresh_route(version: u64) -> RouteReading {
-    RouteReading { version, targets: vec![("v1".into(), 100), ("v2".into(), 0)] }
+    RouteReading { version, targets: vec![("v1".into(), 100), ("v2".into(), 0)], lapsed: None }
 }
 
 /// The commit that begins a rollout.

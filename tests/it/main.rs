@@ -31,6 +31,7 @@ mod intercept;
 mod kill;
 mod kit;
 mod latency;
+mod lease;
 mod many;
 mod mesh;
 mod mesh_cli;

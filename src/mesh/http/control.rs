@@ -10,6 +10,9 @@
 //! last: one that comes too late reads what changed, applies its requests to that, and tries again. Between writes
 //! [`MeshControl::follow`] takes over what the others changed.
 
+mod leases;
+
+use self::leases::{Leases, is_same_version};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
 use crate::clock::{self, Clock};
@@ -26,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// The account where none is given: local mode's.
 pub const ACCOUNT: &str = "000000000000";
@@ -90,6 +93,10 @@ struct Inner {
     waiting: Mutex<Vec<Waiting>>,
     /// Held over a whole write; whoever gets it does all that wait.
     writer: tokio::sync::Mutex<Writer>,
+    /// Which leases are counted down. No other lock is taken while it is held.
+    leases: Mutex<Leases>,
+    /// Told when there may be something else to wait for.
+    leases_changed: Notify,
     /// Locked before `state`, never after.
     published: Mutex<Published>,
 }
@@ -133,6 +140,7 @@ impl MeshControl {
         let stored = store.load().await?;
         let mut state = MeshState::default();
         state.commit(read(&stored.rows)?);
+        let leases = Leases::of(&state, clock.now());
         let version = u64::try_from(clock.now().0).unwrap_or_default();
         let control = Self {
             inner: Arc::new(Inner {
@@ -142,6 +150,8 @@ impl MeshControl {
                 state: RwLock::new(state),
                 waiting: Mutex::default(),
                 writer: tokio::sync::Mutex::new(Writer { seen: stored.sequence, is_behind: false }),
+                leases: Mutex::new(leases),
+                leases_changed: Notify::new(),
                 published: Mutex::new(Published { version, views: BTreeMap::new(), problems: Vec::new() }),
             }),
         };
@@ -360,9 +370,19 @@ impl MeshControl {
     }
 
     fn commit(&self, changes: Vec<Change>) {
-        let changed: Vec<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
+        let changed: Vec<Key> = {
+            let state = self.state();
+            let is_new = |(key, new): &&Change| !is_same_version(state.get(key), new.as_ref());
+            changes.iter().filter(is_new).map(|(key, _)| key.clone()).collect()
+        };
+        if self.leases().observe(&changes, self.now()) {
+            self.inner.leases_changed.notify_one();
+        }
         self.inner.state.write().unwrap_or_else(PoisonError::into_inner).commit(changes);
-        self.publish(&changed);
+        // A renewed lease is nobody's configuration.
+        if !changed.is_empty() {
+            self.publish(&changed);
+        }
     }
 
     /// Compiles the views that these changes may be seen in, and tells who watches those that they were seen in.

@@ -132,7 +132,8 @@ async fn weights_that_a_rollout_wrote_meanwhile_are_not_overwritten() {
         let (control, key) = (control.clone(), key.clone());
         async move {
             let body = serde_json::from_str(&route(90, 10, "/")).unwrap();
-            let write = model::Request::Update { key, owner: None, body, generation: Some(1) };
+            let extensions = model::Extensions { generation: Some(1), ..model::Extensions::default() };
+            let write = model::Request::Update { key, owner: None, body, extensions };
             control.execute(write).await.unwrap();
             next.run(request).await
         }
