@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills takeovers cuts detect many docs audit peers bench-proxy bench-weights bench-idle
+.PHONY: help lint test kills takeovers cuts detect many docs audit peers bench-proxy bench-weights bench-idle bench-streams
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,3 +81,9 @@ bench-weights: ## 1,000 weight changes under load: requests lost, and time until
 
 bench-idle: ## memory that 10,000 idle client connections take, beside HAProxy
 	@$(BENCH_PYTHON) bench/idle.py $(BENCH)
+
+bench-streams: peers ## 1,000 proxies on one control plane and a real Envoy: how fast new weights are in force, and what they cost
+	cargo build --locked --profile dist
+	PATH="$(CURDIR)/.venv/bin:$$PATH" TIDEGATE_STREAMS=$(or $(STREAMS),1000) TIDEGATE_CHANGES=$(or $(CHANGES),200) \
+	    TIDEGATE_PROGRAM=$(or $(PROGRAM),$(CURDIR)/target/dist/tidegate) \
+	    cargo test --locked --test it streams:: -- --nocapture

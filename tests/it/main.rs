@@ -52,6 +52,7 @@ mod signals;
 mod slack;
 mod stop;
 mod store;
+mod streams;
 mod takeover;
 mod verify;
 mod webhook;
