@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills takeovers cuts detect many docs audit fuzz peers bench-proxy bench-weights bench-idle bench-mesh
+.PHONY: help lint test kills takeovers cuts detect many docs audit fuzz peers bench-proxy bench-weights bench-idle bench-mesh bench-streams
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,7 @@ many: ## 200 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
 peers: ## install what the tests talk to: into .venv, tests/peers/page and .peers, and Debian's when root
 	@.ci/peers python
 	@.ci/peers debian strace openssl sqlite3
+	@.ci/peers debian iptables ip:iproute2 nsenter:util-linux setpriv:util-linux unshare:util-linux
 	@.ci/peers postgresql
 	@.ci/peers page
 	@.ci/peers curl
@@ -97,3 +98,9 @@ bench-idle: ## memory that 10,000 idle client connections take, beside HAProxy
 
 bench-mesh: ## CPU time for a change of a mesh of 100, 1,000 and 10,000 resources
 	@$(BENCH_PYTHON) bench/mesh.py $(BENCH)
+
+bench-streams: peers ## 1,000 proxies on one control plane and a real Envoy: how fast new weights are in force, and what they cost
+	cargo build --locked --profile dist
+	PATH="$(CURDIR)/.venv/bin:$$PATH" TIDEGATE_STREAMS=$(or $(STREAMS),1000) TIDEGATE_CHANGES=$(or $(CHANGES),200) \
+	    TIDEGATE_PROGRAM=$(or $(PROGRAM),$(CURDIR)/target/dist/tidegate) \
+	    cargo test --locked --test it streams:: -- --nocapture

@@ -4,7 +4,7 @@ use crate::base::fault::Fault;
 use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::base::tally::Report;
-use crate::base::time::Timestamp;
+use crate::base::time::{Millis, Timestamp};
 use crate::base::token::{TokenHash, TokenId, TokenRecord};
 use crate::base::weight::Slot;
 use crate::mesh::snapshot::Discovery;
@@ -86,6 +86,16 @@ pub trait Traffic: Send + Sync + 'static {
     async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault>;
     /// Sets the weights of the two slots and nothing else; answers the route's version from then on.
     async fn set_weights(&self, write: &WeightsWrite) -> Result<u64, Fault>;
+    /// For how long a mesh that knows leases is asked to keep a split of the traffic that nobody renews; `None` where it
+    /// never is.
+    fn lease(&self) -> Option<Millis> {
+        None
+    }
+    /// Renews the lease of weights that were written, and changes nothing else; nothing at all where the route has other
+    /// weights by now, and where the mesh knows no leases.
+    async fn renew(&self, _write: &WeightsWrite) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// Runs the versions. Each call may be made twice for one purpose, and the second one changes nothing more.

@@ -13,6 +13,7 @@ pub mod explain;
 mod figures;
 mod freeze;
 pub mod gate;
+mod lease;
 pub mod limits;
 mod moves;
 mod observe;
@@ -27,6 +28,7 @@ pub mod view;
 pub mod workload;
 
 pub use deadline::{next_deadline, next_reading};
+pub use lease::leased;
 pub use start::begin;
 pub use step::step;
 

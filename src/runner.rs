@@ -17,6 +17,7 @@ mod looks;
 pub mod news;
 mod people;
 mod reading;
+mod renewals;
 mod reserved;
 mod signals;
 pub mod verify;

@@ -1,12 +1,13 @@
 //! A mesh of the daemon's own: the control plane, its listener, and how the controller beside it gets there. It answers
 //! whether this daemon drives rollouts or stands by.
 
-use super::proxies::ProxyHost;
+use super::proxies::{ProxyHost, keep_leases};
 use super::{StartupError, bind, bound_address};
 use crate::api::auth;
 use crate::api::listen::{self, Limits};
 use crate::base::access_key::{AccessKey, Right};
 use crate::base::secret::Redacted;
+use crate::base::time::Millis;
 use crate::clock::{Clock, new_uuid};
 use crate::config::mesh::MeshHost;
 use crate::mesh::access::Keys;
@@ -88,10 +89,10 @@ impl Hosted {
     }
 
     /// The way of the controller: by HTTP and signed, like everybody else's.
-    pub(super) fn traffic(&self) -> AppMesh {
+    pub(super) fn traffic(&self, lease: Option<Millis>) -> AppMesh {
         let endpoint = format!("http://{}", reached(self.address));
         let (id, secret) = &self.own;
-        AppMesh::signing(&endpoint, &self.region, id, secret)
+        AppMesh::signing(&endpoint, &self.region, id, secret).with_lease(lease)
     }
 
     /// Serves until `stop`, and takes over what other daemons on the same database change. `endpoints` knows where nodes are,
@@ -115,6 +116,7 @@ impl Hosted {
             // Nothing is asked for, so a page in a browser must be kept out the same way as from the API.
             Callers::Anyone => router.layer(axum::middleware::from_fn(auth::loopback_only)),
         };
+        let leases = keep_leases(&self.control, &stop);
         let mut stopped = stop.clone();
         let following = self.control.follow();
         let follower = tokio::spawn(async move {
@@ -124,7 +126,7 @@ impl Hosted {
             }
         });
         let api = listen::serve(self.listeners.api, router, None, Limits::default(), stop);
-        (HostedMesh::new(mesh, registry), vec![api, follower, proxies])
+        (HostedMesh::new(mesh, registry), vec![api, follower, proxies, leases])
     }
 }
 

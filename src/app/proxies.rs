@@ -49,8 +49,20 @@ impl MeshListeners {
         let (door, per_resource) = (Arc::new(OpenDoor), usize::MAX);
         let proxies = ProxyHost { mesh: mesh.clone(), endpoints, door, names_here, per_resource };
         let (registry, xds) = proxies.serve(self.xds, clock, stopped.clone());
-        (HostedMesh::new(mesh.clone(), registry), vec![api, xds])
+        let leases = keep_leases(mesh, stopped);
+        (HostedMesh::new(mesh.clone(), registry), vec![api, xds, leases])
     }
+}
+
+/// Counts down the weight leases of a mesh until the process stops.
+pub(super) fn keep_leases(mesh: &MeshControl, stopped: &watch::Receiver<bool>) -> JoinHandle<()> {
+    let (keeping, mut stopped) = (mesh.clone().keep_leases(), stopped.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = keeping => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
+    })
 }
 
 /// What Envoys are configured from.

@@ -226,13 +226,14 @@ pub(super) async fn aws(config: &DaemonConfig) -> aws_types::SdkConfig {
 }
 
 pub(super) fn mesh(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> AppMesh {
-    match (&config.mesh.endpoint_url, config.mesh.signed) {
+    let mesh = match (&config.mesh.endpoint_url, config.mesh.signed) {
         (Some(endpoint), false) => {
             let region = sdk.region().map_or_else(|| "us-east-1".to_owned(), ToString::to_string);
             AppMesh::local(endpoint, &region)
         }
         (endpoint, _) => AppMesh::from_config(sdk, endpoint.as_deref()),
-    }
+    };
+    mesh.with_lease(config.mesh.lease)
 }
 
 /// Measurements from outside the mesh.
@@ -255,7 +256,7 @@ async fn parts(
     (hosted, endpoints): (Option<&Hosted>, Arc<dyn EndpointSource>),
 ) -> Result<RunnerParts, StartupError> {
     let sdk = aws(config).await;
-    let traffic = hosted.map_or_else(|| mesh(config, &sdk), Hosted::traffic);
+    let traffic = hosted.map_or_else(|| mesh(config, &sdk), |hosted| hosted.traffic(config.mesh.lease));
     let comparison = Comparison::new(Arc::new(RemoteTelemetry::new(&config.proxies)?));
     // Ends with the process: it only reads.
     tokio::spawn(comparison.clone().follow());

@@ -62,6 +62,21 @@ impl Millis {
         Self(seconds * 1000)
     }
 
+    /// Reads a span as it is printed: a whole number of `ms`, `s`, `m` or `h`; `None` for anything else.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let end = text.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = text.split_at(end);
+        let factor: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(factor).map(Self)
+    }
+
     /// The same span for the standard library.
     #[must_use]
     pub const fn duration(self) -> std::time::Duration {
@@ -111,6 +126,11 @@ mod tests {
     fn spans_print_as_policies_write_them() {
         for (ms, text) in [(0, "0ms"), (250, "250ms"), (90_000, "90s"), (300_000, "5m"), (7_200_000, "2h")] {
             assert_eq!(Millis(ms).to_string(), text);
+            assert_eq!(Millis::read(text), Some(Millis(ms)));
+        }
+        for text in ["", "5", "s", "-1s", "1.5s", "5 s", "5d", "5ſ", "99999999999999999999s", "18446744073709551615h"]
+        {
+            assert_eq!(Millis::read(text), None, "{text}");
         }
     }
 }

@@ -79,12 +79,17 @@ pub(super) fn read(texts: &Texts, report: &mut Report) -> Vec<Part> {
 
 /// Puts the parts into the bootstrap: lists grow, and nothing is said twice.
 pub(super) fn merge(config: &mut Map<String, Value>, parts: Vec<Part>, report: &mut Report) {
+    let mut has_own_tags = config.contains_key("stats_config");
     for Part { variable, member, value } in parts {
         match (member, config.get_mut(member), value) {
             ("static_resources", Some(Value::Object(own)), Value::Object(more)) => {
                 merge_resources(own, more, variable, report);
             }
             ("stats_sinks", Some(Value::Array(own)), Value::Array(more)) => own.extend(more),
+            ("stats_config", Some(Value::Object(own)), Value::Object(more)) if has_own_tags => {
+                merge_stats(own, more, variable, report);
+                has_own_tags = false;
+            }
             (_, None, value) => {
                 config.insert(member.to_owned(), value);
             }
@@ -96,6 +101,15 @@ pub(super) fn merge(config: &mut Map<String, Value>, parts: Vec<Part>, report: &
             )),
         }
     }
+}
+
+/// The tags of the node, unless the file has some.
+fn merge_stats(own: &mut Map<String, Value>, more: Map<String, Value>, variable: &str, report: &mut Report) {
+    if more.contains_key("stats_tags") || more.contains_key("statsTags") {
+        report.remark(format!("ENABLE_ENVOY_STATS_TAGS has no effect beside {variable}, which has tags"));
+        own.clear();
+    }
+    own.extend(more);
 }
 
 fn merge_resources(own: &mut Map<String, Value>, more: Map<String, Value>, variable: &str, report: &mut Report) {

@@ -11,26 +11,21 @@ const STATSD_PORT: u16 = 8125;
 /// Shortest and longest time between two reports, in milliseconds: what Envoy takes (1 ms to 5 min).
 const FLUSH_MS: std::ops::RangeInclusive<u64> = 1..=300_000;
 
-/// The bootstrap's `stats_config` and `stats_sinks`, where the variables ask for them. The image's files replace them, and
-/// are merged elsewhere.
+/// The bootstrap's `stats_config` and `stats_sinks`, where the variables ask for them. What the image's files say of tags and
+/// sinks replaces them.
 pub(super) fn read(
     reader: &Reader<'_>,
     node: Option<&Node>,
     report: &mut Report,
 ) -> [(&'static str, Option<Value>); 2] {
-    let is_replaced = |switch: &str, file: &str, is_on: bool, report: &mut Report| {
-        let is_replaced = reader.text(file).is_some();
-        if is_on && is_replaced {
-            report.remark(format!("{switch} has no effect beside {file}"));
-        }
-        is_on && !is_replaced
-    };
     let has_tags = reader.flag("ENABLE_ENVOY_STATS_TAGS", report);
-    let has_tags = is_replaced("ENABLE_ENVOY_STATS_TAGS", "ENVOY_STATS_CONFIG_FILE", has_tags, report);
+    let sinks = reader.text("ENVOY_STATS_SINKS_CFG_FILE").is_some();
     let has_statsd = reader.flag("ENABLE_ENVOY_DOG_STATSD", report);
-    let has_statsd = is_replaced("ENABLE_ENVOY_DOG_STATSD", "ENVOY_STATS_SINKS_CFG_FILE", has_statsd, report);
+    if has_statsd && sinks {
+        report.remark("ENABLE_ENVOY_DOG_STATSD has no effect beside ENVOY_STATS_SINKS_CFG_FILE".to_owned());
+    }
     let tags = node.filter(|_| has_tags).map(tags);
-    let sink = if has_statsd { dog_statsd(reader, report) } else { None };
+    let sink = if has_statsd && !sinks { dog_statsd(reader, report) } else { None };
     [("stats_config", tags), ("stats_sinks", sink)]
 }
 

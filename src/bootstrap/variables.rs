@@ -61,7 +61,7 @@ pub const KNOWN: &[Variable] = &[
         "ENABLE_ENVOY_STATS_TAGS",
         "tags `appmesh.mesh` and `appmesh.virtual_node` or `appmesh.virtual_gateway` on every count",
     ),
-    used("ENVOY_STATS_CONFIG_FILE", "file with `stats_config`; replaces those tags"),
+    used("ENVOY_STATS_CONFIG_FILE", "file with `stats_config`; its tags, if it has some, replace those"),
     used("ENVOY_STATS_FLUSH_INTERVAL", "time between two reports to the sinks, such as `5000ms` or `10s`"),
     used("ENABLE_ENVOY_DOG_STATSD", "counts by DogStatsD, to 127.0.0.1:8125"),
     used("STATSD_ADDRESS", "its address"),

@@ -8,15 +8,16 @@ mod show;
 
 use super::args::{MeshCommand, MeshEndpoint, MeshFiles, MeshFormat, TemplateParameters};
 use super::{Ended, FAILED, Failure, Output, WRONG_USAGE};
+use crate::base::secret::Redacted;
 use crate::clock::{Clock, SystemClock, new_uuid};
-use crate::config::{APPMESH_ENDPOINT_VARIABLE, APPMESH_PORT, Environment, region};
-use crate::mesh::client::{Client, ClientError};
+use crate::config::{APPMESH_ENDPOINT_VARIABLE, APPMESH_PORT, CA_FILE_VARIABLE, Environment, region};
+use crate::mesh::client::{Client, ClientError, Signer};
 use crate::mesh::document::{self, Loaded, Plan, Problem, Settings, Text, Wish};
 use crate::mesh::model::{Key, MeshState, Quotas};
 use crate::mesh::ops::OpContext;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Owner in messages when no endpoint says who it is: the account of local mode.
 const LOCAL_ACCOUNT: &str = "000000000000";
@@ -46,8 +47,20 @@ pub(super) async fn run(command: MeshCommand, output: Output, environment: &dyn 
 
 fn client(endpoint: &MeshEndpoint, environment: &dyn Environment) -> Result<Client, Failure> {
     let set = environment.get(APPMESH_ENDPOINT_VARIABLE).filter(|url| !url.is_empty());
-    let url = endpoint.endpoint_url.clone().or(set);
-    Ok(Client::new(&url.unwrap_or_else(|| format!("http://127.0.0.1:{APPMESH_PORT}")))?)
+    let url = endpoint.endpoint_url.clone().or(set).unwrap_or_else(|| format!("http://127.0.0.1:{APPMESH_PORT}"));
+    let ca_file = environment.get(CA_FILE_VARIABLE).filter(|file| !file.is_empty());
+    Ok(Client::new(&url, signer(environment), ca_file.as_deref().map(Path::new))?)
+}
+
+/// The access key of the environment, under the names that the AWS CLI has for it.
+fn signer(environment: &dyn Environment) -> Option<Signer> {
+    let set = |name| environment.get(name).filter(|value: &String| !value.is_empty());
+    Some(Signer {
+        id: set("AWS_ACCESS_KEY_ID")?,
+        secret: Redacted::new(set("AWS_SECRET_ACCESS_KEY")?),
+        session: set("AWS_SESSION_TOKEN").map(Redacted::new),
+        region: region(environment),
+    })
 }
 
 fn context(account: &str, environment: &dyn Environment) -> OpContext {

@@ -2,11 +2,12 @@
 
 use super::Environment;
 use super::file::{self, ConfigError, Given, Values};
-use super::keys::{AWS, KEYS, Key, NONE, Shape};
+use super::keys::{AWS, KEYS, Key, NONE, OFF, Shape};
 use super::mesh::{self, MeshHost};
 use crate::base::access_key::AccessKey;
 use crate::base::people::{People, Person};
 use crate::base::secret::Redacted;
+use crate::base::time::Millis;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -78,6 +79,8 @@ pub struct MeshConfig {
     pub endpoint_url: Option<String>,
     /// Whether calls are signed with credentials of AWS.
     pub signed: bool,
+    /// For how long a split of the traffic is asked for, where the mesh knows leases; `None` for ever.
+    pub lease: Option<Millis>,
     /// The mesh of one's own that this daemon is the control plane of, in place of one elsewhere.
     pub host: Option<MeshHost>,
 }
@@ -140,7 +143,7 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn load(name: &str, text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<ConfigError>> {
-    let Values { mut keys, people, access_keys, errors } = file::read(name, text);
+    let Values { mut keys, people, mut access_keys, errors } = file::read(name, text);
     let mut merged = Merged { values: BTreeMap::new(), errors, name };
     for key in KEYS {
         let given = keys.remove(key.path).map(|given| (given, Origin::File));
@@ -155,6 +158,7 @@ pub fn load(name: &str, text: &str, environment: &dyn Environment) -> Result<Loa
         }
     }
     let people = People(people.into_iter().map(|(name, keys)| (name, person(keys))).collect());
+    merged.declared(&mut access_keys, environment);
     let access_keys = merged.access_keys(access_keys, environment);
     let config = merged.config(people, access_keys);
     let effective = merged.effective(&config);
@@ -185,6 +189,7 @@ fn wrong(key: &Key, value: &str, given: &Given) -> Option<ConfigError> {
         Shape::Url | Shape::Urls => is_url(value),
         Shape::Word(words) => words.contains(&value),
         Shape::Flag => matches!(value, "true" | "false"),
+        Shape::Span => value == OFF || Millis::read(value).is_some(),
     };
     let shown = if key.shape.is_secret() { String::new() } else { format!(", and `{value}` is not") };
     (!is_right).then(|| ConfigError {
@@ -321,7 +326,7 @@ impl Merged<'_> {
             let hint = "set mesh.endpoint_url, or leave mesh.signing out";
             self.refuse("mesh.signing", "calls of AWS's own endpoint must be signed", hint);
         }
-        MeshConfig { endpoint_url, signed, host }
+        MeshConfig { endpoint_url, signed, lease: self.lease(), host }
     }
 
     fn api(&mut self) -> ApiConfig {

@@ -19,6 +19,8 @@ pub enum Shape {
     Secret,
     /// `true` or `false`, without quotes.
     Flag,
+    /// A span of time, or `off`.
+    Span,
     /// One or two secrets, so that they can be changed without a gap; in the environment with a comma between them.
     Secrets,
 }
@@ -39,6 +41,7 @@ impl Shape {
             Self::Url => "an address such as \"https://tidegate.internal:7070\"".to_owned(),
             Self::Path => "a path in quotes".to_owned(),
             Self::Word(words) => format!("one of {}", words.join(", ")),
+            Self::Span => "a span such as \"2m\", or \"off\"".to_owned(),
             Self::Flag => "true or false, without quotes".to_owned(),
             Self::Urls => "a list of addresses such as [\"http://10.0.0.5:9901\"]".to_owned(),
             Self::Secrets => "text in quotes, or a list of two such texts".to_owned(),
@@ -87,7 +90,7 @@ impl Key {
     }
 }
 
-/// Words of `api.auth`, `mesh.signing`, `mesh.auth`, `mesh.quotas` and `mesh.strict`.
+/// Words of `api.auth`, `mesh.signing`, `mesh.auth`, `mesh.quotas`, `mesh.lease` and `mesh.strict`.
 pub(super) const NONE: &str = "none";
 pub(super) const TOKENS: &str = "tokens";
 pub(super) const AWS: &str = "aws";
@@ -163,6 +166,13 @@ pub const KEYS: &[Key] = &[
         "How calls of the App Mesh API are signed: with the credentials of AWS, or with fixed dummy keys, for an endpoint that asks for none.",
     )
     .or(AWS),
+    Key::new(
+        "mesh.lease",
+        Shape::Span,
+        "5m",
+        "For how long a mesh that knows leases, which Tidegate's own does, keeps a split of the traffic when no daemon renews it; then it puts everything back on stable by itself. From 5s to 1h, and longer than a daemon may be away; `off` asks for none.",
+    )
+    .or("2m"),
     Key::new(
         "mesh.listen",
         Shape::Listen,
@@ -286,6 +296,9 @@ pub fn access_key_variable(name: &str) -> String {
     format!("{ACCESS_KEY_PREFIX}{}", name.replace(['-', '.'], "_").to_ascii_uppercase())
 }
 
+/// The variable that declares access keys where no file does.
+pub const ACCESS_KEYS_VARIABLE: &str = "TIDEGATE_MESH_KEYS";
+
 /// What the variables of access keys begin with.
 pub const ACCESS_KEY_PREFIX: &str = "TIDEGATE_MESH_KEY_SECRET_";
 
@@ -313,7 +326,10 @@ pub fn example() -> String {
         text += &format!("# {}{default}\n", key.variable());
         text += &format!("#{name} = {}\n", key.quoted());
     }
-    text += "\n# Access keys of a mesh of one's own, by a name of one's own: up to 32 letters, digits, - and _.\n#[mesh.keys.ci]\n";
+    text += "\n# Access keys of a mesh of one's own, by a name of one's own: up to 32 letters, digits, - and _.\n\
+        # Without a file: NAME:ID:ALLOW or NAME:ID:ALLOW:MESH, with commas between several.\n";
+    text += &format!("# {ACCESS_KEYS_VARIABLE}\n#[mesh.keys.ci]\n");
+
     for (name, _, example, says) in ACCESS_KEYS {
         text += &format!("# {says}\n");
         if *name == "secret" {

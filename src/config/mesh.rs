@@ -2,14 +2,17 @@
 
 use super::daemon::{MASKED, Merged, quoted};
 use super::file::Given;
-use super::keys::{AWS, KEYS, NONE, TRUE, access_key_variable};
+use super::keys::{ACCESS_KEYS_VARIABLE, AWS, KEYS, NONE, OFF, TRUE, access_key_variable};
 use super::{APPMESH_PORT, Environment, XDS_PORT, loopback};
 use crate::base::access_key::{AccessKey, Right};
 use crate::base::secret::Redacted;
+use crate::base::time::Millis;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+/// How long a lease may be. A shorter one would run out over a slow answer of the mesh; a longer one protects nobody.
+const LEASE: std::ops::RangeInclusive<Millis> = Millis::from_seconds(5)..=Millis::from_seconds(3_600);
 /// Where no region is given.
 const REGION: &str = "us-east-1";
 /// A secret has so many characters: 16 are 64 bits and more if they are drawn, and nobody needs more than 512.
@@ -42,6 +45,28 @@ pub struct MeshHost {
 }
 
 impl Merged<'_> {
+    /// Keys that the environment declares, over those of the file: an image needs no file of its own for them.
+    pub(super) fn declared(
+        &mut self,
+        given: &mut BTreeMap<String, BTreeMap<&'static str, Given>>,
+        environment: &dyn Environment,
+    ) {
+        let text = environment.get(ACCESS_KEYS_VARIABLE).unwrap_or_default();
+        let place = format!("${ACCESS_KEYS_VARIABLE}");
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let mut parts = entry.split(':');
+            let (Some(name), Some(id), Some(allow)) = (parts.next(), parts.next(), parts.next()) else {
+                let message = "an access key is NAME:ID:ALLOW or NAME:ID:ALLOW:MESH";
+                self.refuse_at(Some((place.clone(), None)), message, "for example ci:AKIDCI:write");
+                continue;
+            };
+            let one = |value: &str| Given { values: vec![value.to_owned()], place: place.clone(), line: None };
+            let key = given.entry(name.to_owned()).or_default();
+            key.extend([("id", one(id)), ("allow", one(allow))]);
+            key.extend(parts.next().map(|mesh| ("mesh", one(mesh))));
+        }
+    }
+
     /// The access keys, with their secrets of the environment laid over those of the file.
     pub(super) fn access_keys(
         &mut self,
@@ -76,6 +101,17 @@ impl Merged<'_> {
             keys.push(AccessKey { name, id, secrets, right: right.unwrap_or(Right::Read), mesh });
         }
         keys
+    }
+
+    /// For how long a split of the traffic is asked for.
+    pub(super) fn lease(&mut self) -> Option<Millis> {
+        let text = self.one("mesh.lease").filter(|text| text != OFF)?;
+        let lease = Millis::read(&text)?;
+        if !LEASE.contains(&lease) {
+            let message = format!("`mesh.lease` must be from {} to {}, and {lease} is not", LEASE.start(), LEASE.end());
+            self.refuse("mesh.lease", message, "longer than a daemon may be away, such as \"2m\"");
+        }
+        Some(lease)
     }
 
     /// The mesh of one's own, where there is to be one.

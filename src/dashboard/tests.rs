@@ -256,7 +256,7 @@ mod orders {
         let text = "version: 1\nname: checkout\nroute: { mesh: shop, router: r, route: checkout }\n\
                     versions: [v1, v2]\nsteps:\n  - 10\n  - approval: { from: [oncall], need: 1, timeout: 1h }\n  - 100\n";
         let plan = policy::compile("checkout.yaml", text).unwrap().plan;
-        let route = RouteReading { version: 3, targets: vec![("v1".into(), 100), ("v2".into(), 0)] };
+        let route = RouteReading { version: 3, targets: vec![("v1".into(), 100), ("v2".into(), 0)], lapsed: None };
         let start = Start {
             to: None,
             revision: None,

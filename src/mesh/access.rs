@@ -155,7 +155,7 @@ fn operation(request: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::model::{Key, Page};
+    use crate::mesh::model::{Extensions, Key, Page};
     use serde_json::json;
 
     fn key(right: Right, mesh: Option<&str>) -> AccessKey {
@@ -186,7 +186,15 @@ mod tests {
                     body: json!({ "meshName": "x" }),
                 },
             ),
-            (true, Request::Update { key: node.clone(), owner: None, body: body.clone(), generation: None }),
+            (
+                true,
+                Request::Update {
+                    key: node.clone(),
+                    owner: None,
+                    body: body.clone(),
+                    extensions: Extensions::default(),
+                },
+            ),
             (true, Request::Delete { key: Key::mesh(mesh), owner: None }),
             (true, Request::Tag { arn: arn.clone(), body: body.clone() }),
             (true, Request::Untag { arn: arn.clone(), body }),

@@ -1,17 +1,21 @@
 //! A client of an App Mesh endpoint: reads whole meshes and makes single changes, for the command line.
 //!
-//! Requests are not signed, so the endpoint must be one that asks for no signature, such as that of `tidegate local`.
-//! Nothing is tried twice: whoever asks can ask again, and a change that was made already is then none.
+//! Requests are signed where there is an access key; the endpoint of `tidegate local` asks for none. Nothing is tried twice: whoever asks can ask again, and a change that was made already is then none.
 
+use crate::clock::{Clock, SystemClock};
 use crate::mesh::model::{Key, Kind, Resource, Spec};
+use crate::mesh::sigv4::Head;
 use crate::mesh::validate::{self, SpecPair, Unknown};
 use crate::mesh::wire::{FEATURES_HEADER, GENERATION_HEADER, ask};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinSet;
+
+pub use crate::mesh::sigv4::sign::Signer;
 
 /// One call may take so long: an endpoint may take 10 s to store a change.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -65,6 +69,9 @@ impl ClientError {
 #[derive(Debug, Clone)]
 pub struct Client {
     base: String,
+    /// As it is sent, and signed.
+    host: String,
+    signer: Option<Signer>,
     http: reqwest::Client,
 }
 
@@ -75,36 +82,33 @@ struct Answer {
 }
 
 impl Client {
-    /// For the endpoint at `url`.
+    /// For the endpoint at `url`, signing with this key; of https, `ca_file` has the roots instead of the system's.
     ///
     /// # Errors
-    /// When that is no address of an endpoint that this version can talk to.
-    pub fn new(url: &str) -> Result<Self, ClientError> {
+    /// When that is no address of an endpoint, or the roots cannot be read.
+    pub fn new(url: &str, signer: Option<Signer>, ca_file: Option<&Path>) -> Result<Self, ClientError> {
         let usage = |error: ClientError| ClientError { is_usage: true, ..error };
-        let parsed = reqwest::Url::parse(url).ok().filter(reqwest::Url::has_host);
-        match parsed.as_ref().map(reqwest::Url::scheme) {
-            Some("http") => {}
-            Some("https") => {
-                let error = ClientError::new(format!("{url}: https and signed requests come in a later version"));
-                return Err(usage(
-                    error.hint("this version talks to endpoints like that of `tidegate local`, over http"),
-                ));
-            }
-            _ => {
-                let error = ClientError::new(format!("`{url}` is no address of an App Mesh endpoint"));
-                return Err(usage(error.hint("for example http://127.0.0.1:7071")));
-            }
-        }
-        let http = reqwest::Client::builder()
+        let parsed = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let Some((parsed, host)) = parsed.and_then(|url| Some((url.clone(), url.host_str()?.to_owned()))) else {
+            let error = ClientError::new(format!("`{url}` is no address of an App Mesh endpoint"));
+            return Err(usage(error.hint("for example http://127.0.0.1:7071")));
+        };
+        let builder = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            // It speaks no TLS, and reading the system's roots takes milliseconds.
-            .tls_built_in_root_certs(false)
-            .build()
-            .map_err(|error| ClientError::new(format!("no HTTP client: {error}")))?;
-        Ok(Self { base: url.trim_end_matches('/').to_owned(), http })
+            .no_proxy();
+        let builder = match (parsed.scheme(), ca_file) {
+            // Reading the system's roots takes milliseconds that nobody needs.
+            ("http", _) => builder.tls_built_in_root_certs(false),
+            (_, Some(path)) => believing(builder, path).map_err(|text| {
+                usage(ClientError::new(text).hint("TIDEGATE_CA_FILE names a file of certificates in PEM"))
+            })?,
+            (_, None) => builder,
+        };
+        let http = builder.build().map_err(|error| ClientError::new(format!("no HTTP client: {error}")))?;
+        let host = parsed.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), host, signer, http })
     }
 
     /// The endpoint's address.
@@ -264,12 +268,15 @@ impl Client {
         if reqwest::Url::parse(&url).is_ok_and(|parsed| !parsed.as_str().ends_with(path)) {
             return Err(ClientError::new(format!("{path}: a name of nothing but dots cannot be asked for over HTTP")));
         }
+        let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let generation = generation.map(|generation| generation.to_string());
+        let headers = self.headers(method.as_str(), path, &bytes, generation.as_deref())?;
         let mut request = self.http.request(method, url);
-        if let Some(body) = body {
-            request = request.json(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
-        if let Some(generation) = generation {
-            request = request.header(GENERATION_HEADER, generation);
+        if body.is_some() {
+            request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(bytes);
         }
         let mut answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let mut bytes = Vec::new();
@@ -287,17 +294,52 @@ impl Client {
         }
     }
 
+    /// What is sent besides the body: the generation, and a signature over everything.
+    fn headers(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        generation: Option<&str>,
+    ) -> Result<Vec<(&'static str, String)>, ClientError> {
+        let given: Vec<_> = generation.map(|number| (GENERATION_HEADER, number.to_owned())).into_iter().collect();
+        let Some(signer) = &self.signer else { return Ok(given) };
+        let mut own = vec![("host", self.host.as_bytes())];
+        own.extend(given.iter().map(|(name, value)| (*name, value.as_bytes())));
+        let (bare, query) = path.split_once('?').unwrap_or((path, ""));
+        // An endpoint behind a load balancer may have a path of its own.
+        let prefix = self.base.splitn(4, '/').nth(3).map(|prefix| format!("/{prefix}")).unwrap_or_default();
+        let head = Head { method, path: &format!("{prefix}{bare}"), query, headers: &own };
+        let signed = signer.headers(&head, body, SystemClock.now());
+        let signed = signed.ok_or_else(|| ClientError::new(format!("{path}: such a path cannot be signed")))?;
+        Ok(given.into_iter().chain(signed).collect())
+    }
+
     fn refused(&self, status: u16, headers: &HeaderMap, body: &Value) -> ClientError {
         let Some(code) = error_code(headers, body).filter(|code| code != "UnknownOperationException") else {
             if matches!(status, 401 | 403) {
-                return signature_wanted(ClientError::new(format!("{}: refused with status {status}", self.base)));
+                return self.not_believed(ClientError::new(format!("{}: refused with status {status}", self.base)));
             }
             return self.foreign(&format!("status {status}"));
         };
         let message = body["message"].as_str().or_else(|| body["Message"].as_str()).unwrap_or("no message");
         let error = ClientError::new(format!("{code}: {}", message.chars().take(2000).collect::<String>()));
         let error = ClientError { code: Some(code), ..error };
-        if matches!(status, 401 | 403) { signature_wanted(error) } else { error }
+        if matches!(status, 401 | 403) { self.not_believed(error) } else { error }
+    }
+
+    /// What to do about a caller that is refused.
+    fn not_believed(&self, error: ClientError) -> ClientError {
+        match &self.signer {
+            None => error.hint(
+                "this endpoint asks for signed requests: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key of \
+                 [mesh.keys] of its daemon",
+            ),
+            Some(signer) => error.hint(format!(
+                "it was signed with the access key {} of AWS_ACCESS_KEY_ID; the endpoint knows those of [mesh.keys] of its daemon",
+                signer.id
+            )),
+        }
     }
 
     /// Something answers, but not in the way of App Mesh.
@@ -310,6 +352,9 @@ impl Client {
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
         let why = match error {
             error if error.is_timeout() => "it does not answer in time",
+            error if error.is_connect() && self.base.starts_with("https:") => {
+                "nothing answers there, or its certificate is not believed (TIDEGATE_CA_FILE names roots)"
+            }
             error if error.is_connect() => "nothing answers there",
             _ => "the connection broke",
         };
@@ -324,10 +369,16 @@ impl Client {
     }
 }
 
-fn signature_wanted(error: ClientError) -> ClientError {
-    error.hint(
-        "requests of this version are not signed, and this endpoint seems to want that: signed endpoints come in a later version",
-    )
+/// With the roots of a file, and no others.
+fn believing(builder: reqwest::ClientBuilder, path: &Path) -> Result<reqwest::ClientBuilder, String> {
+    let file = path.display();
+    let pem = std::fs::read(path).map_err(|error| format!("the roots {file} cannot be read: {error}"))?;
+    let roots = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if roots.is_empty() {
+        return Err(format!("the roots {file} are no certificates in PEM"));
+    }
+    let builder = builder.tls_built_in_root_certs(false);
+    Ok(roots.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate))
 }
 
 /// Code in the way of REST-JSON: `x-amzn-errortype`, which may go on after a colon, else a member of the body, which may
@@ -378,20 +429,20 @@ mod tests {
     #[test]
     fn addresses_that_cannot_be_asked_are_said_to_be() {
         for (url, message) in [
-            ("https://appmesh.eu-central-1.amazonaws.com", "signed requests come in a later version"),
+            ("ftp://127.0.0.1", "is no address"),
             ("127.0.0.1:7071", "is no address"),
             ("localhost", "is no address"),
             ("", "is no address"),
         ] {
-            let error = Client::new(url).expect_err(url);
+            let error = Client::new(url, None, None).expect_err(url);
             assert!(error.is_usage && error.message.contains(message), "{url}: {error}");
         }
-        assert_eq!(Client::new("http://127.0.0.1:7071/").expect("is one").url(), "http://127.0.0.1:7071");
+        assert_eq!(Client::new("http://127.0.0.1:7071/", None, None).expect("is one").url(), "http://127.0.0.1:7071");
     }
 
     #[tokio::test]
     async fn names_that_no_address_can_hold_are_said_to_be() {
-        let client = Client::new("http://127.0.0.1:7071").expect("is one");
+        let client = Client::new("http://127.0.0.1:7071", None, None).expect("is one");
         for name in [".", ".."] {
             let key = Key::child("shop", Kind::VirtualService, name);
             let error = client.describe(key, false).await.expect_err("is not asked for");

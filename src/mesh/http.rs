@@ -15,11 +15,11 @@ use crate::mesh::access::{self, Keys};
 use crate::mesh::error::{ApiError, ErrorCode};
 use crate::mesh::model::{Kind, Request};
 use crate::mesh::sigv4::{Claim, Head, Payload};
-use crate::mesh::wire::{self, BODY_MAX, FEATURES, FEATURES_HEADER, GENERATION_HEADER};
+use crate::mesh::wire::{self, Asked, BODY_MAX, FUSE_HEADER, GENERATION_HEADER, LEASE_HEADER};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use std::future::Future;
 use std::sync::Arc;
@@ -66,11 +66,10 @@ async fn handle(State((control, callers)): State<(MeshControl, Callers)>, reques
     match done {
         Ok(reply) => {
             let mut response = respond(StatusCode::OK, &wire::reply(&reply));
-            if announces {
-                response.headers_mut().insert(FEATURES_HEADER, HeaderValue::from_static(FEATURES));
-                // So that a controller which lost its own memory begins above what was used before.
-                if let Some(generation) = reply.generation() {
-                    response.headers_mut().insert(GENERATION_HEADER, HeaderValue::from(generation));
+            for (name, value) in reply.resource().filter(|_| announces).map(wire::announced).unwrap_or_default() {
+                // Names of nodes in it are encoded, so that it is ASCII in any case.
+                if let Ok(value) = HeaderValue::from_str(&value) {
+                    response.headers_mut().insert(HeaderName::from_static(name), value);
                 }
             }
             response
@@ -115,7 +114,7 @@ fn parse(head: &Parts, body: &Bytes) -> Result<Request, ApiError> {
         method: head.method.as_str(),
         path: head.uri.path(),
         query: head.uri.query().unwrap_or_default(),
-        generation: generation(&head.headers),
+        extensions: asked(&head.headers),
         body,
     })
 }
@@ -129,9 +128,10 @@ async fn read_body(body: Body) -> Result<Bytes, ApiError> {
     }
 }
 
-/// A value that is not text cannot be a number; the empty text is refused like one.
-fn generation(headers: &HeaderMap) -> Option<&str> {
-    headers.get(GENERATION_HEADER).map(|value| value.to_str().unwrap_or_default())
+/// A value that is not text says nothing; the empty text is refused like it.
+fn asked(headers: &HeaderMap) -> Asked<'_> {
+    let value = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+    Asked { generation: value(GENERATION_HEADER), lease: value(LEASE_HEADER), fuse: value(FUSE_HEADER) }
 }
 
 fn refuse(error: &ApiError) -> Response {

@@ -6,14 +6,17 @@
 //! `wire`.
 
 mod index;
+pub mod lease;
 mod request;
 pub mod spec;
 mod state;
 
+pub use lease::Extensions;
 pub use request::{Page, Reply, Request, Status};
 pub use spec::Spec;
 pub use state::{Change, MeshState};
 
+use self::lease::{Lapsed, Lease, Term};
 use crate::base::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -260,6 +263,12 @@ pub struct Resource {
     pub tags: BTreeMap<String, String>,
     /// Highest `x-tidegate-generation` seen on an update of a route; an update with a lower one is stale.
     pub generation: Option<u64>,
+    /// The lease under which a route has its weights.
+    pub lease: Option<Lease>,
+    /// That its lease ran out, while it has the weights of the fallback.
+    pub lapsed: Option<Lapsed>,
+    /// `x-tidegate-fuse` of a route: kept and told, and used by no data plane yet.
+    pub fuse: Option<u32>,
     /// Latest client tokens, oldest first, at most [`TOKENS_KEPT`].
     pub tokens: Vec<TokenUse>,
 }
@@ -280,6 +289,12 @@ struct Record {
     tags: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease: Option<Lease>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lapsed: Option<Lapsed>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fuse: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tokens: Vec<TokenUse>,
 }
@@ -288,6 +303,13 @@ struct Record {
 const RECORD_FORMAT: u32 = 1;
 
 impl Resource {
+    /// Names the lease that it has now; `None` where it has none.
+    #[must_use]
+    pub fn term(&self) -> Option<Term> {
+        let lease = self.lease.as_ref()?;
+        Some(Term { uid: self.uid.clone(), version: self.version, renewals: lease.renewals })
+    }
+
     /// The row that stores it.
     #[must_use]
     pub fn to_row(&self) -> String {
@@ -302,6 +324,9 @@ impl Resource {
             spec: self.raw.clone(),
             tags: self.tags.clone(),
             generation: self.generation,
+            lease: self.lease.clone(),
+            lapsed: self.lapsed,
+            fuse: self.fuse,
             tokens: self.tokens.clone(),
         };
         // Strings, numbers and maps with string keys: nothing in it can fail to become JSON.
@@ -326,6 +351,9 @@ impl Resource {
             spec,
             tags: record.tags,
             generation: record.generation,
+            lease: record.lease,
+            lapsed: record.lapsed,
+            fuse: record.fuse,
             tokens: record.tokens,
         })
     }

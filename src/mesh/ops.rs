@@ -7,9 +7,11 @@
 //! what keeps it from being deleted — is in one file per kind.
 //!
 //! Order of checks: the request alone (400, all violations at once), the mesh's owner and the parent (404), a stale
-//! generation (409), a repeated client token (the stored answer), the name (409), quotas (400), references (404, 400).
+//! generation (409), a repeated client token (the stored answer), the name (409), a renewal of what has changed (409), quotas
+//! (400), references (404, 400).
 
 mod gateway_route;
+pub mod lease;
 mod mesh;
 mod page;
 mod route;
@@ -26,7 +28,8 @@ use crate::base::time::Timestamp;
 use crate::mesh::error::{ApiError, ErrorCode};
 use crate::mesh::model::spec::VirtualServiceSpec;
 use crate::mesh::model::{
-    Change, Key, Kind, MeshState, Page, Quotas, Reply, Request, Resource, Spec, Status, TOKENS_KEPT, TokenUse,
+    Change, Extensions, Key, Kind, MeshState, Page, Quotas, Reply, Request, Resource, Spec, Status, TOKENS_KEPT,
+    TokenUse,
 };
 use crate::mesh::validate::{self, CreateBody, SpecPair, Unknown};
 use serde_json::{Value, json};
@@ -71,10 +74,10 @@ pub fn apply(state: &MeshState, request: &Request, context: &OpContext) -> Resul
             let body = validate::create_body(*kind, body, Unknown::Drop).map_err(ApiError::invalid)?;
             op.create(*kind, mesh, parent, body)
         }
-        Request::Update { key, owner, body, generation } => {
+        Request::Update { key, owner, body, extensions } => {
             op.begin_key(key, owner.as_deref())?;
             let (spec, token) = validate::update_body(key.kind, body).map_err(ApiError::invalid)?;
-            op.update(key, spec, token, *generation)
+            op.update(key, spec, token, extensions)
         }
         Request::Describe { key, owner } => {
             op.begin_key(key, owner.as_deref())?;
@@ -106,7 +109,11 @@ pub fn create(state: &MeshState, context: &OpContext, key: &Key, body: CreateBod
 /// The resource with a checked spec, without looking at what it refers to: for `document`, as [`create`].
 pub fn update(state: &MeshState, context: &OpContext, key: &Key, spec: SpecPair) -> Result<Resource, ApiError> {
     let op = Op { state, context };
-    Ok(op.updated(op.existing(key)?, spec))
+    let old = op.existing(key)?;
+    let mut resource = op.updated(old, spec);
+    // Whoever gives it other weights by a file means them to stay.
+    resource.lease = old.lease.clone().filter(|kept| lease::applies(kept, old, &resource));
+    Ok(resource)
 }
 
 /// Checks what a resource refers to, in a state that holds it.
@@ -225,12 +232,17 @@ impl Op<'_> {
             spec: spec.typed,
             tags,
             generation: None,
+            lease: None,
+            lapsed: None,
+            fuse: None,
             tokens: Vec::new(),
         }
     }
 
     fn updated(&self, old: &Resource, spec: SpecPair) -> Resource {
+        let lapsed = old.lapsed.filter(|_| lease::same_weights(&old.spec, &spec.typed));
         Resource {
+            lapsed,
             version: old.version.saturating_add(1),
             last_updated_at: self.context.now,
             raw: spec.raw,
@@ -272,9 +284,10 @@ impl Op<'_> {
         key: &Key,
         spec: SpecPair,
         token: Option<String>,
-        generation: Option<u64>,
+        extensions: &Extensions,
     ) -> Result<Outcome, ApiError> {
         let old = self.existing(key)?;
+        let generation = extensions.generation;
         if let (Some(asked), Some(last)) = (generation, old.generation)
             && asked < last
         {
@@ -288,9 +301,13 @@ impl Op<'_> {
         if let Some(outcome) = self.repeated(token.as_deref(), &fingerprint, &spec)? {
             return Ok(outcome);
         }
+        if let Some(resource) = lease::renewed(old, &spec.typed, extensions)? {
+            return Ok(self.changed(resource));
+        }
         self.check_references(key, &spec.typed)?;
         let mut resource = self.updated(old, spec);
         resource.generation = generation.or(old.generation);
+        lease::begin(&mut resource, extensions);
         remember(&mut resource, token, fingerprint);
         Ok(self.changed(resource))
     }

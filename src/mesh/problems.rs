@@ -117,7 +117,9 @@ fn open(state: &MeshState, key: &Key) -> Vec<Problem> {
         resource: open.key.path(),
         message: format!("unresolved: {}: {}", open.path, open.message),
     });
-    told.collect()
+    let lapsed = state.get(key).and_then(|resource| ops::lease::told(resource));
+    let lapsed = lapsed.map(|message| Problem { resource: key.path(), message });
+    told.chain(lapsed).collect()
 }
 
 /// Puts a list in the place of another one, which is the answer.

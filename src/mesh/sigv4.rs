@@ -14,6 +14,8 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use subtle::ConstantTimeEq;
 
+pub mod sign;
+
 /// The name that requests are signed for, to the API and to Envoy's management service alike.
 pub const SERVICE: &str = "appmesh";
 /// A signature counts so long before and after its time, as at AWS: what clocks of different machines may differ by.

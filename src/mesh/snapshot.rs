@@ -5,11 +5,13 @@
 //! It deliberately holds no endpoints: those come from discovery and change on another clock.
 
 mod own;
+mod pattern;
 mod tls;
 
 pub use own::{
     AccessLog, AppAddress, GatewayRoute, GatewayTarget, HostMatch, Listener, LogFormat, Own, PathRewrite, Pool, Role,
 };
+pub use pattern::Pattern;
 pub use tls::{Certificate, ServerTls, ServerTlsMode, Trust, UpstreamTls};
 
 use crate::base::ids::{NodeName, RouteRef};
@@ -144,47 +146,6 @@ pub enum ValueMatch {
     /// The whole text, by a regular expression.
     Regex(Pattern),
 }
-
-/// Compiled size of a pattern, in bytes: Envoy bounds its programs too, and a larger one costs every request.
-const PATTERN_SIZE_MAX: usize = 1 << 20;
-
-/// A regular expression that must match a whole text, in the dialect of RE2.
-#[derive(Debug, Clone)]
-pub struct Pattern {
-    source: String,
-    whole: regex::Regex,
-}
-
-impl Pattern {
-    /// Compiles it.
-    ///
-    /// # Errors
-    /// What is wrong with it, or that it is too large.
-    pub fn new(source: &str) -> Result<Self, String> {
-        let whole = regex::RegexBuilder::new(&format!(r"\A(?:{source})\z")).size_limit(PATTERN_SIZE_MAX).build();
-        Ok(Self { source: source.to_owned(), whole: whole.map_err(|error| error.to_string())? })
-    }
-
-    /// As written in the mesh.
-    #[must_use]
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
-    /// Whether it matches the whole text. Time is linear in the text.
-    #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        self.whole.is_match(text)
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
-    }
-}
-
-impl Eq for Pattern {}
 
 impl RouteMatch {
     /// A match that no request fulfils, for routes whose conditions this version cannot check: matching too little is

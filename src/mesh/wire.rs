@@ -5,6 +5,11 @@
 //! seconds since 1970 with milliseconds as the fraction.
 
 pub mod ask;
+mod extensions;
+
+pub use extensions::{
+    Asked, FEATURES, FEATURES_HEADER, FUSE_HEADER, GENERATION_HEADER, LEASE_HEADER, announced, lapsed_at, lease,
+};
 
 use crate::base::time::Timestamp;
 use crate::mesh::error::{ApiError, ErrorCode, Violation};
@@ -19,15 +24,6 @@ const PREFIX: &str = "/v20190125/";
 /// Largest body, in bytes. The largest legal route is some 50 kB and nodes with hundreds of certificates stay below.
 pub const BODY_MAX: usize = 1024 * 1024;
 
-/// Request header of the weight generation, on UpdateRoute. Tidegate's extension.
-pub const GENERATION_HEADER: &str = "x-tidegate-generation";
-
-/// Response header that announces Tidegate's extensions, on DescribeRoute.
-pub const FEATURES_HEADER: &str = "x-tidegate-features";
-
-/// What [`FEATURES_HEADER`] says: a list of words.
-pub const FEATURES: &str = "generation";
-
 /// Parts of an HTTP request that matter.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
@@ -37,8 +33,8 @@ pub struct Parts<'a> {
     pub path: &'a str,
     /// Query as sent, without the question mark.
     pub query: &'a str,
-    /// Value of [`GENERATION_HEADER`].
-    pub generation: Option<&'a str>,
+    /// Headers of Tidegate's extensions.
+    pub extensions: Asked<'a>,
     /// Body.
     pub body: &'a [u8],
 }
@@ -76,8 +72,8 @@ pub fn request(parts: Parts<'_>) -> Result<Request, ApiError> {
                         "GET" => Ok(Request::Describe { key, owner }),
                         "DELETE" => Ok(Request::Delete { key, owner }),
                         "PUT" => {
-                            let generation = generation(&key, parts.generation)?;
-                            Ok(Request::Update { key, owner, body: body(parts)?, generation })
+                            let extensions = parts.extensions.read(&key)?;
+                            Ok(Request::Update { key, owner, body: body(parts)?, extensions })
                         }
                         _ => Err(unknown(parts)),
                     }
@@ -166,15 +162,6 @@ fn body(parts: Parts<'_>) -> Result<Value, ApiError> {
     serde_json::from_slice(parts.body).map_err(|error| {
         let message = format!("is not JSON: {error}");
         ApiError::invalid(vec![Violation { path: "body".into(), message }])
-    })
-}
-
-/// The extension exists for routes only; elsewhere the header is like any other that nobody reads.
-fn generation(key: &Key, text: Option<&str>) -> Result<Option<u64>, ApiError> {
-    let Some(text) = text.filter(|_| key.kind == Kind::Route) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| {
-        let message = format!("{GENERATION_HEADER}: must be a whole number from 0, not {text:?}");
-        ApiError::new(ErrorCode::BadRequest, message)
     })
 }
 

@@ -317,6 +317,9 @@ pub struct RouteReading {
     pub version: u64,
     /// Every target and its weight.
     pub targets: Vec<(NodeName, u32)>,
+    /// When the lease of the weights before these ran out, so that the mesh itself wrote these; as the mesh tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lapsed: Option<String>,
 }
 
 impl RouteReading {

@@ -71,13 +71,13 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading, acknowledged: bool) {
             }
         }
         Phase::Deploying { .. } if seen > wanted => workload::on_early_weight(moves, seen),
-        Phase::Deploying { step, .. } if wanted > 0 => drifted(moves, step, seen, stranger),
+        Phase::Deploying { step, .. } if wanted > 0 => drifted(moves, step, seen, stranger, route),
         Phase::Cleaning { until, tries } => workload::clean(moves, route, until, tries),
         Phase::Verifying { step, .. }
         | Phase::Baking { step, .. }
         | Phase::Judging { step, .. }
         | Phase::AwaitingApproval { step, .. } => {
-            drifted(moves, step, seen, stranger);
+            drifted(moves, step, seen, stranger, route);
         }
         Phase::Holding { .. } if seen != wanted || stranger => {
             moves.state.trouble = Some(format!("someone changed the route to {seen} % while the end was settling"));
@@ -155,8 +155,8 @@ fn verified(moves: &mut Moves<'_>, step: usize) {
     moves.phase(Phase::Baking { step, until });
 }
 
-/// Someone else wrote the route. Lower is kept, higher is put back at once.
-fn drifted(moves: &mut Moves<'_>, step: usize, seen: u8, stranger: bool) {
+/// Someone else wrote the route, or the mesh itself did. Lower is kept, higher is put back at once.
+fn drifted(moves: &mut Moves<'_>, step: usize, seen: u8, stranger: bool, route: &RouteReading) {
     let wanted = moves.state.wanted.get();
     if seen == wanted && !stranger {
         return;
@@ -165,12 +165,7 @@ fn drifted(moves: &mut Moves<'_>, step: usize, seen: u8, stranger: bool) {
         moves.state.trouble = Some(format!("someone raised the canary to {seen} %; put back to {wanted} %"));
         return moves.put_back(step);
     }
-    let what = if stranger { "gave another target weight on the route" } else { "lowered the canary" };
-    let reason = format!(
-        "someone {what} (canary at {seen} %, step {} wants {wanted} %): that is kept; ask who ran `update-route`, then \
-         `resume` puts the step back or `abort` ends it",
-        step + 1
-    );
+    let reason = why_lower(step, (seen, wanted), stranger, route.lapsed.as_deref());
     match moves.state.paused.as_ref().map(|pause| pause.cause) {
         // That the weights are not in force is why it is paused.
         Some(PauseCause::Drift | PauseCause::VerifyTimeout) => {}
@@ -179,5 +174,25 @@ fn drifted(moves: &mut Moves<'_>, step: usize, seen: u8, stranger: bool) {
             moves.state.trouble = Some(reason);
         }
         Some(PauseCause::NoData) | None => moves.pause(step, PauseCause::Drift, reason),
+    }
+}
+
+/// Why the canary has less than its step wants, for people.
+fn why_lower(step: usize, (seen, wanted): (u8, u8), stranger: bool, lapsed: Option<&str>) -> String {
+    let step = step + 1;
+    match lapsed {
+        // Nobody meddled: the mesh did what it had been asked for, while nobody drove.
+        Some(at) if !stranger => format!(
+            "the lease of the weights ran out at {at}, since no daemon renewed it, and the mesh put the traffic back on stable \
+             (canary at {seen} %, step {step} wants {wanted} %): see why no daemon drove; then `resume` takes the step up \
+             again or `abort` ends it"
+        ),
+        _ => {
+            let what = if stranger { "gave another target weight on the route" } else { "lowered the canary" };
+            format!(
+                "someone {what} (canary at {seen} %, step {step} wants {wanted} %): that is kept; ask who ran `update-route`, \
+                 then `resume` puts the step back or `abort` ends it"
+            )
+        }
     }
 }

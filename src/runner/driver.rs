@@ -4,16 +4,17 @@ use super::executor::Executor;
 use super::handle::Shared;
 use super::history::asked;
 use super::looks::look_on;
+use super::renewals::renew_on;
 use crate::base::fault::Fault;
 use crate::base::time::{Millis, Timestamp};
 use crate::ports::{Commit, JournalError, Stored};
-use crate::rollout::effect::{Effect, EffectId};
+use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{Actor, Command, Event, Input, Observation};
 use crate::rollout::signals::counts_from;
 use crate::rollout::state::{Next, Phase, Refusal, State};
 use crate::rollout::view::RolloutView;
 use crate::rollout::workload::{Look, look};
-use crate::rollout::{next_deadline, next_reading, step};
+use crate::rollout::{leased, next_deadline, next_reading, step};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -71,6 +72,8 @@ pub(super) struct Driver {
     checks: Option<Checks>,
     /// What to look at of the release's instances; the task that looks ends with it.
     looks: watch::Sender<Option<Look>>,
+    /// Weights whose lease is renewed; the task that does so ends with it.
+    held: watch::Sender<Option<WeightsWrite>>,
     /// Since when points of signals count, while they do; the tasks that ask end with it.
     counts: watch::Sender<Option<Timestamp>>,
     /// Whether a write was answered since the present reading began: then what it says of the route is out of date.
@@ -106,6 +109,7 @@ impl Driver {
             reading: None,
             checks: None,
             looks: watch::Sender::new(None),
+            held: watch::Sender::new(None),
             counts: watch::Sender::new(None),
             outdated: false,
             informed: false,
@@ -117,6 +121,8 @@ impl Driver {
     /// Drives until the rollout is finished, the process stops, or another process has taken over.
     pub(super) async fn run(mut self, effects: Vec<(EffectId, Effect)>) -> Stopped {
         self.launch(effects);
+        self.held.send_replace(leased(&self.stored.plan, &self.stored.state));
+        tokio::spawn(renew_on(Arc::clone(&self.shared.parts.traffic), self.held.subscribe()));
         if let (Some(workload), Some(workloads)) = (&self.stored.plan.workload, &self.shared.parts.workloads) {
             let (workloads, target) = (Arc::clone(workloads), workload.target.clone());
             self.looks.send_replace(look(&self.stored.state));
@@ -274,6 +280,12 @@ impl Driver {
         self.looks.send_if_modified(|before| {
             let changed = *before != asked;
             *before = asked;
+            changed
+        });
+        self.held.send_if_modified(|before| {
+            let held = leased(&self.stored.plan, &self.stored.state);
+            let changed = *before != held;
+            *before = held;
             changed
         });
         self.counts.send_if_modified(|before| {

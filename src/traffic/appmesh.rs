@@ -1,14 +1,16 @@
 //! Weights through the App Mesh API: AWS-compatible endpoints and our own alike, by the same SDK over HTTP.
 //!
-//! A write is describe, edit, update. What our own endpoint offers beyond AWS travels as headers, so that a plain
-//! endpoint never notices: `x-tidegate-generation` on UpdateRoute (a stale one is refused), and on the way back from
-//! DescribeRoute.
+//! A write is describe, edit, update. What our own endpoint offers beyond AWS travels as headers, and only where it announces
+//! them on DescribeRoute, so that a plain endpoint never notices: `x-tidegate-generation` (a stale write is refused), and
+//! `x-tidegate-lease` while the traffic is split: when nobody renews the weights, the mesh puts everything back on stable.
 
 use super::edit;
 use crate::aws;
 use crate::base::fault::Fault;
 use crate::base::ids::RouteRef;
 use crate::base::secret::Redacted;
+use crate::base::time::Millis;
+use crate::mesh::wire::{FEATURES_HEADER, GENERATION_HEADER, LEASE_HEADER, lapsed_at, lease as lease_text};
 use crate::ports::Traffic;
 use crate::rollout::effect::WeightsWrite;
 use crate::rollout::event::RouteReading;
@@ -18,20 +20,40 @@ use aws_sdk_appmesh::config::retry::RetryConfig;
 use aws_sdk_appmesh::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_appmesh::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_appmesh::operation::describe_route::DescribeRouteOutput;
-use aws_sdk_appmesh::types::RouteData;
+use aws_sdk_appmesh::operation::update_route::UpdateRouteError;
+use aws_sdk_appmesh::types::{RouteData, RouteSpec};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::SdkConfig;
 use std::sync::{Arc, Mutex};
 
 /// Name under which faults are reported.
 pub(super) const SOURCE: &str = "app mesh";
+/// What the API says of a write that comes too late.
+const CONFLICT: &str = "ConflictException";
 /// The operation that writes.
 const UPDATE_ROUTE: &str = "UpdateRoute";
+
+/// How long weights stay without a renewal, where nothing else is said. Longer than a daemon may be away without anything
+/// being wrong: a standby takes over within 11 s, a restart takes seconds, and a container that is replaced by ECS or
+/// Kubernetes mostly a minute. Not much longer, since a release that nobody judges should not stay half out.
+pub const LEASE: Millis = Millis::from_seconds(120);
 
 /// The App Mesh API.
 #[derive(Debug, Clone)]
 pub struct AppMesh {
     client: Client,
+    /// For how long a split of the traffic is asked for, where the endpoint knows leases; `None` for ever.
+    lease: Option<Millis>,
+}
+
+/// What an answer to DescribeRoute says beyond App Mesh.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Beyond {
+    /// The highest generation that the endpoint remembers, and 0 for none; `None` where it knows none.
+    generation: Option<u64>,
+    knows_leases: bool,
+    /// When the route's lease ran out.
+    lapsed: Option<String>,
 }
 
 impl AppMesh {
@@ -56,7 +78,13 @@ impl AppMesh {
             .retry_config(RetryConfig::disabled())
             .timeout_config(aws::timeouts())
             .build();
-        Self { client: Client::from_conf(config) }
+        Self { client: Client::from_conf(config), lease: Some(LEASE) }
+    }
+
+    /// The same with another lease, or with none.
+    #[must_use]
+    pub fn with_lease(self, lease: Option<Millis>) -> Self {
+        Self { lease, ..self }
     }
 
     /// With the region, credentials and endpoint of a shared set; `endpoint_url` is used instead of the set's where it is
@@ -66,37 +94,84 @@ impl AppMesh {
         // Retries are the executor's, which knows what is still wanted.
         let mut builder = aws::builder!(aws_sdk_appmesh, config).retry_config(RetryConfig::disabled());
         builder.set_endpoint_url(endpoint_url.or_else(|| config.endpoint_url()).map(str::to_owned));
-        Self { client: Client::from_conf(builder.build()) }
+        Self { client: Client::from_conf(builder.build()), lease: Some(LEASE) }
     }
 
     pub(super) const fn client(&self) -> &Client {
         &self.client
     }
 
-    async fn describe(&self, route: &RouteRef) -> Result<(RouteData, u64), Fault> {
+    async fn describe(&self, route: &RouteRef) -> Result<(RouteData, Beyond), Fault> {
         let call = self.client.describe_route();
         let call = call.mesh_name(&route.mesh).virtual_router_name(&route.router).route_name(&route.route);
-        let generation = Arc::new(Mutex::new(0));
-        let seen = HeaderReader { generation: Arc::clone(&generation) };
+        let beyond = Arc::new(Mutex::new(Beyond::default()));
+        let seen = HeaderReader { beyond: Arc::clone(&beyond) };
         let output: DescribeRouteOutput =
             call.customize().interceptor(seen).send().await.map_err(|error| fault(&error, "DescribeRoute", route))?;
         let data = output
             .route
             .ok_or_else(|| Fault::unknown(SOURCE, format!("DescribeRoute of {route} answered no route")))?;
-        let generation = generation.lock().map(|number| *number).unwrap_or(0);
-        Ok((data, generation))
+        let beyond = beyond.lock().map(|beyond| beyond.clone()).unwrap_or_default();
+        Ok((data, beyond))
+    }
+
+    /// Writes a route's spec; answers the route's version from then on.
+    async fn update(
+        &self,
+        route: &RouteRef,
+        spec: RouteSpec,
+        headers: Vec<(&'static str, String)>,
+    ) -> Result<u64, Failed> {
+        let call = self.client.update_route();
+        let call = call.mesh_name(&route.mesh).virtual_router_name(&route.router).route_name(&route.route).spec(spec);
+        let output = call
+            .customize()
+            .mutate_request(move |request| {
+                for (name, value) in &headers {
+                    request.headers_mut().insert(*name, value.clone());
+                }
+            })
+            .send()
+            .await?;
+        Ok(output.route.as_ref().map(version_of).unwrap_or(0))
+    }
+
+    /// Headers of a write, or of a renewal of the version of that number.
+    fn headers(&self, write: &WeightsWrite, beyond: &Beyond, renews: Option<u64>) -> Vec<(&'static str, String)> {
+        let generation = beyond.generation.map(|_| (GENERATION_HEADER, write.generation.to_string()));
+        // Where one version has everything there is nothing half out: weight 0 is where a lease would lead, and a release
+        // that has been given everything must not be taken back because the daemon is away.
+        let is_split = !matches!(write.canary.1, 0 | 100);
+        let lease = self.lease.filter(|_| beyond.knows_leases && is_split).map(|span| {
+            let fallback = [(write.stable.0.as_str(), 100), (write.canary.0.as_str(), 0)];
+            (LEASE_HEADER, lease_text(span, fallback, renews))
+        });
+        generation.into_iter().chain(lease).collect()
     }
 }
 
-/// Reads the generation that our own endpoint remembers out of an answer's headers.
+type Failed = SdkError<UpdateRouteError, HttpResponse>;
+
+/// Reads what our own endpoint says beyond App Mesh out of an answer's headers.
 #[derive(Debug)]
 struct HeaderReader {
-    generation: Arc<Mutex<u64>>,
+    beyond: Arc<Mutex<Beyond>>,
+}
+
+impl Beyond {
+    fn read<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Self {
+        let knows = |feature: &str| {
+            header(FEATURES_HEADER).is_some_and(|words| words.split([',', ' ']).any(|word| word == feature))
+        };
+        let generation = header(GENERATION_HEADER).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let lapsed = header(LEASE_HEADER).and_then(lapsed_at).map(str::to_owned);
+        Self { generation: knows("generation").then_some(generation), knows_leases: knows("lease"), lapsed }
+    }
 }
 
 impl aws_smithy_runtime_api::client::interceptors::Intercept for HeaderReader {
     fn name(&self) -> &'static str {
-        "tidegate generation"
+        "tidegate extensions"
     }
 
     fn read_after_transmit(
@@ -105,9 +180,9 @@ impl aws_smithy_runtime_api::client::interceptors::Intercept for HeaderReader {
         _: &aws_smithy_runtime_api::client::runtime_components::RuntimeComponents,
         _: &mut aws_smithy_types::config_bag::ConfigBag,
     ) -> Result<(), aws_smithy_runtime_api::box_error::BoxError> {
-        let header = context.response().headers().get("x-tidegate-generation");
-        if let (Some(number), Ok(mut slot)) = (header.and_then(|text| text.parse().ok()), self.generation.lock()) {
-            *slot = number;
+        let headers = context.response().headers();
+        if let Ok(mut slot) = self.beyond.lock() {
+            *slot = Beyond::read(|name| headers.get(name));
         }
         Ok(())
     }
@@ -117,9 +192,20 @@ fn version_of(data: &RouteData) -> u64 {
     data.metadata.as_ref().and_then(|metadata| u64::try_from(metadata.version).ok()).unwrap_or(0)
 }
 
-fn reading(data: &RouteData) -> RouteReading {
+fn reading(data: &RouteData, lapsed: Option<String>) -> RouteReading {
     let targets = data.spec.as_ref().map(edit::targets).unwrap_or_default();
-    RouteReading { version: version_of(data), targets }
+    RouteReading { version: version_of(data), targets, lapsed }
+}
+
+/// Whether a route has the weights that were written, and no other target any: only then are they anybody's to renew.
+fn has(spec: &RouteSpec, write: &WeightsWrite) -> bool {
+    let written = [&write.canary, &write.stable];
+    let targets = edit::targets(spec);
+    let is_written = |node: &str, weight: u32| {
+        written.iter().find(|(name, _)| name == node).map_or(weight == 0, |(_, wanted)| u32::from(*wanted) == weight)
+    };
+    written.iter().all(|(name, _)| targets.iter().any(|(node, _)| node == name))
+        && targets.iter().all(|(node, weight)| is_written(node, *weight))
 }
 
 /// What an error of the SDK comes to. A write whose answer did not come may have been made.
@@ -134,28 +220,98 @@ where
 #[async_trait]
 impl Traffic for AppMesh {
     async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault> {
-        let (data, generation) = self.describe(route).await?;
-        Ok((reading(&data), generation))
+        let (data, beyond) = self.describe(route).await?;
+        Ok((reading(&data, beyond.lapsed), beyond.generation.unwrap_or(0)))
     }
 
     async fn set_weights(&self, write: &WeightsWrite) -> Result<u64, Fault> {
-        let WeightsWrite { route, canary, stable, generation, .. } = write;
-        let (data, _) = self.describe(route).await?;
+        let WeightsWrite { route, canary, stable, .. } = write;
+        let (data, beyond) = self.describe(route).await?;
         let spec = data.spec.as_ref().ok_or_else(|| Fault::permanent(SOURCE, format!("{route} has no spec")))?;
         let weights = [(canary.0.as_str(), canary.1), (stable.0.as_str(), stable.1)];
         let edited =
             edit::set_weights(spec, weights).map_err(|error| Fault::permanent(SOURCE, format!("{route}: {error}")))?;
-        let generation = generation.to_string();
-        let call = self.client.update_route();
-        let call = call.mesh_name(&route.mesh).virtual_router_name(&route.router).route_name(&route.route).spec(edited);
-        let output = call
-            .customize()
-            .mutate_request(move |request| {
-                request.headers_mut().insert("x-tidegate-generation", generation.clone());
-            })
-            .send()
-            .await
-            .map_err(|error| fault(&error, UPDATE_ROUTE, route))?;
-        Ok(output.route.as_ref().map(version_of).unwrap_or(0))
+        let headers = self.headers(write, &beyond, None);
+        self.update(route, edited, headers).await.map_err(|error| fault(&error, UPDATE_ROUTE, route))
+    }
+
+    fn lease(&self) -> Option<Millis> {
+        self.lease
+    }
+
+    async fn renew(&self, write: &WeightsWrite) -> Result<(), Fault> {
+        let route = &write.route;
+        let (data, beyond) = self.describe(route).await?;
+        let Some(spec) = data.spec.clone().filter(|spec| beyond.knows_leases && has(spec, write)) else {
+            return Ok(());
+        };
+        let headers = self.headers(write, &beyond, Some(version_of(&data)));
+        match self.update(route, spec, headers).await {
+            Ok(_) => Ok(()),
+            // Somebody wrote the route since it was read: what that means is for whoever reads it next.
+            Err(error) if error.code() == Some(CONFLICT) => Ok(()),
+            Err(error) => Err(fault(&error, UPDATE_ROUTE, route)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(canary: u8) -> WeightsWrite {
+        WeightsWrite {
+            route: RouteRef { mesh: "shop".into(), router: "r".into(), route: "x".into() },
+            canary: ("v2".into(), canary),
+            stable: ("v1".into(), 100 - canary),
+            generation: 7,
+            urgent: false,
+        }
+    }
+
+    #[test]
+    fn headers_go_where_they_are_announced() {
+        let mesh = AppMesh::local("http://127.0.0.1:9", "us-east-1");
+        let read = |features: Option<&'static str>| Beyond::read(|name| features.filter(|_| name == FEATURES_HEADER));
+        let sent = |mesh: &AppMesh, canary, features| -> Vec<String> {
+            let headers = mesh.headers(&write(canary), &read(features), None);
+            headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
+        };
+        let (generation, lease) = ("x-tidegate-generation: 7", "x-tidegate-lease: 2m; fallback=v1=100,v2=0");
+        assert_eq!(sent(&mesh, 10, None), Vec::<String>::new());
+        assert_eq!(sent(&mesh, 10, Some("generation")), [generation]);
+        assert_eq!(sent(&mesh, 10, Some("generation, lease")), [generation, lease]);
+        assert_eq!(sent(&mesh, 10, Some("lease")), [lease]);
+        for end in [0, 100] {
+            assert_eq!(sent(&mesh, end, Some("generation, lease")), [generation], "nothing is half out");
+        }
+        assert_eq!(sent(&mesh.with_lease(None), 10, Some("generation, lease")), [generation]);
+    }
+
+    #[test]
+    fn only_weights_that_are_still_there_are_renewed() {
+        let spec = |targets: &[(&str, i32)]| {
+            let targets = targets.iter().map(|(node, weight)| {
+                aws_sdk_appmesh::types::WeightedTarget::builder()
+                    .virtual_node(*node)
+                    .weight(*weight)
+                    .build()
+                    .expect("complete")
+            });
+            let action = aws_sdk_appmesh::types::TcpRouteAction::builder()
+                .set_weighted_targets(Some(targets.collect()))
+                .build()
+                .expect("complete");
+            RouteSpec::builder().tcp_route(aws_sdk_appmesh::types::TcpRoute::builder().action(action).build()).build()
+        };
+        for (targets, is_there) in [
+            (&[("v1", 90), ("v2", 10)][..], true),
+            (&[("v2", 10), ("v1", 90), ("old", 0)][..], true),
+            (&[("v1", 90), ("v2", 10), ("old", 1)][..], false),
+            (&[("v1", 95), ("v2", 5)][..], false),
+            (&[("v1", 100)][..], false),
+        ] {
+            assert_eq!(has(&spec(targets), &write(10)), is_there, "{targets:?}");
+        }
     }
 }

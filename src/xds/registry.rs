@@ -20,6 +20,17 @@ pub struct Registry {
 struct Inner {
     next: u64,
     proxies: BTreeMap<u64, ConnectedProxy>,
+    /// How many there are of each resource.
+    counts: BTreeMap<String, usize>,
+}
+
+/// No more may be connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// Proxies of the resource.
+    pub same: usize,
+    /// Proxies in all.
+    pub all: usize,
 }
 
 /// The entry of one stream; gone with it.
@@ -27,25 +38,26 @@ struct Inner {
 pub struct Entry {
     registry: Registry,
     number: u64,
+    node: String,
 }
 
 impl Registry {
-    /// How many there are of a resource, and in all.
-    #[must_use]
-    pub fn count(&self, resource: &str) -> (usize, usize) {
-        let inner = self.lock();
-        let same = inner.proxies.values().filter(|proxy| proxy.resource == resource).count();
-        (same, inner.proxies.len())
-    }
-
-    /// Enters a proxy.
-    #[must_use]
-    pub fn enter(&self, proxy: ConnectedProxy) -> Entry {
+    /// Enters a proxy, if there are fewer than `same_max` of its resource and fewer than `all_max` in all.
+    ///
+    /// # Errors
+    /// There are that many.
+    pub fn enter(&self, proxy: ConnectedProxy, same_max: usize, all_max: usize) -> Result<Entry, Full> {
         let mut inner = self.lock();
+        let (same, all) = (inner.counts.get(&proxy.resource).copied().unwrap_or_default(), inner.proxies.len());
+        if same >= same_max || all >= all_max {
+            return Err(Full { same, all });
+        }
         inner.next += 1;
         let number = inner.next;
+        *inner.counts.entry(proxy.resource.clone()).or_default() += 1;
+        let node = proxy.node.clone();
         inner.proxies.insert(number, proxy);
-        Entry { registry: self.clone(), number }
+        Ok(Entry { registry: self.clone(), number, node })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -55,6 +67,12 @@ impl Registry {
 }
 
 impl Entry {
+    /// Name of the proxy.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Notes where its stream stands.
     pub fn stands(&self, known: bool, standing: &BTreeMap<Type, Standing>, problems: &[String]) {
         let mut inner = self.registry.lock();
@@ -94,7 +112,14 @@ impl MeshOverview for HostedMesh {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.registry.lock().proxies.remove(&self.number);
+        let mut inner = self.registry.lock();
+        let Some(proxy) = inner.proxies.remove(&self.number) else { return };
+        if let std::collections::btree_map::Entry::Occupied(mut count) = inner.counts.entry(proxy.resource) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 

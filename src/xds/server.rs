@@ -4,6 +4,7 @@
 //! resource, and what waits to be sent. A stream that breaks a bound ends with a status that says so; its proxy goes on with
 //! what it has and connects again.
 
+mod connections;
 mod form;
 mod node;
 
@@ -47,6 +48,8 @@ const MESSAGES_PER_SECOND: u32 = 200;
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// A stream says who it is at once.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Characters of a proxy's reason in a line of the log: it names the field, and a hostile proxy must not fill the disk.
+const LOGGED_REASON_MAX: usize = 500;
 /// What waits for time alone is looked at so often.
 const TICK: Duration = Duration::from_millis(500);
 /// Silent connections are asked whether they live so often, and given up after so long (appmesh "Bootstrap").
@@ -106,7 +109,7 @@ impl AdsServer {
         let service = AggregatedDiscoveryServiceServer::new(self)
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(usize::MAX);
-        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = connections::incoming(listener);
         tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -225,13 +228,13 @@ impl<Q, R> AdsStream<Q, R> {
                 },
                 changed = known.offers.changed() => {
                     if changed.is_err() {
-                        return Err(Status::unavailable("the control plane is going away; connect again"));
+                        return Err(going_away());
                     }
                     known.take_offer();
                 }
                 _ = tick.tick(), if known.session.is_pending() => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {
-                    return Err(Status::unavailable("the control plane is going away; connect again"));
+                    return Err(going_away());
                 }
             }
         }
@@ -241,22 +244,15 @@ impl<Q, R> AdsStream<Q, R> {
     fn enter<F: StreamForm>(&self, caller: &Caller) -> Result<Known<R>, Status> {
         let server = &self.server;
         let now = server.clock.now();
-        let resource = caller.resource.clone();
         let call = Call { metadata: &self.metadata, authority: &self.authority, path: F::PATH };
         server.door.admit(call, caller.mesh(), now).map_err(Status::unauthenticated)?;
-        let (same, all) = server.registry.count(&resource);
-        if all >= STREAMS_MAX || same >= server.per_resource {
-            let message =
-                format!("{same} proxies of {resource} and {all} in all are connected; that is the most allowed");
-            return Err(Status::resource_exhausted(message));
-        }
         let mut options = caller.options.clone();
         options.names_by_control_plane = server.names_here;
         let mut offers = server.source.watch(caller.view.clone(), options);
         let offer = offers.borrow_and_update().clone();
-        let entry = server.registry.enter(ConnectedProxy {
+        let proxy = ConnectedProxy {
             node: caller.node.clone(),
-            resource,
+            resource: caller.resource.clone(),
             known: offer.known,
             peer: self.peer.map(|peer| peer.to_string()).unwrap_or_default(),
             build: caller.build.clone(),
@@ -264,7 +260,13 @@ impl<Q, R> AdsStream<Q, R> {
             connected_at: now.rfc3339(),
             types: Default::default(),
             problems: offer.resources.problems.clone(),
-        });
+        };
+        let entry = server.registry.enter(proxy, server.per_resource, STREAMS_MAX).map_err(|full| {
+            let (same, all, resource) = (full.same, full.all, &caller.resource);
+            let message =
+                format!("{same} proxies of {resource} and {all} in all are connected; that is the most allowed");
+            Status::resource_exhausted(message)
+        })?;
         let session = Session::new(F::FORM, Arc::clone(&offer.resources));
         Ok(Known { server: Arc::clone(server), replies: self.replies.clone(), session, offers, offer, entry })
     }
@@ -275,8 +277,10 @@ impl<R> Known<R> {
         // Types that nobody here has anything of: the proxy waits for none of them.
         let Some(ask) = F::ask(message) else { return Ok(()) };
         if let Some(reason) = &ask.refusal {
+            let reason: String = reason.chars().take(LOGGED_REASON_MAX).collect();
             tracing::warn!(
                 kind = ask.kind.word(),
+                node = self.entry.node(),
                 reason,
                 "a proxy does not take a configuration; it goes on with the last one"
             );
@@ -302,10 +306,14 @@ impl<R> Known<R> {
             return Ok(());
         }
         let mut said = false;
+        let mut stopping = self.server.stopping.clone();
         while let Some(push) = self.session.next(self.server.clock.now()) {
             said = true;
-            let sent = tokio::time::timeout(SEND_TIMEOUT, self.replies.send(Ok(F::reply(push)))).await;
-            let sent = sent.map_err(|_| Status::deadline_exceeded("the proxy took nothing for 60 s"))?;
+            let sent = tokio::time::timeout(SEND_TIMEOUT, self.replies.send(Ok(F::reply(push))));
+            let sent = tokio::select! {
+                sent = sent => sent.map_err(|_| Status::deadline_exceeded("the proxy took nothing for 60 s"))?,
+                _ = stopping.wait_for(|stopping| *stopping) => return Err(going_away()),
+            };
             sent.map_err(|_| Status::cancelled("the proxy hung up"))?;
         }
         if said {
@@ -317,6 +325,10 @@ impl<R> Known<R> {
     fn note(&self) {
         self.entry.stands(self.offer.known, &self.session.standing(), &self.offer.resources.problems);
     }
+}
+
+fn going_away() -> Status {
+    Status::unavailable("the control plane is going away; connect again")
 }
 
 /// How many more messages a stream may send.

@@ -14,7 +14,10 @@
 //! **Bounded.** One message of a type is on its way at a time, and what changed meanwhile is sent as one. A proxy that does
 //! not answer for [`PATIENCE`] is not waited for any longer.
 
-use super::translate::{Encoded, Resources, Set, Type, set_version};
+mod subscription;
+
+use self::subscription::{Copy, Everything, Flight, Known, Subscription};
+use super::translate::{Encoded, Resources, Set, Type, version_of};
 use crate::base::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,9 +29,6 @@ pub const PATIENCE: Millis = Millis::from_seconds(5);
 /// Names that a proxy may ask for on one stream, over all types: as many clusters as the largest mesh that
 /// [`crate::mesh::model::Quotas::OFF`] allows has nodes, twice over.
 pub const NAMES_MAX: usize = 20_000;
-
-/// Characters of a proxy's reason that are kept: Envoy's name the field, and a hostile one must not fill the memory.
-const REASON_MAX: usize = 2_000;
 
 /// Which form of the protocol a stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,35 +96,11 @@ pub struct Standing {
     pub refused: Option<(String, String)>,
 }
 
-/// What a proxy has of a resource, as far as it was told.
-#[derive(Debug, Clone)]
-struct Known {
-    version: String,
-    /// What was sent; unknown when it has it from a stream before.
-    encoded: Option<Arc<Encoded>>,
-}
-
-struct Flight {
-    nonce: String,
-    version: String,
-    at: Timestamp,
-}
-
-#[derive(Default)]
-struct Subscription {
-    all: bool,
-    names: BTreeSet<String>,
-    known: BTreeMap<String, Known>,
-    /// Names of what it had when it last took something.
-    accepted: BTreeSet<String>,
-    /// Names that it wants and was told do not exist (delta).
-    told_missing: BTreeSet<String>,
-    flight: Option<Flight>,
-    /// Nonce of the last push; empty before the first.
-    last_nonce: String,
-    /// Version that it says it has from a stream before; looked at when there is something to compare it with.
-    claimed: Option<String>,
-    standing: Standing,
+/// A version that a proxy refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refusal {
+    of: String,
+    reason: String,
 }
 
 /// One stream.
@@ -133,8 +109,8 @@ pub struct Session {
     resources: Arc<Resources>,
     types: BTreeMap<Type, Subscription>,
     pushes: u64,
-    /// When clusters were sent last.
-    clusters_at: Option<Timestamp>,
+    /// Since when listeners and routes wait for clusters.
+    waits_since: Option<Timestamp>,
 }
 
 /// A proxy asked for more than [`NAMES_MAX`] names.
@@ -146,7 +122,7 @@ impl Session {
     /// A stream on which nothing was said yet.
     #[must_use]
     pub fn new(form: Form, resources: Arc<Resources>) -> Self {
-        Self { form, resources, types: BTreeMap::new(), pushes: 0, clusters_at: None }
+        Self { form, resources, types: BTreeMap::new(), pushes: 0, waits_since: None }
     }
 
     /// There is something newer to send.
@@ -160,6 +136,7 @@ impl Session {
     /// It wants too much; the stream should end.
     pub fn ask(&mut self, ask: Ask) -> Result<(), TooManyNames> {
         let first = !self.types.contains_key(&ask.kind);
+        let may_be_all = ask.kind.is_whole() && first;
         let subscription = self.types.entry(ask.kind).or_default();
         subscription.answered(&ask.nonce, ask.refusal);
         // A message from before the last push says nothing new: the answer to that push follows, with all names. One that
@@ -168,27 +145,13 @@ impl Session {
             return Ok(());
         }
         match ask.wanted {
-            Wanted::Names(names) => subscription.want(names, ask.kind.is_whole() && first),
-            Wanted::Change { mut subscribe, unsubscribe, has } => {
-                let all = subscribe.remove("*") || (first && subscribe.is_empty() && ask.kind.is_whole());
-                subscription.all |= all;
-                if unsubscribe.contains("*") {
-                    subscription.all = false;
-                }
-                subscription.names.retain(|name| !unsubscribe.contains(name));
-                for name in &unsubscribe {
-                    subscription.known.remove(name);
-                    subscription.told_missing.remove(name);
-                }
-                for name in &subscribe {
-                    // Who asks again wants it again.
-                    subscription.known.remove(name);
-                    subscription.told_missing.remove(name);
-                }
-                subscription.names.extend(subscribe);
+            Wanted::Names(names) => subscription.want(names, may_be_all),
+            Wanted::Change { subscribe, unsubscribe, has } => {
+                subscription.change(subscribe, &unsubscribe, may_be_all);
                 if first {
                     let has = has.into_iter().map(|(name, version)| (name, Known { version, encoded: None }));
-                    subscription.known.extend(has);
+                    let copies = has.map(|(name, known)| (name, Copy { taken: Some(known), ..Copy::default() }));
+                    subscription.copies.extend(copies);
                 }
             }
         }
@@ -202,11 +165,14 @@ impl Session {
     /// What may be sent now, if anything. To be called again after each push, answer and change, and once in a while.
     pub fn next(&mut self, now: Timestamp) -> Option<Push> {
         for (kind, subscription) in &mut self.types {
-            subscription.believe(self.resources.of(*kind));
+            let all = self.resources.of(*kind);
+            subscription.believe(all);
+            subscription.drop_settled_suspects(all);
+            subscription.forgive_what_is_over(all);
         }
         for kind in Type::ALL {
             let points = matches!(kind, Type::Listener | Type::Route);
-            if self.is_waiting(kind, now) || (points && !self.clusters_are_there(now)) {
+            if self.is_done(kind) || self.is_waiting(kind, now) || (points && !self.clusters_are_there(now)) {
                 continue;
             }
             if let Some(push) = self.push(kind, false, now) {
@@ -223,8 +189,7 @@ impl Session {
     /// Whether [`Session::next`] may say something later although nothing happens.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.types.values().any(|subscription| subscription.flight.is_some())
-            || Type::ALL.into_iter().any(|kind| self.types.contains_key(&kind) && !self.is_settled(kind))
+        Type::ALL.into_iter().any(|kind| self.types.contains_key(&kind) && !self.is_settled(kind))
     }
 
     /// Where the proxy stands, by type.
@@ -238,203 +203,168 @@ impl Session {
         flight.is_some_and(|flight| now.since(flight.at) < PATIENCE)
     }
 
-    /// Whether the proxy has all of a type, and took it.
+    /// Whether the proxy was told everything of a type, by what was found before.
+    fn is_done(&self, kind: Type) -> bool {
+        let Some(subscription) = self.types.get(&kind) else { return true };
+        subscription.done.as_ref().is_some_and(|done| Arc::ptr_eq(done, self.resources.of(kind)))
+    }
+
+    /// Whether the proxy has all of a type that it can be told, and took or refused it.
     fn is_settled(&self, kind: Type) -> bool {
         let Some(subscription) = self.types.get(&kind) else { return true };
-        let difference = self.difference(kind, subscription);
-        subscription.flight.is_none() && subscription.standing.refused.is_none() && difference.is_empty()
+        subscription.flight.is_none()
+            && subscription.suspects.is_empty()
+            && (self.is_done(kind) || self.tellable(subscription, kind).is_empty())
     }
 
     /// Whether all clusters, and the endpoints that they wait for, are with the proxy; or have been waited for enough.
-    fn clusters_are_there(&self, now: Timestamp) -> bool {
-        let Some(clusters) = self.types.get(&Type::Cluster) else { return true };
-        let tired = self.clusters_at.is_none_or(|at| now.since(at) >= PATIENCE);
-        if tired || clusters.standing.refused.is_some() {
+    fn clusters_are_there(&mut self, now: Timestamp) -> bool {
+        if self.have_clusters_arrived() {
+            self.waits_since = None;
             return true;
         }
-        if clusters.flight.is_some() {
+        let since = *self.waits_since.get_or_insert(now);
+        now.since(since) >= PATIENCE
+    }
+
+    fn have_clusters_arrived(&self) -> bool {
+        let Some(clusters) = self.types.get(&Type::Cluster) else { return true };
+        if clusters.flight.is_some() || !clusters.suspects.is_empty() {
             return false;
         }
-        let Some(endpoints) = self.types.get(&Type::Endpoint) else {
-            return self.resources.of(Type::Endpoint).is_empty();
-        };
-        let has = |name: &String| endpoints.known.contains_key(name);
-        endpoints.flight.is_none() && self.resources.of(Type::Endpoint).keys().all(has)
-    }
-
-    /// Names of what is new or changed for a proxy.
-    fn difference(&self, kind: Type, subscription: &Subscription) -> Vec<String> {
-        let lacking = self.clusters_lacking();
-        let visible = subscription.visible(self.resources.of(kind));
-        let differs = |name: &String, encoded: &Encoded| {
-            subscription.known.get(name).is_none_or(|known| known.version != encoded.version)
-        };
-        let changed = visible.iter().filter(|(name, encoded)| differs(name, encoded));
-        // It may point into nothing: what is there stays.
-        let held = changed.filter(|(_, encoded)| !encoded.needs.iter().any(|name| lacking.contains(name)));
-        held.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Clusters that a proxy may lack since it refused some.
-    fn clusters_lacking(&self) -> BTreeSet<&String> {
-        let Some(clusters) = self.types.get(&Type::Cluster) else { return BTreeSet::new() };
-        // Whoever has nothing yet loses nothing by what does not work.
-        if clusters.standing.refused.is_none() || clusters.accepted.is_empty() {
-            return BTreeSet::new();
+        let endpoints = self.types.get(&Type::Endpoint);
+        if endpoints.is_some_and(|endpoints| endpoints.flight.is_some()) {
+            return false;
         }
-        let names = self.resources.of(Type::Cluster).keys();
-        names.filter(|name| !clusters.accepted.contains(*name)).collect()
+        // A cluster that it has never taken asks for no endpoints.
+        let asks = |name: &&String| clusters.copies.get(*name).is_some_and(|copy| copy.taken.is_some());
+        let has = |name: &String| endpoints.is_some_and(|endpoints| endpoints.copies.contains_key(name));
+        self.resources.of(Type::Endpoint).keys().filter(asks).all(has)
     }
 
-    /// Clusters that what the proxy has points at.
-    fn needed(&self) -> BTreeSet<&str> {
+    /// What is new for a proxy and points at nothing that it lacks for good.
+    fn tellable(&self, subscription: &Subscription, kind: Type) -> Vec<(String, Arc<Encoded>)> {
+        let news = subscription.news(self.resources.of(kind)).into_iter();
+        let told = news.filter(|(name, encoded)| !self.is_held(subscription, name, encoded));
+        told.map(|(name, encoded)| (name.clone(), Arc::clone(encoded))).collect()
+    }
+
+    /// Whether something stays as it is, since what is new would point at a cluster that the proxy refused. Whoever has
+    /// nothing yet loses nothing by what does not work.
+    fn is_held(&self, subscription: &Subscription, name: &str, encoded: &Encoded) -> bool {
+        let other = |known: &Known| known.version != encoded.version;
+        let has_other = subscription.copies.get(name).is_some_and(|copy| copy.possible().any(other));
+        let Some(clusters) = self.types.get(&Type::Cluster).filter(|_| has_other) else { return false };
+        let lacks = |copy: &Copy| copy.possible().next().is_none() && copy.refused.is_some();
+        encoded.needs.iter().any(|need| clusters.copies.get(need).is_some_and(lacks))
+    }
+
+    /// Clusters that what the proxy has points at, or may soon; `None` when it has something from a stream before of which
+    /// that is not known.
+    fn needed(&self) -> Option<BTreeSet<&str>> {
         let points = [Type::Listener, Type::Route].into_iter().filter_map(|kind| self.types.get(&kind));
-        let known = points.flat_map(|subscription| subscription.known.values());
-        known
-            .filter_map(|known| known.encoded.as_ref())
-            .flat_map(|encoded| &encoded.needs)
-            .map(String::as_str)
-            .collect()
+        let known = points.flat_map(|subscription| subscription.copies.values());
+        let mut needed = BTreeSet::new();
+        for known in known.flat_map(Copy::possible) {
+            needed.extend(known.encoded.as_ref()?.needs.iter().map(String::as_str));
+        }
+        Some(needed)
+    }
+
+    /// What may go: anything but clusters at once, and clusters at the end, when nothing needs them. A route that was held
+    /// back is still the old one at the proxy, and needs its own.
+    fn going(&self, kind: Type, gone: &[String], breaking: bool) -> Vec<String> {
+        // A message of only some routes cannot say that one is gone: the proxy has it as long as it asks for it.
+        if self.form == Form::Whole && !kind.is_whole() {
+            return Vec::new();
+        }
+        if kind != Type::Cluster {
+            return gone.to_vec();
+        }
+        let Some(needed) = self.needed().filter(|_| breaking) else { return Vec::new() };
+        gone.iter().filter(|name| !needed.contains(name.as_str())).cloned().collect()
     }
 
     /// The push of a type that is due; `breaking` lets clusters go that nothing needs any more.
     fn push(&mut self, kind: Type, breaking: bool, now: Timestamp) -> Option<Push> {
         let subscription = self.types.get(&kind)?;
-        let changed = self.difference(kind, subscription);
-        let visible = subscription.visible(self.resources.of(kind));
-        let gone: Vec<String> =
-            subscription.known.keys().filter(|name| !visible.contains_key(*name)).cloned().collect();
-        let may_go = kind != Type::Cluster || breaking;
-        let needed = self.needed();
-        // A route that was held back is still the old one at the proxy, and needs its clusters.
-        let may_go = |name: &&String| may_go && (kind != Type::Cluster || !needed.contains(name.as_str()));
-        let going: Vec<String> = gone.iter().filter(may_go).cloned().collect();
-        let missing: Vec<String> = match self.form {
-            Form::Whole => Vec::new(),
-            Form::Delta => subscription.missing(&visible).cloned().collect(),
-        };
-        // A message of only some routes cannot say that one is gone.
-        let tells_going = !going.is_empty() && (self.form == Form::Delta || kind.is_whole());
-        // A proxy that has nothing waits for an answer, even for one that says there is nothing.
-        let nothing_yet = kind.is_whole() && subscription.standing.sent.is_none() && subscription.known.is_empty();
-        if changed.is_empty() && !tells_going && missing.is_empty() && !nothing_yet {
+        let all = Arc::clone(self.resources.of(kind));
+        if breaking && subscription.swept.as_ref().is_some_and(|swept| Arc::ptr_eq(swept, &all)) {
             return None;
         }
-        let mut resources: Vec<(String, Arc<Encoded>)> = Vec::new();
-        if self.form == Form::Whole && kind.is_whole() {
-            resources.extend(visible.iter().map(|(name, encoded)| (name.clone(), Arc::clone(encoded))));
-            let kept = subscription.known.iter().filter(|(name, _)| gone.contains(name) && !going.contains(name));
-            resources.extend(kept.filter_map(|(name, known)| Some((name.clone(), known.encoded.clone()?))));
-        } else {
-            let those = changed.iter().filter_map(|name| visible.get_key_value(name));
-            resources.extend(those.map(|(name, encoded)| (name.clone(), Arc::clone(encoded))));
+        let mut changed = self.tellable(subscription, kind);
+        while changed.is_empty() && !self.types.get(&kind)?.suspects.is_empty() {
+            // All of this part is held back, and the rest need not wait for it.
+            self.types.get_mut(&kind)?.suspects.pop_front();
+            changed = self.tellable(self.types.get(&kind)?, kind);
         }
-        let version = if kind.is_whole() && self.form == Form::Whole {
-            set_version(&resources.iter().cloned().collect())
-        } else {
-            set_version(&visible)
-        };
-        self.sent(kind, version, resources, going, missing, now)
+        let subscription = self.types.get(&kind)?;
+        let gone = subscription.gone(&all);
+        let going = self.going(kind, &gone, breaking);
+        let missing = if self.form == Form::Delta { subscription.missing(&all) } else { Vec::new() };
+        // A proxy that has nothing waits for an answer, even for one that says there is nothing.
+        let nothing_yet = kind.is_whole() && subscription.standing.sent.is_none() && subscription.copies.is_empty();
+        if changed.is_empty() && going.is_empty() && missing.is_empty() && !nothing_yet {
+            let held = subscription.news(&all).len();
+            let subscription = self.types.get_mut(&kind)?;
+            // What is held back may be told as soon as a cluster is mended, without anything new of its own.
+            subscription.done = (held == 0).then(|| Arc::clone(&all));
+            subscription.swept = (breaking && gone.is_empty()).then_some(all);
+            return None;
+        }
+        Some(self.send(kind, &all, changed, going, missing, now))
     }
 
     /// Notes what is sent.
-    fn sent(
+    fn send(
         &mut self,
         kind: Type,
-        version: String,
-        resources: Vec<(String, Arc<Encoded>)>,
+        all: &Set,
+        changed: Vec<(String, Arc<Encoded>)>,
         going: Vec<String>,
         missing: Vec<String>,
         now: Timestamp,
-    ) -> Option<Push> {
+    ) -> Push {
         self.pushes += 1;
         let nonce = self.pushes.to_string();
-        if kind == Type::Cluster {
-            self.clusters_at = Some(now);
-        }
-        let subscription = self.types.get_mut(&kind)?;
-        for (name, encoded) in &resources {
-            subscription.known.insert(name.clone(), Known::of(Arc::clone(encoded)));
+        let needed = self.needed().map(|needed| needed.into_iter().map(str::to_owned).collect());
+        let subscription = self.types.entry(kind).or_default();
+        for (name, encoded) in &changed {
+            subscription.copies.entry(name.clone()).or_default().offered = Some(Known::of(encoded));
             subscription.told_missing.remove(name);
         }
         for name in &going {
-            subscription.known.remove(name);
+            subscription.copies.remove(name);
         }
         subscription.told_missing.extend(missing.iter().cloned());
-        subscription.standing.sent = Some(version.clone());
+        let strict = subscription.suspects.pop_front().is_some_and(|part| part.strict);
+        let mut names: Vec<String> = changed.iter().map(|(name, _)| name.clone()).collect();
+        let (version, said) = if self.form == Form::Whole && kind.is_whole() {
+            let said = subscription.everything(needed.as_ref().filter(|_| !strict));
+            (version_of(said.resources.iter().map(|(name, encoded)| (&**name, &*encoded.version))), said)
+        } else {
+            (subscription.version_within(all), Everything { resources: changed, ..Everything::default() })
+        };
+        // Whoever answers this one has seen what it did not answer.
+        let unanswered = subscription.flight.take().into_iter().flat_map(|flight| flight.names);
+        let unanswered: Vec<String> = unanswered.filter(|name| !names.contains(name)).collect();
+        names.extend(unanswered);
+        let anew: Vec<String> = names.iter().chain(said.again.iter().map(|(name, _)| name)).cloned().collect();
+        let Everything { resources, again, is_doubtful } = said;
+        let flight = Flight { nonce: nonce.clone(), version: version.clone(), names, again, is_doubtful, at: now };
+        subscription.flight = Some(flight);
         subscription.last_nonce.clone_from(&nonce);
-        subscription.flight = Some(Flight { nonce: nonce.clone(), version: version.clone(), at: now });
+        subscription.standing.sent = Some(version.clone());
+        subscription.forgive();
+        subscription.stir();
+        if kind == Type::Cluster
+            && let Some(endpoints) = self.types.get_mut(&Type::Endpoint)
+        {
+            // A cluster that changes is a new one, and waits for its endpoints again.
+            endpoints.forget(&anew);
+        }
         let removed = if self.form == Form::Delta { going.into_iter().chain(missing).collect() } else { Vec::new() };
-        Some(Push { kind, version, nonce, resources, removed })
-    }
-}
-
-impl Known {
-    fn of(encoded: Arc<Encoded>) -> Self {
-        Self { version: encoded.version.clone(), encoded: Some(encoded) }
-    }
-}
-
-impl Subscription {
-    /// Notes the answer to what is on its way, if it is one.
-    fn answered(&mut self, nonce: &str, refusal: Option<String>) {
-        let Some(flight) = self.flight.take_if(|flight| flight.nonce == nonce) else { return };
-        match refusal {
-            Some(reason) => {
-                let reason = reason.chars().take(REASON_MAX).collect();
-                self.standing.refused = Some((flight.version, reason));
-            }
-            None => {
-                self.standing.refused = None;
-                self.standing.acknowledged = Some(flight.version);
-                self.accepted = self.known.keys().cloned().collect();
-            }
-        }
-    }
-
-    /// A proxy that is where we are, from a stream before and maybe with a control plane before, has everything.
-    fn believe(&mut self, all: &Set) {
-        let Some(claimed) = self.claimed.take() else { return };
-        let has = self.visible(all);
-        if set_version(&has) == claimed {
-            self.known = has.into_iter().map(|(name, encoded)| (name, Known::of(encoded))).collect();
-            self.accepted = self.known.keys().cloned().collect();
-            self.standing.acknowledged = Some(claimed.clone());
-            self.standing.sent = Some(claimed);
-        }
-    }
-
-    /// State of the world: the names as they are now.
-    fn want(&mut self, names: BTreeSet<String>, may_be_all: bool) {
-        self.all |= may_be_all && names.is_empty();
-        if !self.all || !names.is_empty() {
-            self.all = false;
-            for name in names.difference(&self.names) {
-                // Who asks (again) has none.
-                self.known.remove(name);
-            }
-            let dropped: Vec<String> = self.names.difference(&names).cloned().collect();
-            for name in dropped {
-                self.known.remove(&name);
-            }
-            self.names = names;
-        }
-    }
-
-    /// What of a type the proxy wants to see.
-    fn visible(&self, all: &Set) -> Set {
-        if self.all {
-            return all.clone();
-        }
-        let those = self.names.iter().filter_map(|name| all.get_key_value(name));
-        those.map(|(name, encoded)| (name.clone(), Arc::clone(encoded))).collect()
-    }
-
-    /// What it asked for, is not there, and was not said so.
-    fn missing<'s>(&'s self, visible: &'s Set) -> impl Iterator<Item = &'s String> {
-        self.names.iter().filter(|name| {
-            !visible.contains_key(*name) && !self.told_missing.contains(*name) && !self.known.contains_key(*name)
-        })
+        Push { kind, version, nonce, resources, removed }
     }
 }
 

@@ -98,6 +98,14 @@ impl Source {
         unheard
     }
 
+    /// Forgets an offer that is not kept up any more, whoever listens: they come again, and begin a new one.
+    fn end(&self, key: &(View, Options), sender: &watch::Sender<Offer>) {
+        let mut views = lock(&self.inner.views);
+        if views.get(key).is_some_and(|entry| entry.same_channel(sender)) {
+            views.remove(key);
+        }
+    }
+
     /// Addresses of a discovery, from now on.
     fn look_up(&self, discovery: &Discovery, port: u16) -> Found {
         let mut lookups = lock(&self.inner.lookups);
@@ -169,13 +177,31 @@ type Wanted = (ClusterKey, u16);
 /// Addresses as they are found; `None` before the first answer.
 type Found = watch::Receiver<Option<Vec<SocketAddr>>>;
 
+/// Something that is looked up.
+struct Looked {
+    discovery: Discovery,
+    found: Found,
+    /// Its first answer was waited for long enough.
+    waited: bool,
+}
+
 /// Keeps the offer of one resource up to date.
 struct Follower {
     source: Source,
     key: (View, Options),
     sender: watch::Sender<Offer>,
     config: watch::Receiver<Arc<NodeConfig>>,
-    lookups: BTreeMap<Wanted, (Discovery, Found)>,
+    lookups: BTreeMap<Wanted, Looked>,
+}
+
+/// However it ends, by a panic too: nothing waits for an offer that nobody keeps up, and nothing is looked up for it.
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.source.end(&self.key, &self.sender);
+        for ((_, port), looked) in std::mem::take(&mut self.lookups) {
+            self.source.leave(&looked.discovery, port);
+        }
+    }
 }
 
 impl Follower {
@@ -185,7 +211,7 @@ impl Follower {
             self.want(&config);
             self.first_look().await;
             self.offer(&config);
-            let mut found: Vec<_> = self.lookups.values().map(|(_, found)| found.clone()).collect();
+            let mut found: Vec<_> = self.lookups.values().map(|looked| looked.found.clone()).collect();
             tokio::select! {
                 changed = self.config.changed() => {
                     if changed.is_err() {
@@ -195,9 +221,6 @@ impl Follower {
                 () = any_changed(&mut found) => {}
                 () = self.sender.closed() => if self.source.retire(&self.key) { break },
             }
-        }
-        for ((_, port), (discovery, _)) in std::mem::take(&mut self.lookups) {
-            self.source.leave(&discovery, port);
         }
     }
 
@@ -218,36 +241,40 @@ impl Follower {
             }
         }
         let source = &self.source;
-        self.lookups.retain(|key, (discovery, _)| {
-            let stays = wanted.get(key) == Some(discovery);
+        self.lookups.retain(|key, looked| {
+            let stays = wanted.get(key) == Some(&looked.discovery);
             if !stays {
-                source.leave(discovery, key.1);
+                source.leave(&looked.discovery, key.1);
             }
             stays
         });
         for (key, discovery) in wanted {
             if let Entry::Vacant(place) = self.lookups.entry(key) {
                 let found = source.look_up(&discovery, place.key().1);
-                place.insert((discovery, found));
+                place.insert(Looked { discovery, found, waited: false });
             }
         }
     }
 
-    /// Endpoints that nobody looked up yet are waited for, for a while.
+    /// Endpoints that nobody looked up yet are waited for, once and for a while: one name that is not found out must not
+    /// hold up every change of weights.
     async fn first_look(&mut self) {
         let all = async {
-            for (_, found) in self.lookups.values_mut() {
+            for looked in self.lookups.values_mut().filter(|looked| !looked.waited) {
                 // A lookup that ended has no answer to wait for.
-                let _ = found.wait_for(Option::is_some).await;
+                let _ = looked.found.wait_for(Option::is_some).await;
             }
         };
         let _ = tokio::time::timeout(FIRST_LOOK, all).await;
+        for looked in self.lookups.values_mut() {
+            looked.waited = true;
+        }
     }
 
     fn offer(&mut self, config: &NodeConfig) {
         let mut endpoints = Endpoints::new();
-        for (key, (_, found)) in &mut self.lookups {
-            if let Some(addresses) = &*found.borrow_and_update() {
+        for (key, looked) in &mut self.lookups {
+            if let Some(addresses) = &*looked.found.borrow_and_update() {
                 endpoints.insert(key.clone(), addresses.clone());
             }
         }

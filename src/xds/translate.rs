@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The types of resources that are handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,7 +105,7 @@ pub type Set = BTreeMap<String, Arc<Encoded>>;
 /// Everything that a proxy is given.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Resources {
-    sets: BTreeMap<Type, Set>,
+    sets: BTreeMap<Type, Arc<Set>>,
     /// What the mesh says and could not be translated; sorted.
     pub problems: Vec<String>,
 }
@@ -113,8 +113,8 @@ pub struct Resources {
 impl Resources {
     /// The resources of a type.
     #[must_use]
-    pub fn of(&self, kind: Type) -> &Set {
-        static NONE: Set = Set::new();
+    pub fn of(&self, kind: Type) -> &Arc<Set> {
+        static NONE: LazyLock<Arc<Set>> = LazyLock::new(Arc::default);
         self.sets.get(&kind).unwrap_or(&NONE)
     }
 
@@ -127,14 +127,18 @@ impl Resources {
     }
 
     pub(super) fn put(&mut self, kind: Type, name: &str, encoded: Encoded) {
-        self.sets.entry(kind).or_default().insert(name.to_owned(), Arc::new(encoded));
+        Arc::make_mut(self.sets.entry(kind).or_default()).insert(name.to_owned(), Arc::new(encoded));
     }
 
-    /// Takes over values that are equal, so that what did not change is one value in memory.
+    /// Takes over values that are equal, so that what did not change is one value in memory, and is known at a glance.
     pub fn share_with(&mut self, last: &Self) {
         for (kind, set) in &mut self.sets {
             let old = last.of(*kind);
-            for (name, encoded) in set {
+            if **set == **old {
+                *set = Arc::clone(old);
+                continue;
+            }
+            for (name, encoded) in Arc::make_mut(set) {
                 if let Some(same) = old.get(name).filter(|same| same.version == encoded.version) {
                     *encoded = Arc::clone(same);
                 }
@@ -143,14 +147,9 @@ impl Resources {
     }
 }
 
-/// Version of a set of resources: the digest of what is in it.
-#[must_use]
-pub fn set_version(set: &Set) -> String {
-    let mut parts: Vec<&[u8]> = Vec::with_capacity(set.len() * 2);
-    for (name, encoded) in set {
-        parts.push(name.as_bytes());
-        parts.push(encoded.version.as_bytes());
-    }
+/// Version of a set of resources, given by name and version in the order of names: the digest of what is in it.
+pub fn version_of<'a>(set: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let parts: Vec<&[u8]> = set.flat_map(|(name, version)| [name.as_bytes(), version.as_bytes()]).collect();
     digest(&parts)
 }
 
@@ -218,6 +217,7 @@ pub type Endpoints = BTreeMap<(ClusterKey, u16), Vec<SocketAddr>>;
 pub fn translate(config: &NodeConfig, options: &Options, endpoints: &Endpoints, secrets: &SecretFiles) -> Resources {
     let mut out = Translation { config, options, secrets, resources: Resources::default() };
     let Some(own) = &config.own else { return out.resources };
+    out.resources.problems.extend(access_log::problem(own));
     cluster::all(&mut out, own, endpoints);
     match &own.role {
         Role::Node => listener::node(&mut out, own),

@@ -1,6 +1,6 @@
 //! `tidegate demo`: how it ends by itself, and that nothing is left of it however it is ended.
 
-use crate::program::{Process, TIDEGATE, command, text, until};
+use crate::program::{FREE_PORTS, Process, TIDEGATE, command, text, until};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,19 +12,6 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-
-const FREE_PORTS: [&str; 10] = [
-    "--api",
-    "127.0.0.1:0",
-    "--appmesh",
-    "127.0.0.1:0",
-    "--xds",
-    "127.0.0.1:0",
-    "--egress",
-    "127.0.0.1:0",
-    "--admin",
-    "127.0.0.1:0",
-];
 
 /// A demo with a directory of its own for temporary files.
 struct Demo {

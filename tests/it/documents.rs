@@ -1,6 +1,7 @@
 //! The shell blocks of the pages in `docs/`, run as they stand, and a look at all documents for one that nothing runs.
 
 mod aws;
+mod migration;
 
 use crate::kit::postgres::Server;
 use crate::shell::{Page, Ports, RUN, Terminal, blocks, copy_moved, expect, have, root};
@@ -80,7 +81,7 @@ impl Desk {
         copy_moved(&root().join("examples"), &directory.path().join("examples"), &ports);
         let readme = Page::of("README.md", "the_walk_of_the_readme_does_what_it_says");
         let mut local = Terminal::open(directory.path(), began, &ports);
-        local.enter(&readme.text("local", &ports));
+        local.stay(&readme.text("local", &ports));
         local.wait_for(&["Ctrl-C stops it"]);
         Self { ports, directory, began, _local: local }
     }
@@ -154,7 +155,7 @@ fn the_smallest_daemon_of_the_operations_page_runs() {
     let text = |name| page.text(name, &desk.ports);
     expect(&first.run(&text("print config")), &["[database]\ndata_dir = \"controller\"\n", "signing = \"none\""]);
     expect(&first.run(&text("doctor")), &["1 of them report", "checkout-v1 100, checkout-v2 0"]);
-    daemon.enter(&text("serve"));
+    daemon.stay(&text("serve"));
     daemon.wait_for(&["tidegate is ready"]);
     expect(&first.run(&text("health")), &["no rollouts yet"]);
     page.done();
@@ -174,7 +175,7 @@ async fn the_database_of_the_operations_page_serves_a_daemon() {
     let [mut first, mut daemon] = [desk.terminal(), desk.terminal()];
     let text = |name| page.text(name, &desk.ports);
     expect(&first.run(&text("postgres")), &["CREATE ROLE", "CREATE DATABASE"]);
-    daemon.enter(&text("postgres serve"));
+    daemon.stay(&text("postgres serve"));
     daemon.wait_for(&["this daemon drives"]);
     expect(&first.run(&text("postgres verify")), &["0 differ"]);
     page.done();

@@ -2,6 +2,7 @@
 //! tests of its own. `kit/envoy.rs` runs it.
 
 mod bootstrap;
+mod metrics;
 
 use crate::kit::envoy::{Envoy, binary, validate};
 use crate::program::until;

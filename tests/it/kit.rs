@@ -1,9 +1,10 @@
-//! Helpers of the integration tests: plans, a mesh and a journal in memory, a PostgreSQL server, an Envoy, and a rollout's
-//! life in one thread.
+//! Helpers of the integration tests: plans, a mesh and a journal in memory, a PostgreSQL server, an Envoy, network
+//! namespaces, and a rollout's life in one thread.
 
 pub(crate) mod envoy;
 pub(crate) mod life;
 pub(crate) mod memory;
+pub(crate) mod netns;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod world;
@@ -93,7 +94,7 @@ pub(crate) fn ann() -> Actor {
 
 /// A route whose first version has everything.
 pub(crate) fn fresh_route(version: u64) -> RouteReading {
-    RouteReading { version, targets: vec![("v1".into(), 100), ("v2".into(), 0)] }
+    RouteReading { version, targets: vec![("v1".into(), 100), ("v2".into(), 0)], lapsed: None }
 }
 
 /// The commit that begins a rollout.

@@ -4,6 +4,7 @@ mod boto;
 mod bulk;
 pub(crate) mod cli;
 mod hosted;
+mod leases;
 mod plain;
 mod sdk;
 mod signed;
@@ -11,7 +12,7 @@ mod signed;
 use crate::mesh_store::FakeMeshStore;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tidegate::clock::SystemClock;
+use tidegate::clock::{Clock, SystemClock};
 use tidegate::mesh::http::{Callers, MeshControl, MeshSettings};
 use tidegate::mesh::model::Quotas;
 use tokio::net::TcpListener;
@@ -31,20 +32,25 @@ impl Running {
     }
 
     pub(crate) async fn with_store(store: Arc<FakeMeshStore>) -> Self {
-        Self::made(store, Quotas::OFF, Callers::Anyone).await
+        Self::made(store, Quotas::OFF, Callers::Anyone, Arc::new(SystemClock)).await
     }
 
     pub(crate) async fn for_callers(store: Arc<FakeMeshStore>, callers: Callers) -> Self {
-        Self::made(store, Quotas::OFF, callers).await
+        Self::made(store, Quotas::OFF, callers, Arc::new(SystemClock)).await
     }
 
     pub(crate) async fn with(store: Arc<FakeMeshStore>, quotas: Quotas) -> Self {
-        Self::made(store, quotas, Callers::Anyone).await
+        Self::made(store, quotas, Callers::Anyone, Arc::new(SystemClock)).await
     }
 
-    async fn made(store: Arc<FakeMeshStore>, quotas: Quotas, callers: Callers) -> Self {
+    /// By a clock of the test's.
+    pub(crate) async fn with_clock(store: Arc<FakeMeshStore>, clock: Arc<dyn Clock>) -> Self {
+        Self::made(store, Quotas::OFF, Callers::Anyone, clock).await
+    }
+
+    async fn made(store: Arc<FakeMeshStore>, quotas: Quotas, callers: Callers, clock: Arc<dyn Clock>) -> Self {
         let settings = MeshSettings { quotas, ..MeshSettings::local("us-east-1".into()) };
-        let control = MeshControl::open_with(Arc::clone(&store) as _, Arc::new(SystemClock), settings).await.unwrap();
+        let control = MeshControl::open_with(Arc::clone(&store) as _, clock, settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

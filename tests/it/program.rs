@@ -26,6 +26,11 @@ use tokio::task::JoinHandle;
 pub(crate) const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 /// Addresses of a daemon, in the order in which it announces them.
 pub(crate) const NAMES: [&str; 5] = ["api", "appmesh", "xds", "egress", "admin"];
+/// Where `demo` and `local` are told to listen: on free ports. The last two words are those of the proxy's egress.
+pub(crate) const FREE_PORTS: [&str; 10] = {
+    let any = "127.0.0.1:0";
+    ["--api", any, "--appmesh", any, "--xds", any, "--admin", any, "--egress", any]
+};
 /// Anything that takes longer than this hangs. What is waited for takes 20 s at most on an idle machine; one that builds
 /// other things meanwhile is several times slower.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -56,8 +61,14 @@ pub(crate) fn lacks(peer: &str) -> bool {
 
 /// The program with what a test gives it and nothing of whoever runs the test.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(TIDEGATE);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut command = command_named(TIDEGATE);
+    command.args(arguments);
+    command
+}
+
+/// The same, of a program that was built otherwise.
+pub(crate) fn command_named(program: &str) -> Command {
+    let mut command = command_of(program);
     for name in [
         "TIDEGATE_SERVER",
         "TIDEGATE_TOKEN",
@@ -66,6 +77,9 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
         "TIDEGATE_DATABASE_URL",
         "TIDEGATE_LOG",
         "AWS_REGION",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
         "NO_COLOR",
         "CLICOLOR_FORCE",
     ] {
@@ -73,6 +87,13 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     }
     // Help is wrapped to the terminal, the audit trail says who it was.
     command.env("COLUMNS", "100").env("USER", "tester");
+    command
+}
+
+/// Another program, whose output is kept, and which ends with its handle.
+pub(crate) fn command_of(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 

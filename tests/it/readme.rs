@@ -30,10 +30,10 @@ fn the_walk_of_the_readme_does_what_it_says() {
 
     first.enter(&text("services"));
     first.wait_for(&["checkout v1 listens", "checkout v2 listens"]);
-    second.enter(&text("local"));
+    second.stay(&text("local"));
     second.wait_for(&["Ctrl-C stops it"]);
     expect(&first.run(&text("look")), &["valid, 3 steps", "checkout v1\n"]);
-    third.enter(&text("load"));
+    third.stay(&text("load"));
     third.wait_for(&["checkout v1"]);
 
     expect(&first.run(&text("good")), &["succeeded"]);

@@ -19,8 +19,13 @@ use tidegate::clock::Monotonic;
 const WALK_TIMEOUT: Duration = Duration::from_secs(220);
 /// Asked to end, a terminal's programs get so long.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a terminal says when a program that was to stay has ended.
+const ENDED: &str = "<<ended";
 /// Ports of the documents and of the example's mesh.
-const PORTS: [&str; 10] = ["7070", "7071", "7072", "7073", "15001", "9901", "9001", "9002", "7170", "5432"];
+const PORTS: [&str; 18] = [
+    "7070", "7071", "7072", "7073", "15001", "9901", "9001", "9002", "7170", "5432", "15000", "15100", "15101",
+    "15110", "15111", "15201", "9911", "9912",
+];
 
 /// Which test runs which blocks of which document. `documents::every_shell_block_is_run_or_says_why_not` compares this
 /// with the documents, and each of these tests asks for its blocks here and says at its end whether it ran all of them.
@@ -87,6 +92,35 @@ pub(crate) const RUN: &[(&str, &str, &[&str])] = &[
         "docs/chatops.md",
         "the_page_about_slack_leads_to_the_first_approval",
         &["manifest.json", "people.toml", "checkout.yaml", "doctor", "approve"],
+    ),
+    ("docs/envoy.md", "the_lines_of_the_page_about_metrics_work", &["stats bootstrap", "dashboard"]),
+    (
+        "docs/appmesh-migration.md",
+        "a_live_mesh_moves_in_ten_steps",
+        &[
+            "validate",
+            "secrets",
+            "serve",
+            "client",
+            "load",
+            "tools",
+            "problems",
+            "before",
+            "old load",
+            "first sidecar",
+            "sidecar.json",
+            "second sidecar",
+            "new load",
+            "proxies",
+            "without",
+            "third sidecar",
+            "canary",
+            "look",
+            "promote",
+            "full",
+            "end old",
+            "prune",
+        ],
     ),
     ("docs/TRIGGERS.md", "the_documented_line_is_believed", &["signed"]),
     ("docs/TRIGGERS.md", "the_documented_lines_make_a_queue_for_the_rule_alone", &["queue"]),
@@ -248,6 +282,30 @@ impl Terminal {
         terminal
     }
 
+    /// Starts a program that stays; a wait in this terminal says at once when it has ended.
+    pub(crate) fn stay(&mut self, text: &str) {
+        self.enter(text);
+        self.enter(&format!("echo \"{ENDED} $?>>\""));
+    }
+
+    /// Types Ctrl-C: what runs in front of the shell is asked to end, and has ended when this returns.
+    pub(crate) fn interrupt(&mut self) {
+        let shell = self.shell.id();
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+        assert!(!children.trim().is_empty(), "nothing runs in this terminal; it said:\n{}", self.said);
+        for child in children.split_whitespace() {
+            let _ = Command::new("kill").args(["-INT", child]).status();
+        }
+        loop {
+            let left = WALK_TIMEOUT.saturating_sub(self.began.elapsed());
+            match self.output.recv_timeout(left) {
+                Ok(line) if line.starts_with(ENDED) => return,
+                Ok(line) => self.said += &line,
+                Err(error) => panic!("it does not end ({error}); it said:\n{}", self.said),
+            }
+        }
+    }
+
     /// Types lines.
     pub(crate) fn enter(&mut self, text: &str) {
         writeln!(self.input, "{text}").unwrap();
@@ -258,6 +316,10 @@ impl Terminal {
         while let Some(text) = texts.iter().find(|text| !self.said.contains(**text)) {
             let left = WALK_TIMEOUT.saturating_sub(self.began.elapsed());
             match self.output.recv_timeout(left) {
+                // The shell reads the next line when the program before it has ended.
+                Ok(line) if line.starts_with(ENDED) => {
+                    panic!("no `{text}`: the program ended ({}); it said:\n{}", line.trim_end(), self.said)
+                }
                 Ok(line) => self.said += &line,
                 Err(error) => panic!("no `{text}` ({error}); it said:\n{}", self.said),
             }

@@ -61,7 +61,7 @@ pub(crate) const MATRIX: &[Row] = &[
         "no adapter; a check is a point",
     ),
     row(
-        &["traffic", "workload", "notify"],
+        &["workload", "notify"],
         &[
             "base",
             "aws",
@@ -74,6 +74,22 @@ pub(crate) const MATRIX: &[Row] = &[
             "telemetry",
         ],
         "never each other, never runner or api; events and effects are the words of their ports, and so is a node's discovery",
+    ),
+    row(
+        &["traffic"],
+        &[
+            "base",
+            "aws",
+            "clock",
+            "policy::plan",
+            "ports",
+            "rollout::event",
+            "rollout::effect",
+            "mesh::snapshot",
+            "mesh::wire",
+            "telemetry",
+        ],
+        "as above; and our own headers are said as they are read",
     ),
     row(
         &["signals"],

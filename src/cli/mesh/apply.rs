@@ -1,11 +1,10 @@
 //! `tidegate mesh apply`: the plan, then its changes one by one.
 
 use super::{Planned, count, planned, show};
-use crate::api::client::Client as Daemon;
 use crate::api::wire::RolloutList;
 use crate::cli::args::{MeshApply, Server};
-use crate::cli::{Ended, FAILED, Failure, Output, server_address};
-use crate::config::{Environment, user};
+use crate::cli::{Ended, FAILED, Failure, Output, rollout, server_address};
+use crate::config::Environment;
 use crate::mesh::client::ClientError;
 use crate::mesh::document::{Deed, Wish, one_by_one};
 use crate::mesh::model::{Change, Key, Kind, Resource};
@@ -65,13 +64,9 @@ async fn refuse_under_rollout(
         return Ok(());
     }
     let address = server_address(server.server.as_deref(), environment);
-    let listed: Result<RolloutList, _> = match Daemon::new(&address, &user(environment)) {
-        Ok(daemon) => daemon.get("/v1/rollouts").await,
-        Err(error) => Err(error),
-    };
+    let listed: Result<RolloutList, _> = rollout::client(server, environment)?.get("/v1/rollouts").await;
     let list = match listed {
         Ok(list) => list,
-        Err(error) if error.is_usage => return Err(error.into()),
         Err(error) => {
             output.remark(&format!("remark: nobody could say whether a rollout owns a route ({error})"));
             return Ok(());

@@ -21,7 +21,12 @@ impl Mesh {
     }
 
     fn update(&mut self, key: &Key, spec: Value) -> &mut Self {
-        self.apply(&Request::Update { key: key.clone(), owner: None, body: json!({ "spec": spec }), generation: None })
+        self.apply(&Request::Update {
+            key: key.clone(),
+            owner: None,
+            body: json!({ "spec": spec }),
+            extensions: crate::mesh::model::Extensions::default(),
+        })
     }
 
     fn apply(&mut self, request: &Request) -> &mut Self {

@@ -10,6 +10,9 @@
 //! last: one that comes too late reads what changed, applies its requests to that, and tries again. Between writes
 //! [`MeshControl::follow`] takes over what the others changed.
 
+mod leases;
+
+use self::leases::{Leases, is_same_version};
 use super::published::Published;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
@@ -25,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// The account where none is given: local mode's.
 pub const ACCOUNT: &str = "000000000000";
@@ -89,6 +92,10 @@ struct Inner {
     waiting: Mutex<Vec<Waiting>>,
     /// Held over a whole write; whoever gets it does all that wait.
     writer: tokio::sync::Mutex<Writer>,
+    /// Which leases are counted down. No other lock is taken while it is held.
+    leases: Mutex<Leases>,
+    /// Told when there may be something else to wait for.
+    leases_changed: Notify,
     /// Locked before `state`, never after.
     published: Mutex<Published>,
 }
@@ -122,6 +129,7 @@ impl MeshControl {
         let stored = store.load().await?;
         let mut state = MeshState::default();
         state.commit(read(&stored.rows)?);
+        let leases = Leases::of(&state, clock.now());
         let version = u64::try_from(clock.now().0).unwrap_or_default();
         let published = Published::new(&state, version);
         Ok(Self {
@@ -132,6 +140,8 @@ impl MeshControl {
                 state: RwLock::new(state),
                 waiting: Mutex::default(),
                 writer: tokio::sync::Mutex::new(Writer { seen: stored.sequence, is_behind: false, ahead: None }),
+                leases: Mutex::new(leases),
+                leases_changed: Notify::new(),
                 published: Mutex::new(published),
             }),
         })
@@ -246,11 +256,8 @@ impl MeshControl {
         for _ in 0..ATTEMPTS {
             self.catch_up(&mut writer).await.map_err(|fault| failed(&fault))?;
             let context = self.context(String::new());
-            let mut ahead = self.ahead(&mut writer);
-            let plan = document::plan(&ahead, docs, overwrite_weights, &context, clock::new_uuid)?;
+            let plan = document::plan(&self.state(), docs, overwrite_weights, &context, clock::new_uuid)?;
             let lines = plan.lines();
-            ahead.commit(plan.changes.iter().cloned());
-            writer.ahead = Some(ahead);
             if self.take_over(&mut writer, plan.changes).await.map_err(|fault| failed(&fault))? {
                 return Ok(LoadReport { lines });
             }
@@ -327,6 +334,10 @@ impl MeshControl {
             Ok(Saved::Done(number)) => {
                 writer.seen = number;
                 writer.ahead = ahead;
+                if let Some(ahead) = &mut writer.ahead {
+                    // Whoever made these changes may have looked at the state alone.
+                    ahead.commit(changes.iter().cloned());
+                }
                 self.commit(changes);
                 Ok(true)
             }
@@ -349,8 +360,19 @@ impl MeshControl {
     }
 
     fn commit(&self, changes: Vec<Change>) {
-        let changed: Vec<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
+        let changed: Vec<Key> = {
+            let state = self.state();
+            let is_new = |(key, new): &&Change| !is_same_version(state.get(key), new.as_ref());
+            changes.iter().filter(is_new).map(|(key, _)| key.clone()).collect()
+        };
+        if self.leases().observe(&changes, self.now()) {
+            self.inner.leases_changed.notify_one();
+        }
         self.inner.state.write().unwrap_or_else(PoisonError::into_inner).commit(changes);
+        // A renewed lease is nobody's configuration.
+        if changed.is_empty() {
+            return;
+        }
         let mut published = self.published();
         published.publish(&self.state(), &changed);
     }

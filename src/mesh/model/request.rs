@@ -3,7 +3,7 @@
 //! A request carries its body as JSON and its query members as text: that both are well-formed is `validate`'s
 //! business, so that all that is wrong with a request is said at once.
 
-use super::{Key, Kind, Resource};
+use super::{Extensions, Key, Kind, Resource};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub enum Request {
         owner: Option<String>,
         /// Body: `clientToken`, `spec`.
         body: Value,
-        /// Tidegate's extension `x-tidegate-generation`, on UpdateRoute.
-        generation: Option<u64>,
+        /// Tidegate's extensions, on UpdateRoute.
+        extensions: Extensions,
     },
     /// `DescribeX`.
     Describe {
@@ -149,12 +149,12 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The highest `x-tidegate-generation` that the answered resource has seen; `None` for none and for lists.
+    /// The answered resource; `None` for lists.
     #[must_use]
-    pub fn generation(&self) -> Option<u64> {
+    pub fn resource(&self) -> Option<&Resource> {
         match self {
-            Self::Resource { resource, .. } => resource.generation,
-            _ => None,
+            Self::Resource { resource, .. } => Some(resource),
+            Self::List { .. } | Self::Tags { .. } | Self::Empty => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "a spec is written where it is used")]
 
 mod changes;
+mod leases;
 mod properties;
 
 use super::*;
@@ -37,11 +38,21 @@ impl World {
     }
 
     fn call_with(&mut self, method: &str, path: &str, body: &Value, generation: Option<&str>) -> Result<Value, String> {
+        self.call_asking(method, path, body, wire::Asked { generation, ..wire::Asked::default() })
+    }
+
+    fn call_asking(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        extensions: wire::Asked<'_>,
+    ) -> Result<Value, String> {
         self.now += 1;
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let path = format!("/v20190125/{path}");
         let text = if body.is_null() { String::new() } else { body.to_string() };
-        let parts = wire::Parts { method, path: &path, query, generation, body: text.as_bytes() };
+        let parts = wire::Parts { method, path: &path, query, extensions, body: text.as_bytes() };
         let told = |error: ApiError| format!("{}: {error}", error.code.name());
         let request = wire::request(parts).map_err(told)?;
         let outcome = apply(&self.state, &request, &context(self.now, self.strict)).map_err(told)?;

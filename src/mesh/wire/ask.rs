@@ -77,6 +77,9 @@ pub fn resource(key: &Key, body: &Value, raw: Value, spec: Spec) -> Resource {
         spec,
         tags: BTreeMap::new(),
         generation: None,
+        lease: None,
+        lapsed: None,
+        fuse: None,
         tokens: Vec::new(),
     }
 }
@@ -120,7 +123,7 @@ fn timestamp(seconds: &Value) -> Timestamp {
 mod tests {
     use super::*;
     use crate::mesh::model::{Reply, Request, Status};
-    use crate::mesh::wire::{self, Parts};
+    use crate::mesh::wire::{self, Asked, Parts};
     use std::sync::Arc;
 
     fn keys() -> Vec<Key> {
@@ -140,7 +143,7 @@ mod tests {
     fn the_server_reads_our_paths() {
         for key in keys() {
             let ask = |path: &str| {
-                let parts = Parts { method: "GET", path, query: "", generation: None, body: b"" };
+                let parts = Parts { method: "GET", path, query: "", extensions: Asked::default(), body: b"" };
                 wire::request(parts).expect("is an operation")
             };
             assert_eq!(ask(&resource_path(&key)), Request::Describe { key: key.clone(), owner: None });

@@ -18,7 +18,7 @@ impl Golden {
         self.step += 1;
         let (raw_path, query) = path.split_once('?').unwrap_or((path, ""));
         let text = if body.is_null() { String::new() } else { body.to_string() };
-        let parts = Parts { method, path: raw_path, query, generation: None, body: text.as_bytes() };
+        let parts = Parts { method, path: raw_path, query, extensions: Asked::default(), body: text.as_bytes() };
         let context = OpContext {
             // From the time of an example of AWS, so many milliseconds per step that fractions differ.
             now: Timestamp(1_563_809_909_282 + self.step * 1037),
@@ -216,7 +216,7 @@ fn deletes(golden: &mut Golden) {
 
 #[test]
 fn a_path_is_split_before_it_is_decoded() {
-    let parts = |path| Parts { method: "GET", path, query: "", generation: None, body: b"" };
+    let parts = |path| Parts { method: "GET", path, query: "", extensions: Asked::default(), body: b"" };
     let asked = request(parts("/v20190125/meshes/m/virtualServices/a%2Fb%20c.local")).expect("is known");
     let key = Key::child("m", Kind::VirtualService, "a/b c.local");
     assert_eq!(asked, Request::Describe { key, owner: None });

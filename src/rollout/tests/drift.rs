@@ -2,6 +2,7 @@
 
 use super::kit::{World, plan, route};
 use crate::base::fault::FaultKind;
+use crate::rollout::leased;
 use crate::rollout::state::{Next, PauseCause, Phase};
 
 #[test]
@@ -25,6 +26,38 @@ fn a_lowered_canary_is_kept_and_pauses() {
         assert_eq!(world.stand(), "shifting 10");
         world.check_replay();
     }
+}
+
+#[test]
+fn a_lease_that_ran_out_is_told_as_that_and_nobody_is_looked_for() {
+    for phase in ["verifying", "baking", "judging"] {
+        let mut world = World::at(plan(&[10, 100]), phase);
+        world.meddle(100, 0);
+        world.mesh.lapsed = Some("2026-11-23T06:13:26.120Z".into());
+        world.read();
+        assert_eq!((world.stand().as_str(), world.cause()), ("paused 10", Some(PauseCause::Drift)));
+        let reason = world.state.paused.clone().expect("paused").reason;
+        assert!(reason.starts_with("the lease of the weights ran out at 2026-11-23T06:13:26.120Z"), "{reason}");
+        assert!(reason.contains("`resume`") && !reason.contains("someone"), "{reason}");
+        assert!(matches!(world.read(), Next::Ignored(_)));
+        world.order("resume");
+        assert_eq!(world.stand(), "shifting 10");
+        world.check_replay();
+    }
+}
+
+#[test]
+fn what_is_renewed_is_what_was_written_and_splits_the_traffic() {
+    let mut world = World::at(plan(&[10, 50, 100]), "shifting");
+    assert_eq!(leased(&world.plan, &world.state), None, "on its way");
+    world.settle();
+    let held = leased(&world.plan, &world.state).expect("is in force");
+    assert_eq!((held.canary, held.stable), (("v2".into(), 10), ("v1".into(), 90)));
+    world.order("pause");
+    assert!(leased(&world.plan, &world.state).is_some(), "a pause goes on being somebody's");
+    world.order("abort");
+    world.settle();
+    assert_eq!(leased(&world.plan, &world.state), None, "nothing is half out");
 }
 
 #[test]

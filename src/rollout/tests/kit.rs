@@ -138,7 +138,7 @@ pub(super) fn command(name: &str) -> Command {
 }
 
 pub(super) fn route(version: u64, first: u32, second: u32) -> RouteReading {
-    RouteReading { version, targets: vec![("v1".into(), first), ("v2".into(), second)] }
+    RouteReading { version, targets: vec![("v1".into(), first), ("v2".into(), second)], lapsed: None }
 }
 
 pub(super) fn fault(kind: FaultKind) -> Fault {
@@ -330,7 +330,7 @@ impl World {
         let mut weights = vec![(stable.0.clone(), u32::from(stable.1)), (canary.0.clone(), u32::from(canary.1))];
         let others = self.mesh.targets.iter().filter(|(node, _)| *node != stable.0 && *node != canary.0);
         weights.extend(others.cloned());
-        self.mesh = RouteReading { version, targets: weights };
+        self.mesh = RouteReading { version, targets: weights, lapsed: None };
         Some(version)
     }
 

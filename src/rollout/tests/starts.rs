@@ -58,12 +58,17 @@ fn refusals_say_why_and_what_to_run() {
         (route(7, 100, 0), Some("v1"), "`v1` is stable", "--to v2"),
         (route(7, 100, 0), Some("v9"), "`v9` is no version", "v1 and v2"),
         (
-            RouteReading { version: 7, targets: vec![("v1".into(), 1)] },
+            RouteReading { version: 7, targets: vec![("v1".into(), 1)], lapsed: None },
             None,
             "`v2` is no target",
             "the route has: v1 1",
         ),
-        (RouteReading { version: 7, targets: vec![] }, None, "`v1` is no target", "the route has: no targets"),
+        (
+            RouteReading { version: 7, targets: vec![], lapsed: None },
+            None,
+            "`v1` is no target",
+            "the route has: no targets",
+        ),
     ] {
         let refusal = try_start(route, to).expect_err(why);
         assert!(refusal.message.contains(why) && refusal.hint.contains(what), "{refusal:?}, not {why:?}, {what:?}");

@@ -4,6 +4,8 @@ use super::*;
 use crate::xds::translate::Encoded;
 use envoy_types::pb::google::protobuf::Any;
 
+mod model;
+
 /// Resources by type: name, version, and clusters needed.
 fn resources(all: &[(Type, &str, &str, &[&str])]) -> Arc<Resources> {
     let mut out = Resources::default();
@@ -106,7 +108,7 @@ fn a_cluster_goes_only_when_no_route_needs_it_any_more() {
         proxy.settle(ALL);
         proxy.session.replace(Arc::clone(&after));
         // In state of the world both are said, since what is not said is gone.
-        let both: &[&str] = if form == Form::Whole { &["b", "a"] } else { &["b"] };
+        let both: &[&str] = if form == Form::Whole { &["a", "b"] } else { &["b"] };
         let clusters = proxy.expect(Type::Cluster, both);
         proxy.quiet();
         proxy.say(Type::Cluster, &clusters, None, &[]);
@@ -198,7 +200,7 @@ fn a_route_that_is_held_back_keeps_its_cluster() {
     let after =
         resources(&[(Type::Cluster, "b", "1", &[]), (Type::Listener, "l", "1", &[]), (Type::Route, "r", "2", &["b"])]);
     proxy.session.replace(after);
-    let clusters = proxy.expect(Type::Cluster, &["b", "a"]);
+    let clusters = proxy.expect(Type::Cluster, &["a", "b"]);
     proxy.say(Type::Cluster, &clusters, Some("b: no such file"), &[]);
     // The route stays as it was, and with it the cluster that it points at.
     proxy.quiet();

@@ -73,7 +73,18 @@ pub(super) fn all(out: &mut Translation<'_>, own: &Own, endpoints: &Endpoints) {
                 (redirect_name(own, listener, port), local(own, port), listener.protocol)
             }
         };
-        let mut cluster = fixed(&name, Some(address), LOCAL_CONNECT_TIMEOUT, options);
+        let taken = [out.options.ingress.port(), out.options.egress.port()].contains(&listener.port);
+        let is_itself = taken && matches!(own.role, Role::Node);
+        if is_itself {
+            out.problem(format!(
+                "mesh/{}/virtualNode/{}: port {} is the proxy's own, and its application is not reached on it: give one of \
+                 them another port",
+                own.mesh, own.name, listener.port
+            ));
+        }
+        // It would send to itself for ever.
+        let address = (!is_itself).then_some(address);
+        let mut cluster = fixed(&name, address, LOCAL_CONNECT_TIMEOUT, options);
         cluster.circuit_breakers = Some(thresholds(listener.pool.unwrap_or_default()));
         add(out, &cluster);
     }
@@ -281,8 +292,9 @@ fn health_check(check: &HealthCheck, host: &str) -> core::HealthCheck {
 fn outlier(detection: OutlierDetection) -> pb::OutlierDetection {
     pb::OutlierDetection {
         consecutive_5xx: number(detection.max_server_errors),
-        interval: Some(span_of(detection.interval)),
-        base_ejection_time: Some(span_of(detection.base_ejection)),
+        // Envoy refuses 0, which App Mesh allows.
+        interval: Some(span_of(detection.interval.max(Millis(1)))),
+        base_ejection_time: Some(span_of(detection.base_ejection.max(Millis(1)))),
         max_ejection_percent: number(detection.max_ejection_percent.into()),
         // What nobody asked for ejects nobody.
         enforcing_success_rate: number(0),

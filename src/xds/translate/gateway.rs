@@ -48,11 +48,16 @@ fn ingress(out: &mut Translation<'_>, own: &Own, listener: &Listener, routes: &[
     let prefix =
         if several { format!("ingress.{}.{}", listener.protocol.word(), listener.port) } else { "ingress".to_owned() };
     let filters = [http_filter(own, &prefix, &name)];
+    let filter_chains = secured(out, own, listener, listener.port, &filters);
+    // Envoy takes no listener without a chain; why there is none was said.
+    if filter_chains.is_empty() {
+        return;
+    }
     let message = pb::Listener {
         name: listener_name("ingress", address),
         address: listening(address, own.ip_preference.binds_both()),
         traffic_direction: core::TrafficDirection::Inbound.into(),
-        filter_chains: secured(out, own, listener, listener.port, &filters),
+        filter_chains,
         listener_filters: listener.tls.iter().map(|_| tls_inspector(None)).collect(),
         ..Default::default()
     };
@@ -75,6 +80,8 @@ fn hosts(
     let names: BTreeSet<Option<&HostMatch>> =
         here.iter().map(|route| route.host.as_ref()).chain(std::iter::once(None)).collect();
     let mut hosts = Vec::new();
+    // Envoy refuses all where two hosts have one domain: names that differ by case, or by the port that is meant anyway.
+    let mut taken: BTreeSet<String> = BTreeSet::new();
     for name in names {
         let (label, domains) = match name {
             None => ("self_redirect".to_owned(), vec!["*".to_owned()]),
@@ -88,6 +95,10 @@ fn hosts(
                 (format!("self_redirect_*{suffix}"), domains)
             }
         };
+        let domains: Vec<String> = domains.into_iter().filter(|domain| taken.insert(domain.clone())).collect();
+        if domains.is_empty() {
+            continue;
+        }
         let met = here.iter().filter(|route| meets(route.host.as_ref(), name));
         let routes = met.flat_map(|route| messages(out, own, listener, route)).collect();
         hosts.push(host(&label, domains, routes));

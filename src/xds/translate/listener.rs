@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::envoy::r#type::v3::Int32Range;
 use envoy_types::pb::google::protobuf::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -47,11 +47,13 @@ fn ingress(out: &mut Translation<'_>, own: &Own) {
     let address = out.options.ingress;
     let direct = !own.listeners.iter().any(|listener| listener.port == address.port());
     let mut chains = Vec::new();
+    let mut needs = BTreeSet::new();
     for (number, listener) in own.listeners.iter().enumerate() {
         let mut filters = Vec::new();
         let prefix = stat_prefix("ingress", own, listener.protocol, listener.port);
         if listener.protocol == Protocol::Tcp {
             let target = tcp::tcp_proxy::ClusterSpecifier::Cluster(cluster::ingress_name(own, listener));
+            needs.extend(cluster_names(&target));
             filters.push(tcp_filter(own, &prefix, target, listener.idle_timeout));
         } else {
             let routes = format!("rds_ingress_{}_{}", listener.protocol.word(), listener.port);
@@ -78,7 +80,7 @@ fn ingress(out: &mut Translation<'_>, own: &Own) {
         filter_chains: chains,
         ..Default::default()
     };
-    out.resources.add(Type::Listener, &message.name, any(&message));
+    out.resources.add_pointing(Type::Listener, &message.name, any(&message), needs);
 }
 
 /// The chains of an own listener: plain, secured, or both.
@@ -115,14 +117,26 @@ pub(super) fn secured(
     chains
 }
 
+/// For the application beside it: whoever else comes here would call with this node's identity.
+fn from_here(mut direct: pb::FilterChain) -> pb::FilterChain {
+    if let Some(matches) = &mut direct.filter_chain_match {
+        matches.source_type = pb::filter_chain_match::ConnectionSourceType::SameIpOrLoopback.into();
+    }
+    direct
+}
+
 fn egress(out: &mut Translation<'_>, own: &Own) {
     let address = out.options.egress;
     let allow_all = own.allow_all.then(|| cluster::allow_all_name(own));
     let mut chains = Vec::new();
+    let mut needs = BTreeSet::from([allow_all.clone().unwrap_or_else(|| cluster::amazonaws_name(own))]);
     for (port, (protocol, service)) in ports(out) {
         let filter = if protocol == Protocol::Tcp {
             match tcp_route(&service, port).and_then(|route| tcp_target(out, route)) {
-                Some((target, idle)) => tcp_filter(own, "egress", target, idle),
+                Some((target, idle)) => {
+                    needs.extend(cluster_names(&target));
+                    tcp_filter(own, "egress", target, idle)
+                }
                 None => continue,
             }
         } else {
@@ -137,12 +151,16 @@ fn egress(out: &mut Translation<'_>, own: &Own) {
         let routes = format!("rds_egress_http_{}", address.port());
         let hosts = to_services(out, Door::Host, None);
         add(out, &routes, hosts);
-        let mut direct = chain(address.port(), vec![http_filter(own, "egress", &routes)]);
-        // For the application beside it: whoever else comes here would call with this node's identity.
-        if let Some(matches) = &mut direct.filter_chain_match {
-            matches.source_type = pb::filter_chain_match::ConnectionSourceType::SameIpOrLoopback.into();
+        chains.push(from_here(chain(address.port(), vec![http_filter(own, "egress", &routes)])));
+        if allow_all.is_some() {
+            // Where it was going is this port itself: let out, it would come back as a call of the machine's own. Envoy
+            // closes what has no filters.
+            let mut strangers = chain(address.port(), Vec::new());
+            if let Some(matches) = &mut strangers.filter_chain_match {
+                matches.source_type = pb::filter_chain_match::ConnectionSourceType::External.into();
+            }
+            chains.push(strangers);
         }
-        chains.push(direct);
     }
     let rest = |name: String| {
         let target = tcp::tcp_proxy::ClusterSpecifier::Cluster(name);
@@ -174,7 +192,7 @@ fn egress(out: &mut Translation<'_>, own: &Own) {
         default_filter_chain,
         ..Default::default()
     };
-    out.resources.add(Type::Listener, &message.name, any(&message));
+    out.resources.add_pointing(Type::Listener, &message.name, any(&message), needs);
 }
 
 /// Ports that services are called on, each with what is spoken there. Where they disagree, the first by name has the port
@@ -226,6 +244,15 @@ fn tcp_target(out: &Translation<'_>, route: &Route) -> Option<(tcp::tcp_proxy::C
         .collect();
     let target = ClusterSpecifier::WeightedClusters(WeightedCluster { clusters });
     (!route.targets.iter().all(|target| target.weight == 0)).then_some((target, route.idle_timeout))
+}
+
+/// Clusters that connections go to.
+fn cluster_names(target: &tcp::tcp_proxy::ClusterSpecifier) -> Vec<String> {
+    use tcp::tcp_proxy::ClusterSpecifier;
+    match target {
+        ClusterSpecifier::Cluster(name) => vec![name.clone()],
+        ClusterSpecifier::WeightedClusters(all) => all.clusters.iter().map(|cluster| cluster.name.clone()).collect(),
+    }
 }
 
 pub(super) fn chain(port: u16, filters: Vec<pb::Filter>) -> pb::FilterChain {

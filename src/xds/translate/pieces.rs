@@ -16,10 +16,12 @@ pub(super) fn span_or_off(span: Option<Millis>) -> Option<Duration> {
     Some(span.map_or(Duration::default(), span_of))
 }
 
+/// Longest span that Envoy takes, in seconds, less a little: it counts nanoseconds in 63 bits, and 292 years are no limit.
+const SECONDS_MAX: u64 = 9_000_000_000;
+
 /// A span of time.
 pub(super) fn span_of(span: Millis) -> Duration {
-    // A millisecond count of 64 bits, in seconds, fits 63 bits; the rest is below a second.
-    let seconds = i64::try_from(span.0 / 1000).unwrap_or(i64::MAX);
+    let seconds = i64::try_from((span.0 / 1000).min(SECONDS_MAX)).unwrap_or(i64::MAX);
     let nanos = i32::try_from((span.0 % 1000) * 1_000_000).unwrap_or_default();
     Duration { seconds, nanos }
 }

@@ -84,6 +84,12 @@ pub(super) fn to_services(out: &mut Translation<'_>, door: Door, allow_all: Opti
     let services: Vec<_> = out.config.services.values().cloned().collect();
     let by_header = if door == Door::Gateway { by_header(out, &services) } else { Vec::new() };
     for service in &services {
+        if service.name.starts_with('*') || service.name.ends_with('*') {
+            out.problem(format!(
+                "mesh/{}/virtualService/{}: is not reached through Envoy, which reads the star as any text",
+                service.mesh, service.name
+            ));
+        }
         let ports: Vec<u16> = match door {
             Door::Port(port) => service.ports.iter().map(|found| found.port).filter(|found| *found == port).collect(),
             Door::Host | Door::Gateway => {
@@ -104,7 +110,8 @@ pub(super) fn to_services(out: &mut Translation<'_>, door: Door, allow_all: Opti
                 domains.push(service.name.to_lowercase());
             }
             domains.extend(port.map(|port| format!("{}:{port}", service.name.to_lowercase())));
-            domains.retain(|domain| taken.insert(domain.clone()));
+            // Envoy refuses all where two hosts have one domain, and reads a star at an end as any text.
+            domains.retain(|domain| !domain.starts_with('*') && !domain.ends_with('*') && taken.insert(domain.clone()));
             if domains.is_empty() {
                 continue;
             }
@@ -340,10 +347,10 @@ fn retry(policy: &RetryPolicy) -> Option<pb::RetryPolicy> {
     })
 }
 
-/// A header that is set on a request.
+/// A header that is set on a request. In Envoy's values `%` begins a variable.
 pub(super) fn set_header(key: &str, value: &str) -> core::HeaderValueOption {
     core::HeaderValueOption {
-        header: Some(core::HeaderValue { key: key.to_owned(), value: value.to_owned(), ..Default::default() }),
+        header: Some(core::HeaderValue { key: key.to_owned(), value: value.replace('%', "%%"), ..Default::default() }),
         append_action: core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
         ..Default::default()
     }

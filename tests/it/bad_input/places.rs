@@ -3,7 +3,7 @@
 use crate::kit::ports::steady_port;
 use crate::program::service::Service;
 use crate::program::world::{Daemon, Files, QUICK, strs};
-use crate::program::{NAMES, command, finish, run};
+use crate::program::{FREE_PORTS, NAMES, command, finish, run};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use tokio::net::TcpListener;
@@ -31,20 +31,11 @@ async fn a_taken_port_is_named_with_the_flag_that_moves_it() {
         let one = BTreeMap::from([(name, ports[name])]);
         run(&strs(&second.local(&one))).await.expect(1).says(&[&format!("--{name} ADDR")]);
     }
-    let demo = [
-        "demo",
-        "--once",
-        "--api",
-        "127.0.0.1:0",
-        "--appmesh",
-        "127.0.0.1:0",
-        "--xds",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-    ];
     let egress = format!("127.0.0.1:{}", ports["egress"]);
-    run(&[&demo[..], &["--egress", &egress]].concat()).await.expect(1).says(&["--egress ADDR"]);
+    run(&[&["demo", "--once"], &FREE_PORTS[..8], &["--egress", &egress]].concat())
+        .await
+        .expect(1)
+        .says(&["--egress ADDR"]);
     assert_eq!(daemon.process.terminate().await, Some(0));
 }
 

@@ -2,7 +2,7 @@
 
 use super::case::{Case, Group, Places, Proxy, Updates};
 use crate::kit::envoy::Envoy;
-use crate::program::{Process, command, finish, until};
+use crate::program::{FREE_PORTS, Process, command, finish, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -136,8 +136,7 @@ fn control(group: &Group, folder: &Path) -> Process {
     let (data, policies) = (folder.join("data"), folder.join("policies"));
     let mut command = command(&["local", "--output", "json", "--mesh", &mesh, "--data-dir"]);
     command.arg(data).arg("--policies").arg(policies);
-    let any = "127.0.0.1:0";
-    command.args(["--api", any, "--appmesh", any, "--xds", any, "--egress", any, "--admin", any]);
+    command.args(FREE_PORTS);
     if let Some(discovery) = &group.discovery {
         command.args(["--discovery", &written(folder, DISCOVERY, &discovery.to_string())]);
     }

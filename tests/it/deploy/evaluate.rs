@@ -68,6 +68,7 @@ impl Evaluated {
         let mut context = context();
         context.declare_var("var", self.variables.clone());
         context.declare_var("local", Value::Object(self.locals.clone()));
+        context.declare_var("path", hcl::value!({ "module" = (self.module.directory.display().to_string()) }));
         for kind in ["data", "ephemeral"] {
             context.declare_var(kind, Value::Object(self.stand_ins(kind)));
         }
@@ -80,8 +81,11 @@ impl Evaluated {
         context
     }
 
-    /// For each block of a kind its attributes, each with its own name as value.
+    /// For each block of a kind its attributes, each with its own name as value; by its keys where it has `for_each`.
     fn stand_ins(&self, kind: &str) -> Map<String, Value> {
+        let mut given = context();
+        given.declare_var("var", self.variables.clone());
+        given.declare_var("local", Value::Object(self.locals.clone()));
         let mut types: Map<String, Map<String, Value>> = Map::new();
         for block in self.module.blocks(kind) {
             let [of, label] = labels_of(block)[..] else { panic!("{kind} has two labels") };
@@ -89,6 +93,13 @@ impl Evaluated {
             let attributes = known["attributes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
             let names = known["arguments"].as_object().unwrap().keys().map(String::as_str).chain(attributes);
             let members = names.map(|name| (name.to_owned(), Value::from(format!("{of}.{label}.{name}")))).collect();
+            let each = attribute(block.body(), "for_each").and_then(|each| each.evaluate(&given).ok());
+            let members = match each {
+                Some(Value::Object(keys)) => {
+                    keys.keys().map(|key| (key.clone(), Value::Object(Map::clone(&members)))).collect()
+                }
+                _ => members,
+            };
             types.entry(of.to_owned()).or_default().insert(label.to_owned(), Value::Object(members));
         }
         types.into_iter().map(|(of, labels)| (of, Value::Object(labels))).collect()
@@ -130,6 +141,14 @@ fn context() -> Context<'static> {
         Ok(Value::Object(objects.into_values().iter().flat_map(|object| object.as_object().unwrap().clone()).collect()))
     });
     any("tostring", |given| Ok(Value::from(given[0].to_string())));
+    any("file", |given| {
+        std::fs::read_to_string(given[0].as_str().unwrap()).map(Value::from).map_err(|error| error.to_string())
+    });
+    any("replace", |given| {
+        let [text, from, to] = [0, 1, 2].map(|place| given[place].as_str().unwrap());
+        Ok(Value::from(text.replace(from, to)))
+    });
+    any("values", |given| Ok(given[0].as_object().unwrap().values().cloned().collect()));
     any("upper", |given| Ok(Value::from(given[0].as_str().unwrap().to_uppercase())));
     context
 }

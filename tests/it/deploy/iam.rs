@@ -26,6 +26,7 @@ const NOT_IAM: &[&str] = &["appmesh"];
 const EVERYWHERE: &[&str] = &[
     "cloudwatch:DescribeAlarms",
     "cloudwatch:GetMetricData",
+    "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",
     "ecs:DescribeTaskDefinition",
     "ecs:ListTaskDefinitions",
@@ -44,6 +45,7 @@ const OTHERS: &[(&str, &str, &[&str])] = &[
     ("gateway", "assume", &["sts:AssumeRole"]),
     ("gateway", "task", &["appmesh:StreamAggregatedResources"]),
     ("service", "assume", &["sts:AssumeRole"]),
+    ("service", "metrics", &["cloudwatch:PutMetricData"]),
     ("webhook", "queue", &["sqs:SendMessage"]),
     ("webhook", "sender", &["secretsmanager:GetSecretValue"]),
 ];

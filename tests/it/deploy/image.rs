@@ -1,7 +1,7 @@
 //! What the image holds, put together on this machine by the script of its recipe, and run in it: as the user of App Mesh's
 //! sidecars, on a root file system that is read-only.
 
-use crate::program::{Process, TIDEGATE, lacks};
+use crate::program::{FREE_PORTS, Process, TIDEGATE, lacks};
 use crate::shell::root;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -81,21 +81,9 @@ async fn the_image_runs_as_a_sidecar_on_a_root_that_is_read_only() {
         return;
     }
     let image = Image::make().await;
-    let free = [
-        "--api",
-        "127.0.0.1:0",
-        "--appmesh",
-        "127.0.0.1:0",
-        "--xds",
-        "127.0.0.1:0",
-        "--egress",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-    ];
     let words = ["tidegate", "local", "--output", "json", "--data-dir", "/var/lib/tidegate/mesh"];
     let mut process =
-        Process::spawn(image.command(&[&words[..], &["--policies", "/etc/tidegate/policies"], &free].concat()));
+        Process::spawn(image.command(&[&words[..], &["--policies", "/etc/tidegate/policies"], &FREE_PORTS].concat()));
     let addresses = process.addresses().await;
 
     // The health check of App Mesh's task definitions, word for word but for the port.

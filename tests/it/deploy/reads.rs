@@ -4,7 +4,7 @@ use clap::Parser;
 use std::collections::BTreeMap;
 use tidegate::cli::args::{Arguments, Verb};
 use tidegate::config::daemon::{DaemonConfig, load};
-use tidegate::config::keys::{KEYS, Key};
+use tidegate::config::keys::{ACCESS_KEY_PREFIX, ACCESS_KEYS_VARIABLE, KEYS, Key};
 use tidegate::config::{Environment, LOG_VARIABLE};
 
 /// Read by the client of PostgreSQL where `database.url` has no password: docs/operations.md.
@@ -22,9 +22,9 @@ impl Environment for Variables {
 
 /// The configuration that variables make by themselves: each is one that is read, and all of them together are valid.
 pub(super) fn understood(variables: BTreeMap<String, String>) -> DaemonConfig {
-    let known: Vec<String> =
-        KEYS.iter().map(Key::variable).chain([LOG_VARIABLE, PASSWORD].map(str::to_owned)).collect();
-    for name in variables.keys() {
+    let others = [LOG_VARIABLE, PASSWORD, ACCESS_KEYS_VARIABLE].map(str::to_owned);
+    let known: Vec<String> = KEYS.iter().map(Key::variable).chain(others).collect();
+    for name in variables.keys().filter(|name| !name.starts_with(ACCESS_KEY_PREFIX)) {
         assert!(known.contains(name), "nothing reads {name}");
     }
     load("tidegate.toml", "", &Variables(variables)).unwrap().config

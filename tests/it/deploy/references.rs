@@ -85,6 +85,7 @@ fn dead(module: &Module, schema: &Value, path: &[String]) -> Option<String> {
     let names: Vec<&str> = path.iter().map(String::as_str).collect();
     let lives = match names[..] {
         ["var", name, ref members @ ..] => module.block("variable", &[name]).is_some_and(|block| has(block, members)),
+        ["path", "module"] => true,
         ["local", name, ..] => module.locals().contains_key(name),
         ["module", name, output, ..] => {
             let called = module.block("module", &[name]).map(|block| called(module, block));

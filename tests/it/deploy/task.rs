@@ -6,9 +6,10 @@ use super::terraform::{Module, arguments_of, attribute, object_type};
 use crate::shell::root;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use tidegate::base::access_key::Right;
 use tidegate::cli::args::Verb;
-use tidegate::config::API_PORT;
 use tidegate::config::daemon::DatabaseConfig;
+use tidegate::config::{API_PORT, APPMESH_PORT, XDS_PORT};
 
 const TASK: [&str; 2] = ["aws_ecs_task_definition", "this"];
 
@@ -79,6 +80,74 @@ fn the_daemon_understands_everything_that_the_module_gives_it() {
     assert!(config.queue.is_some() && !config.mesh.signed);
 }
 
+#[test]
+fn a_mesh_of_the_daemons_own_is_where_clients_and_envoys_are_led() {
+    let more = json!({
+        "mesh": { "proxies": [] },
+        "host_mesh": {
+            "certificate_arn": "certificate", "client_security_group_ids": { "callers": "group" }, "secret_version": 1,
+            "keys": {
+                "ci": { "id": "AKIDCI", "allow": "write", "mesh": null },
+                "proxies": { "id": "AKIDPROXIES", "allow": "read", "mesh": "shop" },
+            },
+        },
+    });
+    let module = Evaluated::new(Module::named("controller"), given(&more));
+    let daemon = containers(&module.argument(TASK, &["container_definitions"], &[])).remove("tidegate").unwrap();
+    let mut variables = pairs(&daemon["environment"]);
+    assert_eq!(variables["TIDEGATE_MESH_REGION"], "aws_region.this.region");
+    // What only an account knows.
+    variables.insert("TIDEGATE_MESH_ACCOUNT".to_owned(), "123456789012".to_owned());
+    let secrets = pairs(&daemon["secrets"]);
+    assert_eq!(secrets["TIDEGATE_MESH_KEY_SECRET_CI"], "aws_secretsmanager_secret.mesh_key.arn");
+    variables.extend(secrets.keys().map(|name| (name.clone(), SECRET.to_owned())));
+    let host = understood(variables).mesh.host.expect("a mesh of its own");
+    let keys = host.keys.expect("it asks for signatures");
+    let keys: Vec<_> = keys.iter().map(|key| (key.id.as_str(), key.right, key.mesh.as_deref())).collect();
+    assert_eq!(keys, [("AKIDCI", Right::Write, None), ("AKIDPROXIES", Right::Read, Some("shop"))]);
+    // The daemon listens where the task lets in what the load balancer sends on, and it listens there itself.
+    let port = |container_port: u16| json!({ "containerPort": container_port, "protocol": "tcp" });
+    assert_eq!(daemon["portMappings"], json!([port(API_PORT), port(APPMESH_PORT), port(XDS_PORT)]));
+    for (key, listens) in [("api", host.listen), ("xds", host.xds_listen)] {
+        assert!(listens.ip().is_unspecified());
+        let each = [("each", hcl::value!({ "key" = key, "value" = (listens.port()) }))];
+        for resource in ["aws_lb_target_group", "aws_lb_listener"] {
+            assert_eq!(module.argument([resource, "mesh"], &["port"], &each), listens.port(), "{resource}");
+        }
+        for rule in [
+            ["aws_vpc_security_group_egress_rule", "mesh_to_daemon"],
+            ["aws_vpc_security_group_ingress_rule", "from_mesh_load_balancer"],
+        ] {
+            assert_eq!(module.argument(rule, &["to_port"], &each), listens.port(), "{rule:?}");
+        }
+        // Envoy's gRPC needs HTTP/2 to be agreed on.
+        let protocol = if key == "xds" { "HTTP2Only" } else { "HTTP1Only" };
+        assert_eq!(module.argument(["aws_lb_listener", "mesh"], &["alpn_policy"], &each), protocol);
+    }
+}
+
+/// `tidegate local` beside the daemon has a network with it: what it is not told to move listens at its defaults.
+#[test]
+fn the_containers_of_one_task_listen_at_different_ports() {
+    let text = std::fs::read_to_string(root().join("examples/aws/task-definition.json")).unwrap();
+    let page: Value = serde_json::from_str(&text).unwrap();
+    let containers = containers(&json!(page["containerDefinitions"].to_string()));
+    let Verb::Local(local) = verb(&words(&containers["mesh"]["command"])) else { panic!("not `local`") };
+    let local = local.listen;
+    let listens = [local.api, local.appmesh, local.xds, local.egress, local.admin].map(|address| address.port());
+    let variables = pairs(&containers["tidegate"]["environment"]);
+    let address: std::net::SocketAddr = variables["TIDEGATE_API_LISTEN"].parse().unwrap();
+    let ports = listens.into_iter().chain([address.port()]);
+    // Of the third container.
+    let ports: Vec<u64> =
+        ports.map(u64::from).chain(containers["front"]["portMappings"][0]["containerPort"].as_u64()).collect();
+    let different: std::collections::BTreeSet<&u64> = ports.iter().collect();
+    assert_eq!(different.len(), ports.len(), "{ports:?}");
+    // And the daemon looks for the mesh where it is.
+    assert_eq!(variables["TIDEGATE_MESH_ENDPOINT_URL"], format!("http://{}", local.appmesh));
+    assert_eq!(variables["TIDEGATE_TELEMETRY_PROXIES"], format!("http://{}", local.admin));
+}
+
 /// Members that the page leaves out, or has otherwise: names of logs, and where the database's password comes from.
 const ASIDE: &[&str] = &["logConfiguration", "readonlyRootFilesystem", "environment", "secrets", "command"];
 
@@ -145,6 +214,29 @@ fn a_slot_with_a_sidecar_is_the_task_definition_of_app_mesh() {
     assert_eq!(proxy("properties"), properties);
     assert_eq!(proxy("type"), guide["proxyConfiguration"]["type"]);
     assert_eq!(proxy("container_name"), guide["proxyConfiguration"]["containerName"]);
+}
+
+#[test]
+fn the_counts_of_a_sidecar_go_to_the_agent_and_to_the_dashboard_of_the_page() {
+    let more = json!({
+        "name": "checkout", "slots": { "a": "checkout-v1", "b": "checkout-v2" }, "mesh_name": "store",
+        "sidecar": { "image": "envoy:1", "xds_endpoint": "tidegate.internal:7072", "metrics": "cloudwatch-agent:1" },
+        "namespace_id": "namespace", "caller_security_group_ids": {},
+    });
+    let module = Evaluated::new(Module::named("service"), given(&more));
+    let each = [("each", hcl::value!({ "key" = "a", "value" = "checkout-v1" }))];
+    let all = containers(&module.argument(["aws_ecs_task_definition", "slot"], &["container_definitions"], &each));
+    let variables = pairs(&all["envoy"]["environment"]);
+    assert_eq!((&*variables["ENABLE_ENVOY_STATS_TAGS"], &*variables["ENABLE_ENVOY_DOG_STATSD"]), ("1", "1"));
+    let agent = &all["cloudwatch-agent"];
+    assert_eq!((&agent["image"], &agent["essential"]), (&json!("cloudwatch-agent:1"), &json!(false)));
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let file = |name: &str| std::fs::read_to_string(root().join("deploy/cloudwatch").join(name)).unwrap();
+    assert_eq!(parsed(&pairs(&agent["environment"])["CW_CONFIG_CONTENT"]), parsed(&file("agent.json")));
+    let body = module.argument(["aws_cloudwatch_dashboard", "mesh"], &["dashboard_body"], &[]);
+    let mut wanted = parsed(&file("dashboard.json").replace("REGION", "aws_region.this.region"));
+    wanted["variables"][0]["defaultValue"] = json!("store");
+    assert_eq!(parsed(body.as_str().unwrap()), wanted);
 }
 
 #[test]

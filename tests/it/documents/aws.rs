@@ -137,14 +137,14 @@ async fn the_first_canary_of_the_aws_page_is_deployed() {
     let listen =
         ports.moved("--appmesh 127.0.0.1:7071 --xds 127.0.0.1:7072 --egress 127.0.0.1:15001 --admin 127.0.0.1:9901");
     first.run(IMAGE);
-    mesh.enter(&format!("{local} {listen}"));
+    mesh.stay(&format!("{local} {listen}"));
     mesh.wait_for(&["Ctrl-C stops it"]);
     first.run(&health(container(&registered, "mesh")));
     let (variables, serve) = lines(container(&registered, "tidegate"));
     for terminal in [&mut daemon, &mut inside] {
         terminal.enter(&variables);
     }
-    daemon.enter(&serve);
+    daemon.stay(&serve);
     daemon.wait_for(&["this daemon drives"]);
     first.run(&health(container(&registered, "tidegate")));
 

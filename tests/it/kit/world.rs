@@ -212,7 +212,7 @@ impl World {
 impl Inside {
     fn land(&mut self, share: u8) {
         let targets = vec![("v1".to_owned(), u32::from(100 - share)), ("v2".to_owned(), u32::from(share))];
-        self.route = RouteReading { version: self.route.version + 1, targets };
+        self.route = RouteReading { version: self.route.version + 1, targets, lapsed: None };
     }
 
     /// What was counted, with latencies as asked: 5 ms on both arms.

@@ -80,7 +80,25 @@ async fn a_daemon_drives_the_mesh_that_it_hosts() {
     let reader = client_at(&format!("http://{}", addresses["appmesh"]), "AKIDREADER", "reader-secret-new", "us-east-1");
     reader.describe_mesh().mesh_name("shop").send().await.unwrap();
     assert!(reader.delete_mesh().mesh_name("shop").send().await.is_err());
+    the_command_line_signs(&files, &format!("http://{}", addresses["appmesh"])).await;
     assert_eq!(process.terminate().await, Some(0));
+}
+
+/// `tidegate mesh` with a key that may write, one that may not, and none.
+async fn the_command_line_signs(files: &Files, endpoint: &str) {
+    files.write("more.yaml", "meshName: shop\nvirtualServiceName: a/b c.local\nspec: {}\n");
+    let mesh = async |key: &[&str], arguments: &[&str]| {
+        let mut program = command(&[&["mesh"], arguments, &["--endpoint-url", endpoint]].concat());
+        program.envs(["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].into_iter().zip(key));
+        finish(program).await
+    };
+    let (admin, reader, more) = (["AKIDADMIN", SECRET], ["AKIDREADER", "reader-secret-old"], files.at("more.yaml"));
+    mesh(&[], &["export"]).await.expect(1).says(&["asks for signed requests: set AWS_ACCESS_KEY_ID"]);
+    mesh(&["AKIDNOBODY", SECRET], &["export"]).await.expect(1).says(&["UnrecognizedClientException", "AKIDNOBODY"]);
+    mesh(&reader, &["apply", "--yes", "-f", &more]).await.expect(1).says(&["ForbiddenException", "[mesh.keys.reader]"]);
+    mesh(&admin, &["apply", "--yes", "-f", &more]).await.expect(0);
+    mesh(&reader, &["diff", "-f", &more]).await.expect(0);
+    assert!(mesh(&admin, &["export"]).await.expect(0).stdout.contains("a/b c.local"));
 }
 
 /// Both write at once, also the one that does not drive: every change is made upon the one before it, and both see all.
@@ -192,4 +210,25 @@ async fn a_mesh_that_anyone_could_change_is_not_served() {
     assert!(printed.contains("strict = false  # default"), "{printed}");
     let reader = "[mesh.keys.reader]\nid = \"AKIDREADER\"\nsecret = [\"********\", \"********\"]\nallow = \"read\"\nmesh = \"shop\"\n";
     assert!(printed.contains(reader), "{printed}");
+    // Variables alone declare keys as well, and what they say of one that the file has counts.
+    let declared = async |text: &str| {
+        let mut program = command(&["serve", "--print-config", "--config", &files.at("tidegate.toml")]);
+        program.env("TIDEGATE_MESH_KEYS", text).env("TIDEGATE_MESH_KEY_SECRET_ADMIN", SECRET);
+        program.env("TIDEGATE_MESH_KEY_SECRET_PROXIES", SECRET);
+        finish(program).await
+    };
+    let printed = declared("proxies:AKIDPROXIES:read:shop, admin:AKIDOTHER:read").await.expect(0).stdout;
+    for section in [
+        "[mesh.keys.proxies]\nid = \"AKIDPROXIES\"\nsecret = \"********\"\nallow = \"read\"\nmesh = \"shop\"\n",
+        "[mesh.keys.admin]\nid = \"AKIDOTHER\"\nsecret = \"********\"\nallow = \"read\"\n",
+    ] {
+        assert!(printed.contains(section), "{printed}");
+    }
+    for (text, said) in [
+        ("ci", "$TIDEGATE_MESH_KEYS: an access key is NAME:ID:ALLOW"),
+        ("proxies:AKIDPROXIES:rite", "`mesh.keys.proxies.allow` must be one of read, write"),
+        ("ci:AKIDCI:write", "neither in the file nor in $TIDEGATE_MESH_KEY_SECRET_CI"),
+    ] {
+        declared(text).await.expect(2).says(&[said]);
+    }
 }

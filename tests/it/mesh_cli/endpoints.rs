@@ -34,10 +34,8 @@ async fn an_endpoint_that_is_none_is_said_to_be() {
     }
     let variable = [("AWS_ENDPOINT_URL_APP_MESH", nothing.as_str())];
     with_variables(&["mesh", "export"], &variable).await.expect(1).says(&[&nothing]);
-    for url in ["https://appmesh.eu-central-1.amazonaws.com", "127.0.0.1:7071"] {
-        let ran = tidegate(&["mesh", "export", "--endpoint-url", url, "--output", "json"]).await.expect(2);
-        assert!(ran.stdout.is_empty() && ran.stderr.starts_with("{\"error\":"), "{ran:?}");
-    }
+    let ran = tidegate(&["mesh", "export", "--endpoint-url", "127.0.0.1:7071", "--output", "json"]).await.expect(2);
+    assert!(ran.stdout.is_empty() && ran.stderr.starts_with("{\"error\":"), "{ran:?}");
     // What is wrong in the file is said first, with its place; no endpoint is needed for that.
     let folder = folder();
     let wrong = write(&folder, "wrong.yaml", "meshName: a b\n");
@@ -61,7 +59,7 @@ async fn an_endpoint_that_wants_signatures_is_told_apart() {
     let ran = tidegate(&["mesh", "apply", "-f", EXAMPLE, "--endpoint-url", &url]).await.expect(1);
     ran.says(&[
         "MissingAuthenticationTokenException: Missing Authentication Token",
-        "signed endpoints come in a later version",
+        "this endpoint asks for signed requests: set AWS_ACCESS_KEY_ID",
     ]);
 }
 
@@ -134,7 +132,8 @@ async fn weights_that_a_rollout_wrote_meanwhile_are_not_overwritten() {
         let (control, key) = (control.clone(), key.clone());
         async move {
             let body = serde_json::from_str(&route(90, 10, "/")).unwrap();
-            let write = model::Request::Update { key, owner: None, body, generation: Some(1) };
+            let extensions = model::Extensions { generation: Some(1), ..model::Extensions::default() };
+            let write = model::Request::Update { key, owner: None, body, extensions };
             control.execute(write).await.unwrap();
             next.run(request).await
         }

@@ -1,5 +1,6 @@
 //! The program as a command that ends, and as a `tidegate local` that stays.
 
+use crate::program::FREE_PORTS;
 use serde_json::Value;
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    for name in ["TIDEGATE_SERVER", "TIDEGATE_LOG", "AWS_REGION", "AWS_ENDPOINT_URL_APP_MESH"] {
+    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+    for name in ["TIDEGATE_SERVER", "TIDEGATE_LOG", "AWS_REGION", "AWS_ENDPOINT_URL_APP_MESH"].into_iter().chain(keys) {
         command.env_remove(name);
     }
     command
@@ -118,9 +120,8 @@ impl Local {
 
     pub(super) async fn start_with(arguments: &[&str]) -> Self {
         let data = folder();
-        let any = "127.0.0.1:0";
         let mut command = command(&["local", "--output", "json", "--data-dir", data.path().to_str().unwrap()]);
-        command.args(["--api", any, "--appmesh", any, "--xds", any, "--egress", any, "--admin", any]).args(arguments);
+        command.args(FREE_PORTS).args(arguments);
         // Its log is not read here.
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -85,7 +85,8 @@ module "controller" {
   image_repository_arns    = [data.aws_ecr_repository.tidegate.arn]
   cluster_arn              = var.cluster_arn
   workloads                = { checkout = module.checkout.workload }
-  mesh                     = { endpoint_url = var.mesh_endpoint_url, proxies = var.proxies }
+  mesh                     = { endpoint_url = var.host_mesh == null ? var.mesh_endpoint_url : null, proxies = var.proxies }
+  host_mesh                = var.host_mesh
   vpc_id                   = var.vpc_id
   subnet_ids               = var.private_subnet_ids
   load_balancer_subnet_ids = var.private_subnet_ids
@@ -111,6 +112,11 @@ output "policy" {
 output "load_balancer" {
   description = "Where the name in public_url has to lead."
   value       = module.controller.load_balancer_dns_name
+}
+
+output "mesh_load_balancer" {
+  description = "Where the name in mesh_endpoint_url has to lead, with host_mesh."
+  value       = module.controller.mesh_load_balancer
 }
 
 output "gateway" {

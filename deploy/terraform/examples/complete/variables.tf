@@ -66,9 +66,21 @@ variable "mesh_endpoint_url" {
   type        = string
 }
 
+variable "host_mesh" {
+  description = "A mesh that the daemon hosts itself, as module controller has it; null for one elsewhere. mesh_endpoint_url is then https://NAME:7071, with the name of certificate_arn."
+  type = object({
+    keys                      = map(object({ id = string, allow = string, mesh = optional(string) }))
+    certificate_arn           = string
+    client_security_group_ids = map(string)
+    secret_version            = optional(number, 1)
+  })
+  default = null
+}
+
 variable "proxies" {
   description = "Admin addresses of the proxies, whose counts releases are judged by."
   type        = list(string)
+  default     = []
 }
 
 variable "sidecar" {
@@ -76,6 +88,7 @@ variable "sidecar" {
   type = object({
     image        = string
     xds_endpoint = string
+    metrics      = optional(string)
   })
   default = null
 }

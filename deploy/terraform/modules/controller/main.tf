@@ -3,6 +3,8 @@ data "aws_region" "this" {}
 locals {
   region   = data.aws_region.this.region
   api_port = 7070
+  # 7072 is where Envoys of the mesh are configured, also in `tidegate local` where nothing else is said.
+  mesh_ports = var.host_mesh == null ? {} : { api = 7071, xds = 7072 }
   log_options = {
     awslogs-group  = aws_cloudwatch_log_group.this.name
     awslogs-region = local.region
@@ -17,12 +19,11 @@ locals {
       TIDEGATE_AWS_REGION         = local.region
       TIDEGATE_DATABASE_URL       = local.database_url
       TIDEGATE_LOG                = var.log_level
-      TIDEGATE_MESH_ENDPOINT_URL  = var.mesh.endpoint_url
-      TIDEGATE_MESH_SIGNING       = var.mesh.signing
       TIDEGATE_POLICIES_DIRECTORY = "/etc/tidegate/policies"
       TIDEGATE_TELEMETRY_PROXIES  = join(",", var.mesh.proxies)
     },
     var.queue == null ? {} : { TIDEGATE_QUEUE_URL = var.queue.url },
+    local.mesh_environment,
   )
 
   # ECS puts these into the container; neither the task definition nor Terraform's state has their values.
@@ -30,6 +31,7 @@ locals {
     { PGPASSWORD = aws_secretsmanager_secret.database.arn },
     { for source, arn in var.hook_secret_arns : "TIDEGATE_HOOK_SECRET_${upper(source)}" => arn },
     { for name, arn in var.chat_secret_arns : "TIDEGATE_${upper(name)}" => arn },
+    { for name, key in local.mesh_keys : "TIDEGATE_MESH_KEY_SECRET_${upper(name)}" => aws_secretsmanager_secret.mesh_key[name].arn },
   )
 
   # A task that has the mesh in it must outlive the daemon, since traffic goes on without it.
@@ -41,7 +43,7 @@ locals {
       image                  = var.image
       essential              = local.alone
       command                = ["serve", "--output", "json", "--config", "/etc/tidegate/tidegate.toml"]
-      portMappings           = [{ containerPort = local.api_port, protocol = "tcp" }]
+      portMappings           = [for port in concat([local.api_port], values(local.mesh_ports)) : { containerPort = port, protocol = "tcp" }]
       environment            = [for name, value in local.environment : { name = name, value = value }]
       secrets                = [for name, arn in local.secrets : { name = name, valueFrom = arn }]
       readonlyRootFilesystem = !var.enable_execute_command
@@ -141,6 +143,15 @@ resource "aws_ecs_service" "this" {
     container_port   = local.api_port
   }
 
+  dynamic "load_balancer" {
+    for_each = local.mesh_ports
+    content {
+      target_group_arn = aws_lb_target_group.mesh[load_balancer.key].arn
+      container_name   = local.daemon.name
+      container_port   = load_balancer.value
+    }
+  }
+
   # A target group that no listener has refuses the service.
-  depends_on = [aws_lb_listener.this]
+  depends_on = [aws_lb_listener.this, aws_lb_listener.mesh]
 }

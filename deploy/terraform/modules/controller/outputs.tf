@@ -27,3 +27,18 @@ output "log_group_name" {
   description = "Where the daemon logs."
   value       = aws_cloudwatch_log_group.this.name
 }
+
+output "mesh_load_balancer" {
+  description = "Where the name in host_mesh.certificate_arn has to lead: dns_name and zone_id; null without a mesh of the daemon's own. The App Mesh API is at https://NAME:7071, xDS at NAME:7072."
+  value       = var.host_mesh == null ? null : { dns_name = aws_lb.mesh[0].dns_name, zone_id = aws_lb.mesh[0].zone_id }
+}
+
+output "mesh_key_secret_arns" {
+  description = "Secrets of the access keys (AWS_SECRET_ACCESS_KEY), by their names."
+  value       = { for name, secret in aws_secretsmanager_secret.mesh_key : name => secret.arn }
+}
+
+output "mesh_token_secret_arns" {
+  description = "The same as TIDEGATE_TOKEN of sidecars, ID:SECRET."
+  value       = { for name, secret in aws_secretsmanager_secret.mesh_token : name => secret.arn }
+}

@@ -35,16 +35,43 @@ variable "workloads" {
 }
 
 variable "mesh" {
-  description = "The App Mesh API (mesh.endpoint_url, mesh.signing) and the proxies whose counts releases are judged by (telemetry.proxies)."
+  description = "A mesh elsewhere: its App Mesh API (mesh.endpoint_url, mesh.signing). And the proxies whose counts releases are judged by (telemetry.proxies), which a mesh of the daemon's own may have as well."
   type = object({
-    endpoint_url = string
+    endpoint_url = optional(string)
     signing      = optional(string, "none")
-    proxies      = list(string)
+    proxies      = optional(list(string), [])
   })
+  default = {}
 
   validation {
     condition     = contains(["aws", "none"], var.mesh.signing)
     error_message = "mesh.signing is \"aws\" or \"none\"."
+  }
+
+  validation {
+    condition     = (var.mesh.endpoint_url == null) != (var.host_mesh == null)
+    error_message = "The mesh is elsewhere (mesh.endpoint_url) or the daemon's own (host_mesh): one of the two."
+  }
+}
+
+variable "host_mesh" {
+  description = "A mesh of the daemon's own (mesh.listen, mesh.xds_listen), kept in its database; null for a mesh elsewhere. `keys` are its access keys by a name of small letters, digits and _: their id, what they allow (read or write) and, if it is one, the only mesh that they are for. `certificate_arn` is a certificate of ACM for the name by which clients and Envoys know it. Groups in `client_security_group_ids` may connect, by a word for each."
+  type = object({
+    keys                      = map(object({ id = string, allow = string, mesh = optional(string) }))
+    certificate_arn           = string
+    client_security_group_ids = map(string)
+    secret_version            = optional(number, 1)
+  })
+  default = null
+
+  validation {
+    condition     = var.host_mesh == null ? true : length(var.host_mesh.keys) > 0 && alltrue([for name in keys(var.host_mesh.keys) : can(regex("^[a-z0-9_]{1,32}$", name))])
+    error_message = "host_mesh.keys needs a key at least; their names have up to 32 small letters, digits and _."
+  }
+
+  validation {
+    condition     = var.host_mesh == null ? true : alltrue([for key in values(var.host_mesh.keys) : contains(["read", "write"], key.allow)])
+    error_message = "A key may \"read\" or \"write\"."
   }
 }
 

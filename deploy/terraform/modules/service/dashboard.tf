@@ -27,3 +27,14 @@ resource "aws_cloudwatch_dashboard" "this" {
     ]
   })
 }
+
+# What the Envoys of the mesh count, this service's and others'; docs/envoy.md. One service of a mesh needs it.
+resource "aws_cloudwatch_dashboard" "mesh" {
+  count = length(local.metered)
+
+  dashboard_name = "${var.name}-mesh"
+  dashboard_body = replace(
+    replace(file("${path.module}/../../../cloudwatch/dashboard.json"), "REGION", local.region),
+    "\"defaultValue\": \"shop\"", "\"defaultValue\": \"${var.mesh_name}\"",
+  )
+}

@@ -42,6 +42,30 @@ data "aws_iam_policy_document" "execution" {
   }
 }
 
+# The agent has no role of its own: containers of a task share one.
+data "aws_iam_policy_document" "metrics" {
+  statement {
+    sid       = "SendTheCountsOfEnvoy"
+    actions   = ["cloudwatch:PutMetricData"]
+    resources = ["*"]
+
+    # It knows no resource, but a namespace.
+    condition {
+      test     = "StringEquals"
+      variable = "cloudwatch:namespace"
+      values   = ["AppMesh"]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "metrics" {
+  count = length(local.metered)
+
+  name   = "metrics"
+  role   = aws_iam_role.task.id
+  policy = data.aws_iam_policy_document.metrics.json
+}
+
 resource "aws_iam_role" "task" {
   name_prefix        = "${var.name}-task-"
   description        = "What ${var.name} may do"

@@ -1,10 +1,12 @@
 data "aws_region" "this" {}
 
 locals {
-  region   = data.aws_region.this.region
-  meshed   = var.sidecar == null ? [] : [var.sidecar]
-  app      = "app"
-  envoy    = "envoy"
+  region = data.aws_region.this.region
+  meshed = var.sidecar == null ? [] : [var.sidecar]
+  app    = "app"
+  envoy  = "envoy"
+  # The agent beside Envoy, which takes its counts; none without a sidecar either.
+  metered  = [for sidecar in local.meshed : sidecar.metrics if sidecar.metrics != null]
   services = { for slot in keys(var.slots) : slot => "${var.name}-${slot}" }
   nodes    = { for slot, node in var.slots : slot => "mesh/${var.mesh_name}/virtualNode/${node}" }
 
@@ -43,10 +45,13 @@ locals {
         image     = sidecar.image
         essential = true
         user      = "1337"
-        environment = [
-          { name = "APPMESH_VIRTUAL_NODE_NAME", value = node },
-          { name = "APPMESH_XDS_ENDPOINT", value = sidecar.xds_endpoint },
-        ]
+        environment = concat(
+          [
+            { name = "APPMESH_VIRTUAL_NODE_NAME", value = node },
+            { name = "APPMESH_XDS_ENDPOINT", value = sidecar.xds_endpoint },
+          ],
+          [for name in ["ENABLE_ENVOY_STATS_TAGS", "ENABLE_ENVOY_DOG_STATSD"] : { name = name, value = "1" } if length(local.metered) > 0],
+        )
         healthCheck = {
           command     = ["CMD-SHELL", "curl -s http://localhost:9901/server_info | grep state | grep -q LIVE"]
           interval    = 5
@@ -58,6 +63,19 @@ locals {
       }
     ]
   }
+}
+
+locals {
+  # Traffic goes on without it.
+  agents = [
+    for image in local.metered : {
+      name             = "cloudwatch-agent"
+      image            = image
+      essential        = false
+      environment      = [{ name = "CW_CONFIG_CONTENT", value = file("${path.module}/../../../cloudwatch/agent.json") }]
+      logConfiguration = local.log_configuration
+    }
+  ]
 }
 
 resource "aws_cloudwatch_log_group" "this" {
@@ -78,7 +96,7 @@ resource "aws_ecs_task_definition" "slot" {
   memory                   = var.memory
   task_role_arn            = aws_iam_role.task.arn
   execution_role_arn       = aws_iam_role.execution.arn
-  container_definitions    = jsonencode(concat([local.apps[each.key]], local.envoys[each.key]))
+  container_definitions    = jsonencode(concat([local.apps[each.key]], local.envoys[each.key], local.agents))
   tags                     = var.tags
 
   dynamic "proxy_configuration" {

@@ -70,10 +70,11 @@ variable "mesh_name" {
 }
 
 variable "sidecar" {
-  description = "Envoy in each task, as App Mesh had it: its image, and host:port of the control plane that configures it. null for tasks that the caller's proxy reaches directly."
+  description = "Envoy in each task, as App Mesh had it: its image, and host:port of the control plane that configures it. `metrics` is the image of the CloudWatch agent that takes its counts (docs/envoy.md); without it none are sent. null for tasks that the caller's proxy reaches directly."
   type = object({
     image        = string
     xds_endpoint = string
+    metrics      = optional(string)
   })
   default = null
 }

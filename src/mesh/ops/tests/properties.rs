@@ -94,7 +94,7 @@ proptest! {
     #[test]
     fn no_body_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let path = "/v20190125/meshes";
-        let parts = wire::Parts { method: "PUT", path, query: "", generation: None, body: &bytes };
+        let parts = wire::Parts { method: "PUT", path, query: "", extensions: wire::Asked::default(), body: &bytes };
         drop(wire::request(parts));
     }
 

@@ -1,0 +1,158 @@
+//! Weight leases without the shell.
+
+use super::*;
+use crate::mesh::model::lease::Term;
+use crate::mesh::ops::lease;
+
+const PATH: &str = "meshes/m/virtualRouter/r/routes/x";
+const LEASE: &str = "1m; fallback=a=100";
+
+fn split(a: u32, b: u32) -> Value {
+    let targets = json!([{ "virtualNode": "a", "weight": a }, { "virtualNode": "b", "weight": b }]);
+    json!({ "spec": { "httpRoute": { "match": { "prefix": "/" }, "action": { "weightedTargets": targets } } } })
+}
+
+impl World {
+    fn leased(&mut self, body: &Value, lease: &str) -> Result<Value, String> {
+        self.call_asking("PUT", PATH, body, wire::Asked { lease: Some(lease), ..wire::Asked::default() })
+    }
+
+    fn route(&self) -> Arc<Resource> {
+        Arc::clone(self.state.get(&Key::grandchild("m", Kind::Route, "r", "x")).expect("is there"))
+    }
+
+    fn term(&self) -> Term {
+        self.route().term().expect("has a lease")
+    }
+
+    fn expire(&mut self, term: &Term) -> Option<String> {
+        let expired = lease::expire(&self.state, &self.route().key, term, &context(7_000, false))?;
+        self.state.commit([expired.change]);
+        Some(expired.said)
+    }
+
+    fn weights(&self) -> Vec<u32> {
+        self.route().spec.route().expect("is one").targets().iter().map(|target| target.weight).collect()
+    }
+}
+
+#[test]
+fn a_renewal_changes_the_lease_alone() {
+    let mut world = World::shop();
+    let first = world.leased(&split(90, 10), LEASE).expect("is taken");
+    assert_eq!(first["metadata"]["version"], 2);
+    let tokens = world.route().tokens.clone();
+    // The same weights again, written otherwise and with a token of the client's.
+    let mut again = split(90, 10);
+    again["clientToken"] = "t".into();
+    for (lease, renewals) in [(LEASE, 1), ("90s; fallback=a=100,b=0", 2), ("2m; fallback=a=100; renews=2", 3)] {
+        let answer = world.leased(&again, lease).expect("is renewed");
+        assert_eq!(answer["metadata"], first["metadata"]);
+        assert_eq!((world.term().renewals, &world.route().tokens), (renewals, &tokens));
+    }
+    let route = world.route();
+    assert_eq!(Resource::from_row(&route.to_row()).as_ref(), Ok(&*route));
+    let headers = wire::announced(&route);
+    assert_eq!(headers[0], ("x-tidegate-features", "generation, lease".to_owned()));
+    assert_eq!(headers[1], ("x-tidegate-lease", "2m; fallback=a=100; renewals=3".to_owned()));
+}
+
+#[test]
+fn a_renewal_of_what_has_changed_is_refused_and_any_other_update_ends_the_lease() {
+    let mut world = World::shop();
+    world.leased(&split(90, 10), LEASE).expect("is taken");
+    for (body, lease, why) in [
+        (
+            split(90, 10),
+            "1m; fallback=a=100; renews=1",
+            "ConflictException: x-tidegate-lease: version 1 cannot be renewed",
+        ),
+        (split(80, 20), "1m; fallback=a=100; renews=2", "is at version 2, with another spec"),
+        (split(90, 10), "1m; fallback=c=100", "the fallback names c, which is no target of the route"),
+        (split(90, 10), "1m", "BadRequestException: x-tidegate-lease: fallback"),
+    ] {
+        let before = world.state.clone();
+        let error = world.leased(&body, lease).expect_err(lease);
+        assert!(error.contains(why), "{lease}: {error}");
+        assert_eq!(world.state, before);
+    }
+    // Other weights under a lease: a new version, and a lease that was never renewed.
+    world.leased(&split(50, 50), LEASE).expect("is taken");
+    assert_eq!((world.route().version, world.term().renewals), (3, 0));
+    // Equal weights without one.
+    assert_eq!(world.put(PATH, split(50, 50))["metadata"]["version"], 4);
+    assert_eq!(world.route().lease, None);
+    // And a lease for weights that are there already, by whoever knows their version.
+    assert_eq!(world.leased(&split(50, 50), "1m; fallback=a=100; renews=4").expect("begins")["metadata"]["version"], 4);
+    assert!(world.route().lease.is_some());
+}
+
+#[test]
+fn one_that_runs_out_is_followed_by_its_fallback_with_the_reason() {
+    let mut world = World::shop();
+    world.leased(&split(90, 10), LEASE).expect("is taken");
+    let early = world.term();
+    world.leased(&split(90, 10), LEASE).expect("is renewed");
+    assert_eq!(world.expire(&early), None, "it was renewed since");
+    let term = world.term();
+    let said = world.expire(&term).expect("it ran out");
+    assert_eq!(
+        said,
+        "the weight lease of 1m ran out: nobody renewed it, and its fallback was written as version 3: a=100, b=0 (was a=90, \
+         b=10)"
+    );
+    let route = world.route();
+    assert_eq!((world.weights(), route.version, route.last_updated_at), (vec![100, 0], 3, Timestamp(7_000)));
+    assert_eq!(Resource::from_row(&route.to_row()).as_ref(), Ok(&*route));
+    assert_eq!(
+        wire::announced(&route)[1],
+        ("x-tidegate-lease", "expired; at=1970-01-01T00:00:07.000Z; lease=1m".to_owned())
+    );
+    assert!(lease::told(&route).expect("is told").contains("ran out at 1970-01-01T00:00:07.000Z: nobody renewed it"));
+    assert_eq!(world.expire(&term), None, "once");
+    // Told for as long as these weights stay, whatever else is changed.
+    let mut other = split(100, 0);
+    other["spec"]["priority"] = 7.into();
+    world.put(PATH, other);
+    assert!(world.route().lapsed.is_some());
+    world.leased(&split(90, 10), LEASE).expect("is taken");
+    assert_eq!(world.route().lapsed, None);
+}
+
+#[test]
+fn nodes_of_a_fallback_cannot_go_and_a_file_does_not_end_a_lease() {
+    let mut world = World::shop();
+    world.leased(&split(90, 10), "1m; fallback=b=100").expect("is taken");
+    assert!(world.refused("DELETE", "meshes/m/virtualNodes/b", Value::Null).starts_with("ResourceInUse"));
+    // A file that says something else of the route, and keeps its weights.
+    let key = world.route().key.clone();
+    let mut spec = split(90, 10)["spec"].clone();
+    spec["priority"] = 3.into();
+    let file = |spec: &Value| validate::spec(Kind::Route, spec, Unknown::Refuse).expect("is one");
+    let updated = update(&world.state, &context(8_000, false), &key, file(&spec)).expect("is taken");
+    assert!(updated.lease.is_some() && updated.version == 3);
+    // Other weights on purpose, or no such target any more: what the file says stays.
+    for targets in [json!([{ "virtualNode": "a", "weight": 90 }]), json!([{ "virtualNode": "b", "weight": 5 }])] {
+        spec["httpRoute"]["action"]["weightedTargets"] = targets;
+        let updated = update(&world.state, &context(8_000, false), &key, file(&spec)).expect("is taken");
+        assert_eq!(updated.lease, None);
+    }
+    let stale = {
+        let mut world = World::shop();
+        world.leased(&split(90, 10), LEASE).expect("is taken");
+        world.term()
+    };
+    assert_eq!(world.expire(&Term { uid: "another".into(), ..stale }), None);
+}
+
+#[test]
+fn a_fuse_is_kept_until_the_next_update() {
+    let mut world = World::shop();
+    let asked = wire::Asked { fuse: Some("5"), ..wire::Asked::default() };
+    world.call_asking("PUT", PATH, &split(90, 10), asked).expect("is taken");
+    let route = world.route();
+    assert_eq!((Resource::from_row(&route.to_row()).as_ref(), route.fuse), (Ok(&*route), Some(5)));
+    assert_eq!(wire::announced(&route).last(), Some(&("x-tidegate-fuse", "5".to_owned())));
+    world.put(PATH, split(90, 10));
+    assert_eq!(world.route().fuse, None);
+}

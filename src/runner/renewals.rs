@@ -1,0 +1,144 @@
+//! Renews the lease of a rollout's weights for as long as somebody drives it: what a mesh that knows leases waits for before
+//! it puts the traffic back on stable.
+//!
+//! Apart from readings and writes, so that none of them delays a renewal. It changes no weights: the mesh refuses a renewal of
+//! weights that the route does not have any more, and a rollout that another daemon drives by now has a newer generation or is
+//! renewed once too often.
+
+use crate::base::fault::Fault;
+use crate::ports::Traffic;
+use crate::rollout::effect::WeightsWrite;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A lease is renewed after this part of it: two renewals may be lost before it runs out.
+const PART: u32 = 3;
+/// Wait before a renewal that failed is tried again, unless the next one comes sooner.
+const RETRY: Duration = Duration::from_secs(2);
+/// Stands over the adapter's own timeouts: describe and update, 5 s each.
+const TIMEOUT: Duration = Duration::from_secs(12);
+
+/// Renews what `held` says for as long as it stays the same; ends with the driver. The first renewal of a driver is at once:
+/// nobody knows how long the one before it has been gone.
+pub(super) async fn renew_on(traffic: Arc<dyn Traffic>, mut held: watch::Receiver<Option<WeightsWrite>>) {
+    let Some(every) = traffic.lease().map(|span| span.duration() / PART) else { return };
+    let (mut wait, mut failing) = (Duration::ZERO, false);
+    loop {
+        let Some(write) = held.borrow_and_update().clone() else {
+            if held.changed().await.is_err() {
+                return;
+            }
+            // Written just now.
+            wait = every;
+            continue;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            changed = held.changed() => match changed {
+                Ok(()) => {
+                    wait = every;
+                    continue;
+                }
+                Err(_) => return,
+            }
+        }
+        let renewed = once(Arc::clone(&traffic), write.clone()).await;
+        wait = if renewed.is_ok() { every } else { every.min(RETRY) };
+        match renewed {
+            Ok(()) if failing => tracing::info!(route = %write.route, "the lease of the weights is renewed again"),
+            Ok(()) => {}
+            // Every few seconds, so each is told once.
+            Err(fault) if !failing => tracing::warn!(
+                route = %write.route, %fault,
+                "the lease of the weights was not renewed; unless one of the next tries is answered, the mesh puts the traffic back on stable"
+            ),
+            Err(_) => {}
+        }
+        failing = wait < every;
+    }
+}
+
+async fn once(traffic: Arc<dyn Traffic>, write: WeightsWrite) -> Result<(), Fault> {
+    // A task of its own: should the adapter panic, the next renewal is made all the same. It ends with its timeout.
+    let renewal = tokio::spawn(async move { tokio::time::timeout(TIMEOUT, traffic.renew(&write)).await });
+    match renewal.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Fault::unknown("app mesh", format!("no answer within {} s", TIMEOUT.as_secs()))),
+        Err(_) => Err(Fault::unknown("app mesh", "the renewal broke off")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::RouteRef;
+    use crate::base::time::Millis;
+    use crate::rollout::event::RouteReading;
+    use async_trait::async_trait;
+    use std::sync::Mutex;
+
+    /// Notes the seconds at which it was asked, by a clock that jumps over waits, and fails in some of them.
+    struct Asked {
+        began: tokio::time::Instant,
+        at: Mutex<Vec<(u64, u8)>>,
+        fails: fn(u64) -> bool,
+    }
+
+    #[async_trait]
+    impl Traffic for Asked {
+        async fn read(&self, _: &RouteRef) -> Result<(RouteReading, u64), Fault> {
+            Err(Fault::permanent("test", "is not asked"))
+        }
+
+        async fn set_weights(&self, _: &WeightsWrite) -> Result<u64, Fault> {
+            Err(Fault::permanent("test", "is not asked"))
+        }
+
+        fn lease(&self) -> Option<Millis> {
+            Some(Millis::from_seconds(60))
+        }
+
+        async fn renew(&self, write: &WeightsWrite) -> Result<(), Fault> {
+            let second = self.began.elapsed().as_secs();
+            self.at.lock().unwrap().push((second, write.canary.1));
+            if (self.fails)(second) { Err(Fault::transient("app mesh", "no answer")) } else { Ok(()) }
+        }
+    }
+
+    fn write(canary: u8) -> Option<WeightsWrite> {
+        let route = RouteRef { mesh: "m".into(), router: "r".into(), route: "x".into() };
+        Some(WeightsWrite {
+            route,
+            canary: ("v2".into(), canary),
+            stable: ("v1".into(), 100 - canary),
+            generation: 1,
+            urgent: false,
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of the test's runtime")]
+    fn asked(fails: fn(u64) -> bool) -> Arc<Asked> {
+        Arc::new(Asked { began: tokio::time::Instant::now(), at: Mutex::default(), fails })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_once_and_then_after_each_third_for_as_long_as_the_weights_stay() {
+        let traffic = asked(|second| (20..25).contains(&second));
+        let (hold, held) = watch::channel(write(10));
+        let renewing = tokio::spawn(renew_on(Arc::clone(&traffic) as _, held));
+        let wait = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        wait(50).await;
+        // A new step counts from its own write; then nothing is split; then it is again.
+        hold.send_replace(write(50));
+        wait(25).await;
+        hold.send_replace(None);
+        wait(100).await;
+        hold.send_replace(write(90));
+        wait(21).await;
+        drop(hold);
+        renewing.await.unwrap();
+        let seen = traffic.at.lock().unwrap().clone();
+        assert_eq!(seen, [(0, 10), (20, 10), (22, 10), (24, 10), (26, 10), (46, 10), (70, 50), (195, 90)]);
+    }
+}
