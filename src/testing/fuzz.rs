@@ -60,7 +60,7 @@ pub fn operations(bytes: &[u8]) {
         let (head, body) = request.split_once('\n').unwrap_or((request, ""));
         let (method, target) = head.split_once(' ').unwrap_or((head, ""));
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let parts = wire::Parts { method, path, query, generation: None, body: body.as_bytes() };
+        let parts = wire::Parts { method, path, query, extensions: wire::Asked::default(), body: body.as_bytes() };
         let context = context(i64::try_from(at).unwrap_or(i64::MAX));
         let done = wire::request(parts).and_then(|request| {
             let outcome = ops::apply(&state, &request, &context)?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidegate::mesh::compile::View;
 use tidegate::mesh::document::{self, Settings, Text};
 use tidegate::mesh::http::MeshControl;
-use tidegate::mesh::model::{Key, Kind, MeshState, Page, Quotas, Reply, Request};
+use tidegate::mesh::model::{Extensions, Key, Kind, MeshState, Page, Quotas, Reply, Request};
 use tidegate::mesh::ops::OpContext;
 
 /// Services, each with a node, a router and a route of its own: with the mesh and one client, ten thousand resources.
@@ -94,7 +94,7 @@ async fn ten_thousand_resources_are_a_mesh_like_any_other() {
     for (at, is_seen) in [(1233, false), (1234, true)] {
         let [node, _, key, service] = names(at);
         let body = json!({ "spec": route(&node.name, 7) });
-        let update = Request::Update { key, owner: None, body, generation: None };
+        let update = Request::Update { key, owner: None, body, extensions: Extensions::default() };
         control.execute(update).await.unwrap();
         assert_eq!(all.borrow().services[&service.name].routes[0].targets[0].weight, 7);
         assert_eq!(client.has_changed().unwrap(), is_seen);
