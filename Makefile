@@ -103,4 +103,4 @@ bench-streams: peers ## 1,000 proxies on one control plane and a real Envoy: how
 	cargo build --locked --profile dist
 	PATH="$(CURDIR)/.venv/bin:$$PATH" TIDEGATE_STREAMS=$(or $(STREAMS),1000) TIDEGATE_CHANGES=$(or $(CHANGES),200) \
 	    TIDEGATE_PROGRAM=$(or $(PROGRAM),$(CURDIR)/target/dist/tidegate) \
-	    cargo test --locked --test it streams:: -- --nocapture
+	    cargo test --locked --release --test it streams:: -- --nocapture

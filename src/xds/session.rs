@@ -149,6 +149,9 @@ impl Session {
             Wanted::Change { subscribe, unsubscribe, has } => {
                 subscription.change(subscribe, &unsubscribe, may_be_all);
                 if first {
+                    if has.len() > NAMES_MAX {
+                        return Err(TooManyNames);
+                    }
                     let has = has.into_iter().map(|(name, version)| (name, Known { version, encoded: None }));
                     let copies = has.map(|(name, known)| (name, Copy { taken: Some(known), ..Copy::default() }));
                     subscription.copies.extend(copies);

@@ -261,9 +261,12 @@ fn who_comes_back_with_what_is_current_is_sent_nothing() {
 
 #[test]
 fn nobody_asks_for_more_names_than_a_mesh_can_have() {
-    let mut session = Session::new(Form::Delta, Arc::default());
-    let subscribe = (0..=NAMES_MAX).map(|number| number.to_string()).collect();
-    let wanted = Wanted::Change { subscribe, unsubscribe: BTreeSet::new(), has: BTreeMap::new() };
-    let ask = Ask { kind: Type::Route, nonce: String::new(), refusal: None, version: String::new(), wanted };
-    assert_eq!(session.ask(ask), Err(TooManyNames));
+    let names: BTreeSet<String> = (0..=NAMES_MAX).map(|number| number.to_string()).collect();
+    let has = names.iter().map(|name| (name.clone(), "1".to_owned())).collect();
+    let subscribes = Wanted::Change { subscribe: names, unsubscribe: BTreeSet::new(), has: BTreeMap::new() };
+    let from_before = Wanted::Change { subscribe: BTreeSet::new(), unsubscribe: BTreeSet::new(), has };
+    for wanted in [subscribes, from_before] {
+        let ask = Ask { kind: Type::Route, nonce: String::new(), refusal: None, version: String::new(), wanted };
+        assert_eq!(Session::new(Form::Delta, Arc::default()).ask(ask), Err(TooManyNames));
+    }
 }

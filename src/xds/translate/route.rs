@@ -108,6 +108,9 @@ pub(super) fn to_services(out: &mut Translation<'_>, door: Door, allow_all: Opti
             let mut domains = Vec::new();
             if number == 0 {
                 domains.push(service.name.to_lowercase());
+                // A client that is given this listener's port in the address says it in Host too.
+                let own = (door == Door::Host).then(|| out.options.egress.port());
+                domains.extend(own.map(|port| format!("{}:{port}", service.name.to_lowercase())));
             }
             domains.extend(port.map(|port| format!("{}:{port}", service.name.to_lowercase())));
             // Envoy refuses all where two hosts have one domain, and reads a star at an end as any text.

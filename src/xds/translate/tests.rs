@@ -86,6 +86,19 @@ fn names_are_those_of_app_mesh() {
 }
 
 #[test]
+fn who_calls_the_sidecar_itself_may_name_its_port_in_the_host() {
+    let resources = translated(&config([90, 10], None, None, by_name()));
+    let domains = |name: &str| {
+        let bytes = &*resources.of(Type::Route)[name].any.value;
+        let routes =
+            <envoy_types::pb::envoy::config::route::v3::RouteConfiguration as prost::Message>::decode(bytes).unwrap();
+        routes.virtual_hosts[0].domains.clone()
+    };
+    assert_eq!(domains("rds_egress_http_15001"), ["s.local", "s.local:15001", "s.local:8080"]);
+    assert_eq!(domains("rds_egress_http_8080"), ["s.local", "s.local:8080"], "what is intercepted has its own port");
+}
+
+#[test]
 fn weights_change_routes_and_nothing_else_and_equal_values_are_equal_bytes() {
     let before = translated(&config([90, 10], None, None, by_name()));
     assert_eq!(before, translated(&config([90, 10], None, None, by_name())));
