@@ -22,12 +22,13 @@ use tidegate::clock::Monotonic;
 
 /// Files that are tried at the same time: each has proxies of its own.
 const AT_ONCE: usize = 2;
-/// Fewer cases than that are a loss.
-const LEAST: usize = 150;
+/// Fewer cases than that are a loss, by [`Plane::ALL`].
+const LEAST: [usize; 2] = [150, 50];
 
 /// A case and what came of it.
 #[derive(Clone)]
 struct Verdict {
+    plane: Plane,
     group: String,
     area: String,
     name: String,
@@ -43,12 +44,15 @@ async fn every_case_on_every_data_plane() {
     let groups = stream::iter(all).map(async |(plane, file)| {
         // What panics in one file leaves the table of the others.
         let verdicts = AssertUnwindSafe(group(plane, &file)).catch_unwind().await;
-        verdicts.unwrap_or_else(|panic| vec![panicked(&file, &*panic)])
+        verdicts.unwrap_or_else(|panic| vec![panicked(plane, &file, &*panic)])
     });
     let verdicts: Vec<Verdict> = groups.buffered(AT_ONCE).collect::<Vec<_>>().await.concat();
     let failed = show(&verdicts);
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert!(verdicts.len() >= LEAST || only().is_some(), "only {} cases", verdicts.len());
+    for (plane, least) in Plane::ALL.into_iter().zip(LEAST) {
+        let count = count(&verdicts, plane);
+        assert!(count >= least || only().is_some(), "only {count} cases on {}", plane.word());
+    }
 }
 
 /// `TIDEGATE_CONFORMANCE=routes` tries one file alone.
@@ -70,11 +74,11 @@ fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn panicked(file: &Path, panic: &(dyn Any + Send)) -> Verdict {
+fn panicked(plane: Plane, file: &Path, panic: &(dyn Any + Send)) -> Verdict {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
     let group = stem(file);
-    Verdict { area: group.clone(), name: "it panicked".into(), result: Err(text.unwrap_or_default()), group }
+    Verdict { plane, area: group.clone(), name: "it panicked".into(), result: Err(text.unwrap_or_default()), group }
 }
 
 /// All cases of a file, on one set of proxies.
@@ -84,6 +88,9 @@ async fn group(plane: Plane, file: &Path) -> Vec<Verdict> {
     let folder = tempfile::tempdir().unwrap();
     let mut places = Places::new(folder.path());
     let group = case::read(file, &mut places).unwrap_or_else(|error| panic!("{error}"));
+    if !plane.is_among(group.only.as_deref()) {
+        return Vec::new();
+    }
     certificates::write(folder.path(), &group.certificates);
     let memory = Memory::default();
     for (name, kind) in &group.backends {
@@ -93,7 +100,7 @@ async fn group(plane: Plane, file: &Path) -> Vec<Verdict> {
     let bench = Bench { defaults: &group.defaults, memory: &memory, folder: folder.path() };
     let mut verdicts = Vec::new();
     for case in &group.cases {
-        if case.only.as_ref().is_some_and(|only| !only.iter().any(|name| name == plane.word())) {
+        if !plane.is_among(case.only.as_deref()) {
             continue;
         }
         running.change(case, folder.path()).await;
@@ -105,11 +112,11 @@ async fn group(plane: Plane, file: &Path) -> Vec<Verdict> {
             }
         }
         let area = case.area.clone().unwrap_or_else(|| name.clone());
-        verdicts.push(Verdict { group: name.clone(), area, name: case.name.clone(), result });
+        verdicts.push(Verdict { plane, group: name.clone(), area, name: case.name.clone(), result });
     }
     let took = format!("proxies took all of their configuration ({} ms)", began.elapsed().as_millis());
     let result = running.check().await;
-    verdicts.push(Verdict { group: name.clone(), area: name, name: took, result });
+    verdicts.push(Verdict { plane, group: name.clone(), area: name, name: took, result });
     verdicts
 }
 
@@ -118,12 +125,18 @@ async fn group(plane: Plane, file: &Path) -> Vec<Verdict> {
 fn show(verdicts: &[Verdict]) -> Vec<String> {
     for verdict in verdicts {
         let word = if verdict.result.is_ok() { "ok" } else { "FAILED" };
-        println!("{word:<7} {:<12} {:<12} {}", verdict.group, verdict.area, verdict.name);
+        println!("{word:<7} {:<7} {:<12} {:<12} {}", verdict.plane.word(), verdict.group, verdict.area, verdict.name);
     }
-    println!("{} cases", verdicts.len());
+    for plane in Plane::ALL {
+        println!("{} cases on {}", count(verdicts, plane), plane.word());
+    }
     let failures = verdicts.iter().filter_map(|verdict| {
         let reason = verdict.result.as_ref().err()?;
-        Some(format!("{}: {}: {reason}", verdict.group, verdict.name))
+        Some(format!("{} on {}: {}: {reason}", verdict.group, verdict.plane.word(), verdict.name))
     });
     failures.collect()
+}
+
+fn count(verdicts: &[Verdict], plane: Plane) -> usize {
+    verdicts.iter().filter(|verdict| verdict.plane == plane).count()
 }

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 pub(crate) const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 /// Addresses of a daemon, in the order in which it announces them.
 pub(crate) const NAMES: [&str; 5] = ["api", "appmesh", "xds", "egress", "admin"];
-/// Where `demo` and `local` are told to listen: on free ports. The last two words are those of the proxy's egress.
+/// Where `demo` and `local` are told to listen: on free ports. The last is that of the proxy's egress.
 pub(crate) const FREE_PORTS: [&str; 10] = {
     let any = "127.0.0.1:0";
     ["--api", any, "--appmesh", any, "--xds", any, "--admin", any, "--egress", any]

@@ -15,6 +15,8 @@ pub(super) struct Group {
     /// For people.
     #[serde(rename = "about")]
     _about: String,
+    /// Data planes that it is tried on; absent for all.
+    pub(super) only: Option<Vec<String>>,
     /// Applications; each listens on the port of its placeholder.
     pub(super) backends: BTreeMap<String, Backend>,
     /// Files `NAME.pem` and `NAME.key` in `{dir}`, and `AUTHORITY.pem` beside.

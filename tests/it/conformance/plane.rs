@@ -16,16 +16,24 @@ const DISCOVERY: &str = "discovery.yaml";
 pub(super) enum Plane {
     /// A real Envoy, which is configured over xDS.
     Envoy,
+    /// The proxy of the control plane's own process.
+    Native,
 }
 
 impl Plane {
-    pub(super) const ALL: [Self; 1] = [Self::Envoy];
+    pub(super) const ALL: [Self; 2] = [Self::Envoy, Self::Native];
 
     /// Its name in `only` of a case.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Envoy => "envoy",
+            Self::Native => "native",
         }
+    }
+
+    /// Whether it is one of those that something is tried on; without a list it is.
+    pub(super) fn is_among(self, only: Option<&[String]>) -> bool {
+        only.is_none_or(|only| only.iter().any(|name| name == self.word()))
     }
 }
 
@@ -40,15 +48,22 @@ pub(super) struct Running {
 impl Running {
     /// Starts all of it.
     pub(super) async fn start(plane: Plane, group: &Group, places: &mut Places) -> Self {
-        let mut control = control(group, &places.folder);
+        let own_egress = (plane == Plane::Native).then(|| {
+            let names: Vec<_> = group.proxies.keys().collect();
+            assert_eq!(
+                names.len(),
+                1,
+                "the control plane's own proxy is one, and listens for callers alone: {names:?}"
+            );
+            places.port(&format!("{}.egress", names[0]))
+        });
+        let mut control = control(group, &places.folder, own_egress);
         let addresses = control.addresses().await;
         let mut proxies = BTreeMap::new();
-        for (name, proxy) in &group.proxies {
+        for (name, proxy) in group.proxies.iter().filter(|_| plane == Plane::Envoy) {
             let ports = ["egress", "ingress"].map(|side| places.port(&format!("{name}.{side}")));
-            let running = match plane {
-                Plane::Envoy => Envoy::start(&bootstrap(proxy, ports, addresses["xds"])).await.unwrap(),
-            };
-            proxies.insert(name.clone(), (proxy.clone(), running));
+            let envoy = Envoy::start(&bootstrap(proxy, ports, addresses["xds"])).await.unwrap();
+            proxies.insert(name.clone(), (proxy.clone(), envoy));
         }
         for (_, envoy) in proxies.values_mut() {
             envoy.wait_ready().await;
@@ -131,12 +146,17 @@ fn documents(all: &[Value]) -> String {
     all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n")
 }
 
-fn control(group: &Group, folder: &Path) -> Process {
+fn control(group: &Group, folder: &Path, own_egress: Option<u16>) -> Process {
     let mesh = written(folder, "mesh.yaml", &documents(&group.mesh));
     let (data, policies) = (folder.join("data"), folder.join("policies"));
     let mut command = command(&["local", "--output", "json", "--mesh", &mesh, "--data-dir"]);
     command.arg(data).arg("--policies").arg(policies);
-    command.args(FREE_PORTS);
+    let egress = own_egress.map(|port| format!("127.0.0.1:{port}"));
+    let mut ports = FREE_PORTS;
+    if let (Some(egress), [.., "--egress", place]) = (&egress, &mut ports) {
+        *place = egress;
+    }
+    command.args(ports);
     if let Some(discovery) = &group.discovery {
         command.args(["--discovery", &written(folder, DISCOVERY, &discovery.to_string())]);
     }
