@@ -52,6 +52,8 @@ pub mod signals;
 pub mod store;
 /// Logs.
 pub mod telemetry;
+/// Certificates of listeners, and those that stand in for others.
+pub mod tls;
 /// Writes weights through the App Mesh API.
 pub mod traffic;
 /// What starts rollouts from outside: deliveries of webhooks, verified and read.
