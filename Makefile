@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills takeovers cuts detect many docs audit peers bench-proxy bench-weights bench-idle
+.PHONY: help lint test kills takeovers cuts detect many docs audit fuzz peers bench-proxy bench-weights bench-idle bench-mesh bench-streams
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,20 @@ peers: ## install what the tests talk to: into .venv, tests/peers/page and .peer
 	@.ci/peers page
 	@.ci/peers curl
 
+# The machine's own cargo-fuzz when there is one, else one that is kept in the tree.
+CARGO_FUZZ := $(or $(shell command -v cargo-fuzz 2>/dev/null),.peers/bin/cargo-fuzz)
+# Longest input: what a mesh file of the tests has, twice over.
+FUZZ_MAX := 16384
+
+fuzz: ## operations, mesh files and messages of proxies by the fuzzer, each SECS=120 long; needs a nightly toolchain
+	@[[ -x "$$(command -v $(CARGO_FUZZ))" ]] || cargo install cargo-fuzz --locked --root .peers
+	@python3 fuzz/seeds.py
+	@for target in operations documents discovery; do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    PATH="$(CURDIR)/.peers/bin:$$PATH" cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	        -max_total_time=$(or $(SECS),120) -max_len=$(FUZZ_MAX) -timeout=10 -rss_limit_mb=4096; \
+	done
+
 docs: ## API documentation into target/doc
 	cargo doc --locked --no-deps --document-private-items
 
@@ -81,3 +95,12 @@ bench-weights: ## 1,000 weight changes under load: requests lost, and time until
 
 bench-idle: ## memory that 10,000 idle client connections take, beside HAProxy
 	@$(BENCH_PYTHON) bench/idle.py $(BENCH)
+
+bench-mesh: ## CPU time for a change of a mesh of 100, 1,000 and 10,000 resources
+	@$(BENCH_PYTHON) bench/mesh.py $(BENCH)
+
+bench-streams: peers ## 1,000 proxies on one control plane and a real Envoy: how fast new weights are in force, and what they cost
+	cargo build --locked --profile dist
+	PATH="$(CURDIR)/.venv/bin:$$PATH" TIDEGATE_STREAMS=$(or $(STREAMS),1000) TIDEGATE_CHANGES=$(or $(CHANGES),200) \
+	    TIDEGATE_PROGRAM=$(or $(PROGRAM),$(CURDIR)/target/dist/tidegate) \
+	    cargo test --locked --test it streams:: -- --nocapture

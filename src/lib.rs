@@ -52,6 +52,10 @@ pub mod signals;
 pub mod store;
 /// Logs.
 pub mod telemetry;
+/// What only tests need.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 /// Certificates of listeners, and those that stand in for others.
 pub mod tls;
 /// Writes weights through the App Mesh API.

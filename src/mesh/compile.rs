@@ -2,7 +2,8 @@
 //!
 //! Pure. Parts that are equal to those of the last configuration keep their `Arc`, so that a comparison of pointers
 //! shows what changed; the version changes only when something did. What was looked at is kept beside the result
-//! ([`Compiled::seen`]), so that a change elsewhere costs no compilation.
+//! ([`Compiled::seen`]), so that a change elsewhere costs no compilation. The view of all services is larger than what a
+//! change touches, so it is kept up piece by piece ([`Whole`]).
 //!
 //! The native proxy does not know everything yet that a mesh can say, and never does something halfway: a route whose
 //! conditions it cannot check matches nothing there ([`crate::mesh::snapshot::RouteMatch::native_gap`]), and a
@@ -16,6 +17,9 @@ mod gateway;
 mod matching;
 mod own;
 mod retry;
+mod whole;
+
+pub use whole::{Touched, Whole};
 
 use crate::base::ids::RouteRef;
 use crate::base::time::Millis;
@@ -86,18 +90,29 @@ pub struct Compiled {
     pub config: Arc<NodeConfig>,
     /// For people; sorted.
     pub problems: Vec<Problem>,
-    /// What the result depends on: resources that were looked for, found or not. A route stands for its router here, a
-    /// gateway route for its gateway. Empty for the view of all services, which depends on everything.
+    /// What the result depends on: resources that were looked for, found or not. A router stands for its routes here, a
+    /// gateway for its own.
     pub seen: BTreeSet<Key>,
 }
 
+/// Changed resources as [`Compiled::seen`] names them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changed(BTreeSet<Key>);
+
+impl Changed {
+    /// Of the keys that changed.
+    pub fn new<'k>(keys: impl IntoIterator<Item = &'k Key>) -> Self {
+        let stands = |key: &Key| key.owner().filter(|_| key.kind.parent().is_some()).unwrap_or_else(|| key.clone());
+        Self(keys.into_iter().map(stands).collect())
+    }
+}
+
 impl Compiled {
-    /// Whether a change of a resource may make another result.
+    /// Whether these changes may make another result.
     #[must_use]
-    pub fn depends_on(&self, changed: &Key) -> bool {
-        self.seen.is_empty()
-            || self.seen.contains(changed)
-            || (changed.kind.parent().is_some() && changed.owner().is_some_and(|owner| self.seen.contains(&owner)))
+    pub fn depends_on(&self, Changed(changed): &Changed) -> bool {
+        let (few, many) = if changed.len() < self.seen.len() { (changed, &self.seen) } else { (&self.seen, changed) };
+        few.iter().any(|key| many.contains(key))
     }
 }
 
@@ -109,21 +124,9 @@ const IDLE_TIMEOUT: Millis = Millis::from_seconds(300);
 /// Compiles a view. `version` is taken if something changed since `last`.
 #[must_use]
 pub fn compile(state: &MeshState, view: &View, last: &Arc<NodeConfig>, version: u64) -> Compiled {
-    let mut compiler = Compiler {
-        state,
-        last,
-        native: *view == View::AllServices,
-        policy: None,
-        problems: BTreeSet::new(),
-        clusters: BTreeMap::new(),
-        services: BTreeMap::new(),
-        seen: BTreeSet::new(),
-    };
+    let mut compiler = Compiler::new(state, last, false);
     let own = match view {
-        View::AllServices => {
-            compiler.all_services();
-            None
-        }
+        View::AllServices => return whole::compile(state, last, version),
         View::Node { mesh, .. } => view.key().and_then(|key| compiler.node(mesh, &key)),
         View::Gateway { mesh, .. } => view.key().and_then(|key| compiler.gateway(mesh, &key)),
     };
@@ -148,6 +151,19 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
+    fn new(state: &'a MeshState, last: &'a NodeConfig, native: bool) -> Self {
+        Self {
+            state,
+            last,
+            native,
+            policy: None,
+            problems: BTreeSet::new(),
+            clusters: BTreeMap::new(),
+            services: BTreeMap::new(),
+            seen: BTreeSet::new(),
+        }
+    }
+
     fn problem(&mut self, key: &Key, message: impl Into<String>) {
         self.problems.insert(Problem { resource: key.path(), message: message.into() });
     }
@@ -159,15 +175,6 @@ impl<'a> Compiler<'a> {
             self.seen.insert(key);
         }
         found
-    }
-
-    fn all_services(&mut self) {
-        for resource in self.state.iter().filter(|resource| resource.key.kind == Kind::VirtualService) {
-            self.add_service(resource);
-        }
-        for gateway in self.state.iter().filter(|resource| resource.key.kind == Kind::VirtualGateway) {
-            self.problem(&gateway.key, "does not listen: virtual gateways are not in this version's data plane");
-        }
     }
 
     /// A virtual node: its backends, and itself.
@@ -194,18 +201,10 @@ impl<'a> Compiler<'a> {
     /// Adds a service, unless one of that name is there.
     fn add_service(&mut self, resource: &'a Resource) {
         let name = resource.key.name.to_lowercase();
-        if let Some(first) = self.services.get(&name) {
-            if first.mesh != resource.key.mesh {
-                let message = format!(
-                    "not served, because mesh {} has a virtual service of the same name; give it another name",
-                    first.mesh
-                );
-                self.problem(&resource.key, message);
-            }
-            return;
+        if !self.services.contains_key(&name) {
+            let service = self.service(resource);
+            self.services.insert(name, service);
         }
-        let service = self.service(resource);
-        self.services.insert(name, service);
     }
 
     fn service(&mut self, resource: &Resource) -> Arc<VirtualService> {
@@ -216,7 +215,8 @@ impl<'a> Compiler<'a> {
             Some(Provider::VirtualNode { virtual_node_name }) => self.node_routes(resource, virtual_node_name),
             Some(Provider::VirtualRouter { virtual_router_name }) => self.router_routes(key, virtual_router_name),
         };
-        let routes = routes.into_iter().map(|route| keep(last.and_then(|last| same_route(last, &route)), route));
+        let last_routes = last.map(|last| by_identity(last)).unwrap_or_default();
+        let routes = routes.into_iter().map(|route| keep(last_routes.get(&identity(&route)).copied(), route));
         let service =
             VirtualService { mesh: key.mesh.clone(), name: key.name.clone(), ports, routes: routes.collect() };
         keep(last, service)
@@ -368,8 +368,13 @@ fn keep<T: PartialEq>(last: Option<&Arc<T>>, new: T) -> Arc<T> {
     }
 }
 
-fn same_route<'l>(last: &'l VirtualService, route: &Route) -> Option<&'l Arc<Route>> {
-    last.routes.iter().find(|last| last.id == route.id && last.matches.port == route.matches.port)
+/// What tells the routes of a service apart.
+fn identity(route: &Route) -> (String, Option<u16>) {
+    (route.id.route.clone(), route.matches.port)
+}
+
+fn by_identity(service: &VirtualService) -> BTreeMap<(String, Option<u16>), &Arc<Route>> {
+    service.routes.iter().map(|route| (identity(route), route)).collect()
 }
 
 fn version(resource: &Resource) -> u64 {

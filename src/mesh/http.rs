@@ -5,6 +5,7 @@
 //! is JSON and carries `x-amzn-requestid`.
 
 mod control;
+mod published;
 
 pub use control::{ACCOUNT, LoadReport, MeshControl, MeshSettings};
 

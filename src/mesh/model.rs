@@ -5,6 +5,7 @@
 //! by `ops` and never changed apart. Rules about what is allowed live in `validate` and `ops`, shapes on the wire in
 //! `wire`.
 
+mod index;
 pub mod lease;
 mod request;
 pub mod spec;

@@ -341,13 +341,12 @@ impl Op<'_> {
         if let Some(mesh) = mesh {
             self.owners(&Key::grandchild(mesh, kind, parent_name, ""))?;
         }
+        let cut = page::asked(page, page::LIST_MAX, format!("{kind}/{}/{parent_name}", mesh.unwrap_or_default()))?;
         let all: Box<dyn Iterator<Item = &Arc<Resource>>> = match mesh {
-            None => Box::new(self.state.meshes()),
-            Some(mesh) => Box::new(self.state.children(mesh, kind, parent_name)),
+            None => Box::new(self.state.meshes_from(cut.from())),
+            Some(mesh) => Box::new(self.state.children_from(mesh, kind, parent_name, cut.from())),
         };
-        let scope = format!("{kind}/{}/{parent_name}", mesh.unwrap_or_default());
-        let named = all.map(|resource| (resource.key.name.as_str(), resource));
-        let (items, next_token) = page::cut(named, page, page::LIST_MAX, &scope)?;
+        let (items, next_token) = cut.take(all.map(|resource| (resource.key.name.as_str(), resource)));
         let items = items.into_iter().cloned().collect();
         let reply = Reply::List { kind, items, account: self.context.account.clone(), next_token };
         Ok(Outcome { changes: Vec::new(), reply })
@@ -368,17 +367,14 @@ impl Op<'_> {
 
     fn check_quota(&self, key: &Key) -> Result<(), ApiError> {
         let quotas = self.context.quotas;
-        let (count, limit) = match key.kind {
-            Kind::Mesh => (self.state.meshes().count(), quotas.meshes),
-            Kind::VirtualNode | Kind::VirtualRouter | Kind::VirtualService => {
-                (self.state.of_kind(&key.mesh, key.kind).count(), quotas.per_mesh)
-            }
-            Kind::Route => (self.state.children(&key.mesh, key.kind, &key.parent).count(), quotas.routes_per_router),
-            Kind::VirtualGateway => (self.state.of_kind(&key.mesh, key.kind).count(), quotas.gateways_per_mesh),
-            Kind::GatewayRoute => {
-                (self.state.children(&key.mesh, key.kind, &key.parent).count(), quotas.routes_per_gateway)
-            }
+        let limit = match key.kind {
+            Kind::Mesh => quotas.meshes,
+            Kind::VirtualNode | Kind::VirtualRouter | Kind::VirtualService => quotas.per_mesh,
+            Kind::Route => quotas.routes_per_router,
+            Kind::VirtualGateway => quotas.gateways_per_mesh,
+            Kind::GatewayRoute => quotas.routes_per_gateway,
         };
+        let count = self.state.count(key);
         if count < limit {
             return Ok(());
         }

@@ -1,86 +1,132 @@
 //! What is wrong with a mesh as a whole, although each change of it was taken: what it leaves open, and what this
 //! version's data plane cannot do. For the log, the start's output and `GET /v1/mesh/problems`.
+//!
+//! Kept up change by change: only what a change touches is looked at again.
 
-use crate::mesh::compile::Problem;
-use crate::mesh::model::MeshState;
+use crate::mesh::compile::{Problem, Touched};
+use crate::mesh::model::{Key, Kind, MeshState};
 use crate::mesh::ops;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Lines that one publication may add to the log for problems that came, and for those that went. Loading a large mesh
 /// may bring thousands; the whole list is at `GET /v1/mesh/problems`.
 const TOLD_MAX: usize = 20;
 
-/// All problems of a state, sorted; `compiled` are those of its compilation for all services.
-#[must_use]
-pub fn problems(state: &MeshState, compiled: &[Problem]) -> Vec<Problem> {
-    let open = ops::unresolved(state).into_iter().map(|open| Problem {
+/// All problems of a state.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Problems {
+    /// What a resource leaves open; never empty.
+    open: BTreeMap<Key, Vec<Problem>>,
+    /// What a service or gateway asks for in vain; never empty.
+    vain: BTreeMap<Key, Vec<Problem>>,
+    /// In how many of these lists a problem is: a route may be in vain for several services. Never zero.
+    all: BTreeMap<Problem, usize>,
+}
+
+/// Problems that a change brought and took, each list sorted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Difference {
+    /// Those that were not there before.
+    pub came: Vec<Problem>,
+    /// Those that are not there any more.
+    pub went: Vec<Problem>,
+}
+
+impl Problems {
+    /// Takes over that resources changed, which the state has as they are now, and what the view of all services came to.
+    pub fn update<'k>(
+        &mut self,
+        state: &MeshState,
+        changed: impl IntoIterator<Item = &'k Key>,
+        touched: Touched,
+    ) -> Difference {
+        let mut looked_at = BTreeSet::new();
+        for key in changed {
+            let naming = OPEN.into_iter().flat_map(|kind| state.naming(key, kind));
+            looked_at.extend(naming.map(|resource| resource.key.clone()));
+            looked_at.insert(key.clone());
+        }
+        // What the lists say of a problem that is in one of those that change.
+        let mut was = BTreeMap::new();
+        for key in looked_at {
+            let now = open(state, &key);
+            let before = exchange(&mut self.open, key, now.clone());
+            self.count(before, now, &mut was);
+        }
+        for (key, now) in touched.problems {
+            let before = exchange(&mut self.vain, key, now.clone());
+            self.count(before, now, &mut was);
+        }
+        let mut difference = Difference::default();
+        for (problem, was) in was {
+            match (was, self.all.contains_key(&problem)) {
+                (false, true) => difference.came.push(problem),
+                (true, false) => difference.went.push(problem),
+                _ => {}
+            }
+        }
+        difference
+    }
+
+    fn count(&mut self, before: Vec<Problem>, now: Vec<Problem>, was: &mut BTreeMap<Problem, bool>) {
+        for problem in before.iter().chain(&now) {
+            if !was.contains_key(problem) {
+                was.insert(problem.clone(), self.all.contains_key(problem));
+            }
+        }
+        for problem in now {
+            *self.all.entry(problem).or_default() += 1;
+        }
+        for problem in before {
+            if let Some(count) = self.all.get_mut(&problem) {
+                *count -= 1;
+                if *count == 0 {
+                    self.all.remove(&problem);
+                }
+            }
+        }
+    }
+
+    /// All of them, by resource.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.all.keys()
+    }
+
+    /// Tells the log what came and what went.
+    pub(super) fn tell(&self, Difference { came, went }: &Difference) {
+        for problem in came.iter().take(TOLD_MAX) {
+            tracing::warn!(resource = problem.resource, problem = problem.message, "the mesh has a problem");
+        }
+        for problem in went.iter().take(TOLD_MAX) {
+            tracing::info!(resource = problem.resource, problem = problem.message, "a problem of the mesh is gone");
+        }
+        let more = came.len().saturating_sub(TOLD_MAX) + went.len().saturating_sub(TOLD_MAX);
+        if more > 0 {
+            let all = self.all.len();
+            tracing::warn!(more, all, "more problems of the mesh came or went; GET /v1/mesh/problems has all");
+        }
+    }
+}
+
+/// Kinds that may leave something open.
+const OPEN: [Kind; 2] = [Kind::VirtualNode, Kind::VirtualService];
+
+fn open(state: &MeshState, key: &Key) -> Vec<Problem> {
+    let open = state.get(key).map(|resource| ops::unresolved_of(state, resource)).unwrap_or_default();
+    let told = open.into_iter().map(|open| Problem {
         resource: open.key.path(),
         message: format!("unresolved: {}: {}", open.path, open.message),
     });
-    let lapsed = state.iter().filter_map(|resource| {
-        ops::lease::told(resource).map(|message| Problem { resource: resource.key.path(), message })
-    });
-    let mut all: Vec<Problem> = open.chain(lapsed).chain(compiled.iter().cloned()).collect();
-    all.sort();
-    all.dedup();
-    all
+    let lapsed = state.get(key).and_then(|resource| ops::lease::told(resource));
+    let lapsed = lapsed.map(|message| Problem { resource: key.path(), message });
+    told.chain(lapsed).collect()
 }
 
-/// Tells the log what came and what went. Both lists are sorted.
-pub(super) fn tell(before: &[Problem], now: &[Problem]) {
-    let came: Vec<&Problem> = now.iter().filter(|problem| before.binary_search(problem).is_err()).collect();
-    let went: Vec<&Problem> = before.iter().filter(|problem| now.binary_search(problem).is_err()).collect();
-    for problem in came.iter().take(TOLD_MAX) {
-        tracing::warn!(resource = problem.resource, problem = problem.message, "the mesh has a problem");
-    }
-    for problem in went.iter().take(TOLD_MAX) {
-        tracing::info!(resource = problem.resource, problem = problem.message, "a problem of the mesh is gone");
-    }
-    let more = came.len().saturating_sub(TOLD_MAX) + went.len().saturating_sub(TOLD_MAX);
-    if more > 0 {
-        tracing::warn!(more, all = now.len(), "more problems of the mesh came or went; GET /v1/mesh/problems has all");
-    }
+/// Puts a list in the place of another one, which is the answer.
+fn exchange(lists: &mut BTreeMap<Key, Vec<Problem>>, key: Key, now: Vec<Problem>) -> Vec<Problem> {
+    let before = if now.is_empty() { lists.remove(&key) } else { lists.insert(key, now) };
+    before.unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::time::Timestamp;
-    use crate::mesh::document;
-    use crate::mesh::model::Quotas;
-    use crate::mesh::ops::OpContext;
-
-    #[test]
-    fn what_is_left_open_and_what_cannot_be_done_stand_in_one_list_by_resource() {
-        let text = "meshName: m\n---\n{ meshName: m, virtualServiceName: s, spec: { provider: { virtualRouter: \
-                    { virtualRouterName: r } } } }\n---\n{ meshName: m, virtualNodeName: n, spec: { backends: [{ \
-                    virtualService: { virtualServiceName: t } }], listeners: [{ portMapping: { port: 80, protocol: \
-                    http } }] } }\n";
-        let context = OpContext {
-            now: Timestamp(1),
-            uid: String::new(),
-            account: "000000000000".into(),
-            region: "us-east-1".into(),
-            quotas: Quotas::AWS,
-            strict: false,
-        };
-        let documents = document::parse("f", text).expect("reads");
-        let plan = document::plan(&MeshState::default(), &documents, false, &context, String::new).expect("is taken");
-        let mut state = MeshState::default();
-        state.commit(plan.changes);
-        let compiled = Problem { resource: "mesh/m/virtualRouter/r/route/x".into(), message: "left out".into() };
-        let lines: Vec<String> =
-            problems(&state, &[compiled.clone(), compiled]).iter().map(ToString::to_string).collect();
-        assert_eq!(
-            lines,
-            [
-                "mesh/m/virtualNode/n: unresolved: spec.backends[0].virtualService.virtualServiceName: virtualService t \
-                 does not exist yet; until it does, the node cannot call it",
-                "mesh/m/virtualNode/n: unresolved: spec.serviceDiscovery: is missing, so nothing says where the node \
-                 is; until it is there, requests to the node are answered 503",
-                "mesh/m/virtualRouter/r/route/x: left out",
-                "mesh/m/virtualService/s: unresolved: spec.provider.virtualRouter.virtualRouterName: virtualRouter r \
-                 does not exist yet; until it does, requests are answered 404",
-            ]
-        );
-    }
-}
+mod tests;

@@ -8,6 +8,10 @@ mod connections;
 mod form;
 mod node;
 
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use self::form::asked;
+
 use self::form::{DeltaForm, StreamForm, WholeForm};
 use self::node::Caller;
 use super::door::{Call, Door};
@@ -293,18 +297,15 @@ impl<R> Known<R> {
             self.session.replace(Arc::clone(&offer.resources));
         }
         self.offer = offer;
-        self.note();
     }
 
-    /// Sends whatever may be sent.
+    /// Sends whatever may be sent, and notes how the proxy stands: also where nothing was to be said, because it came with
+    /// all that there is.
     async fn say<F: StreamForm<Response = R>>(&mut self) -> Result<(), Status> {
-        if !self.offer.known {
-            return Ok(());
-        }
-        let mut said = false;
         let mut stopping = self.server.stopping.clone();
-        while let Some(push) = self.session.next(self.server.clock.now()) {
-            said = true;
+        while self.offer.known
+            && let Some(push) = self.session.next(self.server.clock.now())
+        {
             let sent = tokio::time::timeout(SEND_TIMEOUT, self.replies.send(Ok(F::reply(push))));
             let sent = tokio::select! {
                 sent = sent => sent.map_err(|_| Status::deadline_exceeded("the proxy took nothing for 60 s"))?,
@@ -312,9 +313,7 @@ impl<R> Known<R> {
             };
             sent.map_err(|_| Status::cancelled("the proxy hung up"))?;
         }
-        if said {
-            self.note();
-        }
+        self.note();
         Ok(())
     }
 

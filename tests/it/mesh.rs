@@ -1,6 +1,7 @@
 //! The mesh control plane over HTTP, driven by clients that are not ours: the AWS SDK for Rust and the AWS CLI.
 
 mod boto;
+mod bulk;
 pub(crate) mod cli;
 mod hosted;
 mod leases;

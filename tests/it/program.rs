@@ -61,8 +61,14 @@ pub(crate) fn lacks(peer: &str) -> bool {
 
 /// The program with what a test gives it and nothing of whoever runs the test.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = command_of(TIDEGATE);
+    let mut command = command_named(TIDEGATE);
     command.args(arguments);
+    command
+}
+
+/// The same, of a program that was built otherwise.
+pub(crate) fn command_named(program: &str) -> Command {
+    let mut command = command_of(program);
     for name in [
         "TIDEGATE_SERVER",
         "TIDEGATE_TOKEN",

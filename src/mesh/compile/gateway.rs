@@ -9,6 +9,8 @@ use crate::mesh::model::{Key, Kind, Resource};
 use crate::mesh::snapshot::{
     GatewayRoute, GatewayTarget, HostMatch, Own, PathRewrite, Protocol, Role, RouteMatch, VirtualService,
 };
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Compiler<'_> {
     /// A virtual gateway: the services that its routes lead to, and itself.
@@ -28,11 +30,12 @@ impl Compiler<'_> {
             Role::Gateway(routes) => Some(routes),
             Role::Node => None,
         });
+        let last: BTreeMap<&str, &Arc<GatewayRoute>> =
+            last.into_iter().flatten().map(|route| (route.name.as_str(), route)).collect();
         let mut routes = Vec::new();
         for (resource, spec) in found {
             if let Some(route) = self.gateway_route(resource, spec, &ports) {
-                let last = last.and_then(|last| last.iter().find(|last| last.name == route.name));
-                routes.push(keep(last, route));
+                routes.push(keep(last.get(route.name.as_str()).copied(), route));
             }
         }
         Some(own::gateway(mesh_spec, &key.name, spec, routes))

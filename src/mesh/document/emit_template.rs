@@ -45,16 +45,19 @@ pub fn template(state: &MeshState) -> Value {
 /// A logical id for each resource: its name's letters and digits after its kind, with a number where two are alike.
 fn ids(state: &MeshState) -> BTreeMap<Key, String> {
     let mut taken = BTreeSet::new();
+    // The number that was given last, by what is alike.
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     let mut ids = BTreeMap::new();
     for resource in state.iter() {
         let key = &resource.key;
         let words = [key.kind.title(), &key.parent, &key.name];
-        let mut id: String = words.iter().flat_map(|word| capitalised(word)).take(ID_MAX).collect();
-        if !taken.insert(id.clone()) {
-            // Of so many one is free: each taken id rules out one.
-            let free = (2..=taken.len() + 2).map(|number| format!("{id}N{number}")).find(|id| !taken.contains(id));
-            id = free.unwrap_or(id);
-            taken.insert(id.clone());
+        let alike: String = words.iter().flat_map(|word| capitalised(word)).take(ID_MAX).collect();
+        let mut id = alike.clone();
+        // Each taken id rules out one number, and each number is tried once.
+        while !taken.insert(id.clone()) {
+            let number = numbers.entry(alike.clone()).or_insert(1);
+            *number += 1;
+            id = format!("{alike}N{number}");
         }
         ids.insert(key.clone(), id);
     }

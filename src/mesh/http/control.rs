@@ -13,18 +13,17 @@
 mod leases;
 
 use self::leases::{Leases, is_same_version};
+use super::published::Published;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
 use crate::clock::{self, Clock};
-use crate::mesh::compile::{self, Compiled, View};
+use crate::mesh::compile::{Problem, View};
 use crate::mesh::document::{self, Document};
 use crate::mesh::error::{ApiError, ErrorCode};
 use crate::mesh::model::{Change, Key, MeshState, Quotas, Reply, Request, Resource};
 use crate::mesh::ops::{self, OpContext};
-use crate::mesh::problems;
 use crate::mesh::snapshot::NodeConfig;
 use crate::ports::{MeshStore, Saved};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -106,19 +105,9 @@ struct Writer {
     seen: u64,
     /// Whether the store may know more: another control plane changed it, or nobody knows whether the last save did.
     is_behind: bool,
-}
-
-struct Published {
-    /// Of the latest configuration; rises over restarts too, because it starts at the clock's milliseconds.
-    version: u64,
-    views: BTreeMap<View, Watched>,
-    /// Of the whole mesh as it was published last; the log knows of them.
-    problems: Vec<compile::Problem>,
-}
-
-struct Watched {
-    sender: watch::Sender<Arc<NodeConfig>>,
-    compiled: Compiled,
+    /// The state as it will be with the writes that are under way. A copy of its own, which is changed with it, since to copy
+    /// a large mesh costs more than a write. `None` before the first one, and after one that came to nothing.
+    ahead: Option<MeshState>,
 }
 
 impl MeshControl {
@@ -142,44 +131,33 @@ impl MeshControl {
         state.commit(read(&stored.rows)?);
         let leases = Leases::of(&state, clock.now());
         let version = u64::try_from(clock.now().0).unwrap_or_default();
-        let control = Self {
+        let published = Published::new(&state, version);
+        Ok(Self {
             inner: Arc::new(Inner {
                 store,
                 clock,
                 settings,
                 state: RwLock::new(state),
                 waiting: Mutex::default(),
-                writer: tokio::sync::Mutex::new(Writer { seen: stored.sequence, is_behind: false }),
+                writer: tokio::sync::Mutex::new(Writer { seen: stored.sequence, is_behind: false, ahead: None }),
                 leases: Mutex::new(leases),
                 leases_changed: Notify::new(),
-                published: Mutex::new(Published { version, views: BTreeMap::new(), problems: Vec::new() }),
+                published: Mutex::new(published),
             }),
-        };
-        // Always compiled, because its problems are those of the whole mesh.
-        drop(control.subscribe(View::AllServices));
-        control.published().notice(&control.state());
-        Ok(control)
+        })
     }
 
     /// The configuration of a view, now and whenever it changes.
     #[must_use]
     pub fn subscribe(&self, view: View) -> watch::Receiver<Arc<NodeConfig>> {
         let mut published = self.published();
-        if let Some(watched) = published.views.get(&view) {
-            return watched.sender.subscribe();
-        }
-        published.version += 1;
-        let nothing = Arc::new(NodeConfig { version: published.version, ..NodeConfig::default() });
-        let compiled = compile::compile(&self.state(), &view, &nothing, published.version);
-        let (sender, receiver) = watch::channel(Arc::clone(&compiled.config));
-        published.views.insert(view, Watched { sender, compiled });
-        receiver
+        published.subscribe(&self.state(), view)
     }
 
     /// What meshes leave open, and what they ask for that this version cannot do, by resource.
     #[must_use]
-    pub fn problems(&self) -> Vec<compile::Problem> {
-        self.published().problems.clone()
+    pub fn problems(&self) -> Vec<Problem> {
+        self.published().problems()
     }
 
     /// Does one operation. When it answers, what it changed is stored and published.
@@ -243,7 +221,7 @@ impl MeshControl {
     ) -> Result<Vec<Result<Reply, ApiError>>, Fault> {
         for _ in 0..ATTEMPTS {
             self.catch_up(writer).await?;
-            let (changes, answers) = self.apply(requests);
+            let (changes, answers) = self.apply(writer, requests);
             if self.take_over(writer, changes).await? {
                 return Ok(answers);
             }
@@ -252,21 +230,24 @@ impl MeshControl {
     }
 
     /// Applies writes one after the other, each to what those before it leave.
-    fn apply(&self, requests: &[&Request]) -> (Vec<Change>, Vec<Result<Reply, ApiError>>) {
+    fn apply(&self, writer: &mut Writer, requests: &[&Request]) -> (Vec<Change>, Vec<Result<Reply, ApiError>>) {
         let (mut changes, mut answers) = (Vec::new(), Vec::with_capacity(requests.len()));
-        let state = self.state();
-        let mut state = Cow::Borrowed(&*state);
+        let mut ahead = self.ahead(writer);
         for request in requests {
-            let outcome = ops::apply(&state, request, &self.context(clock::new_uuid()));
+            let outcome = ops::apply(&ahead, request, &self.context(clock::new_uuid()));
             answers.push(outcome.map(|outcome| {
-                if requests.len() > 1 {
-                    state.to_mut().commit(outcome.changes.clone());
-                }
+                ahead.commit(outcome.changes.iter().cloned());
                 changes.extend(outcome.changes);
                 outcome.reply
             }));
         }
+        writer.ahead = Some(ahead);
         (changes, answers)
+    }
+
+    /// The writer's own copy, out of its place: what breaks off leaves none behind.
+    fn ahead(&self, writer: &mut Writer) -> MeshState {
+        writer.ahead.take().unwrap_or_else(|| self.state().clone())
     }
 
     async fn load(&self, docs: &[Document], overwrite_weights: bool) -> Result<LoadReport, Vec<document::Problem>> {
@@ -329,6 +310,9 @@ impl MeshControl {
         writer.is_behind = false;
         let has_changed = !changes.is_empty();
         if has_changed {
+            if let Some(ahead) = &mut writer.ahead {
+                ahead.commit(changes.iter().cloned());
+            }
             self.commit(changes);
         }
         Ok(has_changed)
@@ -345,9 +329,15 @@ impl MeshControl {
             changes.iter().map(|(key, resource)| (key.clone(), resource.as_deref().map(Resource::to_row))).collect();
         let rows: Vec<_> = rows.into_iter().map(|(key, row)| (key.path(), row)).collect();
         let count = rows.len();
+        let ahead = writer.ahead.take();
         match in_time(self.inner.store.save(writer.seen, rows)).await {
             Ok(Saved::Done(number)) => {
                 writer.seen = number;
+                writer.ahead = ahead;
+                if let Some(ahead) = &mut writer.ahead {
+                    // Whoever made these changes may have looked at the state alone.
+                    ahead.commit(changes.iter().cloned());
+                }
                 self.commit(changes);
                 Ok(true)
             }
@@ -380,30 +370,11 @@ impl MeshControl {
         }
         self.inner.state.write().unwrap_or_else(PoisonError::into_inner).commit(changes);
         // A renewed lease is nobody's configuration.
-        if !changed.is_empty() {
-            self.publish(&changed);
+        if changed.is_empty() {
+            return;
         }
-    }
-
-    /// Compiles the views that these changes may be seen in, and tells who watches those that they were seen in.
-    fn publish(&self, changed: &[Key]) {
         let mut published = self.published();
-        published.version += 1;
-        let version = published.version;
-        // A node's view that nobody watches any more would be compiled for nobody.
-        published.views.retain(|view, watched| *view == View::AllServices || watched.sender.receiver_count() > 0);
-        let state = self.state();
-        for (view, watched) in &mut published.views {
-            if !changed.iter().any(|key| watched.compiled.depends_on(key)) {
-                continue;
-            }
-            let last = Arc::clone(&watched.compiled.config);
-            watched.compiled = compile::compile(&state, view, &last, version);
-            if !Arc::ptr_eq(&watched.compiled.config, &last) {
-                watched.sender.send_replace(Arc::clone(&watched.compiled.config));
-            }
-        }
-        published.notice(&state);
+        published.publish(&self.state(), &changed);
     }
 
     /// What time it is here, for signatures.
@@ -435,16 +406,6 @@ impl MeshControl {
 
     fn published(&self) -> MutexGuard<'_, Published> {
         self.inner.published.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Published {
-    /// Takes over which problems there are now, and tells the log which came and which went.
-    fn notice(&mut self, state: &MeshState) {
-        let compiled = self.views.get(&View::AllServices).map_or(&[][..], |watched| &watched.compiled.problems);
-        let now = problems::problems(state, compiled);
-        problems::tell(&self.problems, &now);
-        self.problems = now;
     }
 }
 

@@ -3,19 +3,23 @@
 //! `ops` reads it and answers with a list of changes; [`MeshState::commit`] applies them once they are stored. So a
 //! store that fails leaves nothing half done.
 
+use super::index::Index;
 use super::{Key, Kind, Resource, TokenUse};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// A resource that is new, changed or (with `None`) gone.
 pub type Change = (Key, Option<Arc<Resource>>);
 
-/// Every resource by its key, and the index of remembered client tokens.
+/// Every resource by its key, and what is derived from them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MeshState {
     resources: BTreeMap<Key, Arc<Resource>>,
     /// Which resource remembers a token. Derived from `resources`.
     tokens: BTreeMap<String, Key>,
+    /// Counts and references. Derived from `resources`.
+    index: Index,
 }
 
 impl MeshState {
@@ -30,22 +34,25 @@ impl MeshState {
     /// Takes changes over.
     pub fn commit(&mut self, changes: impl IntoIterator<Item = Change>) {
         for (key, resource) in changes {
-            let old = match resource {
+            match resource {
                 Some(resource) => {
-                    let new_tokens: Vec<String> = resource.tokens.iter().map(|used| used.token.clone()).collect();
-                    let old = self.resources.insert(key.clone(), resource);
+                    let old = self.resources.insert(key.clone(), Arc::clone(&resource));
                     self.forget(old.as_deref());
-                    self.tokens.extend(new_tokens.into_iter().map(|token| (token, key.clone())));
-                    continue;
+                    self.index.add(&resource);
+                    self.tokens.extend(resource.tokens.iter().map(|used| (used.token.clone(), key.clone())));
                 }
-                None => self.resources.remove(&key),
-            };
-            self.forget(old.as_deref());
+                None => {
+                    let old = self.resources.remove(&key);
+                    self.forget(old.as_deref());
+                }
+            }
         }
     }
 
     fn forget(&mut self, old: Option<&Resource>) {
-        for used in old.into_iter().flat_map(|resource| &resource.tokens) {
+        let Some(old) = old else { return };
+        self.index.remove(old);
+        for used in &old.tokens {
             self.tokens.remove(&used.token);
         }
     }
@@ -61,30 +68,62 @@ impl MeshState {
         self.resources.values()
     }
 
-    /// All resources of a kind in a mesh, by parent and name.
-    pub fn of_kind<'a>(&'a self, mesh: &'a str, kind: Kind) -> impl Iterator<Item = &'a Arc<Resource>> {
-        self.resources
-            .range(Key::child(mesh, kind, "")..)
-            .take_while(move |(key, _)| key.mesh == mesh && key.kind == kind)
-            .map(|(_, resource)| resource)
+    /// How many resources there are beside this one, in its router, gateway or mesh, itself included if it is there; of a
+    /// mesh, all meshes.
+    #[must_use]
+    pub fn count(&self, key: &Key) -> usize {
+        self.index.count(key)
     }
 
-    /// The children of a router or gateway, by name.
+    /// Resources of a kind whose specs name this one, by key; it may not be there (yet).
+    pub fn naming(&self, key: &Key, kind: Kind) -> impl Iterator<Item = &Arc<Resource>> {
+        self.index.naming(key, kind).filter_map(|by| self.resources.get(by))
+    }
+
+    /// The children of a router or gateway, or of a mesh with an empty `parent`, by name.
     pub fn children<'a>(
         &'a self,
         mesh: &'a str,
         kind: Kind,
         parent: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Resource>> {
+        self.children_from(mesh, kind, parent, Bound::Unbounded)
+    }
+
+    /// Those whose names do not come before the bound.
+    pub fn children_from<'a>(
+        &'a self,
+        mesh: &'a str,
+        kind: Kind,
+        parent: &'a str,
+        name: Bound<&str>,
+    ) -> impl Iterator<Item = &'a Arc<Resource>> {
+        let from = match name {
+            Bound::Unbounded => Bound::Included(Key::grandchild(mesh, kind, parent, "")),
+            name => name.map(|name| Key::grandchild(mesh, kind, parent, name)),
+        };
         self.resources
-            .range(Key::grandchild(mesh, kind, parent, "")..)
+            .range((from, Bound::Unbounded))
             .take_while(move |(key, _)| key.mesh == mesh && key.kind == kind && key.parent == parent)
             .map(|(_, resource)| resource)
     }
 
-    /// The meshes, by name.
-    pub fn meshes(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.values().filter(|resource| resource.key.kind == Kind::Mesh)
+    /// The meshes whose names do not come before the bound, by name. What is in them is stepped over.
+    pub fn meshes_from(&self, name: Bound<&str>) -> impl Iterator<Item = &Arc<Resource>> {
+        let first = match name {
+            Bound::Unbounded => Some(String::new()),
+            Bound::Included(name) => Some(name.to_owned()),
+            Bound::Excluded(name) => Some(after(name)),
+        };
+        let next = move |from: &mut Option<String>| {
+            // The mesh itself is the first of all that is in it.
+            let key = Key { mesh: from.take()?, kind: Kind::Mesh, parent: String::new(), name: String::new() };
+            let (key, resource) = self.resources.range(key..).next()?;
+            *from = Some(after(&key.mesh));
+            Some(resource)
+        };
+        let mut from = first;
+        std::iter::from_fn(move || next(&mut from)).filter(|resource| resource.key.kind == Kind::Mesh)
     }
 
     /// Whoever remembers a client token, and what it was used for.
@@ -94,4 +133,9 @@ impl MeshState {
         let used = resource.tokens.iter().find(|used| used.token == token)?;
         Some((resource, used))
     }
+}
+
+/// The first text that comes after this one.
+fn after(name: &str) -> String {
+    format!("{name}\0")
 }

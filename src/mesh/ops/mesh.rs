@@ -8,7 +8,7 @@ use crate::mesh::model::{Key, Kind};
 pub(super) fn check_delete(op: &Op<'_>, key: &Key) -> Result<(), ApiError> {
     // The order in which AWS would have them deleted, so that following the messages works.
     let kinds = [Kind::VirtualGateway, Kind::VirtualService, Kind::VirtualRouter, Kind::VirtualNode];
-    let Some(kind) = kinds.into_iter().find(|kind| op.state.of_kind(&key.name, *kind).next().is_some()) else {
+    let Some(kind) = kinds.into_iter().find(|kind| op.state.count(&Key::child(&*key.name, *kind, "")) > 0) else {
         return Ok(());
     };
     let message = format!(

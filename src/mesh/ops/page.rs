@@ -4,6 +4,7 @@
 use crate::mesh::error::{ApiError, ErrorCode};
 use crate::mesh::model::Page;
 use crate::mesh::validate;
+use std::ops::Bound;
 
 /// Most items of a page (App Mesh API 2019-01-25, `ListMeshesLimit` and its twins); also the default.
 pub(super) const LIST_MAX: usize = 100;
@@ -11,24 +12,37 @@ pub(super) const LIST_MAX: usize = 100;
 /// Most tags of a page (App Mesh API 2019-01-25, `TagsLimit`); also the default.
 pub(super) const TAGS_MAX: usize = 50;
 
-/// Cuts the page that was asked for out of items in the order of their names.
-pub(super) fn cut<'n, T>(
-    all: impl Iterator<Item = (&'n str, T)>,
-    page: &Page,
-    max: usize,
-    scope: &str,
-) -> Result<(Vec<T>, Option<String>), ApiError> {
+/// A page that was asked for.
+pub(super) struct Cut {
+    limit: usize,
+    scope: String,
+    after: Option<String>,
+}
+
+/// Reads which page of a list is asked for.
+pub(super) fn asked(page: &Page, max: usize, scope: String) -> Result<Cut, ApiError> {
     let limit = validate::limit(page.limit.as_deref(), max).map_err(|violation| ApiError::invalid(vec![violation]))?;
-    let after = page.next_token.as_deref().map(|token| read(token, scope)).transpose()?;
-    let mut rest = all.skip_while(|(name, _)| after.as_deref().is_some_and(|after| *name <= after));
-    let mut items = Vec::new();
-    let mut last = "";
-    for (name, item) in rest.by_ref().take(limit) {
-        last = name;
-        items.push(item);
+    let after = page.next_token.as_deref().map(|token| read(token, &scope)).transpose()?;
+    Ok(Cut { limit, scope, after })
+}
+
+impl Cut {
+    /// Where the list goes on: names before are of no interest.
+    pub(super) fn from(&self) -> Bound<&str> {
+        self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded)
     }
-    let next_token = rest.next().map(|_| write(last, scope));
-    Ok((items, next_token))
+
+    /// The page of a list that begins at [`Cut::from`], in the order of names, and the token of the next page.
+    pub(super) fn take<'n, T>(&self, mut rest: impl Iterator<Item = (&'n str, T)>) -> (Vec<T>, Option<String>) {
+        let mut items = Vec::new();
+        let mut last = "";
+        for (name, item) in rest.by_ref().take(self.limit) {
+            last = name;
+            items.push(item);
+        }
+        let next_token = rest.next().map(|_| write(last, &self.scope));
+        (items, next_token)
+    }
 }
 
 /// A space cannot be in a kind or a name of a mesh, router or gateway, so it ends the scope.

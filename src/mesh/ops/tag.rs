@@ -7,6 +7,7 @@ use crate::mesh::model::{Key, Page, Reply, Resource};
 use crate::mesh::validate;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 pub(super) fn tag(op: &Op<'_>, arn: Option<&str>, body: &Value) -> Result<Outcome, ApiError> {
@@ -38,8 +39,9 @@ pub(super) fn untag(op: &Op<'_>, arn: Option<&str>, body: &Value) -> Result<Outc
 
 pub(super) fn list(op: &Op<'_>, arn: Option<&str>, page: &Page) -> Result<Outcome, ApiError> {
     let resource = find(op, arn)?;
-    let all = resource.tags.iter().map(|(key, value)| (key.as_str(), (key.clone(), value.clone())));
-    let (tags, next_token) = page::cut(all, page, page::TAGS_MAX, &format!("tags/{}", resource.uid))?;
+    let cut = page::asked(page, page::TAGS_MAX, format!("tags/{}", resource.uid))?;
+    let all = resource.tags.range::<str, _>((cut.from(), Bound::Unbounded));
+    let (tags, next_token) = cut.take(all.map(|(key, value)| (key.as_str(), (key.clone(), value.clone()))));
     Ok(Outcome { changes: Vec::new(), reply: Reply::Tags { tags, next_token } })
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "a spec is written where it is used")]
 
+mod changes;
 mod leases;
 mod properties;
 

@@ -5,7 +5,7 @@
 
 use super::Op;
 use crate::mesh::error::{ApiError, ErrorCode};
-use crate::mesh::model::spec::{Provider, VirtualNodeSpec};
+use crate::mesh::model::spec::VirtualNodeSpec;
 use crate::mesh::model::{Key, Kind};
 
 /// The member that says where a node is.
@@ -27,7 +27,7 @@ pub(super) fn check(op: &Op<'_>, key: &Key, spec: &VirtualNodeSpec) -> Result<()
         return Err(ApiError::new(ErrorCode::LimitExceeded, message).at("spec.backends"));
     }
     // A node that was just named has no routes yet; this is about updates.
-    for route in op.state.of_kind(&key.mesh, Kind::Route) {
+    for route in op.state.naming(key, Kind::Route) {
         let targets = route.spec.route().map_or(&[][..], |route| route.targets());
         for target in targets.iter().filter(|target| target.virtual_node == key.name) {
             let known = target.port.is_none_or(|port| spec.listeners.iter().any(|l| l.port_mapping.port == port));
@@ -46,14 +46,8 @@ pub(super) fn check(op: &Op<'_>, key: &Key, spec: &VirtualNodeSpec) -> Result<()
 }
 
 pub(super) fn check_delete(op: &Op<'_>, key: &Key) -> Result<(), ApiError> {
-    let targeted = op.state.of_kind(&key.mesh, Kind::Route).any(|route| {
-        let targets = route.spec.route().map_or(&[][..], |route| route.targets());
-        targets.iter().any(|target| target.virtual_node == key.name)
-    });
-    let provides = op.state.of_kind(&key.mesh, Kind::VirtualService).any(|service| {
-        let provider = service.spec.virtual_service().and_then(|service| service.provider.as_ref());
-        matches!(provider, Some(Provider::VirtualNode { virtual_node_name }) if *virtual_node_name == key.name)
-    });
+    let targeted = op.state.naming(key, Kind::Route).next().is_some();
+    let provides = op.state.naming(key, Kind::VirtualService).next().is_some();
     let reason = match (targeted, provides) {
         (true, _) => "it is the target of one or more routes.",
         (false, true) => "it is a VirtualService provider",

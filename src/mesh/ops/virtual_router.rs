@@ -2,7 +2,7 @@
 
 use super::Op;
 use crate::mesh::error::{ApiError, ErrorCode};
-use crate::mesh::model::spec::{PortProtocol, Provider, VirtualRouterSpec};
+use crate::mesh::model::spec::{PortProtocol, VirtualRouterSpec};
 use crate::mesh::model::{Key, Kind};
 
 /// Names that the message about missing ports tells; five, as AWS has it.
@@ -45,10 +45,7 @@ pub(super) fn check(op: &Op<'_>, key: &Key, spec: &VirtualRouterSpec) -> Result<
 }
 
 pub(super) fn check_delete(op: &Op<'_>, key: &Key) -> Result<(), ApiError> {
-    let provides = op.state.of_kind(&key.mesh, Kind::VirtualService).any(|service| {
-        let provider = service.spec.virtual_service().and_then(|service| service.provider.as_ref());
-        matches!(provider, Some(Provider::VirtualRouter { virtual_router_name }) if *virtual_router_name == key.name)
-    });
+    let provides = op.state.naming(key, Kind::VirtualService).next().is_some();
     let reason = if provides {
         "it is a VirtualService provider"
     } else if op.state.children(&key.mesh, Kind::Route, &key.name).next().is_some() {

@@ -3,7 +3,7 @@
 
 use super::Op;
 use crate::mesh::error::{ApiError, ErrorCode};
-use crate::mesh::model::spec::{Provider, VirtualServiceSpec};
+use crate::mesh::model::spec::VirtualServiceSpec;
 use crate::mesh::model::{Key, Kind};
 
 /// Gateway routes that a message names; five, as in the message of AWS about routers.
@@ -19,19 +19,14 @@ pub(super) fn check(op: &Op<'_>, key: &Key, spec: &VirtualServiceSpec) -> Result
 
 /// What provides a service, and the member that names it.
 pub(super) fn provider(key: &Key, spec: &VirtualServiceSpec) -> Option<(Key, String)> {
-    let (kind, name) = match spec.provider.as_ref()? {
-        Provider::VirtualNode { virtual_node_name } => (Kind::VirtualNode, virtual_node_name),
-        Provider::VirtualRouter { virtual_router_name } => (Kind::VirtualRouter, virtual_router_name),
-    };
-    Some((Key::child(&*key.mesh, kind, &**name), format!("spec.provider.{kind}.{}", kind.name_member())))
+    let provider = spec.provider.as_ref()?.key(&key.mesh);
+    let path = format!("spec.provider.{}.{}", provider.kind, provider.kind.name_member());
+    Some((provider, path))
 }
 
 /// Gateway routes keep it; nodes that list it as a backend do not (appmesh "Referential rules").
 pub(super) fn check_delete(op: &Op<'_>, key: &Key) -> Result<(), ApiError> {
-    let routes = op.state.of_kind(&key.mesh, Kind::GatewayRoute).filter(|route| {
-        let target = route.spec.gateway_route().and_then(|route| route.target());
-        target.is_some_and(|target| target.virtual_service.virtual_service_name == key.name)
-    });
+    let routes = op.state.naming(key, Kind::GatewayRoute);
     let names: Vec<String> = routes.take(NAMES_TOLD).map(|route| route.key.path()).collect();
     if names.is_empty() {
         return Ok(());

@@ -113,3 +113,14 @@ impl StreamForm for DeltaForm {
         }
     }
 }
+
+/// What the bytes of a message ask for, if they are one; for the fuzzer.
+#[cfg(feature = "testing")]
+#[must_use]
+pub fn asked(form: Form, bytes: &[u8]) -> Option<Ask> {
+    use prost::Message as _;
+    match form {
+        Form::Whole => pb::DiscoveryRequest::decode(bytes).ok().and_then(WholeForm::ask),
+        Form::Delta => pb::DeltaDiscoveryRequest::decode(bytes).ok().and_then(DeltaForm::ask),
+    }
+}

@@ -117,6 +117,14 @@ pub(super) fn secured(
     chains
 }
 
+/// For the application beside it: whoever else comes here would call with this node's identity.
+fn from_here(mut direct: pb::FilterChain) -> pb::FilterChain {
+    if let Some(matches) = &mut direct.filter_chain_match {
+        matches.source_type = pb::filter_chain_match::ConnectionSourceType::SameIpOrLoopback.into();
+    }
+    direct
+}
+
 fn egress(out: &mut Translation<'_>, own: &Own) {
     let address = out.options.egress;
     let allow_all = own.allow_all.then(|| cluster::allow_all_name(own));
@@ -143,12 +151,7 @@ fn egress(out: &mut Translation<'_>, own: &Own) {
         let routes = format!("rds_egress_http_{}", address.port());
         let hosts = to_services(out, Door::Host, None);
         add(out, &routes, hosts);
-        let mut direct = chain(address.port(), vec![http_filter(own, "egress", &routes)]);
-        // For the application beside it: whoever else comes here would call with this node's identity.
-        if let Some(matches) = &mut direct.filter_chain_match {
-            matches.source_type = pb::filter_chain_match::ConnectionSourceType::SameIpOrLoopback.into();
-        }
-        chains.push(direct);
+        chains.push(from_here(chain(address.port(), vec![http_filter(own, "egress", &routes)])));
         if allow_all.is_some() {
             // Where it was going is this port itself: let out, it would come back as a call of the machine's own. Envoy
             // closes what has no filters.

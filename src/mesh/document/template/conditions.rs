@@ -2,7 +2,6 @@
 
 use super::{Expander, Refused, Work};
 use crate::mesh::document::Position;
-use crate::mesh::document::recognise::meant;
 use crate::mesh::document::template::tree::{Node, Tree};
 use serde_json::Value;
 
@@ -21,9 +20,8 @@ impl Expander<'_> {
             None => {}
         }
         let Some(tree) = self.conditions.and_then(|conditions| exact(conditions, name)) else {
-            let names: Vec<&str> =
-                self.conditions.and_then(Tree::members).unwrap_or_default().iter().map(|(n, _)| n.as_str()).collect();
-            let meant = meant(name, &names);
+            let names = self.conditions.and_then(Tree::members).unwrap_or_default().iter();
+            let meant = self.like(name, names.map(|(name, _)| name.as_str()));
             return self.wrong(at, format!("no condition of this template is called {name}{meant}"));
         };
         self.verdicts.insert(name.to_owned(), Work::UnderWay);

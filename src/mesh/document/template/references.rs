@@ -20,6 +20,10 @@ pub(super) const PSEUDO: [&str; 8] = [
     "AWS::URLSuffix",
 ];
 
+/// Mistakes that say what was meant. A name is compared with all others for that, and a template may have thousands of
+/// both.
+const MEANT_MAX: usize = 100;
+
 impl<'t> Expander<'t> {
     /// `Ref`; `None` is `AWS::NoValue`.
     pub(super) fn reference(&mut self, name: &str, at: Position) -> Result<Option<Tree>, Refused> {
@@ -55,8 +59,7 @@ impl<'t> Expander<'t> {
             }
             None => {
                 let parameters = self.parameters.keys().map(String::as_str);
-                let names: Vec<&str> = parameters.chain(self.resources.keys().copied()).collect();
-                let meant = meant(name, &names);
+                let meant = self.like(name, parameters.chain(self.resources.keys().copied()));
                 self.wrong(at, format!("no parameter or resource of this template is called {name}{meant}"))
             }
         }
@@ -69,8 +72,7 @@ impl<'t> Expander<'t> {
             return Ok(value);
         }
         let Some(resource) = self.resources.get(id).copied() else {
-            let names: Vec<&str> = self.resources.keys().copied().collect();
-            let meant = meant(id, &names);
+            let meant = self.like(id, self.resources.keys().copied());
             return self.wrong(at, format!("no resource of this template is called {id}{meant}"));
         };
         let Some(kind) = resource.kind else {
@@ -107,6 +109,11 @@ impl<'t> Expander<'t> {
                 self.wrong(at, message)
             }
         }
+    }
+
+    /// What was meant by a name of this template, for the first mistakes: each asks all names.
+    pub(super) fn like<'n>(&self, name: &str, names: impl Iterator<Item = &'n str>) -> String {
+        if self.mistakes.len() < MEANT_MAX { meant(name, &names.collect::<Vec<_>>()) } else { String::new() }
     }
 
     /// `Fn::ImportValue`.

@@ -1,0 +1,67 @@
+"""Writes what the fuzzer begins with into fuzz/seeds: the recorded exchanges, the meshes of the tests and examples, and
+what an Envoy says first. `make fuzz` runs it."""
+
+import json
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SEEDS = ROOT / "fuzz" / "seeds"
+TYPES = {
+    "envoy.config.cluster.v3.Cluster": [],
+    "envoy.config.endpoint.v3.ClusterLoadAssignment": ["cds_egress_m_v1_http_80"],
+    "envoy.config.listener.v3.Listener": [],
+    "envoy.config.route.v3.RouteConfiguration": ["rds_egress"],
+}
+
+
+def write(target, name, data):
+    """One input."""
+    folder = SEEDS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+
+
+def field(number, text):
+    """A field of a message: text, or a message within."""
+    data = text if isinstance(text, bytes) else text.encode()
+    assert len(data) < 128, "longer lengths need more than a byte"
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def stream(form, messages):
+    """An input of `discovery`."""
+    return bytes([form]) + b"".join(len(message).to_bytes(2, "little") + message for message in messages)
+
+
+def main():
+    """All of them."""
+    requests = []
+    for path in sorted((ROOT / "tests" / "golden" / "mesh").glob("*.json")):
+        request = json.loads(path.read_text())["request"]
+        body = json.dumps(request["body"]) if request.get("body") is not None else ""
+        target = request["path"] + ("?" + request["query"] if request.get("query") else "")
+        requests.append(f"{request['method']} {target}\n{body}")
+        write("operations", path.stem, requests[-1].encode())
+    creations = [request for request in requests if request.startswith("PUT")]
+    write("operations", "all", "\n--\n".join(sorted(creations, key=lambda request: request.count("/"))).encode())
+
+    for folder in ["tests", "examples", "src/testing"]:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".yaml", ".yml", ".json") and b"mesh" in path.read_bytes().lower():
+                write("documents", str(path.relative_to(ROOT)).replace("/", "-"), path.read_bytes())
+
+    whole, delta = [], []
+    for number, (kind, names) in enumerate(TYPES.items(), start=1):
+        url = f"type.googleapis.com/{kind}"
+        wanted = b"".join(field(3, name) for name in names)
+        whole += [wanted + field(4, url), wanted + field(4, url) + field(5, str(number))]
+        delta += [field(2, url) + wanted, field(2, url) + field(6, str(number))]
+        refusal = field(2, "no such secret")
+        write("discovery", f"refused-{number}", stream(0, [wanted + field(4, url), field(4, url) + field(5, "1") + field(6, refusal)]))
+        write("discovery", f"unsubscribed-{number}", stream(1, [field(2, url) + field(3, "*"), field(2, url) + field(4, "*")]))
+    write("discovery", "whole", stream(0, whole))
+    write("discovery", "delta", stream(1, delta))
+
+
+if __name__ == "__main__":
+    main()
