@@ -14,7 +14,6 @@ pub mod policies;
 pub mod rollouts;
 pub mod slack;
 pub mod status;
-pub mod tls;
 mod tokens;
 pub mod wire;
 

@@ -20,8 +20,8 @@ use self::proxies::MeshListeners;
 use self::triggers::Triggers;
 use crate::api::auth::Access;
 use crate::api::listen::{self, Limits};
-use crate::api::tls::TlsError;
 use crate::api::{self, status::Status};
+use crate::base::certificate::StandIn;
 use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
 use crate::base::weight::Slot;
@@ -45,6 +45,7 @@ use crate::signals::outside::Outside;
 use crate::signals::prometheus::{Prometheus, PrometheusSettings};
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::tls::TlsError;
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
 use crate::workload::process::Processes;
@@ -75,6 +76,8 @@ pub struct LocalOptions {
     pub data_dir: PathBuf,
     /// File that stands in for Cloud Map and DNS.
     pub discovery: Option<PathBuf>,
+    /// Files that stand in for certificates of ACM.
+    pub certificates: Vec<StandIn>,
     /// Mesh and virtual node whose view of the mesh the proxy has; all services without it.
     pub as_node: Option<(String, String)>,
     /// Worker threads of the proxy; 0 for one to each core.
@@ -370,7 +373,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let hooks = triggers::hooks(&options.hooks, None)?;
     let endpoints = endpoints(options.discovery.as_deref(), DnsSource).await?;
     let api_listener = bind("the API", "--api", options.listen.api).await?;
-    let mesh_listeners = MeshListeners::bind(&options.listen).await?;
+    let mesh_listeners = MeshListeners::bind(&options.listen, &options.certificates).await?;
     let proxy_listeners = proxy::bind(proxy_settings(&options)).await?;
     let store = SqliteStore::open(&options.data_dir).await?;
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::default());

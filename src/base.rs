@@ -3,6 +3,7 @@
 //! Imports nothing from the crate, does no I/O and reads no clock.
 
 pub mod access_key;
+pub mod certificate;
 pub mod fault;
 pub mod histogram;
 pub mod ids;

@@ -1,5 +1,6 @@
 //! The only reader of the process environment, and the defaults of the interface.
 
+pub mod certificates;
 pub mod daemon;
 mod file;
 pub mod keys;

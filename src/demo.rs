@@ -229,6 +229,7 @@ impl Stage {
             policies: directory.path().join("policies"),
             data_dir: directory.path().join("data"),
             discovery: None,
+            certificates: Vec::new(),
             as_node: None,
             hooks: BTreeMap::new(),
             workers: 0,

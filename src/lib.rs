@@ -56,6 +56,8 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
+/// Certificates of listeners, and those that stand in for others.
+pub mod tls;
 /// Writes weights through the App Mesh API.
 pub mod traffic;
 /// What starts rollouts from outside: deliveries of webhooks, verified and read.

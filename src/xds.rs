@@ -2,11 +2,12 @@
 //!
 //! `translate` (pure) turns a [`crate::mesh::snapshot::NodeConfig`] into resources under the names that App Mesh gave
 //! them. `session` (pure) is the protocol of one stream: what is sent when, in which order, and what was acknowledged.
-//! `source` keeps one translation for all proxies of a node, and their endpoints. `server` speaks gRPC, `door` says who may have what, and
+//! `source` keeps one translation for all proxies of a node, and their endpoints. `secrets` reads certificates that stand in for those of ACM, again and again. `server` speaks gRPC, `door` says who may have what, and
 //! `registry` knows which proxies are connected and what they took.
 
 pub mod door;
 pub mod registry;
+pub mod secrets;
 pub mod server;
 pub mod session;
 pub mod source;

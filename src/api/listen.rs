@@ -7,8 +7,8 @@
 mod body;
 mod pulse;
 
-use super::tls::{Reloaded, Tls};
 use crate::clock::{Clock, Monotonic, SystemClock};
+use crate::tls::{RELOAD, Reloaded, Tls};
 use axum::Router;
 use axum::body::Body;
 use body::{InTime, Tracked};
@@ -29,8 +29,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-/// The files of the certificate are looked at so often: whoever renews one waits no longer to see it.
-const RELOAD: Duration = Duration::from_secs(10);
 /// When the system has no more sockets, accepting pauses: they come back as connections end.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// Connections that were turned away are told in the log so often, however many they are.

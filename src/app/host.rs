@@ -1,7 +1,7 @@
 //! A mesh of the daemon's own: the control plane, its listener, and how the controller beside it gets there. It answers
 //! whether this daemon drives rollouts or stands by.
 
-use super::proxies::{ProxyHost, keep_leases};
+use super::proxies::{ProxyHost, keep_leases, secrets};
 use super::{StartupError, bind, bound_address};
 use crate::api::auth;
 use crate::api::listen::{self, Limits};
@@ -17,6 +17,7 @@ use crate::ports::{EndpointSource, MeshStore};
 use crate::traffic::appmesh::AppMesh;
 use crate::xds::door::{Door, KeysDoor, OpenDoor};
 use crate::xds::registry::HostedMesh;
+use crate::xds::secrets::Secrets;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -45,14 +46,16 @@ pub(super) struct Hosted {
 pub(super) struct Listeners {
     api: TcpListener,
     xds: TcpListener,
+    secrets: Secrets,
 }
 
 impl Hosted {
-    /// Takes the addresses, so that one which is taken leaves nothing behind.
+    /// Reads what stands in for certificates of ACM and takes the addresses, so that one which is taken leaves nothing behind.
     pub(super) async fn bind(host: &MeshHost) -> Result<Listeners, StartupError> {
+        let secrets = secrets(&host.certificates)?;
         let api = bind("the App Mesh API", "mesh.listen", host.listen).await?;
         let xds = bind("the control plane of Envoys", "mesh.xds_listen", host.xds_listen).await?;
-        Ok(Listeners { api, xds })
+        Ok(Listeners { api, xds, secrets })
     }
 
     /// Reads the mesh from the store.
@@ -107,8 +110,8 @@ impl Hosted {
             Callers::Signed(keys) => Arc::new(KeysDoor::new(Arc::clone(keys))),
             Callers::Anyone => Arc::new(OpenDoor),
         };
-        let (mesh, per_resource) = (self.control.clone(), self.per_resource);
-        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, door, names_here, per_resource };
+        let (mesh, per_resource, secrets) = (self.control.clone(), self.per_resource, self.listeners.secrets);
+        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource };
         let (registry, proxies) = proxies.serve(self.listeners.xds, clock, stop.clone());
         let router = self.control.router(self.callers.clone());
         let router = match self.callers {

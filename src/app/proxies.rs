@@ -2,14 +2,15 @@
 
 use super::{Addresses, StartupError, bind, bound_address};
 use crate::api;
-use crate::clock::Clock;
+use crate::base::certificate::StandIn;
+use crate::clock::{Clock, SystemClock};
 use crate::mesh::http::{Callers, MeshControl};
 use crate::ports::EndpointSource;
 use crate::xds::door::{Door, OpenDoor};
 use crate::xds::registry::{HostedMesh, Registry};
+use crate::xds::secrets::Secrets;
 use crate::xds::server::{AdsParts, AdsServer};
 use crate::xds::source::Source;
-use crate::xds::translate::SecretFiles;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -20,14 +21,16 @@ use tokio::task::JoinHandle;
 pub(super) struct MeshListeners {
     api: TcpListener,
     xds: TcpListener,
+    secrets: Secrets,
 }
 
 impl MeshListeners {
-    /// Takes the addresses, so that one which is taken leaves nothing behind.
-    pub(super) async fn bind(listen: &Addresses) -> Result<Self, StartupError> {
+    /// Reads what stands in for certificates of ACM and takes the addresses, so that one which is taken leaves nothing behind.
+    pub(super) async fn bind(listen: &Addresses, certificates: &[StandIn]) -> Result<Self, StartupError> {
+        let secrets = secrets(certificates)?;
         let api = bind("the App Mesh API", "--appmesh", listen.appmesh).await?;
         let xds = bind("the control plane of Envoys", "--xds", listen.xds).await?;
-        Ok(Self { api, xds })
+        Ok(Self { api, xds, secrets })
     }
 
     /// Those that were taken: of the API, and of the control plane of Envoys.
@@ -47,11 +50,18 @@ impl MeshListeners {
         let router = mesh.router(Callers::Anyone).layer(axum::middleware::from_fn(api::auth::loopback_only));
         let api = serve(self.api, router, stopped.clone());
         let (door, per_resource) = (Arc::new(OpenDoor), usize::MAX);
-        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, door, names_here, per_resource };
+        let secrets = self.secrets;
+        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource };
         let (registry, xds) = proxies.serve(self.xds, clock, stopped.clone());
         let leases = keep_leases(mesh, stopped);
         (HostedMesh::new(mesh.clone(), registry), vec![api, xds, leases])
     }
+}
+
+/// What stands in for certificates of ACM, as its files are now; what is wrong with any of them is told at once.
+pub(super) fn secrets(certificates: &[StandIn]) -> Result<Secrets, StartupError> {
+    let secrets = Secrets::open(certificates.to_vec(), SystemClock.now());
+    secrets.map_err(|problems| StartupError::Files(problems.join("\n")))
 }
 
 /// Counts down the weight leases of a mesh until the process stops.
@@ -69,6 +79,8 @@ pub(super) fn keep_leases(mesh: &MeshControl, stopped: &watch::Receiver<bool>) -
 pub(super) struct ProxyHost {
     pub(super) mesh: MeshControl,
     pub(super) endpoints: Arc<dyn EndpointSource>,
+    /// What stands in for certificates of ACM.
+    pub(super) secrets: Secrets,
     pub(super) door: Arc<dyn Door>,
     /// Whether names are looked up here, since a file says where they are.
     pub(super) names_here: bool,
@@ -85,8 +97,10 @@ impl ProxyHost {
         stopping: watch::Receiver<bool>,
     ) -> (Registry, JoinHandle<()>) {
         let registry = Registry::default();
+        let source = Source::new(self.mesh, self.endpoints, self.secrets.watch());
+        let following = self.secrets.follow(stopping.clone());
         let server = AdsServer::new(AdsParts {
-            source: Source::new(self.mesh, self.endpoints, SecretFiles::default()),
+            source,
             registry: registry.clone(),
             door: self.door,
             clock,
@@ -95,7 +109,8 @@ impl ProxyHost {
             stopping,
         });
         let serving = tokio::spawn(async move {
-            if let Err(error) = server.serve(listener).await {
+            let (served, ()) = tokio::join!(server.serve(listener), following);
+            if let Err(error) = served {
                 tracing::error!(%error, "the control plane of Envoys ended");
             }
         });

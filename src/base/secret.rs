@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A value that `Debug`, `Display` and serialisation never show.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Redacted<T>(T);
 
 impl<T> Redacted<T> {

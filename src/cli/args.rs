@@ -143,6 +143,9 @@ pub struct LocalArguments {
     /// File that stands in for Cloud Map and DNS
     #[arg(long, value_name = "FILE")]
     pub discovery: Option<PathBuf>,
+    /// Files that stand in for certificates of ACM: a file with [mesh.certificates."ARN"], such as tidegate.toml
+    #[arg(long, value_name = "FILE")]
+    pub certificates: Option<PathBuf>,
     /// See the mesh as this virtual node does (only its backends): MESH/NODE
     #[arg(long = "as", value_name = "MESH/NODE")]
     pub as_node: Option<String>,

@@ -7,7 +7,8 @@ use super::stops::Stops;
 use super::{Ended, FAILED, Failure, Output, counted};
 use crate::api::client::Client;
 use crate::app::{Addresses, Bound, LocalOptions, StartupError, start_local};
-use crate::config::{API_PORT, Environment, hook_secrets, region, user};
+use crate::base::certificate::StandIn;
+use crate::config::{API_PORT, Environment, certificates, hook_secrets, region, user};
 use crate::demo::{self, DemoError, Happening, Played, Release, Stage, Summary};
 use crate::rollout::view::RolloutView;
 use serde_json::json;
@@ -69,6 +70,18 @@ fn as_node(text: Option<&str>) -> Result<Option<(String, String)>, Failure> {
     }
 }
 
+/// What stands in for certificates of ACM.
+fn certificates(path: &Path) -> Result<Vec<StandIn>, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(format!("--certificates {name} cannot be read: {error}")).hint("name an existing file").usage()
+    })?;
+    certificates::read(&name, &text).map_err(|errors| {
+        let all = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        Failure::new(format!("the certificates are not valid\n{all}")).usage()
+    })
+}
+
 pub(super) async fn local(arguments: LocalArguments, output: Output, environment: &dyn Environment) -> Ended {
     let listen = check_loopback(arguments.listen)?;
     let stops = Stops::listen()?;
@@ -79,6 +92,7 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
         policies: arguments.policies.clone(),
         data_dir: arguments.data_dir,
         discovery: arguments.discovery,
+        certificates: arguments.certificates.as_deref().map(certificates).transpose()?.unwrap_or_default(),
         as_node: as_node(arguments.as_node.as_deref())?,
         workers: arguments.workers.map_or(0, usize::from),
         region: region(environment),

@@ -1,10 +1,12 @@
 //! The daemon's configuration: file, then environment over it, checked as a whole. All problems are told at once.
 
 use super::Environment;
+use super::certificates;
 use super::file::{self, ConfigError, Given, Values};
 use super::keys::{AWS, KEYS, Key, NONE, OFF, Shape};
 use super::mesh::{self, MeshHost};
 use crate::base::access_key::AccessKey;
+use crate::base::certificate::StandIn;
 use crate::base::people::{People, Person};
 use crate::base::secret::Redacted;
 use crate::base::time::Millis;
@@ -143,7 +145,7 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn load(name: &str, text: &str, environment: &dyn Environment) -> Result<Loaded, Vec<ConfigError>> {
-    let Values { mut keys, people, mut access_keys, errors } = file::read(name, text);
+    let Values { mut keys, people, mut access_keys, certificates, errors } = file::read(name, text);
     let mut merged = Merged { values: BTreeMap::new(), errors, name };
     for key in KEYS {
         let given = keys.remove(key.path).map(|given| (given, Origin::File));
@@ -160,7 +162,9 @@ pub fn load(name: &str, text: &str, environment: &dyn Environment) -> Result<Loa
     let people = People(people.into_iter().map(|(name, keys)| (name, person(keys))).collect());
     merged.declared(&mut access_keys, environment);
     let access_keys = merged.access_keys(access_keys, environment);
-    let config = merged.config(people, access_keys);
+    let (certificates, wrong) = certificates::checked(certificates);
+    merged.errors.extend(wrong);
+    let config = merged.config(people, access_keys, certificates);
     let effective = merged.effective(&config);
     if merged.errors.is_empty() {
         return Ok(Loaded { config, effective });
@@ -264,7 +268,7 @@ impl Merged<'_> {
 
     /// Puts it together and checks what concerns several keys. Where something was wrong, any value stands in for it:
     /// nobody gets to see the result.
-    fn config(&mut self, people: People, access_keys: Vec<AccessKey>) -> DaemonConfig {
+    fn config(&mut self, people: People, access_keys: Vec<AccessKey>, certificates: Vec<StandIn>) -> DaemonConfig {
         let api = self.api();
         let database = match self.one("database.url") {
             Some(url) => DatabaseConfig::Postgres(Redacted::new(url)),
@@ -278,7 +282,7 @@ impl Merged<'_> {
                 hint,
             );
         }
-        let mesh = self.mesh(access_keys);
+        let mesh = self.mesh(access_keys, certificates);
         let hooks = KEYS.iter().filter_map(|key| Some((key.path, key.path.strip_prefix("hooks.")?)));
         let hooks: BTreeMap<String, Vec<Redacted<String>>> = hooks
             .map(|(path, source)| (source.to_owned(), self.all(path).into_iter().map(Redacted::new).collect()))
@@ -318,10 +322,10 @@ impl Merged<'_> {
         }
     }
 
-    fn mesh(&mut self, access_keys: Vec<AccessKey>) -> MeshConfig {
+    fn mesh(&mut self, access_keys: Vec<AccessKey>, certificates: Vec<StandIn>) -> MeshConfig {
         let signed = self.one("mesh.signing").is_some_and(|word| word == AWS);
         let endpoint_url = self.url("mesh.endpoint_url");
-        let host = self.host(access_keys);
+        let host = self.host(access_keys, certificates);
         if host.is_none() && !signed && endpoint_url.is_none() {
             let hint = "set mesh.endpoint_url, or leave mesh.signing out";
             self.refuse("mesh.signing", "calls of AWS's own endpoint must be signed", hint);
@@ -383,6 +387,9 @@ impl Merged<'_> {
         }
         for key in config.mesh.host.iter().flat_map(|host| host.keys.iter().flatten()) {
             mesh::effective(&mut text, key);
+        }
+        for stand_in in config.mesh.host.iter().flat_map(|host| &host.certificates) {
+            certificates::effective(&mut text, stand_in);
         }
         for (name, person) in &config.people.0 {
             let _ = writeln!(text, "\n[people.{name}]");

@@ -1,6 +1,6 @@
 //! The configuration file as text to values with their places, and all that is wrong with it.
 
-use super::keys::{ACCESS_KEYS, KEYS, Key, PERSON_KEYS, Shape};
+use super::keys::{ACCESS_KEYS, CERTIFICATE_KEYS, KEYS, Key, PERSON_KEYS, Shape};
 use std::collections::BTreeMap;
 use std::fmt;
 use toml::Spanned;
@@ -52,6 +52,8 @@ pub(super) struct Values {
     pub(super) people: BTreeMap<String, BTreeMap<&'static str, Given>>,
     /// Likewise.
     pub(super) access_keys: BTreeMap<String, BTreeMap<&'static str, Given>>,
+    /// By ARN, then by key.
+    pub(super) certificates: BTreeMap<String, BTreeMap<&'static str, Given>>,
     pub(super) errors: Vec<ConfigError>,
 }
 
@@ -109,6 +111,16 @@ impl Named {
             example: "for example [mesh.keys.ci] and below it id = \"AKIDEXAMPLE\", allow = \"write\"",
         }
     }
+
+    fn certificates() -> Self {
+        Self {
+            section: "mesh.certificates",
+            one: "a certificate",
+            keys: CERTIFICATE_KEYS.iter().map(|(key, ..)| (*key, Shape::Path)).collect(),
+            needs: Some("authorities"),
+            example: "for example [mesh.certificates.\"arn:aws:acm:…\"] and below it chain, key and authorities",
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -160,9 +172,16 @@ impl Reader<'_> {
         for (name, value) in table {
             let (found, at) = (name.get_ref().as_ref(), name.span().start);
             let path = format!("{section}.{found}");
-            if let (DeValue::Table(keys), "mesh.keys") = (value.get_ref(), path.as_str()) {
-                self.named(&Named::access_keys(), keys, &mut values.access_keys, &mut values.errors);
-                continue;
+            match (value.get_ref(), path.as_str()) {
+                (DeValue::Table(keys), "mesh.keys") => {
+                    self.named(&Named::access_keys(), keys, &mut values.access_keys, &mut values.errors);
+                    continue;
+                }
+                (DeValue::Table(keys), "mesh.certificates") => {
+                    self.named(&Named::certificates(), keys, &mut values.certificates, &mut values.errors);
+                    continue;
+                }
+                _ => {}
             }
             let Some(key) = KEYS.iter().find(|key| key.path == path) else {
                 let known =

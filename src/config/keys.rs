@@ -290,6 +290,20 @@ pub const ACCESS_KEYS: &[(&str, Shape, &str, &str)] = &[
     ("mesh", Shape::Text, "shop", "The only mesh that it is for; without it all of them."),
 ];
 
+/// What stands in for a certificate of ACM: keys of `[mesh.certificates."ARN"]`, each with an example. The last one is needed.
+pub const CERTIFICATE_KEYS: &[(&str, &str, &str)] = &[
+    (
+        "chain",
+        "/etc/tidegate/checkout.crt",
+        "Its certificate chain (PEM), the own one first; not for an authority of acm-pca. Read again when it changes.",
+    ),
+    ("key", "/etc/tidegate/checkout.key", "Its private key (PEM): RSA, or ECDSA on P-256 or P-384."),
+    ("authorities", "/etc/tidegate/mesh-ca.crt", "Authorities (PEM) by which it is believed."),
+];
+
+/// An ARN as it may look, for examples.
+pub(super) const ARN: &str = "arn:aws:acm:eu-central-1:123456789012:certificate/6f1c0c1a-8f5e-4f0e-9d0b-2f6d3c9a1b7e";
+
 /// The variable that overrides the secret of an access key.
 #[must_use]
 pub fn access_key_variable(name: &str) -> String {
@@ -336,6 +350,11 @@ pub fn example() -> String {
             text += &format!("# {}\n", access_key_variable("ci"));
         }
         text += &format!("#{name} = \"{example}\"\n");
+    }
+    text += "\n# Files that stand in for a certificate of AWS Certificate Manager, or for an authority of its private ones, by its ARN.\n";
+    text += &format!("#[mesh.certificates.\"{ARN}\"]\n");
+    for (name, example, says) in CERTIFICATE_KEYS {
+        text += &format!("# {says}\n#{name} = \"{example}\"\n");
     }
     text += "\n# People, by the name that policies have for them (`from` of an approval).\n#[people.ada]\n";
     for (name, says) in PERSON_KEYS {

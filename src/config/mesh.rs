@@ -5,6 +5,7 @@ use super::file::Given;
 use super::keys::{ACCESS_KEYS_VARIABLE, AWS, KEYS, NONE, OFF, TRUE, access_key_variable};
 use super::{APPMESH_PORT, Environment, XDS_PORT, loopback};
 use crate::base::access_key::{AccessKey, Right};
+use crate::base::certificate::StandIn;
 use crate::base::secret::Redacted;
 use crate::base::time::Millis;
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ pub struct MeshHost {
     pub strict: bool,
     /// Who may call; `None` for everyone on this machine.
     pub keys: Option<Vec<AccessKey>>,
+    /// What stands in for certificates of ACM.
+    pub certificates: Vec<StandIn>,
 }
 
 impl Merged<'_> {
@@ -115,9 +118,9 @@ impl Merged<'_> {
     }
 
     /// The mesh of one's own, where there is to be one.
-    pub(super) fn host(&mut self, keys: Vec<AccessKey>) -> Option<MeshHost> {
+    pub(super) fn host(&mut self, keys: Vec<AccessKey>, certificates: Vec<StandIn>) -> Option<MeshHost> {
         let Some(listen) = self.one("mesh.listen") else {
-            self.refuse_without_host(&keys);
+            self.refuse_without_host(&keys, &certificates);
             return None;
         };
         // What is no address was told already, and nobody gets to see the result.
@@ -159,11 +162,12 @@ impl Merged<'_> {
             has_quotas: self.one("mesh.quotas").is_some_and(|word| word == AWS),
             strict: self.one("mesh.strict").is_some_and(|word| word == TRUE),
             keys: (!is_open).then_some(keys),
+            certificates,
         })
     }
 
     /// Keys without effect are mistakes.
-    fn refuse_without_host(&mut self, keys: &[AccessKey]) {
+    fn refuse_without_host(&mut self, keys: &[AccessKey], certificates: &[StandIn]) {
         let hint = "set mesh.listen, where its App Mesh API is to listen; or leave this out";
         for path in OF_HOST {
             if self.is_given(path) {
@@ -172,6 +176,10 @@ impl Merged<'_> {
         }
         if let Some(key) = keys.first() {
             self.refuse("mesh.listen", format!("`mesh.keys.{}` is for a mesh of this daemon's own", key.name), hint);
+        }
+        if let Some(StandIn { arn, .. }) = certificates.first() {
+            let message = format!("`mesh.certificates.\"{arn}\"` is for a mesh of this daemon's own");
+            self.refuse("mesh.listen", message, hint);
         }
     }
 

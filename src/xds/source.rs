@@ -44,7 +44,7 @@ pub struct Source {
 struct Inner {
     control: MeshControl,
     endpoints: Arc<dyn EndpointSource>,
-    secrets: SecretFiles,
+    secrets: watch::Receiver<Arc<SecretFiles>>,
     views: Mutex<BTreeMap<(View, Options), watch::Sender<Offer>>>,
     lookups: Mutex<BTreeMap<LookupKey, Lookup>>,
 }
@@ -59,9 +59,13 @@ struct Lookup {
 }
 
 impl Source {
-    /// Over a mesh, and whoever knows endpoints.
+    /// Over a mesh, whoever knows endpoints, and what stands in for certificates of ACM, as it is renewed.
     #[must_use]
-    pub fn new(control: MeshControl, endpoints: Arc<dyn EndpointSource>, secrets: SecretFiles) -> Self {
+    pub fn new(
+        control: MeshControl,
+        endpoints: Arc<dyn EndpointSource>,
+        secrets: watch::Receiver<Arc<SecretFiles>>,
+    ) -> Self {
         let inner = Inner { control, endpoints, secrets, views: Mutex::default(), lookups: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
@@ -81,6 +85,7 @@ impl Source {
             key: key.clone(),
             sender: sender.clone(),
             config,
+            secrets: self.inner.secrets.clone(),
             lookups: BTreeMap::new(),
         };
         views.insert(key, sender);
@@ -191,6 +196,7 @@ struct Follower {
     key: (View, Options),
     sender: watch::Sender<Offer>,
     config: watch::Receiver<Arc<NodeConfig>>,
+    secrets: watch::Receiver<Arc<SecretFiles>>,
     lookups: BTreeMap<Wanted, Looked>,
 }
 
@@ -219,6 +225,7 @@ impl Follower {
                     }
                 }
                 () = any_changed(&mut found) => {}
+                () = renewed(&mut self.secrets) => {}
                 () = self.sender.closed() => if self.source.retire(&self.key) { break },
             }
         }
@@ -278,7 +285,8 @@ impl Follower {
                 endpoints.insert(key.clone(), addresses.clone());
             }
         }
-        let mut resources = translate(config, &self.key.1, &endpoints, &self.source.inner.secrets);
+        let secrets = Arc::clone(&self.secrets.borrow_and_update());
+        let mut resources = translate(config, &self.key.1, &endpoints, &secrets);
         self.sender.send_if_modified(|offer| {
             resources.share_with(&offer.resources);
             let next = Offer { known: config.own.is_some(), resources: Arc::new(resources) };
@@ -286,6 +294,13 @@ impl Follower {
             *offer = next;
             differs
         });
+    }
+}
+
+/// Resolves when they have changed; never when nobody renews them any more.
+async fn renewed(secrets: &mut watch::Receiver<Arc<SecretFiles>>) {
+    if secrets.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

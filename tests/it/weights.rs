@@ -76,6 +76,7 @@ async fn local_mode(directory: &Path, ports: [u16; 2]) -> Bound {
         policies: directory.join("policies"),
         data_dir: directory.join("data"),
         discovery: None,
+        certificates: Vec::new(),
         as_node: None,
         workers: 2,
         region: "us-east-1".into(),

@@ -23,6 +23,7 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["config", "drain", "aws"], &["base"], ""),
     row(&["telemetry"], &["base", "config"], ""),
     row(&["clock"], &["base"], ""),
+    row(&["tls"], &["base", "clock"], "files of certificates, read and read again"),
     row(&["bootstrap"], &[], "pure; options and variables to a file of Envoy's"),
     row(&["schedule"], &["base"], "pure"),
     row(
@@ -164,7 +165,7 @@ pub(crate) const MATRIX: &[Row] = &[
         "pure; plans the loading of files with the same rules as the API",
     ),
     row(&["mesh::compile"], &["base", "mesh::model", "mesh::snapshot"], ""),
-    row(&["mesh", "xds"], &["mesh", "xds", "base", "clock", "ports", "telemetry", "drain"], "the rest of both"),
+    row(&["mesh", "xds"], &["mesh", "xds", "base", "clock", "ports", "telemetry", "tls", "drain"], "the rest of both"),
     row(
         &["proxy"],
         &[
@@ -199,6 +200,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "trigger",
             "notify::signature",
             "telemetry",
+            "tls",
             "drain",
             "dashboard",
         ],

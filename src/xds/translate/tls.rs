@@ -106,7 +106,7 @@ fn ours(name: &str) -> tls::SdsSecretConfig {
 
 fn pem<'s>(out: &Translation<'s>, arn: &str) -> Result<&'s SecretPem, String> {
     out.secrets.by_arn.get(arn).ok_or_else(|| {
-        format!("nothing stands in for {arn} of AWS Certificate Manager; name its files in the configuration of the control plane")
+        format!("nothing stands in for {arn} of AWS Certificate Manager; name its files in [mesh.certificates] of the control plane")
     })
 }
 

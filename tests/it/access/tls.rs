@@ -7,10 +7,10 @@ use tempfile::TempDir;
 use tidegate::api::client::{Client, Credentials};
 use tidegate::api::front::{self, Front};
 use tidegate::api::listen::{Limits, serve};
-use tidegate::api::tls::{Reloaded, Tls, TlsError};
 use tidegate::base::time::Timestamp;
 use tidegate::ports::{Holder, LEASE};
 use tidegate::runner::lease::Turn;
+use tidegate::tls::{Reloaded, Tls, TlsError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 

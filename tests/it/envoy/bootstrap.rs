@@ -1,5 +1,6 @@
 //! Bootstraps for a table of environments: kept as golden files, checked by the real Envoy, and tried by running it.
 
+use super::certificates::Authority;
 use crate::kit::envoy::{Envoy, binary, validate, validate_text};
 use crate::program::{command, finish, golden_json, until};
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -278,33 +279,10 @@ async fn envoy_asks_by_its_node_and_with_a_token_that_no_file_has() {
     assert_eq!(envoy.admin_get("/ready").await.0, 503);
 }
 
-/// A certification authority in a directory.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
 impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // A certificate whose issuer has its own name would be taken for self-signed.
-        params.distinguished_name.push(DnType::CommonName, "authority of the test");
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Certificate and key for a name.
-    fn issue(&self, host: &str) -> (String, String) {
-        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-
     /// A server for that name that wants certificates of this authority.
     fn server(&self, host: &str) -> ServerConfig {
-        let (certificate, key) = self.issue(host);
+        let (certificate, key) = self.issue(&[host]);
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         let ring = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
@@ -328,7 +306,7 @@ async fn envoy_believes_the_right_name_alone_and_proves_its_own() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let (certificate, key) = authority.issue("envoy");
+    let (certificate, key) = authority.issue(&["envoy"]);
     let with = |control_plane: String| {
         let mut options = options(ARN, control_plane);
         options.ca = Some(write("ca.crt", &authority.pem));
