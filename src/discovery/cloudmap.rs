@@ -10,11 +10,11 @@
 //! **Ports.** `AWS_INSTANCE_PORT` where an instance has it, else the listener's: a node with several listeners should
 //! register its instances without a port.
 
-use super::choose::{IpPreference, pick};
+use super::choose::pick;
 use crate::aws::{self, Failed};
 use crate::base::fault::{Fault, FaultKind};
 use crate::clock::{Monotonic, seed};
-use crate::mesh::snapshot::Discovery;
+use crate::mesh::snapshot::{Discovery, IpPreference};
 use crate::ports::EndpointSource;
 use async_trait::async_trait;
 use aws_sdk_servicediscovery::Client;
@@ -75,7 +75,7 @@ impl CloudMapSource {
     async fn discover(
         &self,
         (namespace, service): (&str, &str),
-        attributes: &BTreeMap<String, String>,
+        (attributes, preference): (&BTreeMap<String, String>, IpPreference),
         default_port: u16,
     ) -> Result<Vec<SocketAddr>, Fault> {
         let place = format!("{service}.{namespace}");
@@ -101,7 +101,7 @@ impl CloudMapSource {
         let mut endpoints = Vec::new();
         let mut unusable = Vec::new();
         for instance in instances {
-            match endpoint(instance, default_port, IpPreference::Unset) {
+            match endpoint(instance, default_port, preference) {
                 Ok(endpoint) => endpoints.push(endpoint),
                 Err(why) => unusable.push(format!("{}: {why}", instance.instance_id().unwrap_or("?"))),
             }
@@ -156,14 +156,14 @@ impl CloudMapSource {
 #[async_trait]
 impl EndpointSource for CloudMapSource {
     async fn resolve(&self, discovery: &Discovery, default_port: u16) -> Result<Vec<SocketAddr>, Fault> {
-        let Discovery::CloudMap { namespace, service, attributes, .. } = discovery else {
+        let Discovery::CloudMap { namespace, service, attributes, preference } = discovery else {
             return Err(Fault::permanent(SOURCE, "a node that is found by other means was looked for in Cloud Map"));
         };
         let key = (namespace.clone(), service.clone());
         if let Some(fault) = self.paused(&key) {
             return Err(fault);
         }
-        let result = self.discover((namespace, service), attributes, default_port).await;
+        let result = self.discover((namespace, service), (attributes, *preference), default_port).await;
         self.note(key, &result);
         result
     }
@@ -192,7 +192,12 @@ fn endpoint(instance: &HttpInstanceSummary, default_port: u16, preference: IpPre
         Some((value, name)) => value.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong(name, value))?,
     };
     let ip = pick(v4, v6, preference);
-    ip.map(|ip| SocketAddr::new(ip, port)).ok_or_else(|| "it has no AWS_INSTANCE_IPV4 or AWS_INSTANCE_IPV6".to_owned())
+    let missing = match preference {
+        IpPreference::V4Only => "it has no AWS_INSTANCE_IPV4, and `ipPreference` wants no other",
+        IpPreference::V6Only => "it has no AWS_INSTANCE_IPV6, and `ipPreference` wants no other",
+        _ => "it has no AWS_INSTANCE_IPV4 or AWS_INSTANCE_IPV6",
+    };
+    ip.map(|ip| SocketAddr::new(ip, port)).ok_or_else(|| missing.to_owned())
 }
 
 /// What to do about a refusal, where that is known; ends in `: `.

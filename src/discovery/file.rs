@@ -138,7 +138,7 @@ impl EndpointSource for FileSource {
                 Some(endpoints) => Ok(endpoints.iter().map(|endpoint| endpoint.at(default_port)).collect()),
                 None => self.dns.resolve(discovery, default_port).await,
             },
-            Discovery::CloudMap { namespace, service, attributes } => {
+            Discovery::CloudMap { namespace, service, attributes, .. } => {
                 let found =
                     table.services.iter().find(|known| known.namespace == *namespace && known.service == *service);
                 let found = found.ok_or_else(|| {
@@ -327,7 +327,7 @@ dns:
 
     fn discovered(attributes: &[(&str, &str)]) -> Discovery {
         let attributes = attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Discovery::CloudMap { namespace: "shop.local".into(), service: "checkout".into(), attributes }
+        Discovery::in_cloud_map("shop.local", "checkout", attributes)
     }
 
     async fn texts(source: &FileSource, discovery: &Discovery) -> Vec<String> {
@@ -349,10 +349,10 @@ dns:
         ] {
             assert_eq!(texts(&source, &discovered(attributes)).await, found, "{attributes:?}");
         }
-        let name = |hostname: &str| Discovery::Dns { hostname: hostname.to_owned(), each_address: false };
+        let name = |hostname: &str| Discovery::by_name(hostname, false);
         assert_eq!(texts(&source, &name("v1.LOCAL")).await, ["127.0.0.1:9001", "10.0.0.1:8080", "[::1]:80"]);
         assert_eq!(texts(&source, &name("127.0.0.9")).await, ["127.0.0.9:8080"]);
-        let other = Discovery::CloudMap { namespace: "x".into(), service: "y".into(), attributes: BTreeMap::new() };
+        let other = Discovery::in_cloud_map("x", "y", BTreeMap::new());
         assert!(source.resolve(&other, 1).await.unwrap_err().message.contains("no service y in namespace x"));
     }
 
@@ -360,7 +360,7 @@ dns:
     async fn a_changed_file_is_read_again_and_a_bad_one_leaves_the_last() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("discovery.yaml");
-        let name = Discovery::Dns { hostname: "a".into(), each_address: false };
+        let name = Discovery::by_name("a", false);
         std::fs::write(&path, "dns: { a: [127.0.0.1] }").unwrap();
         let source = FileSource::open(&path).await.unwrap();
         assert_eq!(texts(&source, &name).await, ["127.0.0.1:8080"]);

@@ -226,8 +226,6 @@ pub struct Cluster {
     pub key: ClusterKey,
     /// Where its endpoints come from.
     pub discovery: Discovery,
-    /// Which addresses of its endpoints are used.
-    pub ip_preference: IpPreference,
     /// What it listens on, in the order of the spec; empty for a node without listeners, which is never connected to.
     pub ports: Vec<ClusterPort>,
 }
@@ -311,6 +309,8 @@ pub enum Discovery {
         /// Whether every address of it is an endpoint of its own (`ENDPOINTS`), or the name stands for a load balancer
         /// of which one address is as good as another (`LOADBALANCER`).
         each_address: bool,
+        /// Which of its addresses are used.
+        preference: IpPreference,
     },
     /// AWS Cloud Map, or the discovery file that stands in for it.
     CloudMap {
@@ -320,7 +320,28 @@ pub enum Discovery {
         service: String,
         /// Attributes that an instance must carry.
         attributes: BTreeMap<String, String>,
+        /// Which address of an instance is used.
+        preference: IpPreference,
     },
+}
+
+impl Discovery {
+    /// By a name, without a preference; see [`Discovery::Dns`].
+    #[must_use]
+    pub fn by_name(hostname: impl Into<String>, each_address: bool) -> Self {
+        Self::Dns { hostname: hostname.into(), each_address, preference: IpPreference::Unset }
+    }
+
+    /// In Cloud Map, without a preference; see [`Discovery::CloudMap`].
+    #[must_use]
+    pub fn in_cloud_map(
+        namespace: impl Into<String>,
+        service: impl Into<String>,
+        attributes: BTreeMap<String, String>,
+    ) -> Self {
+        let (namespace, service) = (namespace.into(), service.into());
+        Self::CloudMap { namespace, service, attributes, preference: IpPreference::Unset }
+    }
 }
 
 /// Protocol of a listener.

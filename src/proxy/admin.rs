@@ -270,7 +270,7 @@ fn dump(compiled: &Compiled) -> Value {
         let discovery = set.cluster.as_ref().map(|cluster| match &cluster.discovery {
             Discovery::None => json!(null),
             Discovery::Dns { hostname, .. } => json!({ "dns": hostname }),
-            Discovery::CloudMap { namespace, service, attributes } => {
+            Discovery::CloudMap { namespace, service, attributes, .. } => {
                 json!({ "namespace": namespace, "service": service, "attributes": attributes })
             }
         });

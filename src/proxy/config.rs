@@ -203,17 +203,17 @@ fn targets_of(config: &NodeConfig) -> impl Iterator<Item = (SetKey, u32)> + '_ {
 mod tests {
     use super::*;
     use crate::base::ids::RouteRef;
-    use crate::mesh::snapshot::{ClusterPort, IpPreference, RetryPolicy, Target, VirtualService};
+    use crate::mesh::snapshot::{ClusterPort, RetryPolicy, Target, VirtualService};
 
     fn cluster(node: &str, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
         let key = ClusterKey { mesh: "m".into(), node: node.into() };
         let ports = vec![ClusterPort::plain(80, Protocol::Http)];
-        let cluster = Cluster { key: key.clone(), discovery, ip_preference: IpPreference::default(), ports };
+        let cluster = Cluster { key: key.clone(), discovery, ports };
         (key, Arc::new(cluster))
     }
 
     fn two_targets() -> NodeConfig {
-        let a = cluster("a", Discovery::Dns { hostname: "localhost".into(), each_address: true });
+        let a = cluster("a", Discovery::by_name("localhost", true));
         let b = cluster("b", Discovery::None);
         let target = |key: &ClusterKey, weight| Target { cluster: key.clone(), port: 80, weight };
         let retry = RetryPolicy::default();

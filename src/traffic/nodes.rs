@@ -2,10 +2,10 @@
 
 use super::appmesh::{AppMesh, SOURCE, fault};
 use crate::base::fault::Fault;
-use crate::mesh::snapshot::Discovery;
+use crate::mesh::snapshot::{Discovery, IpPreference};
 use crate::ports::{EndpointSource, NodeEndpoints};
 use async_trait::async_trait;
-use aws_sdk_appmesh::types::{DnsResponseType, ServiceDiscovery, VirtualNodeSpec};
+use aws_sdk_appmesh::types::{DnsResponseType, IpPreference as Given, ServiceDiscovery, VirtualNodeSpec};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,15 +31,28 @@ fn discovery(spec: &VirtualNodeSpec) -> Option<(Discovery, u16)> {
         ServiceDiscovery::Dns(dns) => Discovery::Dns {
             hostname: dns.hostname.clone(),
             each_address: dns.response_type == Some(DnsResponseType::Endpoints),
+            preference: preference(dns.ip_preference.as_ref()),
         },
         ServiceDiscovery::AwsCloudMap(map) => Discovery::CloudMap {
             namespace: map.namespace_name.clone(),
             service: map.service_name.clone(),
             attributes: map.attributes().iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+            preference: preference(map.ip_preference.as_ref()),
         },
         _ => Discovery::None,
     };
     Some((discovery, port))
+}
+
+/// A node's own preference; one of its mesh alone is not looked for, so that checking a version stays one call.
+fn preference(given: Option<&Given>) -> IpPreference {
+    match given {
+        Some(Given::IPv4Only) => IpPreference::V4Only,
+        Some(Given::IPv6Only) => IpPreference::V6Only,
+        Some(Given::IPv4Preferred) => IpPreference::V4Preferred,
+        Some(Given::IPv6Preferred) => IpPreference::V6Preferred,
+        _ => IpPreference::Unset,
+    }
 }
 
 /// Addresses by endpoint. A name with addresses of both families is one server twice, as for the proxy: its IPv6
@@ -77,8 +90,8 @@ mod tests {
     fn both_families_of_a_name_are_one_endpoint_and_instances_are_their_own() {
         let (four, other, six) = ("10.0.0.1:80", "10.0.0.2:80", "[::1]:80");
         let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
-        let name = Discovery::Dns { hostname: "a".into(), each_address: false };
-        let map = Discovery::CloudMap { namespace: "n".into(), service: "s".into(), attributes: [].into() };
+        let name = Discovery::by_name("a", false);
+        let map = Discovery::in_cloud_map("n", "s", [].into());
         for (discovery, all, expected) in [
             (&name, &[four, other, six][..], vec![addresses(&[four, six]), addresses(&[other, six])]),
             (&name, &[six][..], vec![addresses(&[six])]),

@@ -19,7 +19,7 @@ use tidegate::base::fault::{Fault, FaultKind};
 use tidegate::clock::Monotonic;
 use tidegate::discovery::cloudmap::CloudMapSource;
 use tidegate::discovery::everywhere::Everywhere;
-use tidegate::mesh::snapshot::Discovery;
+use tidegate::mesh::snapshot::{Discovery, IpPreference};
 use tidegate::ports::EndpointSource;
 
 /// The SDK puts `data-` before the host of this one call, whatever the endpoint; no such name leads to this machine.
@@ -54,7 +54,7 @@ fn source(url: &str) -> CloudMapSource {
 fn discovery(service: &str, attributes: &[(&str, &str)]) -> Discovery {
     let attributes: BTreeMap<String, String> =
         attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Discovery::CloudMap { namespace: "shop.local".to_owned(), service: service.to_owned(), attributes }
+    Discovery::in_cloud_map("shop.local", service, attributes)
 }
 
 async fn ask(source: &dyn EndpointSource, service: &str, attributes: &[(&str, &str)]) -> Result<Vec<String>, Fault> {
@@ -115,8 +115,25 @@ async fn instances_of_a_service_are_found_by_all_attributes_and_by_their_health(
     says("a", "UNHEALTHY").await.unwrap();
     assert_eq!(ask(&source, "checkout", &[]).await.unwrap(), ["10.0.0.1:8080", "[fd00::1]:8080"]);
     expect_fault("no service", ask(&source, "basket", &[]).await, FaultKind::Permanent, "there is no such service");
-    let named =
-        source.resolve(&Discovery::Dns { hostname: "127.0.0.1".to_owned(), each_address: false }, 80).await.unwrap();
+    // An instance with both families, and each preference.
+    let both = json!({ "AWS_INSTANCE_IPV4": "10.0.0.3", "AWS_INSTANCE_IPV6": "fd00::3", "color": "red" });
+    cli("register-instance", json!({ "ServiceId": service, "InstanceId": "d", "Attributes": both })).await;
+    for (preference, color, found) in [
+        (IpPreference::Unset, "red", &["10.0.0.3:8080"][..]),
+        (IpPreference::V4Only, "red", &["10.0.0.3:8080"]),
+        (IpPreference::V6Preferred, "red", &["[fd00::3]:8080"]),
+        (IpPreference::V6Only, "red", &["[fd00::3]:8080"]),
+        (IpPreference::V4Preferred, "green", &["[fd00::1]:8080"]),
+    ] {
+        let mut place = discovery("checkout", &[("color", color)]);
+        if let Discovery::CloudMap { preference: of_place, .. } = &mut place {
+            *of_place = preference;
+        }
+        let addresses: Vec<String> =
+            source.resolve(&place, 8080).await.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, found, "{preference:?}");
+    }
+    let named = source.resolve(&Discovery::by_name("127.0.0.1", false), 80).await.unwrap();
     assert_eq!(named, ["127.0.0.1:80".parse().unwrap()], "names are no matter of Cloud Map");
 }
 

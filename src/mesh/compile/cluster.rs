@@ -18,7 +18,7 @@ pub(super) fn cluster(
 ) -> Cluster {
     let empty = VirtualNodeSpec::default();
     let spec = node.and_then(|node| node.spec.virtual_node()).unwrap_or(&empty);
-    let discovery = discovery(spec);
+    let discovery = discovery(spec, ip_preference(spec, mesh));
     let ports = spec.listeners.iter().map(|listener| ClusterPort {
         port: listener.port_mapping.port,
         protocol: protocol(listener.port_mapping.protocol),
@@ -26,20 +26,22 @@ pub(super) fn cluster(
         outlier: outlier(listener),
         tls: upstream_tls(policy, listener, &discovery),
     });
-    Cluster { key: key.clone(), ports: ports.collect(), ip_preference: ip_preference(spec, mesh), discovery }
+    Cluster { key: key.clone(), ports: ports.collect(), discovery }
 }
 
-fn discovery(spec: &VirtualNodeSpec) -> Discovery {
+fn discovery(spec: &VirtualNodeSpec, preference: snapshot::IpPreference) -> Discovery {
     match &spec.service_discovery {
         None => Discovery::None,
         Some(ServiceDiscovery::Dns(dns)) => Discovery::Dns {
             hostname: dns.hostname.clone(),
             each_address: dns.response_type == Some(DnsResponseType::Endpoints),
+            preference,
         },
         Some(ServiceDiscovery::AwsCloudMap(map)) => Discovery::CloudMap {
             namespace: map.namespace_name.clone(),
             service: map.service_name.clone(),
             attributes: map.attribute_map(),
+            preference,
         },
     }
 }

@@ -308,7 +308,7 @@ fn clusters_say_how_a_node_is_found_and_watched() {
     let config = mesh.compiled().config;
     let cluster = &config.clusters[&ClusterKey { mesh: "m".into(), node: "c".into() }];
     let attributes = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
-    let discovery = Discovery::CloudMap { namespace: "n".into(), service: "s".into(), attributes };
+    let discovery = Discovery::in_cloud_map("n", "s", attributes);
     assert_eq!(cluster.discovery, discovery);
     let health = cluster.ports[0].health_check.as_ref().expect("has one");
     assert_eq!((health.path.as_str(), health.port, health.unhealthy_threshold), ("/", None, 3));

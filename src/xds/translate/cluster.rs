@@ -147,16 +147,16 @@ fn discovered(
     let check_port = port.health_check.as_ref().and_then(|check| check.port);
     let by_name = match &cluster.discovery {
         Discovery::None => return,
-        Discovery::Dns { hostname, each_address } if !out.options.names_by_control_plane => {
-            Some((hostname, each_address))
+        Discovery::Dns { hostname, each_address, preference } if !out.options.names_by_control_plane => {
+            Some((hostname, each_address, preference))
         }
         Discovery::Dns { .. } | Discovery::CloudMap { .. } => None,
     };
     match by_name {
-        Some((hostname, each_address)) => {
+        Some((hostname, each_address, preference)) => {
             let kind = if *each_address { DiscoveryType::StrictDns } else { DiscoveryType::LogicalDns };
             message.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
-            message.dns_lookup_family = lookup_family(cluster.ip_preference).into();
+            message.dns_lookup_family = lookup_family(*preference).into();
             message.load_assignment = Some(assignment(&message.name, [host(hostname, port.port)], check_port));
         }
         None => {

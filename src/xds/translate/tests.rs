@@ -11,12 +11,12 @@ use crate::mesh::snapshot::{
 fn cluster(node: &str, tls: Option<UpstreamTls>, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
     let key = ClusterKey { mesh: "m".into(), node: node.into() };
     let ports = vec![ClusterPort { tls, ..ClusterPort::plain(80, Protocol::Http) }];
-    let cluster = Cluster { key: key.clone(), discovery, ip_preference: IpPreference::Unset, ports };
+    let cluster = Cluster { key: key.clone(), discovery, ports };
     (key, Arc::new(cluster))
 }
 
 fn by_name() -> Discovery {
-    Discovery::Dns { hostname: "shop.local".into(), each_address: false }
+    Discovery::by_name("shop.local", false)
 }
 
 /// Node `web`, whose backend `s.local` on port 8080 goes to `a` and `b` by these weights.
@@ -117,7 +117,7 @@ fn weights_change_routes_and_nothing_else_and_equal_values_are_equal_bytes() {
 
 #[test]
 fn endpoints_come_by_the_stream_where_a_proxy_cannot_find_them() {
-    let map = Discovery::CloudMap { namespace: "n".into(), service: "s".into(), attributes: BTreeMap::new() };
+    let map = Discovery::in_cloud_map("n", "s", BTreeMap::new());
     let key = ClusterKey { mesh: "m".into(), node: "a".into() };
     let known = Endpoints::from([((key, 80), vec!["10.0.0.1:80".parse().unwrap()])]);
     let here = Options { names_by_control_plane: true, ..Options::default() };

@@ -289,9 +289,7 @@ async fn failing_health_checks_take_an_endpoint_out_until_they_pass_again() {
         unhealthy_threshold: 2,
     };
     // Health only of the one: the other answers every path with 200.
-    let mesh = Mesh::new(1)
-        .discovered("v1", Discovery::Dns { hostname: "shop".into(), each_address: false }, 80, 1)
-        .health_check(&check);
+    let mesh = Mesh::new(1).discovered("v1", Discovery::by_name("shop", false), 80, 1).health_check(&check);
     let proxy = Proxy::from_source(mesh, Arc::new(source), |_| {}).await;
     let listed = || async { proxy.admin(Method::GET, "/clusters").await.text() };
     let sick_line = format!("{}::health_flags::/failed_active_hc", checked.address);
@@ -329,7 +327,7 @@ async fn the_other_address_family_is_tried_when_the_connect_is_refused() {
     let path = directory.path().join("discovery.yaml");
     std::fs::write(&path, "dns: { app: ['::1', 127.0.0.1] }").unwrap();
     let source = tidegate::discovery::file::FileSource::open(&path).await.unwrap();
-    let mesh = Mesh::new(1).discovered("v1", Discovery::Dns { hostname: "app".into(), each_address: false }, port, 1);
+    let mesh = Mesh::new(1).discovered("v1", Discovery::by_name("app", false), port, 1);
     let proxy = Proxy::from_source(mesh, Arc::new(source), |_| {}).await;
     let mut client: Client = proxy.client().await;
     for _ in 0..10 {

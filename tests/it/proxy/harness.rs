@@ -18,8 +18,8 @@ use tidegate::base::ids::RouteRef;
 use tidegate::base::time::Millis;
 use tidegate::discovery::dns::DnsSource;
 use tidegate::mesh::snapshot::{
-    Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, IpPreference, NodeConfig, PathMatch, Protocol,
-    RetryPolicy, Route, RouteMatch, Target, VirtualService,
+    Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, NodeConfig, PathMatch, Protocol, RetryPolicy, Route,
+    RouteMatch, Target, VirtualService,
 };
 use tidegate::ports::EndpointSource;
 use tidegate::proxy::{self, ProxyHandle, ProxySettings};
@@ -166,19 +166,14 @@ impl Mesh {
     pub(super) fn discovered(mut self, node: &str, discovery: Discovery, port: u16, weight: u32) -> Self {
         let key = ClusterKey { mesh: "m".into(), node: node.into() };
         let ports = vec![ClusterPort::plain(port, Protocol::Http)];
-        let cluster = Cluster { key: key.clone(), discovery, ip_preference: IpPreference::default(), ports };
+        let cluster = Cluster { key: key.clone(), discovery, ports };
         self.config.clusters.insert(key.clone(), Arc::new(cluster));
         self.route.targets.push(Target { cluster: key, port, weight });
         self
     }
 
     pub(super) fn target(self, node: &str, address: SocketAddr, weight: u32) -> Self {
-        self.discovered(
-            node,
-            Discovery::Dns { hostname: address.ip().to_string(), each_address: false },
-            address.port(),
-            weight,
-        )
+        self.discovered(node, Discovery::by_name(address.ip().to_string(), false), address.port(), weight)
     }
 
     pub(super) fn prefix(mut self, prefix: &str) -> Self {

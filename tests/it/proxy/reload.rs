@@ -101,12 +101,7 @@ async fn a_new_node_is_looked_up_before_it_gets_weight() {
     let proxy = Proxy::start(mesh.clone()).await;
     let mut client = proxy.client().await;
     assert_eq!(client.get("/").await.unwrap().text(), "stable");
-    let next = mesh.discovered(
-        "v2",
-        Discovery::Dns { hostname: "localhost".into(), each_address: false },
-        canary.address.port(),
-        1,
-    );
+    let next = mesh.discovered("v2", Discovery::by_name("localhost", false), canary.address.port(), 1);
     let next = next.reweighted(&[0, 1]);
     proxy.config.send_replace(next.build());
     eventually("moved over", || async {
