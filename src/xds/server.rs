@@ -285,9 +285,7 @@ impl<R> Known<R> {
                 "a proxy does not take a configuration; it goes on with the last one"
             );
         }
-        self.session.ask(ask).map_err(|error: TooManyNames| Status::resource_exhausted(error.to_string()))?;
-        self.note();
-        Ok(())
+        self.session.ask(ask).map_err(|error: TooManyNames| Status::resource_exhausted(error.to_string()))
     }
 
     fn take_offer(&mut self) {
@@ -300,12 +298,16 @@ impl<R> Known<R> {
     }
 
     /// Sends whatever may be sent, and notes how the proxy stands: also where nothing was to be said, because it came with
-    /// all that there is.
+    /// all that there is. Once for each turn, since a note costs as much as a small message; before a proxy that takes its
+    /// time is waited for, though, so that nobody sees less than it said.
     async fn say<F: StreamForm<Response = R>>(&mut self) -> Result<(), Status> {
         let mut stopping = self.server.stopping.clone();
         while self.offer.known
             && let Some(push) = self.session.next(self.server.clock.now())
         {
+            if self.replies.capacity() == 0 {
+                self.note();
+            }
             let sent = tokio::time::timeout(SEND_TIMEOUT, self.replies.send(Ok(F::reply(push))));
             let sent = tokio::select! {
                 sent = sent => sent.map_err(|_| Status::deadline_exceeded("the proxy took nothing for 60 s"))?,
