@@ -27,6 +27,8 @@ mod health;
 pub mod health_state;
 /// Accepting and ending client connections.
 mod listener;
+/// One spelling for a path (pure).
+pub mod path;
 /// When a try is made again (pure).
 pub mod retry;
 /// Which route a request meets (pure).

@@ -7,6 +7,7 @@ use super::body::{Deadline, Late, Pending, Relay, RequestBody, ResponseBody};
 use super::connection::{Connection, InFlight};
 use super::counters::{Outcome, Totals};
 use super::headers::{asks_for_upgrade, strip_hop_by_hop};
+use super::path;
 use super::retry::{self, Failure};
 use super::route::{RequestView, host_name};
 use super::split::pick;
@@ -19,6 +20,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
@@ -58,7 +60,7 @@ pub(super) fn handle(
 ) -> impl Future<Output = Result<Response<ResponseBody>, ClientGone>> + use<> {
     let (in_flight, started) = (InFlight::new(Rc::clone(connection)), Monotonic::now());
     let (mut head, body) = request.into_parts();
-    let placed = place(worker, &head).map(|placement| {
+    let placed = spell_path(&mut head).and_then(|()| place(worker, &head)).map(|placement| {
         prepare(&mut head, &body);
         Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started))
     });
@@ -94,6 +96,21 @@ fn own(status: StatusCode, text: &'static str, reason: HeaderValue) -> Response<
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
     response
+}
+
+/// Gives the request's path its one spelling, by which it is matched and which the service sees.
+fn spell_path(head: &mut request::Parts) -> Result<(), Refusal> {
+    let bad = |reason: String| Refusal { status: StatusCode::BAD_REQUEST, reason };
+    let path = match path::normal(head.uri.path()).map_err(|error| bad(error.to_string()))? {
+        Cow::Borrowed(_) => return Ok(()),
+        Cow::Owned(path) => path,
+    };
+    let target = head.uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    // What is spelled anew holds nothing but what a target may.
+    parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|error| bad(error.to_string()))?);
+    head.uri = Uri::from_parts(parts).map_err(|error| bad(error.to_string()))?;
+    Ok(())
 }
 
 /// Finds the route and draws the target.
