@@ -158,7 +158,7 @@ def mesh_document(backends, weights=WEIGHTS):
 
 def start_tidegate(stage, backends, core, binary=None, name="tidegate", weights=WEIGHTS, workers=1):
     """`tidegate local` with everything on: routing, health checks, histograms, the mesh API, the rollout engine."""
-    ports = {face: rig.free_port() for face in ("egress", "api", "appmesh", "admin")}
+    ports = {face: rig.free_port() for face in ("egress", "api", "appmesh", "xds", "admin")}
     mesh = stage.write(f"{name}-mesh.yaml", mesh_document(backends, weights))
     (stage.directory / f"{name}-policies").mkdir()
     command = [binary or rig.TIDEGATE, "local", "--workers", workers, "--mesh", mesh]
