@@ -39,6 +39,7 @@ pub mod policy;
 /// What the core needs from the world.
 pub mod ports;
 /// The native data plane.
+pub mod probe;
 pub mod proxy;
 /// The rollout engine: a state and an input give a new state and effects.
 pub mod rollout;

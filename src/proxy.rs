@@ -29,6 +29,8 @@ pub mod health_state;
 mod listener;
 /// One spelling for a path (pure).
 pub mod path;
+/// Its own answers.
+mod reply;
 /// When a try is made again (pure).
 pub mod retry;
 /// Which route a request meets (pure).
@@ -41,6 +43,8 @@ mod shared;
 mod socket;
 /// Which target and endpoint a request goes to (pure).
 pub mod split;
+/// Bodies of requests.
+mod upload;
 /// Connections to endpoints.
 mod upstream;
 /// One worker's state.
@@ -191,7 +195,7 @@ impl Listening {
         let count = listeners.len();
         let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new());
         let (connections, versions) = (settings.max_connections, settings.kept_versions.max(1));
-        let shared = Arc::new(Shared::new(settings.name, connections, versions, count, first));
+        let shared = Arc::new(Shared::new((settings.name, egress.port()), connections, versions, count, first));
         let (ready, published) = oneshot::channel();
         let mut handle =
             ProxyHandle { egress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };

@@ -5,9 +5,8 @@
 //! ([`Compiled::seen`]), so that a change elsewhere costs no compilation. The view of all services is larger than what a
 //! change touches, so it is kept up piece by piece ([`Whole`]).
 //!
-//! The native proxy does not know everything yet that a mesh can say, and never does something halfway: a route whose
-//! conditions it cannot check matches nothing there ([`crate::mesh::snapshot::RouteMatch::native_gap`]), and a
-//! [`Problem`] of the view of all services says so.
+//! The native proxy does not know everything yet that a mesh can say, and never does something halfway: what it leaves out, a
+//! [`Problem`] of the view of all services says.
 //!
 //! Semantics are those of App Mesh (user guide and the configuration that it gave to Envoy): routes by priority, then
 //! the longest prefix; 15 s for a request unless told otherwise; two retries unless told otherwise.
@@ -238,10 +237,6 @@ impl<'a> Compiler<'a> {
                 self.problem(&service.key, message);
             }
             routes.push(self.node_route(service, node, Some(listener), several.then_some(mapping.port)));
-            if self.native {
-                // It cannot tell ports apart: the first listener has everything.
-                break;
-            }
         }
         if listeners.is_empty() {
             routes.push(self.node_route(service, node, None, None));
@@ -258,7 +253,7 @@ impl<'a> Compiler<'a> {
             id: RouteRef { mesh: mesh.clone(), router: String::new(), route: service.key.name.clone() },
             version: version(service),
             protocol,
-            matches: RouteMatch { port: port.filter(|_| !self.native), ..RouteMatch::default() },
+            matches: RouteMatch { port, ..RouteMatch::default() },
             targets: vec![self.target(mesh, node, listener.map(|listener| listener.port_mapping.port), 100)],
             request_timeout: request_timeout(timeouts),
             idle_timeout: idle_timeout(timeouts),
@@ -290,11 +285,6 @@ impl<'a> Compiler<'a> {
             if self.native && spec.tcp_route.is_some() {
                 self.problem(&resource.key, "left out: tcp routes are not in this version");
                 continue;
-            }
-            if self.native
-                && let Some(reason) = matches.native_gap()
-            {
-                self.problem(&resource.key, format!("matches nothing: {reason}"));
             }
             routes.push(self.route(resource, spec, matches));
         }

@@ -155,19 +155,6 @@ impl RouteMatch {
         Self { path: PathMatch::Exact(String::new()), method: Some(String::new()), ..Self::default() }
     }
 
-    /// What of it the native proxy of this version cannot check; it matches nothing there then.
-    #[must_use]
-    pub fn native_gap(&self) -> Option<String> {
-        if self.grpc {
-            return Some("gRPC routes are not in this version".into());
-        }
-        if self.scheme.as_deref() == Some("https") {
-            return Some("match.scheme https cannot be met: TLS is not in this version".into());
-        }
-        let port = self.port?;
-        Some(format!("match.port {port} of a router with several listeners is not in this version"))
-    }
-
     /// Whether it is [`RouteMatch::never`].
     #[must_use]
     pub fn is_never(&self) -> bool {

@@ -1,109 +1,20 @@
-//! Bodies on their way through: streamed, never buffered.
-//!
-//! The request body remembers how far it got, so that a slow or vanished client is not held against the upstream. The
-//! response body is where a request's outcome becomes known: it counts at the end, at a failure, or at the deadline.
+//! Answers on their way through: streamed, never buffered. The body of an answer is where a request's outcome becomes known:
+//! it counts at the end, at a failure, or at the deadline.
 
 use super::alarm::Alarm;
 use super::connection::InFlight;
 use super::counters::Outcome;
+use super::headers::is_grpc_failure;
+use super::upload::Upload;
 use super::upstream::{BodyError, Lease};
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-
-/// Where the sending of a request body stands.
-pub(super) struct Upload {
-    stage: Cell<Stage>,
-    /// When the client last delivered something.
-    last: Cell<Monotonic>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// More to come, and it is not the client that is waited for.
-    Sending,
-    /// Asked for, and the client has not sent it yet.
-    WaitingForClient,
-    /// The client went away or sent nonsense.
-    ClientFailed,
-    /// All of it was handed over.
-    Finished,
-}
-
-impl Upload {
-    fn new() -> Rc<Self> {
-        Rc::new(Self { stage: Cell::new(Stage::Sending), last: Cell::new(Monotonic::now()) })
-    }
-}
-
-/// The client went away or sent nonsense in the middle of its body.
-#[derive(Debug)]
-pub(super) struct BodyLost;
-
-/// Body of a request to an endpoint: the client's, as it comes.
-pub(super) struct RequestBody {
-    body: Incoming,
-    upload: Rc<Upload>,
-    /// An upstream may answer before it has read everything; the client's connection is not idle then.
-    _in_flight: InFlight,
-}
-
-impl RequestBody {
-    /// The client's body, with the place to watch it.
-    pub(super) fn streamed(body: Incoming, in_flight: InFlight) -> (Self, Rc<Upload>) {
-        let upload = Upload::new();
-        (Self { body, upload: Rc::clone(&upload), _in_flight: in_flight }, upload)
-    }
-
-    /// How much is left, where the client said how long it is.
-    pub(super) fn length(&self) -> Option<u64> {
-        self.body.size_hint().exact()
-    }
-
-    /// Whether all of it was taken. One without a known length tells by its next frame.
-    pub(super) fn is_over(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    /// The next piece from the client.
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyLost>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            self.upload.stage.set(Stage::WaitingForClient);
-            return Poll::Pending;
-        };
-        self.upload.last.set(Monotonic::now());
-        let frame = match frame {
-            Some(Ok(frame)) => Some(Ok(frame)),
-            // Less came than was announced, or what came is wrong.
-            Some(Err(_)) => Some(Err(BodyLost)),
-            None if self.length().is_some_and(|left| left > 0) => Some(Err(BodyLost)),
-            None => None,
-        };
-        self.upload.stage.set(match &frame {
-            Some(Ok(frame)) if frame.is_data() && !self.body.is_end_stream() => Stage::Sending,
-            Some(Ok(_)) | None => Stage::Finished,
-            Some(Err(BodyLost)) => Stage::ClientFailed,
-        });
-        Poll::Ready(frame)
-    }
-
-    /// Nobody takes it any more, so it is not the client that is waited for.
-    pub(super) fn stop(&self) {
-        self.upload.stage.set(Stage::Sending);
-    }
-
-    /// The client's body itself, to be sent elsewhere.
-    pub(super) fn into_inner(self) -> Incoming {
-        self.body
-    }
-}
 
 /// A request's deadline: `timeout` after the client has delivered all of the request.
 ///
@@ -137,7 +48,7 @@ impl Deadline {
 
     /// Since when it counts.
     fn from(&self) -> Monotonic {
-        self.upload.as_ref().map_or(self.started, |upload| upload.last.get().max(self.started))
+        self.upload.as_ref().map_or(self.started, |upload| upload.last().max(self.started))
     }
 
     /// Resolves when it has passed, with whose fault that is.
@@ -154,9 +65,7 @@ impl Deadline {
     pub(super) fn left(&self) -> Result<Duration, Late> {
         match self.timeout.checked_sub(self.from().elapsed()) {
             Some(left) if !left.is_zero() => Ok(left),
-            _ if self.upload.as_ref().is_some_and(|upload| upload.stage.get() == Stage::WaitingForClient) => {
-                Err(Late::Client)
-            }
+            _ if self.upload.as_ref().is_some_and(|upload| upload.waits_for_client()) => Err(Late::Client),
             _ => Err(Late::Upstream),
         }
     }
@@ -251,6 +160,11 @@ impl Relay {
         }
         match lease.upstream.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                if frame.trailers_ref().is_some_and(is_grpc_failure)
+                    && let Some(pending) = self.pending.take()
+                {
+                    pending.placement.count(&pending.worker.view, Outcome::Status5xx);
+                }
                 // With a known length the reader stops after the last byte and never asks for the end.
                 if self.is_complete() {
                     self.finish();

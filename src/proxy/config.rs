@@ -7,8 +7,9 @@
 
 use super::health_state::{Health, usable};
 use super::route::{RequestView, matches};
+use super::upstream::Spoken;
 use crate::base::ids::NodeName;
-use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Protocol, Route, RouteMatch};
+use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Protocol, Route};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -27,7 +28,7 @@ pub(super) struct Compiled {
     /// What it was compiled from.
     pub(super) config: Arc<NodeConfig>,
     /// By name. Few, and a request compares a handful of short strings sooner than it has hashed its own.
-    services: BTreeMap<String, Range<usize>>,
+    services: BTreeMap<String, CompiledService>,
     /// The routes of all services, those of one service together and in match order.
     pub(super) routes: Vec<CompiledRoute>,
     /// All sets that some route may use.
@@ -36,6 +37,29 @@ pub(super) struct Compiled {
     pub(super) series: usize,
     /// Number of endpoints over all sets: one pool each.
     pub(super) endpoints: usize,
+}
+
+/// A virtual service.
+pub(super) struct CompiledService {
+    /// Ports that requests may be sent to, in the order of its provider; empty where that has none.
+    ports: Vec<u16>,
+    /// Its routes.
+    routes: Range<usize>,
+}
+
+impl CompiledService {
+    /// The port that a request is for, by the one in its host: without one, or with the proxy's own, it is the first.
+    ///
+    /// # Errors
+    /// The service has no such port.
+    pub(super) fn port(&self, said: Option<u16>, own: u16) -> Result<Option<u16>, u16> {
+        match said {
+            Some(port) if !self.ports.is_empty() && port != own => {
+                self.ports.iter().find(|known| **known == port).map(|port| Some(*port)).ok_or(port)
+            }
+            _ => Ok(self.ports.first().copied()),
+        }
+    }
 }
 
 /// A route with its targets resolved.
@@ -76,6 +100,8 @@ pub(super) struct EndpointSet {
     pub(super) fallback_from: usize,
     /// Index of its first endpoint among all.
     pub(super) first_endpoint: usize,
+    /// What its endpoints speak; `None` where requests cannot be sent to them.
+    pub(super) spoken: Option<Spoken>,
 }
 
 impl EndpointSet {
@@ -87,6 +113,11 @@ impl EndpointSet {
         let first_is_v4 = known.first().is_some_and(|(address, _)| address.is_ipv4());
         let fallback_from =
             known.iter().position(|(address, _)| by_name && first_is_v4 && address.is_ipv6()).unwrap_or(known.len());
+        let spoken = match cluster.as_ref().and_then(|cluster| cluster.at(key.1)).map(|listener| listener.protocol) {
+            Some(Protocol::Http) | None => Some(Spoken::Http1),
+            Some(Protocol::Http2 | Protocol::Grpc) => Some(Spoken::Http2),
+            Some(Protocol::Tcp) => None,
+        };
         let healthy: Vec<bool> = known.iter().map(|(_, health)| health.is_healthy()).collect();
         Self {
             key,
@@ -96,15 +127,7 @@ impl EndpointSet {
             healthy,
             fallback_from,
             first_endpoint,
-        }
-    }
-
-    /// Why this version cannot send requests to the node, when it cannot.
-    pub(super) fn unsupported(&self) -> Option<&'static str> {
-        match self.cluster.as_ref().and_then(|cluster| cluster.at(self.key.1)).map(|listener| listener.protocol) {
-            Some(Protocol::Http) | None => None,
-            Some(Protocol::Http2 | Protocol::Grpc) => Some("HTTP/2 and gRPC upstreams are not in this version"),
-            Some(Protocol::Tcp) => Some("TCP upstreams are not in this version"),
+            spoken,
         }
     }
 }
@@ -121,20 +144,22 @@ impl Compiled {
             // Connections are not routed here.
             let carried = service.routes.iter().filter(|route| route.protocol != Protocol::Tcp);
             routes.extend(carried.map(|route| building.route(route)));
-            services.insert(name.to_ascii_lowercase(), from..routes.len());
+            let ports = service.ports.iter().filter(|port| port.protocol != Protocol::Tcp).map(|port| port.port);
+            let compiled = CompiledService { ports: ports.collect(), routes: from..routes.len() };
+            services.insert(name.to_ascii_lowercase(), compiled);
         }
         let Building { sets, series, slots, .. } = building;
         Self { generation, services, routes, sets, series, endpoints: slots, config }
     }
 
-    /// The routes of the service with this name.
-    pub(super) fn service(&self, host: &str) -> Option<Range<usize>> {
-        self.services.get(host).cloned()
+    /// The service with this name.
+    pub(super) fn service(&self, host: &str) -> Option<&CompiledService> {
+        self.services.get(host)
     }
 
     /// Index of the first of a service's routes that a request meets.
-    pub(super) fn first_match(&self, mut service: Range<usize>, request: &RequestView<'_>) -> Option<usize> {
-        service.find(|index| matches(&self.routes[*index].route.matches, request))
+    pub(super) fn first_match(&self, service: &CompiledService, request: &RequestView<'_>) -> Option<usize> {
+        service.routes.clone().find(|index| matches(&self.routes[*index].route.matches, request))
     }
 }
 
@@ -163,12 +188,7 @@ impl Building<'_> {
             })
             .collect();
         let weights = route.targets.iter().map(|target| target.weight).collect();
-        // What cannot be checked here must match nothing (the mesh's problems say so).
-        let route = match route.matches.native_gap() {
-            Some(_) => Arc::new(Route { matches: RouteMatch::never(), ..Route::clone(route) }),
-            None => Arc::clone(route),
-        };
-        CompiledRoute { route, weights, targets }
+        CompiledRoute { route: Arc::clone(route), weights, targets }
     }
 
     fn set(&mut self, key: SetKey) -> usize {
@@ -203,7 +223,7 @@ fn targets_of(config: &NodeConfig) -> impl Iterator<Item = (SetKey, u32)> + '_ {
 mod tests {
     use super::*;
     use crate::base::ids::RouteRef;
-    use crate::mesh::snapshot::{ClusterPort, RetryPolicy, Target, VirtualService};
+    use crate::mesh::snapshot::{ClusterPort, RetryPolicy, RouteMatch, Target, VirtualService};
 
     fn cluster(node: &str, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
         let key = ClusterKey { mesh: "m".into(), node: node.into() };
@@ -246,7 +266,7 @@ mod tests {
 
         let service = compiled.service("shop.local").unwrap();
         let headers = http::HeaderMap::new();
-        let request = RequestView { method: "GET", path: "/", query: None, headers: &headers };
+        let request = RequestView { method: "GET", path: "/", query: None, headers: &headers, port: None };
         assert_eq!(compiled.first_match(service, &request), Some(0));
         let route = &compiled.routes[0];
         assert!(compiled.service("other").is_none());

@@ -7,9 +7,9 @@
 use super::alarm::Alarm;
 use super::counters::Totals;
 use super::serve;
-use super::socket::HttpSocket;
+use super::socket::{HttpSocket, Protocol};
 use super::worker::Worker;
-use hyper::server::conn::http1::Builder;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -24,10 +24,19 @@ use tokio::sync::Notify;
 /// Largest head of a request, and how much of a body waits in memory when an upstream reads slowly. Envoy's default is
 /// 60 KiB for heads.
 const MAX_BUFFER: usize = 64 * 1024;
+/// Streams of one connection of HTTP/2 at a time. Envoy's default is no bound; a worker serves fewer at once.
+const MAX_STREAMS: u32 = 1024;
+/// What a client may send of one body that its endpoint has not taken yet, and of all bodies together.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Largest head of a request over HTTP/2, as over HTTP/1.1.
+const MAX_HEAD: u32 = 64 * 1024;
 /// A connection without any request for this long is closed: App Mesh's documented idle timeout.
 const MAX_IDLE_SECONDS: u32 = 300;
 /// A connection that has not made its first request by then is closed: it is a port scan or an attack.
 const MAX_SILENT_SECONDS: u32 = 30;
+/// One that was told to end since it is idle, and does not (half a request may have come), is cut after so much more.
+const MAX_ENDING_SECONDS: u32 = 10;
 /// An idle connection is parked after this. Putting one together again costs about a microsecond, so only connections
 /// that pause for longer than busy ones do are worth it.
 const PARK_AFTER_SECONDS: u32 = 2;
@@ -93,8 +102,11 @@ impl Connection {
             return self.idle_seconds.set(0);
         }
         self.idle_seconds.set(self.idle_seconds.get() + 1);
-        let limit = if self.used.get() { MAX_IDLE_SECONDS } else { MAX_SILENT_SECONDS };
-        if self.idle_seconds.get() > limit {
+        let idle = self.idle_seconds.get();
+        if self.used.get() && (MAX_IDLE_SECONDS + 1..=MAX_IDLE_SECONDS + MAX_ENDING_SECONDS).contains(&idle) {
+            // Clients of HTTP/2 are told, so that no request of theirs is on its way meanwhile.
+            self.tell(Order::Finish);
+        } else if idle > if self.used.get() { MAX_IDLE_SECONDS } else { MAX_SILENT_SECONDS } {
             self.tell(Order::Cut);
         } else if self.idle_seconds.get() == PARK_AFTER_SECONDS && self.order.get() == Order::Serve {
             self.tell(Order::Park);
@@ -109,30 +121,44 @@ impl Connection {
 }
 
 /// A request under way on a connection: until its answer is complete, and as long as any of its body may come.
-pub(super) struct InFlight(Rc<Connection>);
+pub(super) struct InFlight {
+    connection: Rc<Connection>,
+    /// The request's own timer, where a connection has several requests at a time.
+    alarm: Option<Rc<Alarm>>,
+}
 
 impl InFlight {
+    /// A request that is alone on its connection at the time.
     pub(super) fn new(connection: Rc<Connection>) -> Self {
+        Self::with(connection, None)
+    }
+
+    /// One of several.
+    pub(super) fn among_others(connection: Rc<Connection>) -> Self {
+        Self::with(connection, Some(Rc::default()))
+    }
+
+    fn with(connection: Rc<Connection>, alarm: Option<Rc<Alarm>>) -> Self {
         connection.in_flight.set(connection.in_flight.get() + 1);
         connection.used.set(true);
-        Self(connection)
+        Self { connection, alarm }
     }
 
     /// The same request under way in one more place.
     pub(super) fn also(&self) -> Self {
-        Self::new(Rc::clone(&self.0))
+        Self::with(Rc::clone(&self.connection), self.alarm.clone())
     }
 
     /// The timer for the request's deadlines.
     pub(super) fn alarm(&self) -> &Alarm {
-        &self.0.alarm
+        self.alarm.as_deref().unwrap_or(&self.connection.alarm)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
-        self.0.active.set(true);
+        self.connection.in_flight.set(self.connection.in_flight.get() - 1);
+        self.connection.active.set(true);
     }
 }
 
@@ -202,6 +228,11 @@ pub(super) fn run(worker: Rc<Worker>, stream: TcpStream) -> impl Future<Output =
     let open = Open { worker, id };
     async move {
         // A new connection begins parked: one that never sends anything costs next to nothing.
+        match first_words(&connection, &mut socket).await {
+            Some(Protocol::Http1) => {}
+            Some(Protocol::Http2) => return Box::pin(serve_http2(&open.worker, &connection, socket)).await,
+            None => return,
+        }
         while wait_for_request(&connection, &socket).await {
             // Boxed, so that a parked connection does not keep the room for it.
             match Box::pin(serve_until_idle(&open.worker, &connection, socket)).await {
@@ -210,6 +241,18 @@ pub(super) fn run(worker: Rc<Worker>, stream: TcpStream) -> impl Future<Output =
             }
         }
     }
+}
+
+/// What the client speaks, by its first bytes; `None` when the connection ends before that is known.
+async fn first_words(connection: &Connection, socket: &mut HttpSocket) -> Option<Protocol> {
+    poll_fn(|cx| {
+        if matches!(connection.order.get(), Order::Finish | Order::Cut) {
+            return Poll::Ready(None);
+        }
+        connection.remember(cx.waker());
+        socket.poll_protocol(cx).map(Result::ok)
+    })
+    .await
 }
 
 /// Whether there is something to read. Not when the connection was told to end first.
@@ -228,8 +271,8 @@ async fn wait_for_request(connection: &Connection, socket: &HttpSocket) -> bool 
 /// Serves requests until the connection has ended (`None`) or was told to be parked.
 async fn serve_until_idle(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: HttpSocket) -> Option<HttpSocket> {
     let (handler, handled) = (Rc::clone(worker), Rc::clone(connection));
-    let service = service_fn(move |request| serve::handle(&handler, &handled, request));
-    let mut served = Builder::new().max_buf_size(MAX_BUFFER).serve_connection(socket, service);
+    let service = service_fn(move |request| serve::handle(&handler, InFlight::new(Rc::clone(&handled)), request));
+    let mut served = http1::Builder::new().max_buf_size(MAX_BUFFER).serve_connection(socket, service);
     let mut finishing = false;
     let parks = poll_fn(|cx: &mut Context<'_>| {
         match connection.order.get() {
@@ -256,6 +299,48 @@ async fn serve_until_idle(worker: &Rc<Worker>, connection: &Rc<Connection>, sock
     socket.put_back(&parts.read_buf);
     Totals::count(&worker.view.totals.parked);
     Some(socket)
+}
+
+/// Runs the requests of an HTTP/2 connection on its worker.
+#[derive(Clone, Copy)]
+struct OnThisThread;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, request: F) {
+        tokio::task::spawn_local(async move {
+            request.await;
+        });
+    }
+}
+
+/// Serves a connection of HTTP/2 until it has ended.
+async fn serve_http2(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: HttpSocket) {
+    let (handler, handled) = (Rc::clone(worker), Rc::clone(connection));
+    let service =
+        service_fn(move |request| serve::handle(&handler, InFlight::among_others(Rc::clone(&handled)), request));
+    let mut served = http2::Builder::new(OnThisThread)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD)
+        .max_send_buf_size(MAX_BUFFER)
+        .serve_connection(socket, service);
+    let mut finishing = false;
+    poll_fn(|cx: &mut Context<'_>| {
+        match connection.order.get() {
+            Order::Cut => return Poll::Ready(()),
+            Order::Finish if !finishing => {
+                finishing = true;
+                Pin::new(&mut served).graceful_shutdown();
+            }
+            Order::Park => connection.order.set(Order::Serve),
+            Order::Finish | Order::Serve => {}
+        }
+        connection.remember(cx.waker());
+        // An error here is the client's connection breaking; requests have counted what there is to count.
+        Pin::new(&mut served).poll(cx).map(drop)
+    })
+    .await;
 }
 
 #[cfg(test)]

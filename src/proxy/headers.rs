@@ -2,7 +2,10 @@
 //!
 //! `Trailer` stays: it announces fields of the message, not of the connection.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::HeaderValue;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING,
+};
 
 /// Whether a header is about the connection (RFC 9110 section 7.6.1 and the older names still seen).
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -13,7 +16,6 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
             | "proxy-authenticate"
             | "proxy-authorization"
             | "proxy-connection"
-            | "te"
             | "transfer-encoding"
             | "upgrade"
     )
@@ -25,6 +27,10 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         strip_listed(headers);
+    }
+    // Who takes trailers is told that they are wanted, as gRPC's servers want to know; nothing else of `TE` passes.
+    if headers.get(TE).is_some_and(|value| value != "trailers") {
+        headers.remove(TE);
     }
     while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         // A length beside chunked framing is a smuggling attempt; the framing wins (RFC 9112 section 6.3).
@@ -47,6 +53,32 @@ fn strip_listed(headers: &mut HeaderMap) {
         .collect();
     for name in listed {
         headers.remove(name);
+    }
+}
+
+/// Whether a message is of gRPC (grpc/grpc, doc/PROTOCOL-HTTP2.md): `application/grpc`, with `+proto` or the like behind.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    kind.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Whether the head or the trailers of an answer say that the server failed, in gRPC's way: unknown, deadline exceeded,
+/// internal, unavailable or data loss. The other statuses are what a caller may have brought on itself, as 4xx are.
+#[must_use]
+pub fn is_grpc_failure(headers: &HeaderMap) -> bool {
+    headers.get("grpc-status").is_some_and(|status| matches!(status.as_bytes(), b"2" | b"4" | b"13" | b"14" | b"15"))
+}
+
+/// Puts cookies together that HTTP/2 may send apart (RFC 9113 section 8.2.3); other protocols know one field of them.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 
@@ -92,8 +124,9 @@ mod tests {
             (&[("transfer-encoding", "chunked"), ("content-length", "3"), ("x", "y")], &["x"]),
             (
                 &[("te", "trailers"), ("trailer", "x-sum"), ("upgrade", "websocket"), ("proxy-connection", "close")],
-                &["trailer"],
+                &["te", "trailer"],
             ),
+            (&[("te", "gzip, trailers"), ("x", "y")], &["x"]),
             (&[("proxy-authorization", "Basic x"), ("authorization", "Basic y")], &["authorization"]),
             (&[("connection", "close, ,;@,"), ("x", "y")], &["x"]),
         ] {

@@ -1,23 +1,28 @@
 //! Active health checks of one endpoint, on the control runtime. What the results mean is `health_state`'s to say.
 //!
-//! HTTP asks for the check's path and wants 200, as Envoy does. TCP wants a connection. HTTP/2 and gRPC are checked as
-//! TCP in this version.
+//! HTTP (1.1 or 2) asks for the check's path and wants 200, as Envoy does. gRPC wants the server as a whole to say that it
+//! serves (`grpc.health.v1.Health`). TCP wants a connection.
 
 use super::config::SetKey;
 use super::control::Event;
 use super::upstream::CONNECT_TIMEOUT;
 use crate::mesh::snapshot::{HealthCheck, Protocol};
+use crate::probe::grpc;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::header::{HOST, USER_AGENT};
+use http::uri::Scheme;
+use http::{Request, StatusCode, Uri};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+/// Who asks, in the endpoint's log.
+const ASKER: &str = "tidegate-health";
 /// Shortest time between checks, whatever is configured: App Mesh allows no less than 5 s, tests want less.
 const SHORTEST: Duration = Duration::from_millis(10);
 
@@ -49,17 +54,31 @@ pub(super) async fn watch(
 
 async fn probe(check: &HealthCheck, host: &str, address: SocketAddr) -> bool {
     let Ok(Ok(stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await else { return false };
-    if check.protocol != Protocol::Http {
-        return true;
-    }
-    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else { return false };
     let path = if check.path.is_empty() { "/" } else { &check.path };
-    let request =
-        Request::get(path).header(http::header::HOST, host).header(http::header::USER_AGENT, "tidegate-health");
-    let Ok(request) = request.body(Empty::<Bytes>::new()) else { return false };
+    match check.protocol {
+        Protocol::Http => over_http1(stream, host, path).await.is_some_and(|status| status == StatusCode::OK),
+        Protocol::Http2 => over_http2(stream, host, path).await.is_some_and(|status| status == StatusCode::OK),
+        Protocol::Grpc => grpc::check(stream, "").await.is_ok(),
+        Protocol::Tcp => true,
+    }
+}
+
+async fn over_http1(stream: TcpStream, host: &str, path: &str) -> Option<StatusCode> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = Request::get(path).header(HOST, host).header(USER_AGENT, ASKER).body(Empty::<Bytes>::new()).ok()?;
     tokio::select! {
-        answered = sender.send_request(request) => answered.is_ok_and(|answer| answer.status() == StatusCode::OK),
+        answered = sender.send_request(request) => answered.ok().map(|answer| answer.status()),
         // The connection has to be driven; when it ends first there is no answer.
-        _ = connection => false,
+        _ = connection => None,
+    }
+}
+
+async fn over_http2(stream: TcpStream, host: &str, path: &str) -> Option<StatusCode> {
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
+    let uri = Uri::builder().scheme(Scheme::HTTP).authority(host).path_and_query(path).build().ok()?;
+    let request = Request::get(uri).header(USER_AGENT, ASKER).body(Empty::<Bytes>::new()).ok()?;
+    tokio::select! {
+        answered = sender.send_request(request) => answered.ok().map(|answer| answer.status()),
+        _ = connection => None,
     }
 }

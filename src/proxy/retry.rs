@@ -3,6 +3,7 @@
 //! A retry stays with the target that was drawn, since its outcome belongs to that arm; only the endpoint changes.
 
 use crate::mesh::snapshot::RetryPolicy;
+use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 
 /// Back-off before the first retry lies below this; it doubles with each further one. Envoy's value, which App Mesh used.
@@ -19,8 +20,34 @@ pub enum Failure {
     Reset,
     /// The try took longer than the route allows one try.
     TryTimeout,
+    /// The endpoint refused the stream (HTTP/2).
+    Refused,
     /// An answer with this status.
     Status(u16),
+    /// An answer with this status of gRPC in its head.
+    Grpc(u16),
+}
+
+impl Failure {
+    /// What an answer's head says, if it is one.
+    #[must_use]
+    pub fn of(status: StatusCode, headers: &HeaderMap) -> Self {
+        let code = headers.get("grpc-status").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+        code.map_or(Self::Status(status.as_u16()), Self::Grpc)
+    }
+}
+
+/// Envoy's and App Mesh's words for the statuses of gRPC that may be tried again (App Mesh API 2019-01-25,
+/// `GrpcRetryPolicyEvent`).
+const fn grpc_event(code: u16) -> &'static str {
+    match code {
+        1 => "cancelled",
+        4 => "deadline-exceeded",
+        8 => "resource-exhausted",
+        13 => "internal",
+        14 => "unavailable",
+        _ => "",
+    }
 }
 
 /// Whether the policy allows another try after `retries` retries were already made.
@@ -33,7 +60,9 @@ pub fn allowed(policy: &RetryPolicy, retries: u32, failure: Failure) -> bool {
             Failure::Reset => policy.on_reset,
             // Envoy answers a try's timeout with 504 and resets it, so either condition covers it.
             Failure::TryTimeout => policy.on_reset || policy.statuses.contains(&504),
+            Failure::Refused => policy.on_refused_stream,
             Failure::Status(status) => policy.statuses.contains(&status),
+            Failure::Grpc(code) => policy.grpc.iter().any(|event| event == grpc_event(code)),
         }
 }
 

@@ -2,27 +2,25 @@
 //!
 //! A request is described by its host, method and path; the caller has already separated the query from the path.
 
+use super::headers::is_grpc;
 use crate::mesh::snapshot::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use std::borrow::Cow;
 
-/// The name that chooses a virtual service: the host without its port, in lower case.
-/// Borrows when nothing has to change, which is what nearly every request sends.
+/// The name that chooses a virtual service, which is the host in lower case, and the port behind it. One that is no port is
+/// 0, on which no service listens. Borrows when nothing has to change, which is what nearly every request sends.
 #[must_use]
-pub fn host_name(authority: &str) -> Cow<'_, str> {
-    let host = without_port(authority);
+pub fn host_and_port(authority: &str) -> (Cow<'_, str>, Option<u16>) {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !inside_brackets(host) => {
+            (host, (!port.is_empty()).then(|| port.parse().unwrap_or(0)))
+        }
+        _ => (authority, None),
+    };
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
+        (Cow::Owned(host.to_ascii_lowercase()), port)
     } else {
-        Cow::Borrowed(host)
-    }
-}
-
-/// Cuts `:port` off; the colons inside a bracketed IPv6 address stay.
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !inside_brackets(host) => host,
-        _ => authority,
+        (Cow::Borrowed(host), port)
     }
 }
 
@@ -42,6 +40,8 @@ pub struct RequestView<'a> {
     pub query: Option<&'a str>,
     /// Headers as sent.
     pub headers: &'a HeaderMap,
+    /// Port of the service that it was sent to; `None` for a service without any.
+    pub port: Option<u16>,
 }
 
 /// Whether a request meets every condition of a route.
@@ -54,17 +54,39 @@ pub fn matches(conditions: &RouteMatch, request: &RequestView<'_>) -> bool {
         PathMatch::Regex(pattern) => pattern.matches(request.path),
     };
     path_fits
+        && (!conditions.grpc || is_grpc(request.headers))
+        && conditions.scheme.as_deref().is_none_or(|wanted| wanted == scheme(request.headers))
+        && (conditions.port.is_none() || conditions.port == request.port)
         && conditions.method.as_deref().is_none_or(|wanted| wanted == request.method)
-        && conditions.headers.iter().all(|wanted| header_fits(wanted, request.headers))
+        && conditions.headers.iter().all(|wanted| header_fits(wanted, request))
         && conditions.query.iter().all(|wanted| query_fits(wanted, request.query))
 }
 
 /// A header that is absent fits nothing but an inverted presence: inverting a value needs a value, as Envoy has it.
-fn header_fits(wanted: &HeaderMatch, headers: &HeaderMap) -> bool {
-    let Some(value) = joined(headers, &wanted.name) else {
+fn header_fits(wanted: &HeaderMatch, request: &RequestView<'_>) -> bool {
+    let value = match wanted.name.as_str() {
+        // Those of HTTP/2, which Envoy makes of any request.
+        ":method" => Some(Cow::Borrowed(request.method)),
+        ":scheme" => Some(Cow::Borrowed(scheme(request.headers))),
+        ":authority" => joined(request.headers, "host"),
+        ":path" => Some(match request.query {
+            Some(query) => Cow::Owned(format!("{}?{query}", request.path)),
+            None => Cow::Borrowed(request.path),
+        }),
+        name => joined(request.headers, name),
+    };
+    let Some(value) = value else {
         return wanted.invert && wanted.value == ValueMatch::Present;
     };
     value_fits(&wanted.value, &value) != wanted.invert
+}
+
+/// The scheme that the application asked for, as whoever ended its TLS before this proxy says (Envoy's `x-forwarded-proto`).
+fn scheme(headers: &HeaderMap) -> &str {
+    match headers.get("x-forwarded-proto").map(HeaderValue::as_bytes) {
+        Some(b"https") => "https",
+        _ => "http",
+    }
 }
 
 /// A header's value; repeated ones joined by commas (RFC 9110, 5.3). Bytes that are no text fit only what text can say.
@@ -99,20 +121,21 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_host_is_known_by_its_name_in_lower_case_without_a_port() {
-        for (authority, name) in [
-            ("checkout.local", "checkout.local"),
-            ("checkout.local:15001", "checkout.local"),
-            ("CheckOut.LOCAL:80", "checkout.local"),
-            ("checkout.local:", "checkout.local"),
-            ("[::1]:80", "[::1]"),
-            ("[::1]", "[::1]"),
-            ("[fe80::AB]", "[fe80::ab]"),
-            ("checkout.local:http", "checkout.local:http"),
-            (":80", ""),
-            ("", ""),
+    fn a_host_is_known_by_its_name_in_lower_case_and_has_a_port_or_none() {
+        for (authority, name, port) in [
+            ("checkout.local", "checkout.local", None),
+            ("checkout.local:15001", "checkout.local", Some(15001)),
+            ("CheckOut.LOCAL:80", "checkout.local", Some(80)),
+            ("checkout.local:", "checkout.local", None),
+            ("checkout.local:65536", "checkout.local", Some(0)),
+            ("[::1]:80", "[::1]", Some(80)),
+            ("[::1]", "[::1]", None),
+            ("[fe80::AB]", "[fe80::ab]", None),
+            ("checkout.local:http", "checkout.local:http", None),
+            (":80", "", Some(80)),
+            ("", "", None),
         ] {
-            assert_eq!(host_name(authority), name, "{authority}");
+            assert_eq!(host_and_port(authority), (name.into(), port), "{authority}");
         }
     }
 
@@ -133,7 +156,7 @@ mod tests {
         for (name, value) in sent {
             headers.append(name, value.parse().expect("text"));
         }
-        let request = RequestView { method: "GET", path: "/", query: None, headers: &headers };
+        let request = RequestView { method: "GET", path: "/", query: None, headers: &headers, port: None };
         for (wanted, fits) in [
             (header("x-preview", exact("1"), false), true),
             (header("x-preview", exact("1"), true), false),
@@ -165,8 +188,13 @@ mod tests {
         };
         let path = |source: &str| RouteMatch { path: PathMatch::Regex(regex(source)), ..RouteMatch::default() };
         let headers = HeaderMap::new();
-        let request =
-            RequestView { method: "GET", path: "/v1/users/7", query: Some("a=1&b&a=2&=3"), headers: &headers };
+        let request = RequestView {
+            method: "GET",
+            path: "/v1/users/7",
+            query: Some("a=1&b&a=2&=3"),
+            headers: &headers,
+            port: None,
+        };
         for (wanted, fits) in [
             (query("a", Some("1")), true),
             (query("a", Some("2")), false),
@@ -203,7 +231,7 @@ mod tests {
             let method_match = wanted.map(str::to_owned);
             let conditions = RouteMatch { path: path_match, method: method_match, ..RouteMatch::default() };
             let headers = HeaderMap::new();
-            let request = RequestView { method, path, query: None, headers: &headers };
+            let request = RequestView { method, path, query: None, headers: &headers, port: None };
             assert_eq!(matches(&conditions, &request), fits, "{conditions:?} {method} {path}");
         }
     }
@@ -211,11 +239,11 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_can_be_matched(authority in ".*", method in ".*", path in ".*", with in ".*") {
-            let name = host_name(&authority);
+            let (name, _) = host_and_port(&authority);
             prop_assert!(!name.bytes().any(|byte| byte.is_ascii_uppercase()));
             prop_assert!(name.len() <= authority.len());
             let headers = HeaderMap::new();
-            let request = RequestView { method: &method, path: &path, query: Some(&with), headers: &headers };
+            let request = RequestView { method: &method, path: &path, query: Some(&with), headers: &headers, port: None };
             for path_match in [PathMatch::Any, PathMatch::Prefix(with.clone()), PathMatch::Exact(with.clone())] {
                 let conditions = RouteMatch { path: path_match, method: Some(with.clone()), ..RouteMatch::default() };
                 let _ = matches(&conditions, &request);

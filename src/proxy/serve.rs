@@ -3,21 +3,22 @@
 //! The outcome belongs to the target that was drawn, whatever is tried for it. Requests that no draw placed (no such
 //! service, no such route, refused by this version) are answered by the proxy and not judged.
 
-use super::body::{Deadline, Late, Pending, Relay, RequestBody, ResponseBody};
-use super::connection::{Connection, InFlight};
+use super::body::{Deadline, Late, Pending, Relay, ResponseBody};
+use super::connection::InFlight;
 use super::counters::{Outcome, Totals};
-use super::headers::{asks_for_upgrade, strip_hop_by_hop};
+use super::headers::{asks_for_upgrade, is_grpc_failure, join_cookies, strip_hop_by_hop};
 use super::path;
+use super::reply::{CONNECT_FAILED, NO_UPSTREAM, TIMED_OUT, WAS_REFUSED, WAS_RESET, own};
 use super::retry::{self, Failure};
-use super::route::{RequestView, host_name};
+use super::route::{RequestView, host_and_port};
 use super::split::pick;
-use super::upstream::{Lease, NoConnection, Pool, Unsuccessful, Upstream};
+use super::upload::{ClientBody, RequestBody};
+use super::upstream::{Lease, NoConnection, Pool, Spoken, Unsuccessful, Upstream};
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::borrow::Cow;
@@ -28,15 +29,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::sleep;
-
-/// Tells people why the proxy itself answered.
-const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
-const NO_UPSTREAM: &str = "no healthy upstream";
-const CONNECT_FAILED: &str =
-    "upstream connect error or disconnect/reset before headers. reset reason: connection failure";
-const WAS_RESET: &str =
-    "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
-const TIMED_OUT: &str = "upstream request timeout";
 
 /// The client is gone; its connection is closed without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -55,22 +47,27 @@ struct Refusal {
 /// as long as the connection, so it has to be small.
 pub(super) fn handle(
     worker: &Rc<Worker>,
-    connection: &Rc<Connection>,
+    in_flight: InFlight,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, ClientGone>> + use<> {
-    let (in_flight, started) = (InFlight::new(Rc::clone(connection)), Monotonic::now());
+    let started = Monotonic::now();
     let (mut head, body) = request.into_parts();
-    let placed = spell_path(&mut head).and_then(|()| place(worker, &head)).map(|placement| {
-        prepare(&mut head, &body);
-        Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started))
-    });
+    let version = head.version;
+    let placed = match spell_path(&mut head).and_then(|()| place(worker, &head)) {
+        Ok(placement) => {
+            prepare(&mut head, &body);
+            Ok(Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started)))
+        }
+        Err(refusal) => Err(Box::new(refusal.answer(worker, &head.headers))),
+    };
     let worker = Rc::clone(worker);
     async move {
         let mut response = match placed {
             Ok(exchange) => exchange.answer().await?,
-            Err(refusal) => refusal.answer(&worker),
+            Err(refused) => *refused,
         };
-        if worker.draining.get() {
+        // A connection of HTTP/2 is told by a frame of its own.
+        if worker.draining.get() && version != Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
@@ -78,24 +75,11 @@ pub(super) fn handle(
 }
 
 impl Refusal {
-    fn answer(&self, worker: &Worker) -> Response<ResponseBody> {
+    fn answer(&self, worker: &Worker, request: &HeaderMap) -> Response<ResponseBody> {
         Totals::count(&worker.view.totals.unrouted);
         let reason = HeaderValue::from_str(&self.reason);
-        own(self.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
+        own(request, self.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
     }
-}
-
-/// The proxy's own answer.
-fn own(status: StatusCode, text: &'static str, reason: HeaderValue) -> Response<ResponseBody> {
-    let body = (!text.is_empty()).then_some(Bytes::from_static(text.as_bytes()));
-    let has_text = body.is_some();
-    let mut response = Response::new(ResponseBody::Own(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(REASON, reason);
-    if has_text {
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    }
-    response
 }
 
 /// Gives the request's path its one spelling, by which it is matched and which the service sees.
@@ -123,13 +107,17 @@ fn place(worker: &Rc<Worker>, head: &request::Parts) -> Result<Placement, Refusa
         return refuse(StatusCode::NOT_IMPLEMENTED, "protocol upgrades are not in this version".into());
     }
     let authority = authority(head)?;
-    let host = host_name(authority);
+    let (host, port) = host_and_port(authority);
     let local = worker.local();
     let Some(service) = local.compiled.service(&host) else {
         return refuse(StatusCode::NOT_FOUND, format!("no virtual service is called {host}"));
     };
+    let port = match service.port(port, worker.shared.port) {
+        Ok(port) => port,
+        Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{host} does not listen on port {port}")),
+    };
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query());
-    let request = RequestView { method, path, query, headers: &head.headers };
+    let request = RequestView { method, path, query, headers: &head.headers, port };
     let Some(route) = local.compiled.first_match(service, &request) else {
         return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this request"));
     };
@@ -173,6 +161,9 @@ fn prepare(head: &mut request::Parts, body: &Incoming) {
         head.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     }
     strip_hop_by_hop(&mut head.headers);
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
     // Answered here: the server side sends 100 once the body is asked for.
     head.headers.remove(EXPECT);
     // How the body is framed is for these fields to say; nothing is added to them later.
@@ -189,9 +180,7 @@ struct Exchange {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    /// The client's body until it is sent; `None` also when there is none.
-    body: Cell<Option<Incoming>>,
-    has_body: bool,
+    body: Option<ClientBody>,
     deadline: RefCell<Option<Deadline>>,
     in_flight: InFlight,
     started: Monotonic,
@@ -218,7 +207,18 @@ enum Ended {
 enum TryError {
     NoConnection(NoConnection),
     Reset,
+    Refused,
     ClientGone,
+}
+
+impl From<Unsuccessful> for TryError {
+    fn from(unsuccessful: Unsuccessful) -> Self {
+        match unsuccessful {
+            Unsuccessful::ClientGone => Self::ClientGone,
+            Unsuccessful::Refused => Self::Refused,
+            Unsuccessful::Unsent | Unsuccessful::Broken | Unsuccessful::Malformed => Self::Reset,
+        }
+    }
 }
 
 impl From<TryError> for Ended {
@@ -226,6 +226,7 @@ impl From<TryError> for Ended {
         match error {
             TryError::NoConnection(_) => Self::Failed(Failure::Connect),
             TryError::Reset => Self::Failed(Failure::Reset),
+            TryError::Refused => Self::Failed(Failure::Refused),
             TryError::ClientGone => Self::ClientGone,
         }
     }
@@ -240,8 +241,9 @@ impl Exchange {
         in_flight: InFlight,
         started: Monotonic,
     ) -> Self {
-        let has_body = !body.is_end_stream();
-        let timeout = placement.route().route.request_timeout;
+        let route = &placement.route().route;
+        let body = (!body.is_end_stream()).then(|| ClientBody::new(body, route.retry.max_retries > 0));
+        let timeout = route.request_timeout;
         let deadline = timeout.map(|timeout| Deadline::new(timeout.duration(), started));
         Self {
             worker,
@@ -249,8 +251,7 @@ impl Exchange {
             method: head.method,
             uri: head.uri,
             headers: head.headers,
-            body: Cell::new(has_body.then_some(body)),
-            has_body,
+            body,
             deadline: RefCell::new(deadline),
             in_flight,
             started,
@@ -290,7 +291,7 @@ impl Exchange {
         let latency_us = u64::try_from(now.since(exchange.started).as_micros()).unwrap_or(u64::MAX);
         let mut response = answered.upstream.take_response(exchange.headers);
         strip_hop_by_hop(response.headers_mut());
-        let pending = if response.status().is_server_error() {
+        let pending = if response.status().is_server_error() || is_grpc_failure(response.headers()) {
             // Nothing that follows can make it better.
             exchange.placement.count(&exchange.worker.view, Outcome::Status5xx);
             None
@@ -310,7 +311,7 @@ impl Exchange {
             Ended::Late(Late::Client) => {
                 Totals::count(&self.worker.view.totals.aborted);
                 let reason = HeaderValue::from_static("the request body did not arrive in time");
-                return Ok(own(StatusCode::REQUEST_TIMEOUT, "", reason));
+                return Ok(own(&self.headers, StatusCode::REQUEST_TIMEOUT, "", reason));
             }
             Ended::Unsupported(why) => (Outcome::Reset, StatusCode::NOT_IMPLEMENTED, why),
             Ended::NoEndpoint => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, NO_UPSTREAM),
@@ -318,27 +319,29 @@ impl Exchange {
             Ended::Late(Late::Upstream) | Ended::Failed(Failure::TryTimeout) => {
                 (Outcome::Timeout, StatusCode::GATEWAY_TIMEOUT, TIMED_OUT)
             }
-            Ended::Failed(Failure::Reset | Failure::Status(_)) => {
+            Ended::Failed(Failure::Refused) => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, WAS_REFUSED),
+            // An answer that was not tried again is passed on.
+            Ended::Failed(Failure::Reset | Failure::Status(_) | Failure::Grpc(_)) => {
                 (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, WAS_RESET)
             }
         };
         self.placement.count(&self.worker.view, outcome);
-        Ok(own(status, text, HeaderValue::from_static(text)))
+        Ok(own(&self.headers, status, text, HeaderValue::from_static(text)))
     }
 
     /// Tries endpoints of the drawn target until one answers or the policy allows no more.
     async fn run(&self) -> Result<Lease, Ended> {
-        if let Some(why) = self.placement.set().unsupported() {
-            return Err(Ended::Unsupported(why));
-        }
+        let Some(spoken) = self.placement.set().spoken else {
+            return Err(Ended::Unsupported("TCP upstreams are not in this version"));
+        };
         let policy = &self.placement.route().route.retry;
         let (mut retries, mut tried) = (0, 0_u64);
         loop {
             let endpoint = self.placement.local.turn(self.placement.set_index(), tried).ok_or(Ended::NoEndpoint)?;
             tried |= 1_u64.checked_shl(u32::try_from(endpoint).unwrap_or(u32::MAX)).unwrap_or(0);
-            let result = self.try_endpoint(endpoint).await;
+            let result = self.try_endpoint(endpoint, spoken).await;
             let failure = match &result {
-                Ok(answered) => Failure::Status(answered.upstream.status().as_u16()),
+                Ok(answered) => Failure::of(answered.upstream.status(), answered.upstream.headers()),
                 Err(Ended::Failed(failure)) => *failure,
                 Err(_) => return result,
             };
@@ -349,11 +352,8 @@ impl Exchange {
             if !self.has_time_for(pause) {
                 return result;
             }
-            // The answer that is not wanted gives its connection back when it has nothing more to read.
-            if let Ok(answered) = result
-                && answered.upstream.is_answered()
-            {
-                answered.give_back(Monotonic::now());
+            if let Ok(answered) = result {
+                answered.let_go(Monotonic::now());
             }
             retries += 1;
             Totals::count(&self.worker.view.totals.retries);
@@ -362,12 +362,9 @@ impl Exchange {
         }
     }
 
-    /// Bodies are not kept, so one that was handed over cannot be sent again.
+    /// A body of which something was handed over and not kept cannot be sent again.
     fn can_send_again(&self) -> bool {
-        let body = self.body.take();
-        let here = body.is_some();
-        self.body.set(body);
-        !self.has_body || here
+        self.body.as_ref().is_none_or(ClientBody::is_whole)
     }
 
     fn has_time_for(&self, pause: Duration) -> bool {
@@ -375,10 +372,10 @@ impl Exchange {
     }
 
     /// One try, within the time that the policy gives it.
-    async fn try_endpoint(&self, endpoint: usize) -> Result<Lease, Ended> {
+    async fn try_endpoint(&self, endpoint: usize, spoken: Spoken) -> Result<Lease, Ended> {
         let limit = self.placement.route().route.retry.per_try_timeout;
         let due = limit.map(|limit| self.now.get().plus(limit.duration()));
-        let mut attempt = pin!(self.try_addresses(endpoint));
+        let mut attempt = pin!(self.try_addresses(endpoint, spoken));
         poll_fn(|cx| {
             if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(Ended::from));
@@ -394,17 +391,17 @@ impl Exchange {
     }
 
     /// An endpoint, and where its name has addresses of the other family too, those when it refuses.
-    async fn try_addresses(&self, endpoint: usize) -> Result<Lease, TryError> {
+    async fn try_addresses(&self, endpoint: usize, spoken: Spoken) -> Result<Lease, TryError> {
         let set = self.placement.set();
         let others = set.fallback_from..set.addresses.len();
         if others.is_empty() {
-            return self.try_address(endpoint).await;
+            return self.try_address(endpoint, spoken).await;
         }
         let refused_lately = self.placement.local.pool(&self.worker, set, endpoint).was_refused();
         let (before, after) = if refused_lately { (None, Some(endpoint)) } else { (Some(endpoint), None) };
         let mut last = TryError::NoConnection(NoConnection::Refused);
         for address in before.into_iter().chain(others).chain(after) {
-            match self.try_address(address).await {
+            match self.try_address(address, spoken).await {
                 Err(error @ TryError::NoConnection(NoConnection::Refused)) => last = error,
                 result => return result,
             }
@@ -412,48 +409,38 @@ impl Exchange {
         Err(last)
     }
 
-    /// Sends over a kept-alive connection, or over a new one when there is none or it turns out to be closed.
-    async fn try_address(&self, address: usize) -> Result<Lease, TryError> {
+    /// Sends over a kept connection, or over a new one when there is none or it turns out to be closed. What a reset stream
+    /// of HTTP/2 came to is for the retry policy: its connection was not the reason.
+    async fn try_address(&self, address: usize, spoken: Spoken) -> Result<Lease, TryError> {
         self.placement.endpoint.set(Some(address));
         let pool = self.placement.local.pool(&self.worker, self.placement.set(), address);
         // RFC 9110 section 9.2.2: only what has the same effect twice may be sent twice unasked.
-        let repeatable = !self.has_body && self.method.is_idempotent();
-        while let Some(upstream) = pool.take(repeatable, self.now.get()) {
+        let repeatable = self.body.is_none() && self.method.is_idempotent();
+        while let Some(upstream) = pool.take(spoken, repeatable, self.now.get()) {
             match self.send(upstream, pool).await {
                 Ok(answered) => return Ok(answered),
                 Err(Unsuccessful::Unsent) => {}
-                Err(Unsuccessful::Broken) if repeatable => {
+                Err(Unsuccessful::Broken) if repeatable && spoken == Spoken::Http1 => {
                     Totals::count(&self.worker.view.totals.replays);
                     break;
                 }
-                Err(Unsuccessful::Broken | Unsuccessful::Malformed) => return Err(TryError::Reset),
-                Err(Unsuccessful::ClientGone) => return Err(TryError::ClientGone),
+                Err(error) => return Err(error.into()),
             }
         }
-        let upstream = pool.connect().await.map_err(TryError::NoConnection)?;
+        let upstream = pool.connect(spoken).await.map_err(TryError::NoConnection)?;
         Totals::count(&self.worker.view.totals.connects);
-        self.send(upstream, pool).await.map_err(|error| match error {
-            Unsuccessful::ClientGone => TryError::ClientGone,
-            Unsuccessful::Unsent | Unsuccessful::Broken | Unsuccessful::Malformed => TryError::Reset,
-        })
+        self.send(upstream, pool).await.map_err(TryError::from)
     }
 
     async fn send(&self, mut upstream: Upstream, pool: &Rc<Pool>) -> Result<Lease, Unsuccessful> {
         upstream.begin(&self.method, &self.uri, &self.headers, self.request_body());
-        match poll_fn(|cx| upstream.poll_head(cx)).await {
-            Ok(()) => Ok(Lease { upstream, pool: Rc::clone(pool) }),
-            Err(unsuccessful) => {
-                if unsuccessful == Unsuccessful::Unsent {
-                    self.body.set(upstream.take_body());
-                }
-                Err(unsuccessful)
-            }
-        }
+        poll_fn(|cx| upstream.poll_head(cx)).await?;
+        Ok(Lease { upstream, pool: Rc::clone(pool) })
     }
 
     /// The client's body, which from now on moves the deadline.
     fn request_body(&self) -> Option<RequestBody> {
-        let (body, upload) = RequestBody::streamed(self.body.take()?, self.in_flight.also());
+        let (body, upload) = self.body.as_ref()?.begin(self.in_flight.also());
         if let Some(deadline) = &mut *self.deadline.borrow_mut() {
             deadline.watch(upload);
         }
@@ -480,7 +467,7 @@ mod tests {
         fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
             size_of::<F>()
         }
-        fn handled(with: (&Rc<Worker>, &Rc<Connection>, Request<Incoming>)) -> impl Future + use<> {
+        fn handled(with: (&Rc<Worker>, InFlight, Request<Incoming>)) -> impl Future + use<> {
             handle(with.0, with.1, with.2)
         }
         let size = size_of_future(handled);

@@ -36,6 +36,8 @@ pub(super) struct WorkerView {
 pub(super) struct Shared {
     /// Names the proxy in its report.
     pub(super) name: String,
+    /// Port that its workers listen on.
+    pub(super) port: u16,
     /// Since when it runs.
     pub(super) started: Monotonic,
     generation: AtomicU64,
@@ -56,7 +58,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        name: String,
+        (name, port): (String, u16),
         max_connections: usize,
         kept_versions: usize,
         workers: usize,
@@ -66,6 +68,7 @@ impl Shared {
             || WorkerView { applied: AtomicU64::new(0), table: Table::new(kept_versions), totals: Totals::default() };
         Self {
             name,
+            port,
             started: Monotonic::now(),
             generation: AtomicU64::new(first.generation),
             published: watch::Sender::new(first.generation),

@@ -11,7 +11,8 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Pieces of this much in all are copied together; above, the copy costs as much as it saves.
@@ -20,6 +21,18 @@ pub(super) const COPY_BELOW: usize = 4096;
 thread_local! {
     /// Where pieces are put together: nothing stays in it between two writes, so one for each worker is enough.
     static TOGETHER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(COPY_BELOW));
+}
+
+/// What a client begins a connection of HTTP/2 with (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Read at once of the first words: most requests of HTTP/1.1 are shorter, and hyper needs no read of its own for them.
+const FIRST_READ: usize = 2048;
+
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
 }
 
 /// A connection's socket.
@@ -43,6 +56,26 @@ impl HttpSocket {
     pub(super) fn put_back(&mut self, bytes: &[u8]) {
         // Copied, and not at all when there are none: they are the end of a buffer that would be kept for them.
         self.put_back = if bytes.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(bytes) };
+    }
+
+    /// Reads until it is known what the client speaks; what was read is put back.
+    pub(super) fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Protocol>> {
+        loop {
+            let known = self.put_back.len().min(PREFACE.len());
+            if self.put_back[..known] != PREFACE[..known] {
+                return Poll::Ready(Ok(Protocol::Http1));
+            }
+            if known == PREFACE.len() {
+                return Poll::Ready(Ok(Protocol::Http2));
+            }
+            let mut room = [0; FIRST_READ];
+            let mut buffer = ReadBuf::new(&mut room);
+            ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.put_back = Bytes::from([&self.put_back, buffer.filled()].concat());
+        }
     }
 
     /// Resolves when there is something to read, an end or an error included.

@@ -1,22 +1,36 @@
-//! Connections to one endpoint, kept alive between requests. One pool for each endpoint and worker; nothing is shared.
+//! Connections to one endpoint, kept between requests. One pool for each endpoint and worker; nothing is shared.
 //!
-//! A connection has no task of its own: the request that uses it drives it, so that request and answer pass between
-//! the two sockets within one task. One that is known to be closed is not handed out; whether the other side has closed
-//! it just now shows by its first use. The sweep once a second closes those that nobody takes.
+//! **HTTP/1.1.** A connection has no task of its own: the request that uses it drives it, so that request and answer pass
+//! between the two sockets within one task. One that is known to be closed is not handed out; whether the other side has
+//! closed it just now shows by its first use. The sweep once a second closes those that nobody takes.
+//!
+//! **HTTP/2.** A connection is shared by many exchanges and so has a task; an exchange drives its own stream and nothing else.
+//! There is one connection to an endpoint until it has as many streams as the endpoint allows.
 
-/// One connection.
-mod client;
+/// Connections of HTTP/2 to one endpoint.
+mod channel;
+/// One connection of HTTP/1.1.
+mod http1;
+/// One stream of HTTP/2.
+mod http2;
 /// What is to be written.
 mod outgoing;
 /// HTTP/1.1 on bytes (pure).
 mod wire;
 
-pub(super) use client::{BodyError, Unsuccessful, Upstream};
-
+use super::upload::RequestBody;
 use crate::clock::Monotonic;
+use bytes::Bytes;
+use channel::Channels;
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use http_body::{Frame, SizeHint};
+use http1::Http1;
+use http2::Http2;
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -34,15 +48,25 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// For this long after a refused connect the name's other address family is tried first.
 const REFUSAL_REMEMBERED: Duration = Duration::from_secs(5);
 
-/// Idle connections to one endpoint.
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 from the first byte ("prior knowledge").
+    Http2,
+}
+
+/// Connections to one endpoint.
 pub(super) struct Pool {
     address: SocketAddr,
     idle: RefCell<Vec<Idle>>,
+    channels: Channels,
     refused: Cell<Option<Monotonic>>,
 }
 
 struct Idle {
-    upstream: Upstream,
+    connection: Http1,
     since: Monotonic,
 }
 
@@ -55,37 +79,83 @@ pub(super) enum NoConnection {
     Failed,
 }
 
+/// Why one sending of a request brought no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsuccessful {
+    /// Nothing was written and no body taken from the client, or the endpoint said that it took no notice.
+    Unsent,
+    /// The endpoint does not take this stream, and may take others.
+    Refused,
+    /// The connection broke, or the stream was reset, before an answer.
+    Broken,
+    /// What came back was not HTTP.
+    Malformed,
+    /// The client broke its body off.
+    ClientGone,
+}
+
+/// Why the body of an answer ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// The connection ended before the body.
+    #[error("the connection ended too early")]
+    Incomplete,
+    /// What came is not framed as a body has to be.
+    #[error("it is malformed: {0}")]
+    Malformed(String),
+    /// The stream failed or was reset.
+    #[error("the stream ended: {0}")]
+    Stream(#[from] h2::Error),
+    /// The client broke its own body off.
+    #[error("the client broke its request off")]
+    ClientGone,
+}
+
 impl Pool {
-    pub(super) const fn new(address: SocketAddr) -> Self {
-        Self { address, idle: RefCell::new(Vec::new()), refused: Cell::new(None) }
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self { address, idle: RefCell::default(), channels: Channels::default(), refused: Cell::new(None) }
     }
 
-    /// The connection used last of those that are open. The most recent one is the least likely to be closed by the
-    /// other side, and the rest can age away.
-    pub(super) fn take(&self, repeatable: bool, now: Monotonic) -> Option<Upstream> {
+    /// A connection that is there. Of those of HTTP/1.1 the one used last: it is the least likely to be closed by the other
+    /// side, and the rest can age away.
+    pub(super) fn take(&self, spoken: Spoken, repeatable: bool, now: Monotonic) -> Option<Upstream> {
+        if spoken == Spoken::Http2 {
+            return self.channels.take().map(Upstream::Http2);
+        }
         let max_age = if repeatable { MAX_IDLE_AGE } else { MAX_IDLE_AGE_UNREPEATABLE };
         let mut idle = self.idle.borrow_mut();
         while let Some(last) = idle.pop_if(|idle| now.since(idle.since) <= max_age) {
-            if last.upstream.is_alive() {
-                return Some(last.upstream);
+            if last.connection.is_alive() {
+                return Some(Upstream::Http1(last.connection));
             }
         }
         None
     }
 
-    /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Upstream, NoConnection> {
-        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.address)).await;
-        let stream = match connected {
+    /// A new connection; of HTTP/2 also one that another request is just making.
+    pub(super) async fn connect(&self, spoken: Spoken) -> Result<Upstream, NoConnection> {
+        match spoken {
+            Spoken::Http1 => self.dial().await.map(|stream| Upstream::Http1(Http1::new(stream))),
+            Spoken::Http2 => self.channels.open(|| self.dial()).await.map(Upstream::Http2),
+        }
+    }
+
+    async fn dial(&self) -> Result<TcpStream, NoConnection> {
+        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(self.address)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 self.refused.set(Some(Monotonic::now()));
                 return Err(NoConnection::Refused);
             }
             Ok(Err(_)) | Err(_) => return Err(NoConnection::Failed),
         };
         self.refused.set(None);
-        Ok(Upstream::new(stream))
+        // Heads and small bodies go out in one write each; waiting for more would only add delay.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
     }
 
     /// Whether a connect was refused a moment ago.
@@ -93,20 +163,101 @@ impl Pool {
         self.refused.get().is_some_and(|since| since.elapsed() < REFUSAL_REMEMBERED)
     }
 
-    fn put(&self, mut upstream: Upstream, since: Monotonic) {
+    fn put(&self, mut connection: Http1, since: Monotonic) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
-            upstream.rest();
-            idle.push(Idle { upstream, since });
+            connection.rest();
+            idle.push(Idle { connection, since });
         }
     }
 
     /// Closes what has been idle for too long or was closed by the other side.
     pub(super) fn expire(&self) {
         self.idle.borrow_mut().retain(|idle| {
-            idle.upstream.forget_task();
-            idle.upstream.is_alive() && idle.since.elapsed() <= MAX_IDLE_AGE
+            idle.connection.forget_task();
+            idle.connection.is_alive() && idle.since.elapsed() <= MAX_IDLE_AGE
         });
+        self.channels.expire(MAX_IDLE_AGE);
+    }
+}
+
+/// A connection that is busy with one exchange, or a stream of one.
+pub(super) enum Upstream {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+impl Upstream {
+    /// Takes a request. It goes out, and its answer comes, while the exchange is polled.
+    pub(super) fn begin(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap, body: Option<RequestBody>) {
+        match self {
+            Self::Http1(connection) => connection.begin(method, uri, headers, body),
+            Self::Http2(stream) => stream.begin(method, uri, headers, body),
+        }
+    }
+
+    /// Ready when the head of the answer is there.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsuccessful>> {
+        match self {
+            Self::Http1(connection) => connection.poll_head(cx),
+            Self::Http2(stream) => stream.poll_head(cx),
+        }
+    }
+
+    /// The next piece of the answer's body.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Http1(connection) => connection.poll_frame(cx),
+            Self::Http2(stream) => stream.poll_frame(cx),
+        }
+    }
+
+    /// Status of the answer.
+    pub(super) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Http1(connection) => connection.status(),
+            Self::Http2(stream) => stream.status(),
+        }
+    }
+
+    /// Fields of the answer's head, until they are taken.
+    pub(super) const fn headers(&self) -> &HeaderMap {
+        match self {
+            Self::Http1(connection) => connection.headers(),
+            Self::Http2(stream) => stream.headers(),
+        }
+    }
+
+    /// The answer's head, once. `used` is a map that nobody needs any more; the next answer's fields go there.
+    pub(super) fn take_response(&mut self, used: HeaderMap) -> Response<()> {
+        match self {
+            Self::Http1(connection) => connection.take_response(used),
+            Self::Http2(stream) => stream.take_response(),
+        }
+    }
+
+    /// Whether the answer is complete.
+    pub(super) fn is_answered(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_answered(),
+            Self::Http2(stream) => stream.is_answered(),
+        }
+    }
+
+    /// How much of the answer's body is left.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(connection) => connection.size_hint(),
+            Self::Http2(stream) => stream.size_hint(),
+        }
+    }
+
+    /// Whether the next piece can only come from the socket.
+    pub(super) fn has_to_read(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.has_to_read(),
+            Self::Http2(_) => true,
+        }
     }
 }
 
@@ -117,12 +268,23 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// The answer is complete: the next request may have the connection, unless this one's body is still going out.
+    /// The answer is complete: the next request may have the connection, unless this one's body is still going out. A stream
+    /// ends with its exchange.
     pub(super) fn give_back(self, now: Monotonic) {
-        if self.upstream.is_free() {
-            self.pool.put(self.upstream, now);
+        let Upstream::Http1(connection) = self.upstream else { return };
+        if connection.is_free() {
+            self.pool.put(connection, now);
         } else {
-            self.upstream.finish();
+            connection.finish();
+        }
+    }
+
+    /// The answer is not wanted: the connection is kept if nothing more is to come or to go on it.
+    pub(super) fn let_go(self, now: Monotonic) {
+        if let Upstream::Http1(connection) = self.upstream
+            && connection.is_free()
+        {
+            self.pool.put(connection, now);
         }
     }
 }

@@ -4,12 +4,11 @@
 //! An endpoint that refuses, times out or does not say that it is well has failed: that is an answer. Not to know any
 //! endpoint is none.
 
-mod grpc;
-
 use super::at_a_time;
 use crate::base::fault::Fault;
 use crate::policy::plan::HealthProbe;
 use crate::ports::{Checked, Health, NodeEndpoints};
+use crate::probe::grpc;
 use async_trait::async_trait;
 use std::net::SocketAddr;
 use std::sync::Arc;

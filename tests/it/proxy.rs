@@ -6,6 +6,8 @@ mod answers;
 mod ends;
 mod failures;
 mod harness;
+mod hostile;
+mod http2;
 mod idle;
 mod reload;
 mod wire;

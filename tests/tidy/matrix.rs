@@ -24,6 +24,7 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["telemetry"], &["base", "config"], ""),
     row(&["clock"], &["base"], ""),
     row(&["tls"], &["base", "clock"], "files of certificates, read and read again"),
+    row(&["probe"], &[], "questions after health, over an open connection"),
     row(&["bootstrap"], &[], "pure; options and variables to a file of Envoy's"),
     row(&["schedule"], &["base"], "pure"),
     row(
@@ -41,7 +42,11 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["simulate"], &["base", "judge", "policy", "rollout"], ""),
     row(&["xds::translate"], &["base", "mesh::snapshot"], "pure"),
     row(&["xds::session"], &["base", "xds::translate"], "pure; what is sent, and not of what it is made"),
-    row(&["proxy::route", "proxy::split", "proxy::retry", "proxy::outlier"], &["base", "mesh::snapshot"], "pure"),
+    row(
+        &["proxy::route", "proxy::split", "proxy::retry", "proxy::outlier", "proxy::headers", "proxy::path"],
+        &["base", "mesh::snapshot", "proxy::headers"],
+        "pure",
+    ),
     row(&["proxy::upstream::wire"], &["base"], "pure; HTTP on bytes"),
     row(
         &["ports"],
@@ -104,6 +109,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "judge::Counts",
             "judge::latency",
             "judge::bounds",
+            "probe",
             "telemetry",
         ],
         "as above; readings are made of counts",
@@ -177,6 +183,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "mesh::snapshot",
             "xds::client",
             "ports",
+            "probe",
             "telemetry",
             "drain",
         ],
@@ -283,6 +290,8 @@ pub(crate) const PURE: &[&str] = &[
     "proxy::split",
     "proxy::retry",
     "proxy::outlier",
+    "proxy::headers",
+    "proxy::path",
     "proxy::upstream::wire",
 ];
 

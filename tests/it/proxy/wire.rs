@@ -91,7 +91,7 @@ async fn hop_by_hop_headers_stop_here_in_both_directions() {
         ("connection", "keep-alive, x-secret"),
         ("x-secret", "1"),
         ("keep-alive", "timeout=5"),
-        ("te", "trailers"),
+        ("te", "gzip, trailers"),
         ("x-kept", "1"),
     ];
     let answer = proxy.client().await.request(Method::GET, "shop.local", "/", &headers).await.unwrap();

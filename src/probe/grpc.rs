@@ -21,7 +21,7 @@ const SERVING: u64 = 1;
 ///
 /// # Errors
 /// What the server did instead of saying that it serves, to stand behind its address.
-pub(super) async fn check(stream: TcpStream, service: &str) -> Result<(), String> {
+pub async fn check(stream: TcpStream, service: &str) -> Result<(), String> {
     let no_grpc = || "does not speak gRPC without TLS".to_owned();
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|_| no_grpc())?;

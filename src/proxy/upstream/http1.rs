@@ -7,12 +7,12 @@
 
 use super::outgoing::Outgoing;
 use super::wire::{self, Body, Malformed, Piece};
-use crate::proxy::body::{BodyLost, RequestBody};
+use super::{BodyError, Unsuccessful};
+use crate::proxy::upload::{BodyLost, RequestBody};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::HeaderName;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use std::future::poll_fn;
 use std::io;
@@ -32,8 +32,8 @@ const MAX_INTERIM: u8 = 32;
 /// How long the rest of a request is still sent after its answer is complete, as nginx waits for a client that way.
 const MAX_LINGER: Duration = Duration::from_secs(30);
 
-/// A connection to an endpoint. One pointer, since it is handed about a lot.
-pub(in crate::proxy) struct Upstream(Box<Inner>);
+/// A connection of HTTP/1.1 to an endpoint. One pointer, since it is handed about a lot.
+pub(in crate::proxy) struct Http1(Box<Inner>);
 
 struct Inner {
     stream: TcpStream,
@@ -76,47 +76,15 @@ enum WriteSide {
     Failed,
 }
 
-/// Why one sending of a request brought no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::proxy) enum Unsuccessful {
-    /// Nothing was written; the body is still here.
-    Unsent,
-    /// The connection broke before an answer.
-    Broken,
-    /// What came back was not HTTP.
-    Malformed,
-    /// The client broke its body off.
-    ClientGone,
-}
-
-/// Why the body of an answer ended early.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::proxy) enum BodyError {
-    /// The connection failed.
-    #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
-    /// The connection ended before the body.
-    #[error("the connection ended too early")]
-    Incomplete,
-    /// What came is not framed as a body has to be.
-    #[error("it is malformed: {0}")]
-    Malformed(String),
-    /// The client broke its own body off.
-    #[error("the client broke its request off")]
-    ClientGone,
-}
-
 impl From<Malformed> for BodyError {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed.to_string())
     }
 }
 
-impl Upstream {
+impl Http1 {
     /// A connection without any request yet.
     pub(super) fn new(stream: TcpStream) -> Self {
-        // Heads and small bodies go out in one write each; waiting for more would only add delay.
-        let _ = stream.set_nodelay(true);
         Self(Box::new(Inner {
             stream,
             input: BytesMut::new(),
@@ -137,17 +105,11 @@ impl Upstream {
     }
 
     /// Takes a request. It goes out, and its answer comes, while the connection is polled.
-    pub(in crate::proxy) fn begin(
-        &mut self,
-        method: &Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: Option<RequestBody>,
-    ) {
+    pub(super) fn begin(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap, body: Option<RequestBody>) {
         let inner = &mut *self.0;
         wire::write_request(inner.outgoing.head(), method, uri, headers);
         inner.upload = body.map(|body| {
-            let in_chunks = body.length().is_none();
+            let in_chunks = body.has_no_length();
             let announced = if in_chunks { wire::announced(headers) } else { Vec::new() };
             Upload { body, in_chunks, announced }
         });
@@ -156,25 +118,27 @@ impl Upstream {
     }
 
     /// Ready when the head of the answer is there.
-    pub(in crate::proxy) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsuccessful>> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsuccessful>> {
         self.0.poll_head(cx)
     }
 
     /// The next piece of the answer's body.
-    pub(in crate::proxy) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.0.poll_frame(cx)
     }
 
     /// Status of the answer.
-    pub(in crate::proxy) const fn status(&self) -> StatusCode {
+    pub(super) const fn status(&self) -> StatusCode {
         self.0.status
     }
 
+    /// Fields of the answer's head, until they are taken.
+    pub(super) const fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
     /// The answer's head, once. `used` is a map that nobody needs any more; the next answer's fields go there.
-    pub(in crate::proxy) fn take_response(&mut self, mut used: HeaderMap) -> Response<()> {
+    pub(super) fn take_response(&mut self, mut used: HeaderMap) -> Response<()> {
         used.clear();
         let mut response = Response::new(());
         *response.status_mut() = self.0.status;
@@ -186,23 +150,18 @@ impl Upstream {
         response
     }
 
-    /// The body of a request that was not sent.
-    pub(in crate::proxy) fn take_body(&mut self) -> Option<Incoming> {
-        self.0.upload.take().map(|upload| upload.body.into_inner())
-    }
-
     /// Whether the answer is complete.
-    pub(in crate::proxy) fn is_answered(&self) -> bool {
+    pub(super) fn is_answered(&self) -> bool {
         self.0.body.as_ref().is_some_and(Body::is_over)
     }
 
     /// How much of the answer's body is left.
-    pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
+    pub(super) fn size_hint(&self) -> SizeHint {
         self.0.body.as_ref().and_then(Body::left).map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     /// Whether the next piece can only come from the socket.
-    pub(in crate::proxy) fn has_to_read(&self) -> bool {
+    pub(super) fn has_to_read(&self) -> bool {
         self.0.input.is_empty()
     }
 
@@ -394,10 +353,8 @@ impl Inner {
         let by_peer = matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset);
         self.write = if by_peer { WriteSide::ClosedByPeer } else { WriteSide::Failed };
         self.outgoing.clear();
-        // The body of a request of which nothing is gone may be sent elsewhere.
         if let Some(upload) = self.upload.take() {
             upload.body.stop();
-            self.upload = Some(upload).filter(|_| !self.begun);
         }
     }
 }
