@@ -111,7 +111,7 @@ impl Hosted {
             Callers::Anyone => Arc::new(OpenDoor),
         };
         let (mesh, per_resource, secrets) = (self.control.clone(), self.per_resource, self.listeners.secrets);
-        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource };
+        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource, tls: None };
         let (registry, proxies) = proxies.serve(self.listeners.xds, clock, stop.clone());
         let router = self.control.router(self.callers.clone());
         let router = match self.callers {
