@@ -79,6 +79,9 @@ async fn a_daemon_drives_the_mesh_that_it_serves_by_tls() {
         let nodes: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         assert_eq!(nodes["virtualNodes"].as_array().map(Vec::len), Some(2), "{output:?}");
     }
+    // The doctor knows a daemon that speaks TLS.
+    let looked = finish(command(&["doctor", "--config", &files.at("tidegate.toml")])).await;
+    assert!(looked.stdout.contains(&format!("a daemon answers at 127.0.0.1:{port}")), "{looked:?}");
     assert_eq!(process.terminate().await, Some(0));
     // With a key of another certificate it does not start, and says which keys to look at.
     files.write("server.key", &authority.issue(&["localhost"]).1);
