@@ -114,9 +114,14 @@ pub enum StartupError {
     /// The proxy.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// The certificate of the API, or its key.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+    /// The certificate of a listener, its key, or whom it believes.
+    #[error("{error}")]
+    Tls {
+        /// Keys of the configuration that name the files.
+        keys: &'static str,
+        /// What is wrong.
+        error: TlsError,
+    },
     /// Something stored cannot be used.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -138,7 +143,7 @@ impl StartupError {
             Self::Store(OpenError::Failed { .. }) => {
                 Some("mend or move what is there, or give another directory with --data-dir".to_owned())
             }
-            Self::Tls(_) => Some("api.certificate and api.key of the configuration name these files".to_owned()),
+            Self::Tls { keys, .. } => Some(format!("{keys} of the configuration name these files")),
             Self::Store(_) | Self::Postgres(_) | Self::Proxy(_) | Self::Fault(_) => None,
         }
     }
@@ -146,7 +151,7 @@ impl StartupError {
     /// Whether it lies in what was given on the command line.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Files(_) | Self::Tls(_))
+        matches!(self, Self::Files(_) | Self::Tls { .. })
     }
 }
 

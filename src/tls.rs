@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use std::path::{Path, PathBuf};
@@ -135,6 +135,12 @@ impl Tls {
         let contents = contents(&files)?;
         let configs = configs(&files, &contents, now)?;
         Ok(Self { files, seen: Mutex::new(Some(contents)), configs: ArcSwap::from_pointee(configs) })
+    }
+
+    /// File of the certificate, by which people tell listeners apart.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.files.certificate
     }
 
     /// What a connection of HTTP/1.1 begins with.
@@ -305,6 +311,7 @@ fn configs(files: &ServerFiles, contents: &Contents, now: Timestamp) -> Result<C
     let builder = || ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let mut http1 = builder().map_err(bad)?.with_no_client_auth().with_cert_resolver(Arc::clone(&resolver) as _);
     http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let asks = clients.is_some();
     let mut proxies = match clients {
         None => builder().map_err(bad)?.with_no_client_auth(),
         Some((path, roots)) => {
@@ -315,6 +322,11 @@ fn configs(files: &ServerFiles, contents: &Contents, now: Timestamp) -> Result<C
     }
     .with_cert_resolver(resolver);
     proxies.alpn_protocols = vec![b"h2".to_vec()];
+    if asks {
+        // Who takes up a session again is not verified anew, although its certificate may have ended since.
+        proxies.session_storage = Arc::new(NoServerSessionStorage {});
+        proxies.send_tls13_tickets = 0;
+    }
     Ok(Configs { http1: Arc::new(http1), proxies: Arc::new(proxies) })
 }
 

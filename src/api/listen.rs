@@ -90,7 +90,8 @@ impl Limits {
     }
 }
 
-/// Serves until `stop`; ends when what was under way then has finished, or [`Limits::drain`] has passed.
+/// Serves until `stop`; ends when what was under way then has finished, or [`Limits::drain`] has passed. The files of `tls`
+/// are followed as long, for whatever else shows the same certificate too.
 pub fn serve(
     listener: TcpListener,
     router: Router,
@@ -112,11 +113,13 @@ async fn follow(tls: Arc<Tls>, mut stop: watch::Receiver<bool>) {
             () = tokio::time::sleep(RELOAD) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        let tls = Arc::clone(&tls);
+        let reading = Arc::clone(&tls);
         // Reads files, of a few kB.
-        let reloaded = tokio::task::spawn_blocking(move || tls.reload(SystemClock.now())).await;
+        let reloaded = tokio::task::spawn_blocking(move || reading.reload(SystemClock.now())).await;
         match reloaded {
-            Ok(Reloaded::Changed) => tracing::info!("the new certificate is shown from now on"),
+            Ok(Reloaded::Changed) => {
+                tracing::info!(file = %tls.file().display(), "the new certificate is shown from now on");
+            }
             Ok(Reloaded::Kept(error)) => tracing::error!(%error, "the last good certificate stays"),
             Ok(Reloaded::Unchanged) | Err(_) => {}
         }

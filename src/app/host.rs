@@ -6,14 +6,17 @@ use super::{StartupError, bind, bound_address};
 use crate::api::auth;
 use crate::api::listen::{self, Limits};
 use crate::base::access_key::{AccessKey, Right};
+use crate::base::certificate::ServerFiles;
 use crate::base::secret::Redacted;
 use crate::base::time::Millis;
-use crate::clock::{Clock, new_uuid};
+use crate::clock::{Clock, SystemClock, new_uuid};
+use crate::config::loopback;
 use crate::config::mesh::MeshHost;
 use crate::mesh::access::Keys;
 use crate::mesh::http::{Callers, MeshControl, MeshSettings};
 use crate::mesh::model::Quotas;
 use crate::ports::{EndpointSource, MeshStore};
+use crate::tls::Tls;
 use crate::traffic::appmesh::AppMesh;
 use crate::xds::door::{Door, KeysDoor, OpenDoor};
 use crate::xds::registry::HostedMesh;
@@ -46,16 +49,53 @@ pub(super) struct Hosted {
 pub(super) struct Listeners {
     api: TcpListener,
     xds: TcpListener,
+    /// The certificate of both, with the controller's own way to the API.
+    tls: Option<(Arc<Tls>, OwnWay)>,
     secrets: Secrets,
 }
 
+/// The API once more for the controller of this process, in clear text on a loopback address of the system's choice, where the
+/// others reach it by TLS.
+///
+/// Their certificate is for a name that need not lead here and by an authority that this machine need not believe, and it
+/// changes while the process runs: a client that is to accept all that accepts too much, or fails with the next renewal. Nothing
+/// of it leaves the machine, no secret goes over it (the key signs), and nobody gets more by it than by the other listener: it
+/// asks for the same signatures, or for none where everyone on this machine may call. And whoever takes all connections of the
+/// other one does not shut the controller out.
+struct OwnWay {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl OwnWay {
+    async fn bind() -> Result<Self, StartupError> {
+        let listener = bind("the controller's way to the App Mesh API", "mesh.listen", loopback(0)).await?;
+        let address = bound_address(&listener, loopback(0));
+        Ok(Self { listener, address })
+    }
+}
+
 impl Hosted {
-    /// Reads what stands in for certificates of ACM and takes the addresses, so that one which is taken leaves nothing behind.
+    /// Reads the certificates and what stands in for those of ACM, and takes the addresses, so that one which is taken leaves
+    /// nothing behind.
     pub(super) async fn bind(host: &MeshHost) -> Result<Listeners, StartupError> {
         let secrets = secrets(&host.certificates)?;
+        let open = |files: &ServerFiles| Tls::open(files.clone(), SystemClock.now());
+        let tls = host.tls.as_ref().map(open).transpose();
+        let tls =
+            tls.map_err(|error| StartupError::Tls { keys: "mesh.certificate, mesh.key and mesh.clients", error })?;
+        let tls = match tls {
+            Some(tls) => Some((Arc::new(tls), OwnWay::bind().await?)),
+            None => None,
+        };
         let api = bind("the App Mesh API", "mesh.listen", host.listen).await?;
         let xds = bind("the control plane of Envoys", "mesh.xds_listen", host.xds_listen).await?;
-        Ok(Listeners { api, xds, secrets })
+        Ok(Listeners { api, xds, tls, secrets })
+    }
+
+    /// `http` or `https`.
+    pub(super) const fn scheme(&self) -> &'static str {
+        if self.listeners.tls.is_some() { "https" } else { "http" }
     }
 
     /// Reads the mesh from the store.
@@ -93,7 +133,8 @@ impl Hosted {
 
     /// The way of the controller: by HTTP and signed, like everybody else's.
     pub(super) fn traffic(&self, lease: Option<Millis>) -> AppMesh {
-        let endpoint = format!("http://{}", reached(self.address));
+        let own = self.listeners.tls.as_ref().map(|(_, own)| own.address);
+        let endpoint = format!("http://{}", own.unwrap_or_else(|| reached(self.address)));
         let (id, secret) = &self.own;
         AppMesh::signing(&endpoint, &self.region, id, secret).with_lease(lease)
     }
@@ -110,9 +151,12 @@ impl Hosted {
             Callers::Signed(keys) => Arc::new(KeysDoor::new(Arc::clone(keys))),
             Callers::Anyone => Arc::new(OpenDoor),
         };
-        let (mesh, per_resource, secrets) = (self.control.clone(), self.per_resource, self.listeners.secrets);
-        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource };
-        let (registry, proxies) = proxies.serve(self.listeners.xds, clock, stop.clone());
+        let Listeners { api, xds, tls, secrets } = self.listeners;
+        let (mesh, per_resource) = (self.control.clone(), self.per_resource);
+        let (tls, own) = tls.unzip();
+        let proxies =
+            ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource, tls: tls.clone() };
+        let (registry, proxies) = proxies.serve(xds, clock, stop.clone());
         let router = self.control.router(self.callers.clone());
         let router = match self.callers {
             Callers::Signed(_) => router,
@@ -128,8 +172,12 @@ impl Hosted {
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
         });
-        let api = listen::serve(self.listeners.api, router, None, Limits::default(), stop);
-        (HostedMesh::new(mesh, registry), vec![api, follower, proxies, leases])
+        let limits = Limits::default();
+        let own = own.map(|own| listen::serve(own.listener, router.clone(), None, limits, stop.clone()));
+        // It follows the files of the certificate, for proxies too.
+        let api = listen::serve(api, router, tls, limits, stop);
+        let all = [api, follower, proxies, leases].into_iter().chain(own).collect();
+        (HostedMesh::new(mesh, registry), all)
     }
 }
 

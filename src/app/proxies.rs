@@ -6,6 +6,7 @@ use crate::base::certificate::StandIn;
 use crate::clock::{Clock, SystemClock};
 use crate::mesh::http::{Callers, MeshControl};
 use crate::ports::EndpointSource;
+use crate::tls::Tls;
 use crate::xds::door::{Door, OpenDoor};
 use crate::xds::registry::{HostedMesh, Registry};
 use crate::xds::secrets::Secrets;
@@ -51,7 +52,7 @@ impl MeshListeners {
         let api = serve(self.api, router, stopped.clone());
         let (door, per_resource) = (Arc::new(OpenDoor), usize::MAX);
         let secrets = self.secrets;
-        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource };
+        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource, tls: None };
         let (registry, xds) = proxies.serve(self.xds, clock, stopped.clone());
         let leases = keep_leases(mesh, stopped);
         (HostedMesh::new(mesh.clone(), registry), vec![api, xds, leases])
@@ -86,6 +87,8 @@ pub(super) struct ProxyHost {
     pub(super) names_here: bool,
     /// Proxies of one node or gateway.
     pub(super) per_resource: usize,
+    /// The certificate that is shown to them, whose files somebody else follows; `None` for clear text.
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 impl ProxyHost {
@@ -106,6 +109,7 @@ impl ProxyHost {
             clock,
             names_here: self.names_here,
             per_resource: self.per_resource,
+            tls: self.tls,
             stopping,
         });
         let serving = tokio::spawn(async move {

@@ -63,6 +63,8 @@ pub struct Serving {
     pub xds: Option<SocketAddr>,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// The same of the App Mesh API; Envoys are configured by TLS where it is `https`.
+    pub mesh_scheme: &'static str,
     /// Policies that are not valid, each with its problems.
     pub invalid_policies: Vec<String>,
     /// Whether it drives, as it changes.
@@ -395,7 +397,8 @@ fn turns_of(
 /// # Errors
 /// [`StartupError`]; whatever was opened before is closed again.
 pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> {
-    let tls = config.api.tls.as_ref().map(|(certificate, key)| Tls::load(certificate, key)).transpose()?.map(Arc::new);
+    let tls = config.api.tls.as_ref().map(|(certificate, key)| Tls::load(certificate, key)).transpose();
+    let tls = tls.map_err(|error| StartupError::Tls { keys: "api.certificate and api.key", error })?.map(Arc::new);
     let hooks = triggers::hooks(&config.hooks, config.api.public_url.as_deref())?;
     let listener = bind("the API", "api.listen", config.api.listen).await?;
     let address = bound_address(&listener, config.api.listen);
@@ -431,6 +434,7 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     };
     let (servers_stop, servers_stopped) = watch::channel(false);
     let (appmesh, xds) = hosted.as_ref().map(|hosted| (hosted.address, hosted.xds)).unzip();
+    let mesh_scheme = hosted.as_ref().map_or("http", Hosted::scheme);
     let named = (endpoints, config.discovery.is_some());
     let served = hosted.map(|hosted| hosted.serve(named, Arc::clone(&parts.clock), servers_stopped.clone()));
     let (mesh, servers) = served.unzip();
@@ -446,6 +450,7 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
         appmesh,
         xds,
         scheme,
+        mesh_scheme,
         invalid_policies,
         turn,
         store,

@@ -69,10 +69,10 @@ fn welcome(serving: &Serving, policies: &Path, output: Output) {
     } else {
         output.line(&format!("tidegate is ready: the API is at {}://{address}", serving.scheme));
         if let Some(address) = serving.appmesh {
-            output.line(&format!("the App Mesh API is at http://{address}"));
+            output.line(&format!("the App Mesh API is at {}://{address}", serving.mesh_scheme));
         }
         if let Some(address) = serving.xds {
-            output.line(&format!("Envoys are configured at {address}"));
+            output.line(&format!("Envoys are configured at {}://{address}", serving.mesh_scheme));
         }
     }
     if !policies.is_dir() {

@@ -242,7 +242,7 @@ impl Merged<'_> {
         self.values.get(path).map(|(given, _)| given.values.clone()).unwrap_or_default()
     }
 
-    fn path(&self, path: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, path: &str) -> Option<PathBuf> {
         self.one(path).map(PathBuf::from)
     }
 

@@ -186,6 +186,19 @@ pub const KEYS: &[Key] = &[
         "Where proxies get the configuration of that mesh. Without it 127.0.0.1:7072.",
     ),
     Key::new(
+        "mesh.certificate",
+        Shape::Path,
+        "/etc/tidegate/mesh.crt",
+        "Certificate chain (PEM) for TLS on both of these; read again when it changes. Together with `mesh.key`.",
+    ),
+    Key::new("mesh.key", Shape::Path, "/etc/tidegate/mesh.key", "Private key (PEM) of that certificate."),
+    Key::new(
+        "mesh.clients",
+        Shape::Path,
+        "/etc/tidegate/proxies-ca.crt",
+        "Authorities (PEM): proxies then need a certificate by one of them, and no access key where it names them, by the URI `spiffe://TRUST-DOMAIN/mesh/M/virtualNode/N`, `spiffe://TRUST-DOMAIN/mesh/M/virtualGateway/G` or `spiffe://TRUST-DOMAIN/mesh/M`. Read again when it changes.",
+    ),
+    Key::new(
         "mesh.auth",
         Shape::Word(&[SIGNED, NONE]),
         "keys",

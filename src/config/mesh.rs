@@ -5,7 +5,7 @@ use super::file::Given;
 use super::keys::{ACCESS_KEYS_VARIABLE, AWS, KEYS, NONE, OFF, TRUE, access_key_variable};
 use super::{APPMESH_PORT, Environment, XDS_PORT, loopback};
 use crate::base::access_key::{AccessKey, Right};
-use crate::base::certificate::StandIn;
+use crate::base::certificate::{ServerFiles, StandIn};
 use crate::base::secret::Redacted;
 use crate::base::time::Millis;
 use std::collections::BTreeMap;
@@ -23,8 +23,17 @@ const NAME_MAX_CHARS: usize = 32;
 /// Identifiers at AWS have 20 characters, and 128 at most.
 const ID_MAX_CHARS: usize = 128;
 /// Keys that mean something only with `mesh.listen`.
-const OF_HOST: [&str; 6] =
-    ["mesh.xds_listen", "mesh.auth", "mesh.region", "mesh.account", "mesh.quotas", "mesh.strict"];
+const OF_HOST: [&str; 9] = [
+    "mesh.xds_listen",
+    "mesh.certificate",
+    "mesh.key",
+    "mesh.clients",
+    "mesh.auth",
+    "mesh.region",
+    "mesh.account",
+    "mesh.quotas",
+    "mesh.strict",
+];
 
 /// A mesh of one's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +42,8 @@ pub struct MeshHost {
     pub listen: SocketAddr,
     /// Where proxies get their configuration.
     pub xds_listen: SocketAddr,
+    /// Certificate of both listeners, and who may have proxies, for TLS.
+    pub tls: Option<ServerFiles>,
     /// Region of ARNs.
     pub region: String,
     /// Account of ARNs.
@@ -157,6 +168,7 @@ impl Merged<'_> {
         Some(MeshHost {
             listen,
             xds_listen,
+            tls: self.server_files(),
             region,
             account,
             has_quotas: self.one("mesh.quotas").is_some_and(|word| word == AWS),
@@ -164,6 +176,28 @@ impl Merged<'_> {
             keys: (!is_open).then_some(keys),
             certificates,
         })
+    }
+
+    /// The files for TLS, which belong together.
+    fn server_files(&mut self) -> Option<ServerFiles> {
+        let clients = self.path("mesh.clients");
+        let (path, message, hint) = match (self.path("mesh.certificate"), self.path("mesh.key"), &clients) {
+            (Some(certificate), Some(key), _) => return Some(ServerFiles { certificate, key, clients }),
+            (None, None, None) => return None,
+            (Some(_), None, _) => {
+                ("mesh.certificate", "`mesh.certificate` needs `mesh.key`", "name the file of its private key")
+            }
+            (None, Some(_), _) => {
+                ("mesh.key", "`mesh.key` needs `mesh.certificate`", "name the file of its certificate chain")
+            }
+            (None, None, Some(_)) => (
+                "mesh.clients",
+                "`mesh.clients` needs `mesh.certificate` and `mesh.key`",
+                "name the files of both: certificates of proxies are asked for where TLS is spoken",
+            ),
+        };
+        self.refuse(path, message, hint);
+        None
     }
 
     /// Keys without effect are mistakes.

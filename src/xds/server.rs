@@ -12,6 +12,7 @@ mod node;
 #[doc(hidden)]
 pub use self::form::asked;
 
+use self::connections::Peer;
 use self::form::{DeltaForm, StreamForm, WholeForm};
 use self::node::Caller;
 use super::door::{Call, Door};
@@ -21,10 +22,10 @@ use super::source::{Offer, Source};
 use crate::base::time::Timestamp;
 use crate::clock::Clock;
 use crate::ports::ConnectedProxy;
+use crate::tls::Tls;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use http::uri::Authority;
 use pb::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,7 @@ struct Inner {
     names_here: bool,
     /// Streams of one resource; 50 under AWS's quotas.
     per_resource: usize,
+    tls: Option<Arc<Tls>>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -90,6 +92,8 @@ pub struct AdsParts {
     pub names_here: bool,
     /// Streams of one node or gateway at a time; more end with gRPC status 8, as App Mesh ended them.
     pub per_resource: usize,
+    /// The certificate that is shown to proxies, whose files somebody else follows; `None` for clear text.
+    pub tls: Option<Arc<Tls>>,
     /// Turns true when the process stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -98,18 +102,18 @@ impl AdsServer {
     /// A server that listens nowhere yet.
     #[must_use]
     pub fn new(parts: AdsParts) -> Self {
-        let AdsParts { source, registry, door, clock, names_here, per_resource, stopping } = parts;
+        let AdsParts { source, registry, door, clock, names_here, per_resource, tls, stopping } = parts;
         let per_resource = per_resource.min(STREAMS_MAX);
-        Self { inner: Arc::new(Inner { source, registry, door, clock, names_here, per_resource, stopping }) }
+        Self { inner: Arc::new(Inner { source, registry, door, clock, names_here, per_resource, tls, stopping }) }
     }
 
     /// Serves until the process stops.
     pub async fn serve(self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
         let mut stopping = self.inner.stopping.clone();
+        let incoming = connections::incoming(listener, self.inner.tls.clone());
         let service = AggregatedDiscoveryServiceServer::new(self)
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(usize::MAX);
-        let incoming = connections::incoming(listener);
         tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -125,8 +129,8 @@ impl AdsServer {
 
     fn open<F: StreamForm>(&self, request: Request<Streaming<F::Request>>) -> Replies<F::Response> {
         let (replies, receiver) = mpsc::channel(1);
-        let peer = request.remote_addr();
         let (metadata, extensions, messages) = request.into_parts();
+        let peer = extensions.get::<Peer>().cloned().unwrap_or_default();
         let authority = extensions.get::<Authority>().map(ToString::to_string).unwrap_or_default();
         let server = Arc::clone(&self.inner);
         let stream = AdsStream { server, peer, authority, metadata, messages, replies: replies.clone() };
@@ -186,7 +190,7 @@ impl AggregatedDiscoveryService for AdsServer {
 /// A stream, as it came.
 struct AdsStream<Q, R> {
     server: Arc<Inner>,
-    peer: Option<SocketAddr>,
+    peer: Peer,
     authority: String,
     metadata: MetadataMap,
     messages: Streaming<Q>,
@@ -244,7 +248,13 @@ impl<Q, R> AdsStream<Q, R> {
     fn enter<F: StreamForm>(&self, caller: &Caller) -> Result<Known<R>, Status> {
         let server = &self.server;
         let now = server.clock.now();
-        let call = Call { metadata: &self.metadata, authority: &self.authority, path: F::PATH };
+        let call = Call {
+            metadata: &self.metadata,
+            authority: &self.authority,
+            path: F::PATH,
+            names: self.peer.names.as_deref(),
+            resource: &caller.resource,
+        };
         server.door.admit(call, caller.mesh(), now).map_err(Status::unauthenticated)?;
         let mut options = caller.options.clone();
         options.names_by_control_plane = server.names_here;
@@ -254,7 +264,7 @@ impl<Q, R> AdsStream<Q, R> {
             node: caller.node.clone(),
             resource: caller.resource.clone(),
             known: offer.known,
-            peer: self.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            peer: self.peer.address.map(|address| address.to_string()).unwrap_or_default(),
             build: caller.build.clone(),
             form: F::WORD,
             connected_at: now.rfc3339(),

@@ -3,7 +3,7 @@
 
 mod acm;
 mod bootstrap;
-mod certificates;
+mod control_plane;
 mod metrics;
 
 use crate::kit::envoy::{Envoy, binary, validate};

@@ -1,6 +1,7 @@
-//! Helpers of the integration tests: plans, a mesh and a journal in memory, a PostgreSQL server, an Envoy, network
-//! namespaces, and a rollout's life in one thread.
+//! Helpers of the integration tests: plans, a mesh and a journal in memory, a PostgreSQL server, an Envoy, certificates,
+//! network namespaces, and a rollout's life in one thread.
 
+pub(crate) mod certificates;
 pub(crate) mod envoy;
 pub(crate) mod life;
 pub(crate) mod memory;

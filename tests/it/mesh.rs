@@ -8,6 +8,7 @@ mod leases;
 mod plain;
 mod sdk;
 mod signed;
+mod tls;
 
 use crate::mesh_store::FakeMeshStore;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! Certificates that stand in for those of ACM: real Envoys get them over xDS, and renewed ones without a restart.
 
-use super::certificates::Authority;
+use crate::kit::certificates::Authority;
 use crate::kit::envoy::{Envoy, binary};
 use crate::kit::ports::steady_port;
 use crate::program::service::Service;

@@ -1,6 +1,6 @@
 //! Bootstraps for a table of environments: kept as golden files, checked by the real Envoy, and tried by running it.
 
-use super::certificates::Authority;
+use crate::kit::certificates::Authority;
 use crate::kit::envoy::{Envoy, binary, validate, validate_text};
 use crate::program::{command, finish, golden_json, until};
 use bytes::Bytes;

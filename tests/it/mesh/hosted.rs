@@ -182,6 +182,35 @@ async fn a_mesh_that_anyone_could_change_is_not_served() {
         ("listen = \"127.0.0.1:1\"\nauth = \"none\"\nstrict = \"yes\"\n", vec!["`mesh.strict` must be true or false"]),
         ("listen = \"127.0.0.1:1\"\nauth = \"none\"\naccount = \"12\"\n", vec!["`mesh.account` must be 12 digits"]),
         (
+            "listen = \"127.0.0.1:1\"\nauth = \"none\"\ncertificate = \"a\"\n",
+            vec!["tidegate.toml:4:15: `mesh.certificate` needs `mesh.key`", "its private key"],
+        ),
+        (
+            "listen = \"127.0.0.1:1\"\nauth = \"none\"\nkey = \"a\"\nclients = \"b\"\n",
+            vec!["tidegate.toml:4:7: `mesh.key` needs `mesh.certificate`", "its certificate chain"],
+        ),
+        (
+            "listen = \"127.0.0.1:1\"\nauth = \"none\"\nclients = \"a\"\n",
+            vec![
+                "tidegate.toml:4:11: `mesh.clients` needs `mesh.certificate` and `mesh.key`",
+                "name the files of both",
+            ],
+        ),
+        // Certificates of proxies open no door to the API, so off loopback there are keys with them too.
+        (
+            "listen = \"0.0.0.0:1\"\nauth = \"none\"\ncertificate = \"a\"\nkey = \"b\"\nclients = \"c\"\n",
+            vec!["`mesh.auth = \"none\"` is for loopback addresses, and 0.0.0.0:1"],
+        ),
+        (
+            "certificate = \"a\"\nkey = \"b\"\n",
+            vec![
+                "`mesh.certificate` is for a mesh of this daemon's own",
+                "`mesh.key` is for a mesh",
+                "set mesh.listen",
+            ],
+        ),
+        ("clients = \"a\"\n", vec!["`mesh.clients` is for a mesh of this daemon's own"]),
+        (
             "[mesh.keys.ci]\nid = \"A\"\n",
             vec!["`mesh.keys.ci` has no secret", "$TIDEGATE_MESH_KEY_SECRET_CI", "openssl"],
         ),
