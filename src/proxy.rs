@@ -25,8 +25,12 @@ pub mod headers;
 mod health;
 /// When an endpoint is healthy (pure).
 pub mod health_state;
+/// A request's head, before anything is sent.
+mod intake;
 /// Accepting and ending client connections.
 mod listener;
+/// Who is left out for its answers (pure).
+pub mod outlier;
 /// One spelling for a path (pure).
 pub mod path;
 /// Its own answers.
@@ -43,6 +47,8 @@ mod shared;
 mod socket;
 /// Which target and endpoint a request goes to (pure).
 pub mod split;
+/// Connections that are no HTTP any more.
+mod tunnel;
 /// Bodies of requests.
 mod upload;
 /// Connections to endpoints.

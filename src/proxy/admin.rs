@@ -221,8 +221,13 @@ async fn clusters(State(shared): Proxy) -> String {
     let mut text = String::new();
     for set in &shared.current().sets {
         let name = format!("{}/{}:{}", set.key.0.mesh, set.key.0.node, set.key.1);
-        for (address, healthy) in set.addresses.iter().zip(&set.healthy) {
-            let health = if *healthy { "healthy" } else { "/failed_active_hc" };
+        for ((address, healthy), ejected) in set.addresses.iter().zip(&set.healthy).zip(&set.ejected) {
+            let health = match (healthy, ejected) {
+                (true, false) => "healthy",
+                (false, false) => "/failed_active_hc",
+                (true, true) => "/failed_outlier_check",
+                (false, true) => "/failed_active_hc/failed_outlier_check",
+            };
             let _ = writeln!(text, "{name}::{address}::health_flags::{health}");
         }
         if set.addresses.is_empty() {
@@ -278,7 +283,10 @@ fn dump(compiled: &Compiled) -> Value {
             .addresses
             .iter()
             .zip(&set.healthy)
-            .map(|(address, healthy)| json!({ "address": address.to_string(), "healthy": healthy }))
+            .zip(&set.ejected)
+            .map(|((address, healthy), ejected)| {
+                json!({ "address": address.to_string(), "healthy": healthy, "ejected": ejected })
+            })
             .collect();
         json!({ "mesh": set.key.0.mesh, "node": set.key.0.node, "port": set.key.1, "discovery": discovery, "endpoints": endpoints })
     };

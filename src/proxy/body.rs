@@ -8,23 +8,29 @@ use super::headers::is_grpc_failure;
 use super::upload::Upload;
 use super::upstream::{BodyError, Lease};
 use super::worker::{Placement, Worker};
+use crate::base::time::Millis;
 use crate::clock::Monotonic;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// A request's deadline: `timeout` after the client has delivered all of the request.
+/// When a request has taken too long, by either of a route's limits.
 ///
-/// While a body is still coming in, the time since the client last delivered something counts, and only while it is not
-/// the client that is waited for: a slow upload is not the upstream's fault.
+/// **All of it**: `timeout` after the client has delivered all of the request. While a body is still coming in, the time since
+/// the client last delivered something counts, and only while it is not the client that is waited for: a slow upload is not
+/// the upstream's fault. **Silence**: `idle` after anything came from either side.
 #[derive(Clone)]
 pub(super) struct Deadline {
-    timeout: Duration,
+    timeout: Option<Duration>,
+    idle: Option<Duration>,
     started: Monotonic,
     upload: Option<Rc<Upload>>,
+    /// When the answer last brought something; only looked at where silence is limited.
+    answered: Cell<Monotonic>,
 }
 
 /// Whose fault it is that time ran out.
@@ -32,13 +38,18 @@ pub(super) struct Deadline {
 pub(super) enum Late {
     /// The upstream's: the request counts as timed out.
     Upstream,
+    /// The upstream's too: nothing came from it for too long.
+    Idle,
     /// The client's, which stopped sending: the request counts nowhere.
     Client,
 }
 
 impl Deadline {
-    pub(super) const fn new(timeout: Duration, started: Monotonic) -> Self {
-        Self { timeout, started, upload: None }
+    /// With the limits of a route; `None` without any.
+    pub(super) fn new(timeout: Option<Millis>, idle: Option<Millis>, started: Monotonic) -> Option<Self> {
+        let (timeout, idle) = (timeout.map(Millis::duration), idle.map(Millis::duration));
+        let deadline = Self { timeout, idle, started, upload: None, answered: Cell::new(started) };
+        (timeout.is_some() || idle.is_some()).then_some(deadline)
     }
 
     /// From now on the body that is being sent moves the deadline.
@@ -46,15 +57,34 @@ impl Deadline {
         self.upload = Some(upload);
     }
 
-    /// Since when it counts.
+    /// Something of the answer came.
+    fn heard(&self) {
+        if self.idle.is_some() {
+            self.answered.set(Monotonic::now());
+        }
+    }
+
+    /// Since when the whole counts.
     fn from(&self) -> Monotonic {
         self.upload.as_ref().map_or(self.started, |upload| upload.last().max(self.started))
+    }
+
+    /// When the first of the limits passes, if nothing comes any more.
+    fn due(&self) -> Monotonic {
+        let from = self.from();
+        let whole = self.timeout.map(|timeout| from.plus(timeout));
+        let silence = self.idle.map(|idle| from.max(self.answered.get()).plus(idle));
+        match (whole, silence) {
+            (Some(whole), Some(silence)) => whole.min(silence),
+            // There is one at least.
+            (whole, silence) => whole.or(silence).unwrap_or(from),
+        }
     }
 
     /// Resolves when it has passed, with whose fault that is.
     pub(super) fn poll(&self, cx: &mut Context<'_>, alarm: &Alarm) -> Poll<Late> {
         loop {
-            ready!(alarm.poll_until(cx, self.from().plus(self.timeout)));
+            ready!(alarm.poll_until(cx, self.due()));
             if let Err(late) = self.left() {
                 return Poll::Ready(late);
             }
@@ -63,11 +93,16 @@ impl Deadline {
 
     /// Time left, or whose fault it is that there is none.
     pub(super) fn left(&self) -> Result<Duration, Late> {
-        match self.timeout.checked_sub(self.from().elapsed()) {
-            Some(left) if !left.is_zero() => Ok(left),
-            _ if self.upload.as_ref().is_some_and(|upload| upload.waits_for_client()) => Err(Late::Client),
-            _ => Err(Late::Upstream),
+        let now = Monotonic::now();
+        let left = self.due().since(now);
+        if !left.is_zero() {
+            return Ok(left);
         }
+        if self.upload.as_ref().is_some_and(|upload| upload.waits_for_client()) {
+            return Err(Late::Client);
+        }
+        let whole = self.timeout.is_some_and(|timeout| self.from().plus(timeout).since(now).is_zero());
+        Err(if whole { Late::Upstream } else { Late::Idle })
     }
 }
 
@@ -119,6 +154,9 @@ impl Relay {
         head_came: Monotonic,
         in_flight: InFlight,
     ) -> Self {
+        if let Some(deadline) = &deadline {
+            deadline.heard();
+        }
         let mut relay = Self { pending, lease: Some(lease), deadline, head_came: Some(head_came), in_flight };
         // Answers without a body are never polled.
         if relay.is_complete() {
@@ -160,6 +198,9 @@ impl Relay {
         }
         match lease.upstream.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(deadline) = &self.deadline {
+                    deadline.heard();
+                }
                 if frame.trailers_ref().is_some_and(is_grpc_failure)
                     && let Some(pending) = self.pending.take()
                 {
@@ -189,7 +230,7 @@ impl Relay {
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let Some(deadline) = &self.deadline else { return Poll::Pending };
         match ready!(deadline.poll(cx, self.in_flight.alarm())) {
-            Late::Upstream => self.fail(Outcome::Timeout),
+            Late::Upstream | Late::Idle => self.fail(Outcome::Timeout),
             // Counted as gone when this is dropped.
             Late::Client => (self.lease, self.deadline) = (None, None),
         }

@@ -6,6 +6,7 @@
 //! routed it to its end.
 
 use super::health_state::{Health, usable};
+use super::outlier::{Ejection, Failures};
 use super::route::{RequestView, matches};
 use super::upstream::Spoken;
 use crate::base::ids::NodeName;
@@ -18,8 +19,30 @@ use std::sync::Arc;
 /// A cluster as reached over one port: targets of different routes may use different ports of one node.
 pub(super) type SetKey = (ClusterKey, u16);
 
-/// The endpoints known for each set, with their health.
-pub(super) type Endpoints = BTreeMap<SetKey, Vec<(SocketAddr, Health)>>;
+/// The endpoints known for each set.
+pub(super) type Endpoints = BTreeMap<SetKey, Vec<Known>>;
+
+/// An endpoint that is known.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) address: SocketAddr,
+    /// By its checks.
+    pub(super) health: Health,
+    /// By its answers.
+    pub(super) failures: Arc<Failures>,
+    /// How often it was left out for them, and until when.
+    pub(super) ejection: Ejection,
+    /// Whether it is left out now.
+    pub(super) is_ejected: bool,
+}
+
+impl Known {
+    /// One that was just found.
+    pub(super) fn new(address: SocketAddr) -> Self {
+        let (health, failures, ejection) = Default::default();
+        Self { address, health, failures, ejection, is_ejected: false }
+    }
+}
 
 /// The compiled snapshot.
 pub(super) struct Compiled {
@@ -92,8 +115,14 @@ pub(super) struct EndpointSet {
     pub(super) cluster: Option<Arc<Cluster>>,
     /// All addresses: those in use first, then the other address family's, tried when a connect is refused.
     pub(super) addresses: Vec<SocketAddr>,
-    /// Health in the same order.
+    /// Health by their checks in the same order.
     pub(super) healthy: Vec<bool>,
+    /// Whether they are left out for their answers, in the same order.
+    pub(super) ejected: Vec<bool>,
+    /// Their failures in a row, in the same order.
+    pub(super) failures: Vec<Arc<Failures>>,
+    /// After how many of these one is left out; `None` for never.
+    pub(super) max_failures: Option<u32>,
     /// Indexes to take turns over.
     pub(super) usable: Vec<u32>,
     /// Where the other family's addresses begin.
@@ -105,26 +134,33 @@ pub(super) struct EndpointSet {
 }
 
 impl EndpointSet {
-    fn new(key: SetKey, cluster: Option<Arc<Cluster>>, known: &[(SocketAddr, Health)], first_endpoint: usize) -> Self {
+    fn new(key: SetKey, cluster: Option<Arc<Cluster>>, known: &[Known], first_endpoint: usize) -> Self {
         // A name with addresses of both families is one server twice, so only its IPv4 addresses take turns.
         let by_name = cluster.as_ref().is_some_and(|cluster| matches!(cluster.discovery, Discovery::Dns { .. }));
         let mut known = known.to_vec();
-        known.sort_by_key(|(address, _)| by_name && address.is_ipv6());
-        let first_is_v4 = known.first().is_some_and(|(address, _)| address.is_ipv4());
-        let fallback_from =
-            known.iter().position(|(address, _)| by_name && first_is_v4 && address.is_ipv6()).unwrap_or(known.len());
-        let spoken = match cluster.as_ref().and_then(|cluster| cluster.at(key.1)).map(|listener| listener.protocol) {
+        known.sort_by_key(|known| by_name && known.address.is_ipv6());
+        let first_is_v4 = known.first().is_some_and(|known| known.address.is_ipv4());
+        let falls_back = |known: &Known| by_name && first_is_v4 && known.address.is_ipv6();
+        let fallback_from = known.iter().position(falls_back).unwrap_or(known.len());
+        let listener = cluster.as_ref().and_then(|cluster| cluster.at(key.1));
+        let max_failures = listener.and_then(|listener| listener.outlier).map(|detection| detection.max_server_errors);
+        let spoken = match listener.map(|listener| listener.protocol) {
             Some(Protocol::Http) | None => Some(Spoken::Http1),
             Some(Protocol::Http2 | Protocol::Grpc) => Some(Spoken::Http2),
             Some(Protocol::Tcp) => None,
         };
-        let healthy: Vec<bool> = known.iter().map(|(_, health)| health.is_healthy()).collect();
+        let healthy: Vec<bool> = known.iter().map(|known| known.health.is_healthy()).collect();
+        let ejected: Vec<bool> = known.iter().map(|known| known.is_ejected).collect();
+        let in_order: Vec<bool> = healthy.iter().zip(&ejected).map(|(healthy, out)| *healthy && !out).collect();
         Self {
             key,
             cluster,
-            addresses: known.iter().map(|(address, _)| *address).collect(),
-            usable: usable(&healthy[..fallback_from]),
+            addresses: known.iter().map(|known| known.address).collect(),
+            usable: usable(&in_order[..fallback_from]),
             healthy,
+            ejected,
+            failures: known.iter().map(|known| Arc::clone(&known.failures)).collect(),
+            max_failures,
             fallback_from,
             first_endpoint,
             spoken,
@@ -261,7 +297,7 @@ mod tests {
     fn indexes_do_not_overlap_and_cover_every_endpoint() {
         let config = Arc::new(two_targets());
         let key = |node: &str| (ClusterKey { mesh: "m".into(), node: node.into() }, 80);
-        let known = ["[::1]:80", "127.0.0.1:80"].map(|text| (text.parse().unwrap(), Health::default())).to_vec();
+        let known = ["[::1]:80", "127.0.0.1:80"].map(|text| Known::new(text.parse().unwrap())).to_vec();
         let compiled = Compiled::new(1, Arc::clone(&config), &BTreeMap::from([(key("a"), known)]));
 
         let service = compiled.service("shop.local").unwrap();

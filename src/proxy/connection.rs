@@ -8,6 +8,7 @@ use super::alarm::Alarm;
 use super::counters::Totals;
 use super::serve;
 use super::socket::{HttpSocket, Protocol};
+use super::tunnel::{self, Tunnel};
 use super::worker::Worker;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -66,6 +67,8 @@ pub(super) struct Connection {
     alarm: Alarm,
     /// Whether the socket did not take all that was written to it.
     blocked: Rc<Cell<bool>>,
+    /// Where it leads once the answer under way is out, when it is no HTTP any more.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
 }
 
 impl Connection {
@@ -79,6 +82,7 @@ impl Connection {
             waker: RefCell::new(None),
             alarm: Alarm::default(),
             blocked: Rc::default(),
+            tunnel: RefCell::new(None),
         }
     }
 
@@ -89,7 +93,17 @@ impl Connection {
         }
     }
 
-    fn remember(&self, waker: &Waker) {
+    /// What it was told.
+    pub(super) fn order(&self) -> Order {
+        self.order.get()
+    }
+
+    /// Something went over it.
+    pub(super) fn is_used(&self) {
+        self.active.set(true);
+    }
+
+    pub(super) fn remember(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *known = Some(waker.clone());
@@ -147,6 +161,11 @@ impl InFlight {
     /// The same request under way in one more place.
     pub(super) fn also(&self) -> Self {
         Self::with(Rc::clone(&self.connection), self.alarm.clone())
+    }
+
+    /// Makes the connection one to this endpoint, once the answer is out.
+    pub(super) fn lead_to(&self, tunnel: Tunnel) {
+        self.connection.tunnel.replace(Some(Box::new(tunnel)));
     }
 
     /// The timer for the request's deadlines.
@@ -291,6 +310,12 @@ async fn serve_until_idle(worker: &Rc<Worker>, connection: &Rc<Connection>, sock
     })
     .await;
     if !parks {
+        if let Some(tunnel) = connection.tunnel.take() {
+            let parts = served.into_parts();
+            let (client, mut early) = parts.io.into_stream();
+            early.extend_from_slice(&parts.read_buf);
+            tunnel::run(connection, *tunnel, client, early.freeze()).await;
+        }
         return None;
     }
     connection.alarm.clear();

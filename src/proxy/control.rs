@@ -5,9 +5,10 @@
 //! looked up yet waits for them, for a second at most: published sooner, it would answer 503. A node that cannot be
 //! looked up keeps its last endpoints.
 
-use super::config::{Compiled, Endpoints, SetKey, sets_of, weighted_sets_of};
+use super::config::{Compiled, Endpoints, Known, SetKey, sets_of, weighted_sets_of};
 use super::health::{self, Checked};
 use super::health_state::{Health, Thresholds};
+use super::outlier::may_eject;
 use super::shared::Shared;
 use crate::base::fault::Fault;
 use crate::clock::Monotonic;
@@ -36,6 +37,8 @@ pub(super) enum Event {
     Resolved(SetKey, Result<Vec<SocketAddr>, Fault>),
     /// A health check ended.
     Checked(Checked),
+    /// An endpoint failed as often in a row as it may.
+    Failing(SetKey, SocketAddr),
 }
 
 struct Control {
@@ -75,6 +78,8 @@ pub(super) async fn run(
     ready: oneshot::Sender<()>,
 ) {
     let (events, mut inbox) = mpsc::channel(QUEUE);
+    // Whoever took it before would be another control side.
+    let _ = shared.control.set(events.clone());
     let wanted = Arc::clone(&config.borrow_and_update());
     let mut control = Control::new(shared, source, events, wanted);
     let mut ready = Some(ready);
@@ -93,6 +98,9 @@ pub(super) async fn run(
             Some(event) = inbox.recv() => control.take(event),
             _ = resolve.tick() => control.look_up_all(),
             () = sleep(control.patience()), if control.is_waiting() => control.publish_if_ready(),
+            () = sleep(control.shortest_ejection().unwrap_or_default()), if control.shortest_ejection().is_some() => {
+                control.let_back();
+            }
         }
         if control.published.is_some()
             && let Some(ready) = ready.take()
@@ -145,6 +153,7 @@ impl Control {
         let changed = match event {
             Event::Resolved(key, result) => self.resolved(&key, result),
             Event::Checked(checked) => self.checked(&checked),
+            Event::Failing(key, address) => self.failing(&key, address),
         };
         if changed {
             self.publish_if_ready();
@@ -222,11 +231,11 @@ impl Control {
             }
         };
         let known = self.endpoints.entry(key.clone()).or_default();
-        if known.iter().map(|(address, _)| address).eq(&addresses) {
+        if known.iter().map(|known| &known.address).eq(&addresses) {
             return first;
         }
-        let health = |address: &SocketAddr| known.iter().find(|(known, _)| known == address).map(|(_, health)| *health);
-        *known = addresses.iter().map(|address| (*address, health(address).unwrap_or_default())).collect();
+        let before = |address: &SocketAddr| known.iter().find(|known| known.address == *address).cloned();
+        *known = addresses.iter().map(|address| before(address).unwrap_or_else(|| Known::new(*address))).collect();
         self.watch_health(key);
         true
     }
@@ -238,7 +247,7 @@ impl Control {
         };
         let thresholds = Thresholds { healthy: wanted.healthy_threshold, unhealthy: wanted.unhealthy_threshold };
         let known = self.endpoints.get_mut(&checked.set).into_iter().flatten();
-        let Some((_, health)) = known.into_iter().find(|(address, _)| *address == checked.address) else {
+        let Some(Known { health, .. }) = known.into_iter().find(|known| known.address == checked.address) else {
             return false;
         };
         let before = health.is_healthy();
@@ -250,12 +259,57 @@ impl Control {
         health.is_healthy() != before
     }
 
+    /// Leaves an endpoint out for a while; whether that changed anything.
+    fn failing(&mut self, key: &SetKey, address: SocketAddr) -> bool {
+        let listener = self.wanted.clusters.get(&key.0).and_then(|cluster| cluster.at(key.1));
+        let Some(detection) = listener.and_then(|listener| listener.outlier) else { return false };
+        let Some(known) = self.endpoints.get_mut(key) else { return false };
+        let (all, out) = (known.len(), known.iter().filter(|known| known.is_ejected).count());
+        let Some(found) = known.iter_mut().find(|known| known.address == address) else { return false };
+        found.failures.clear();
+        if found.is_ejected || !may_eject(all, out, detection.max_ejection_percent) {
+            return false;
+        }
+        let now = self.shared.started.elapsed();
+        found.ejection.begin(now, &detection);
+        found.is_ejected = true;
+        let seconds = found.ejection.left(now).as_secs_f64();
+        tracing::info!(node = %key.0.node, %address, seconds, "endpoint left out: it failed too often in a row");
+        true
+    }
+
+    /// How long until the first of those that are left out comes back.
+    fn shortest_ejection(&self) -> Option<Duration> {
+        let now = self.shared.started.elapsed();
+        let ejected = self.endpoints.values().flatten().filter(|known| known.is_ejected);
+        ejected.map(|known| known.ejection.left(now)).min()
+    }
+
+    /// Takes those back whose time is over.
+    fn let_back(&mut self) {
+        let now = self.shared.started.elapsed();
+        let mut changed = false;
+        for (key, known) in
+            self.endpoints.iter_mut().flat_map(|(key, all)| all.iter_mut().map(move |known| (key, known)))
+        {
+            if known.is_ejected && known.ejection.left(now).is_zero() {
+                known.is_ejected = false;
+                known.failures.clear();
+                changed = true;
+                tracing::info!(node = %key.0.node, address = %known.address, "endpoint taken back");
+            }
+        }
+        if changed {
+            self.publish_if_ready();
+        }
+    }
+
     /// Makes the set of running checks what the configuration and the known endpoints ask for.
     fn watch_health(&mut self, key: &SetKey) {
         let cluster = self.wanted.clusters.get(&key.0);
         let wanted = cluster.and_then(|cluster| cluster.at(key.1)).and_then(|listener| listener.health_check.clone());
         let addresses: Vec<SocketAddr> =
-            self.endpoints.get(key).into_iter().flatten().map(|(address, _)| *address).collect();
+            self.endpoints.get(key).into_iter().flatten().map(|known| known.address).collect();
         self.checks.retain(|(set, address), check| {
             set != key || (addresses.contains(address) && wanted.as_ref() == Some(&check.wanted))
         });
@@ -265,7 +319,7 @@ impl Control {
                 .entry(key.clone())
                 .or_default()
                 .iter_mut()
-                .for_each(|(_, health)| *health = Health::default());
+                .for_each(|known| known.health = Health::default());
             return;
         };
         let host = match &cluster.discovery {

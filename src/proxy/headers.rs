@@ -4,7 +4,7 @@
 
 use http::HeaderValue;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
 /// Whether a header is about the connection (RFC 9110 section 7.6.1 and the older names still seen).
@@ -82,10 +82,38 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the client asks for another protocol than HTTP/1.1 over this connection. `h2c` may be ignored, and is.
+/// What a client asks for beside HTTP/1.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrade {
+    /// Nothing, or `h2c`, which may be ignored and is.
+    None,
+    /// A WebSocket (RFC 6455).
+    WebSocket,
+    /// Something else.
+    Other,
+}
+
+/// What the client asks this connection to become.
 #[must_use]
-pub fn asks_for_upgrade(headers: &HeaderMap) -> bool {
-    headers.get(http::header::UPGRADE).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"h2c"))
+pub fn upgrade(headers: &HeaderMap) -> Upgrade {
+    let Some(wanted) = headers.get(UPGRADE) else { return Upgrade::None };
+    if wanted.as_bytes().eq_ignore_ascii_case(b"h2c") {
+        return Upgrade::None;
+    }
+    let listed = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let is_listed = listed.into_iter().any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    // Without that it is a remark, which goes no further (RFC 9110 section 7.8).
+    match (is_listed, wanted.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        (false, _) => Upgrade::None,
+        (true, true) => Upgrade::WebSocket,
+        (true, false) => Upgrade::Other,
+    }
+}
+
+/// Says that a message is about an upgrade, when what concerned the last connection is gone.
+pub fn say_upgrade(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 #[cfg(test)]
@@ -100,6 +128,23 @@ mod tests {
         }
         strip_hop_by_hop(&mut headers);
         headers.keys().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn an_upgrade_is_asked_for_by_two_fields() {
+        for (lines, wanted) in [
+            (&[][..], Upgrade::None),
+            (&[("upgrade", "h2c"), ("connection", "upgrade")], Upgrade::None),
+            (&[("upgrade", "websocket")], Upgrade::None),
+            (&[("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade")], Upgrade::WebSocket),
+            (&[("upgrade", "tls/1.3"), ("connection", "upgrade")], Upgrade::Other),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            assert_eq!(upgrade(&headers), wanted, "{lines:?}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) const WAS_RESET: &str =
 pub(super) const WAS_REFUSED: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: remote refused stream reset";
 pub(super) const TIMED_OUT: &str = "upstream request timeout";
+pub(super) const STREAM_IDLE: &str = "stream timeout";
 
 /// An answer with a text, to a request with these headers: callers by gRPC are told in their own way.
 pub(super) fn own(

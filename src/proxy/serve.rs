@@ -6,22 +6,19 @@
 use super::body::{Deadline, Late, Pending, Relay, ResponseBody};
 use super::connection::InFlight;
 use super::counters::{Outcome, Totals};
-use super::headers::{asks_for_upgrade, is_grpc_failure, join_cookies, strip_hop_by_hop};
-use super::path;
-use super::reply::{CONNECT_FAILED, NO_UPSTREAM, TIMED_OUT, WAS_REFUSED, WAS_RESET, own};
+use super::headers::{is_grpc_failure, say_upgrade, strip_hop_by_hop};
+use super::intake::{place, prepare, spell_path};
+use super::reply::{CONNECT_FAILED, NO_UPSTREAM, STREAM_IDLE, TIMED_OUT, WAS_REFUSED, WAS_RESET, own};
 use super::retry::{self, Failure};
-use super::route::{RequestView, host_and_port};
-use super::split::pick;
+use super::tunnel::Tunnel;
 use super::upload::{ClientBody, RequestBody};
 use super::upstream::{Lease, NoConnection, Pool, Spoken, Unsuccessful, Upstream};
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
@@ -30,16 +27,13 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::sleep;
 
+/// How long the service took to the head of its answer, in milliseconds, as Envoys under App Mesh told.
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+
 /// The client is gone; its connection is closed without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the client went away")]
 pub(super) struct ClientGone;
-
-/// Why a request was refused before any draw.
-struct Refusal {
-    status: StatusCode,
-    reason: String,
-}
 
 /// Answers one request.
 ///
@@ -55,7 +49,7 @@ pub(super) fn handle(
     let version = head.version;
     let placed = match spell_path(&mut head).and_then(|()| place(worker, &head)) {
         Ok(placement) => {
-            prepare(&mut head, &body);
+            prepare(worker, &placement, &mut head, &body);
             Ok(Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started)))
         }
         Err(refusal) => Err(Box::new(refusal.answer(worker, &head.headers))),
@@ -71,105 +65,6 @@ pub(super) fn handle(
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
-    }
-}
-
-impl Refusal {
-    fn answer(&self, worker: &Worker, request: &HeaderMap) -> Response<ResponseBody> {
-        Totals::count(&worker.view.totals.unrouted);
-        let reason = HeaderValue::from_str(&self.reason);
-        own(request, self.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
-    }
-}
-
-/// Gives the request's path its one spelling, by which it is matched and which the service sees.
-fn spell_path(head: &mut request::Parts) -> Result<(), Refusal> {
-    let bad = |reason: String| Refusal { status: StatusCode::BAD_REQUEST, reason };
-    let path = match path::normal(head.uri.path()).map_err(|error| bad(error.to_string()))? {
-        Cow::Borrowed(_) => return Ok(()),
-        Cow::Owned(path) => path,
-    };
-    let target = head.uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
-    let mut parts = std::mem::take(&mut head.uri).into_parts();
-    // What is spelled anew holds nothing but what a target may.
-    parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|error| bad(error.to_string()))?);
-    head.uri = Uri::from_parts(parts).map_err(|error| bad(error.to_string()))?;
-    Ok(())
-}
-
-/// Finds the route and draws the target.
-fn place(worker: &Rc<Worker>, head: &request::Parts) -> Result<Placement, Refusal> {
-    let refuse = |status, reason: String| Err(Refusal { status, reason });
-    if head.method == Method::CONNECT {
-        return refuse(StatusCode::NOT_IMPLEMENTED, "CONNECT is not in this version".into());
-    }
-    if asks_for_upgrade(&head.headers) {
-        return refuse(StatusCode::NOT_IMPLEMENTED, "protocol upgrades are not in this version".into());
-    }
-    let authority = authority(head)?;
-    let (host, port) = host_and_port(authority);
-    let local = worker.local();
-    let Some(service) = local.compiled.service(&host) else {
-        return refuse(StatusCode::NOT_FOUND, format!("no virtual service is called {host}"));
-    };
-    let port = match service.port(port, worker.shared.port) {
-        Ok(port) => port,
-        Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{host} does not listen on port {port}")),
-    };
-    let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query());
-    let request = RequestView { method, path, query, headers: &head.headers, port };
-    let Some(route) = local.compiled.first_match(service, &request) else {
-        return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this request"));
-    };
-    let Some(target) = pick(worker.draw(), &local.compiled.routes[route].weights) else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0"));
-    };
-    Ok(Placement { local, route, target, endpoint: Cell::new(None) })
-}
-
-/// The host that the request names: in an absolute request target, else in the one Host header.
-fn authority(head: &request::Parts) -> Result<&str, Refusal> {
-    let refuse = |reason: &str| Err(Refusal { status: StatusCode::BAD_REQUEST, reason: reason.into() });
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return refuse("more than one Host header");
-    }
-    if let Some(authority) = head.uri.authority() {
-        return Ok(without_user(authority.as_str()));
-    }
-    match host.map(HeaderValue::to_str) {
-        Some(Ok(host)) => Ok(host),
-        Some(Err(_)) => refuse("the Host header is not plain text"),
-        None if head.version == Version::HTTP_11 => refuse("no Host header"),
-        None => Ok(""),
-    }
-}
-
-fn without_user(authority: &str) -> &str {
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
-}
-
-/// Makes the client's request one for the next hop.
-fn prepare(head: &mut request::Parts, body: &Incoming) {
-    if let Some(authority) = head.uri.authority() {
-        // RFC 9112 section 3.2.2: the request target wins over the Host header.
-        if let Ok(host) = HeaderValue::from_str(without_user(authority.as_str())) {
-            head.headers.insert(HOST, host);
-        }
-        let path = head.uri.path_and_query().cloned();
-        head.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
-    }
-    strip_hop_by_hop(&mut head.headers);
-    if head.version == Version::HTTP_2 {
-        join_cookies(&mut head.headers);
-    }
-    // Answered here: the server side sends 100 once the body is asked for.
-    head.headers.remove(EXPECT);
-    // How the body is framed is for these fields to say; nothing is added to them later.
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        head.headers.remove(CONTENT_LENGTH);
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 
@@ -243,8 +138,7 @@ impl Exchange {
     ) -> Self {
         let route = &placement.route().route;
         let body = (!body.is_end_stream()).then(|| ClientBody::new(body, route.retry.max_retries > 0));
-        let timeout = route.request_timeout;
-        let deadline = timeout.map(|timeout| Deadline::new(timeout.duration(), started));
+        let deadline = Deadline::new(route.request_timeout, route.idle_timeout, started);
         Self {
             worker,
             placement,
@@ -264,6 +158,10 @@ impl Exchange {
         let guard = AbortGuard(&self.worker);
         let ended = self.run_in_time().await;
         std::mem::forget(guard);
+        if matches!(ended, Err(Ended::Late(Late::Upstream | Late::Idle))) {
+            // The try that it came from was broken off.
+            self.note_outlier(&ended);
+        }
         match ended {
             Ok(answered) => Ok(self.relay(answered)),
             Err(ended) => self.fail(ended),
@@ -291,6 +189,19 @@ impl Exchange {
         let latency_us = u64::try_from(now.since(exchange.started).as_micros()).unwrap_or(u64::MAX);
         let mut response = answered.upstream.take_response(exchange.headers);
         strip_hop_by_hop(response.headers_mut());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some((endpoint, early)) = answered.into_socket() else {
+                // Nobody asked for it over HTTP/2, which has no such answer.
+                exchange.placement.count(&exchange.worker.view, Outcome::Reset);
+                let reason = HeaderValue::from_static(WAS_RESET);
+                return own(&HeaderMap::new(), StatusCode::SERVICE_UNAVAILABLE, WAS_RESET, reason);
+            };
+            exchange.placement.count(&exchange.worker.view, Outcome::Good { latency_us });
+            exchange.in_flight.lead_to(Tunnel { endpoint, early: early.freeze() });
+            say_upgrade(response.headers_mut());
+            return response.map(|()| ResponseBody::Own(None));
+        }
+        response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(latency_us / 1000));
         let pending = if response.status().is_server_error() || is_grpc_failure(response.headers()) {
             // Nothing that follows can make it better.
             exchange.placement.count(&exchange.worker.view, Outcome::Status5xx);
@@ -316,6 +227,7 @@ impl Exchange {
             Ended::Unsupported(why) => (Outcome::Reset, StatusCode::NOT_IMPLEMENTED, why),
             Ended::NoEndpoint => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, NO_UPSTREAM),
             Ended::Failed(Failure::Connect) => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, CONNECT_FAILED),
+            Ended::Late(Late::Idle) => (Outcome::Timeout, StatusCode::GATEWAY_TIMEOUT, STREAM_IDLE),
             Ended::Late(Late::Upstream) | Ended::Failed(Failure::TryTimeout) => {
                 (Outcome::Timeout, StatusCode::GATEWAY_TIMEOUT, TIMED_OUT)
             }
@@ -334,12 +246,16 @@ impl Exchange {
         let Some(spoken) = self.placement.set().spoken else {
             return Err(Ended::Unsupported("TCP upstreams are not in this version"));
         };
+        if spoken == Spoken::Http2 && self.headers.contains_key(UPGRADE) {
+            return Err(Ended::Unsupported("a WebSocket needs an endpoint that speaks HTTP/1.1"));
+        }
         let policy = &self.placement.route().route.retry;
         let (mut retries, mut tried) = (0, 0_u64);
         loop {
             let endpoint = self.placement.local.turn(self.placement.set_index(), tried).ok_or(Ended::NoEndpoint)?;
             tried |= 1_u64.checked_shl(u32::try_from(endpoint).unwrap_or(u32::MAX)).unwrap_or(0);
             let result = self.try_endpoint(endpoint, spoken).await;
+            self.note_outlier(&result);
             let failure = match &result {
                 Ok(answered) => Failure::of(answered.upstream.status(), answered.upstream.headers()),
                 Err(Ended::Failed(failure)) => *failure,
@@ -359,6 +275,22 @@ impl Exchange {
             Totals::count(&self.worker.view.totals.retries);
             sleep(pause).await;
             self.now.set(Monotonic::now());
+        }
+    }
+
+    /// Notes how a try ended where endpoints that fail too often are left out.
+    fn note_outlier(&self, result: &Result<Lease, Ended>) {
+        let set = self.placement.set();
+        let (Some(most), Some(endpoint)) = (set.max_failures, self.placement.endpoint.get()) else { return };
+        let failed = match result {
+            Ok(answered) => {
+                answered.upstream.status().is_server_error() || is_grpc_failure(answered.upstream.headers())
+            }
+            Err(Ended::Failed(_) | Ended::Late(Late::Upstream | Late::Idle)) => true,
+            Err(_) => return,
+        };
+        if set.failures[endpoint].note(failed, most) {
+            self.worker.shared.tell_failing(&set.key, set.addresses[endpoint]);
         }
     }
 

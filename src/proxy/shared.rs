@@ -2,14 +2,16 @@
 //!
 //! Requests touch one word of it (the generation), which changes only when a snapshot is published.
 
-use super::config::Compiled;
+use super::config::{Compiled, SetKey};
+use super::control::Event;
 use super::counters::{Table, Totals};
 use crate::clock::Monotonic;
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What a proxy is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(super) struct Shared {
     pub(super) phase: watch::Sender<Phase>,
     /// Whether somebody asked it to quit.
     pub(super) quit: watch::Sender<bool>,
+    /// Takes notes for the control side; set once it runs.
+    pub(super) control: OnceLock<mpsc::Sender<Event>>,
     /// Client connections open now, of all workers.
     pub(super) connections: AtomicUsize,
     /// Most client connections.
@@ -75,6 +79,7 @@ impl Shared {
             current: ArcSwap::from_pointee(first),
             phase: watch::Sender::new(Phase::Serving),
             quit: watch::Sender::new(false),
+            control: OnceLock::new(),
             connections: AtomicUsize::new(0),
             max_connections,
             workers: (0..workers).map(|_| Arc::new(view())).collect(),
@@ -103,6 +108,14 @@ impl Shared {
     /// The configuration version that every worker routes by.
     pub(super) fn applied_version(&self) -> u64 {
         self.workers.iter().map(|worker| worker.applied.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// An endpoint failed as often in a row as it may. A note that finds no room is lost: the next failure makes another.
+    #[cold]
+    pub(super) fn tell_failing(&self, set: &SetKey, address: SocketAddr) {
+        if let Some(control) = self.control.get() {
+            let _ = control.try_send(Event::Failing(set.clone(), address));
+        }
     }
 
     /// Stops accepting, if it has not stopped yet.

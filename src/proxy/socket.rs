@@ -4,7 +4,7 @@
 //! hyper hands a message over as its head and its body's pieces, in a list to be written by `writev`, which costs the
 //! kernel a good deal more than `send` does. Below a few KiB, copying the pieces together is cheaper than that.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::cell::{Cell, RefCell};
@@ -56,6 +56,11 @@ impl HttpSocket {
     pub(super) fn put_back(&mut self, bytes: &[u8]) {
         // Copied, and not at all when there are none: they are the end of a buffer that would be kept for them.
         self.put_back = if bytes.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(bytes) };
+    }
+
+    /// The socket itself, and what was read of it and not taken.
+    pub(super) fn into_stream(self) -> (TcpStream, BytesMut) {
+        (self.stream.into_inner(), BytesMut::from(&self.put_back[..]))
     }
 
     /// Reads until it is known what the client speaks; what was read is put back.

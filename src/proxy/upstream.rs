@@ -20,7 +20,7 @@ mod wire;
 
 use super::upload::RequestBody;
 use crate::clock::Monotonic;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use channel::Channels;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
@@ -276,6 +276,14 @@ impl Lease {
             self.pool.put(connection, now);
         } else {
             connection.finish();
+        }
+    }
+
+    /// The socket of a connection that its endpoint made something else than HTTP.
+    pub(super) fn into_socket(self) -> Option<(TcpStream, BytesMut)> {
+        match self.upstream {
+            Upstream::Http1(connection) => Some(connection.into_socket()),
+            Upstream::Http2(_) => None,
         }
     }
 

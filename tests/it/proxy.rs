@@ -10,6 +10,7 @@ mod hostile;
 mod http2;
 mod idle;
 mod reload;
+mod tunnel;
 mod wire;
 
 use harness::{Backend, Mesh, Proxy, eventually};
@@ -75,8 +76,8 @@ async fn what_no_draw_placed_is_answered_and_not_judged() {
         assert_eq!(answer.body.is_empty(), status == 404);
     }
     let upgrade =
-        client.request(Method::GET, "shop.local", "/shop", &[("connection", "upgrade"), ("upgrade", "websocket")]);
-    assert_eq!(upgrade.await.unwrap().status, StatusCode::NOT_IMPLEMENTED);
+        client.request(Method::GET, "shop.local", "/shop", &[("connection", "upgrade"), ("upgrade", "other")]);
+    assert_eq!(upgrade.await.unwrap().status, StatusCode::FORBIDDEN);
     assert_eq!(sums(&proxy), (1, 0));
     eventually("they are counted apart", || async { proxy.stat("proxy.unrouted").await == 3 }).await;
 }

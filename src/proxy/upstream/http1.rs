@@ -10,7 +10,7 @@ use super::wire::{self, Body, Malformed, Piece};
 use super::{BodyError, Unsuccessful};
 use crate::proxy::upload::{BodyLost, RequestBody};
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::HeaderName;
+use http::header::{HeaderName, UPGRADE};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
@@ -49,6 +49,8 @@ struct Inner {
     begun: bool,
     write: WriteSide,
     to_head: bool,
+    /// Whether the answer may be that the connection is something else from now on.
+    wants_upgrade: bool,
     interim: u8,
     /// The answer.
     status: StatusCode,
@@ -95,6 +97,7 @@ impl Http1 {
             begun: false,
             write: WriteSide::Open,
             to_head: false,
+            wants_upgrade: false,
             interim: 0,
             status: StatusCode::OK,
             reason: None,
@@ -114,6 +117,7 @@ impl Http1 {
             Upload { body, in_chunks, announced }
         });
         inner.to_head = method == Method::HEAD;
+        inner.wants_upgrade = headers.contains_key(UPGRADE);
         (inner.begun, inner.interim, inner.body) = (false, 0, None);
     }
 
@@ -196,6 +200,11 @@ impl Http1 {
         let _ = self.0.stream.poll_read_ready(&mut Context::from_waker(Waker::noop()));
     }
 
+    /// The socket of a connection that is something else now, and what came behind the answer.
+    pub(super) fn into_socket(self) -> (TcpStream, BytesMut) {
+        (self.0.stream, self.0.input)
+    }
+
     /// Lets the rest of the request go out, then closes.
     pub(super) fn finish(mut self) {
         if self.0.is_sent() {
@@ -245,12 +254,13 @@ impl Inner {
             }
             let Some(head) = wire::parse_head(&mut self.input, self.to_head, &mut self.headers)? else { break };
             self.seen = 0;
-            if !head.status.is_informational() {
+            let switches = head.status == StatusCode::SWITCHING_PROTOCOLS && self.wants_upgrade;
+            if !head.status.is_informational() || switches {
                 (self.status, self.reason, self.body) = (head.status, head.reason, Some(head.body));
-                self.keep_alive = head.keep_alive;
+                self.keep_alive = head.keep_alive && !switches;
                 return Ok(true);
             }
-            // Nobody asked for another protocol, so there is none to switch to.
+            // Where nobody asked for another protocol there is none to switch to.
             if head.status == StatusCode::SWITCHING_PROTOCOLS || self.interim == MAX_INTERIM {
                 return Err(Malformed::Field);
             }

@@ -1,0 +1,187 @@
+//! What is done with a request's head before anything is sent: its path gets its one spelling, its route is found, its target
+//! drawn, and its fields are made those of the next hop's request.
+
+use super::body::ResponseBody;
+use super::counters::Totals;
+use super::headers::{Upgrade, join_cookies, say_upgrade, strip_hop_by_hop, upgrade};
+use super::path;
+use super::reply::own;
+use super::route::{RequestView, host_and_port};
+use super::split::pick;
+use super::worker::{Placement, Worker};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, request};
+use http_body::Body;
+use hyper::body::Incoming;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::rc::Rc;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+
+/// Why a request was refused before any draw.
+pub(super) struct Refusal {
+    status: StatusCode,
+    reason: String,
+}
+
+impl Refusal {
+    /// The answer, counted.
+    pub(super) fn answer(&self, worker: &Worker, request: &HeaderMap) -> Response<ResponseBody> {
+        Totals::count(&worker.view.totals.unrouted);
+        let reason = HeaderValue::from_str(&self.reason);
+        own(request, self.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
+    }
+}
+
+/// Gives the request's path its one spelling, by which it is matched and which the service sees.
+pub(super) fn spell_path(head: &mut request::Parts) -> Result<(), Refusal> {
+    let bad = |reason: String| Refusal { status: StatusCode::BAD_REQUEST, reason };
+    let path = match path::normal(head.uri.path()).map_err(|error| bad(error.to_string()))? {
+        Cow::Borrowed(_) => return Ok(()),
+        Cow::Owned(path) => path,
+    };
+    let target = head.uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    // What is spelled anew holds nothing but what a target may.
+    parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|error| bad(error.to_string()))?);
+    head.uri = Uri::from_parts(parts).map_err(|error| bad(error.to_string()))?;
+    Ok(())
+}
+
+/// Finds the route and draws the target.
+pub(super) fn place(worker: &Rc<Worker>, head: &request::Parts) -> Result<Placement, Refusal> {
+    let refuse = |status, reason: String| Err(Refusal { status, reason });
+    // Both as Envoy answers what App Mesh did not allow.
+    if head.method == Method::CONNECT {
+        return refuse(StatusCode::FORBIDDEN, "CONNECT is not allowed".into());
+    }
+    if upgrade(&head.headers) == Upgrade::Other {
+        return refuse(StatusCode::FORBIDDEN, "no upgrade but that to a WebSocket is allowed".into());
+    }
+    let authority = authority(head)?;
+    let (host, port) = host_and_port(authority);
+    let local = worker.local();
+    let Some(service) = local.compiled.service(&host) else {
+        return refuse(StatusCode::NOT_FOUND, format!("no virtual service is called {host}"));
+    };
+    let port = match service.port(port, worker.shared.port) {
+        Ok(port) => port,
+        Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{host} does not listen on port {port}")),
+    };
+    let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query());
+    let request = RequestView { method, path, query, headers: &head.headers, port };
+    let Some(route) = local.compiled.first_match(service, &request) else {
+        return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this request"));
+    };
+    let Some(target) = pick(worker.draw(), &local.compiled.routes[route].weights) else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0"));
+    };
+    Ok(Placement { local, route, target, endpoint: Cell::new(None) })
+}
+
+/// The host that the request names: in an absolute request target, else in the one Host header.
+fn authority(head: &request::Parts) -> Result<&str, Refusal> {
+    let refuse = |reason: &str| Err(Refusal { status: StatusCode::BAD_REQUEST, reason: reason.into() });
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return refuse("more than one Host header");
+    }
+    if let Some(authority) = head.uri.authority() {
+        return Ok(without_user(authority.as_str()));
+    }
+    match host.map(HeaderValue::to_str) {
+        Some(Ok(host)) => Ok(host),
+        Some(Err(_)) => refuse("the Host header is not plain text"),
+        None if head.version == Version::HTTP_11 => refuse("no Host header"),
+        None => Ok(""),
+    }
+}
+
+fn without_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+/// Makes the client's request one for the next hop.
+pub(super) fn prepare(worker: &Worker, placement: &Placement, head: &mut request::Parts, body: &Incoming) {
+    if let Some(authority) = head.uri.authority() {
+        // RFC 9112 section 3.2.2: the request target wins over the Host header.
+        if let Ok(host) = HeaderValue::from_str(without_user(authority.as_str())) {
+            head.headers.insert(HOST, host);
+        }
+        let path = head.uri.path_and_query().cloned();
+        head.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
+    }
+    let is_upgrade = head.version == Version::HTTP_11 && upgrade(&head.headers) == Upgrade::WebSocket;
+    strip_hop_by_hop(&mut head.headers);
+    if is_upgrade {
+        say_upgrade(&mut head.headers);
+    }
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
+    // Answered here: the server side sends 100 once the body is asked for.
+    head.headers.remove(EXPECT);
+    tell(worker, placement, &mut head.headers);
+    // How the body is framed is for these fields to say; nothing is added to them later.
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        head.headers.remove(CONTENT_LENGTH);
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// Tells the service what Envoys under App Mesh told it: a number for the request that all its hops share, the scheme that it
+/// was asked for by, and how long its answer is waited for.
+fn tell(worker: &Worker, placement: &Placement, headers: &mut HeaderMap) {
+    if !headers.contains_key(REQUEST_ID) {
+        let text = request_id([worker.draw(), worker.draw()]);
+        if let Ok(id) = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text)) {
+            headers.insert(REQUEST_ID, id);
+        }
+    }
+    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    match placement.route().route.request_timeout {
+        Some(timeout) => headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.0)),
+        None => headers.remove(EXPECTED_TIMEOUT),
+    };
+}
+
+/// A random UUID (version 4) as text.
+fn request_id([high, low]: [u64; 2]) -> [u8; 36] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let high = high & !0xf000 | 0x4000;
+    let low = low & !(0b11 << 62) | 0b10 << 62;
+    let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for byte in bytes {
+        if matches!(at, 8 | 13 | 18 | 23) {
+            at += 1;
+        }
+        text[at] = DIGITS[usize::from(byte >> 4)];
+        text[at + 1] = DIGITS[usize::from(byte & 15)];
+        at += 2;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_numbered_by_random_uuids() {
+        for (draws, text) in [
+            ([0, 0], "00000000-0000-4000-8000-000000000000"),
+            ([u64::MAX, u64::MAX], "ffffffff-ffff-4fff-bfff-ffffffffffff"),
+            ([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210], "01234567-89ab-4def-bedc-ba9876543210"),
+        ] {
+            assert_eq!(request_id(draws), *text.as_bytes());
+        }
+    }
+}

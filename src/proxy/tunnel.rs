@@ -1,0 +1,75 @@
+//! A connection that is no HTTP any more: bytes both ways until one side has ended and the other has what was on its way.
+
+use super::connection::{Connection, Order};
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::net::TcpStream;
+
+/// What is carried at once, each way.
+const BUFFER: usize = 16 * 1024;
+
+/// The other end of a client's connection.
+pub(super) struct Tunnel {
+    pub(super) endpoint: TcpStream,
+    /// What the endpoint said behind its answer.
+    pub(super) early: Bytes,
+}
+
+/// Carries bytes until both sides have ended, or the connection is told to; silence ends it as it ends idle connections.
+pub(super) async fn run(connection: &Rc<Connection>, tunnel: Tunnel, client: TcpStream, early: Bytes) {
+    let mut carried = pin!(carry(connection, tunnel, client, early));
+    poll_fn(|cx| {
+        match connection.order() {
+            Order::Cut => return Poll::Ready(()),
+            // Nothing can be parked here, and an end in good order is for the two sides to find.
+            Order::Park | Order::Finish | Order::Serve => {}
+        }
+        connection.remember(cx.waker());
+        // How it ended is theirs to know.
+        carried.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
+
+async fn carry(connection: &Rc<Connection>, tunnel: Tunnel, client: TcpStream, early: Bytes) -> io::Result<()> {
+    let Tunnel { mut endpoint, early: early_answer } = tunnel;
+    endpoint.write_all(&early).await?;
+    let mut client = Watched { stream: client, connection: Rc::clone(connection) };
+    client.write_all(&early_answer).await?;
+    copy_bidirectional_with_sizes(&mut client, &mut endpoint, BUFFER, BUFFER).await?;
+    Ok(())
+}
+
+/// A client's socket whose use keeps the connection from being idle.
+struct Watched {
+    stream: TcpStream,
+    connection: Rc<Connection>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        self.connection.is_used();
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        self.connection.is_used();
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
