@@ -9,11 +9,13 @@ mod doctor;
 mod host;
 mod proxies;
 mod serve;
+mod sidecar;
 mod told;
 mod triggers;
 
 pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
+pub use sidecar::{ClientSettings, Origin, ProxyOptions, Sidecar, start_proxy};
 pub use triggers::HookSecrets;
 
 use self::proxies::MeshListeners;
@@ -128,6 +130,9 @@ pub enum StartupError {
     /// Files given are wrong: every problem on a line, with its place.
     #[error("{0}")]
     Files(String),
+    /// Options given are wrong.
+    #[error("{0}")]
+    Options(String),
 }
 
 impl StartupError {
@@ -144,14 +149,14 @@ impl StartupError {
                 Some("mend or move what is there, or give another directory with --data-dir".to_owned())
             }
             Self::Tls { keys, .. } => Some(format!("{keys} of the configuration name these files")),
-            Self::Store(_) | Self::Postgres(_) | Self::Proxy(_) | Self::Fault(_) => None,
+            Self::Store(_) | Self::Postgres(_) | Self::Proxy(_) | Self::Fault(_) | Self::Options(_) => None,
         }
     }
 
     /// Whether it lies in what was given on the command line.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Files(_) | Self::Tls { .. })
+        matches!(self, Self::Files(_) | Self::Options(_) | Self::Tls { .. })
     }
 }
 

@@ -12,6 +12,7 @@ mod local;
 mod mesh;
 mod output;
 mod policy;
+mod proxy;
 mod rollout;
 pub mod screen;
 mod serve;
@@ -100,7 +101,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments, output: Output) -> Ended {
     let environment = ProcessEnvironment;
     let default_log = match arguments.verb {
-        Verb::Local(_) | Verb::Serve(_) => "warn,tidegate=info",
+        Verb::Local(_) | Verb::Serve(_) | Verb::Proxy(_) => "warn,tidegate=info",
         _ => "error",
     };
     crate::telemetry::init(&environment, output.is_json(), default_log).map_err(|text| Failure::new(text).usage())?;
@@ -109,6 +110,7 @@ fn run(arguments: Arguments, output: Output) -> Ended {
         Verb::Demo(demo) => in_runtime(local::demo(demo, output, &environment)),
         Verb::Local(options) => in_runtime(local::local(options, output, &environment)),
         Verb::Serve(options) => in_runtime(serve::serve(options, output, &environment)),
+        Verb::Proxy(options) => in_runtime(proxy::proxy(options, output, &environment)),
         Verb::Rollout(command) => in_small_runtime(rollout::run(command, output, &environment)),
         Verb::Policy(command) => in_small_runtime(policy::run(&command, output, &environment)),
         Verb::Mesh(command) => in_small_runtime(mesh::run(command, output, &environment)),

@@ -5,6 +5,7 @@
 //! `source` keeps one translation for all proxies of a node, and their endpoints. `secrets` reads certificates that stand in for those of ACM, again and again. `server` speaks gRPC, `door` says who may have what, and
 //! `registry` knows which proxies are connected and what they took.
 
+pub mod client;
 pub mod door;
 pub mod registry;
 pub mod secrets;

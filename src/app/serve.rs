@@ -204,11 +204,16 @@ fn access(config: &DaemonConfig, store: &Store) -> Access {
 
 /// Credentials, region and HTTP client for everything of AWS. Credentials are looked for when they are first needed.
 pub(super) async fn aws(config: &DaemonConfig) -> aws_types::SdkConfig {
+    aws_of(config.aws_region.clone()).await
+}
+
+/// The same for a region, or for that of the environment.
+pub(super) async fn aws_of(region: Option<String>) -> aws_types::SdkConfig {
     use aws_config::environment::region::EnvironmentVariableRegionProvider;
     use aws_config::meta::region::RegionProviderChain;
     use aws_config::profile::region::ProfileFileRegionProvider;
     // Without asking the instance: a machine that is none would wait for it for seconds.
-    let region = RegionProviderChain::first_try(config.aws_region.clone().map(aws_types::region::Region::new))
+    let region = RegionProviderChain::first_try(region.map(aws_types::region::Region::new))
         .or_else(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new());
     // A variable that is set to nothing names none.

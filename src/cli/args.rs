@@ -2,9 +2,11 @@
 
 mod envoy;
 mod mesh;
+mod proxy;
 
 pub use envoy::*;
 pub use mesh::*;
+pub use proxy::*;
 
 use crate::base::token::Role;
 use crate::config::{ADMIN_PORT, API_PORT, APPMESH_PORT, EGRESS_PORT, XDS_PORT, loopback};
@@ -48,6 +50,8 @@ pub enum Verb {
     Local(LocalArguments),
     /// Run the controller as a daemon, for a mesh and services that run elsewhere
     Serve(ServeArguments),
+    /// Run the proxy beside an application, configured by the control plane of a daemon
+    Proxy(ProxyArguments),
     /// Start, watch and end rollouts
     #[command(subcommand)]
     Rollout(RolloutCommand),

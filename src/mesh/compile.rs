@@ -22,6 +22,7 @@ pub use whole::{Touched, Whole};
 
 use crate::base::ids::RouteRef;
 use crate::base::time::Millis;
+use crate::mesh::model::lease::weights;
 use crate::mesh::model::spec::{
     Backend, ClientPolicy, ClientTls, Listener, PortMapping, PortProtocol, Provider, RouteSpec, Timeouts,
     VirtualNodeSpec,
@@ -258,6 +259,7 @@ impl<'a> Compiler<'a> {
             request_timeout: request_timeout(timeouts),
             idle_timeout: idle_timeout(timeouts),
             retry: retry::default_policy(),
+            fallback: None,
         }
     }
 
@@ -318,6 +320,7 @@ impl<'a> Compiler<'a> {
             request_timeout: request_timeout(timeouts),
             idle_timeout: idle_timeout(timeouts),
             retry: policy.map_or_else(retry::default_policy, retry::policy),
+            fallback: resource.lease.as_ref().map(|lease| weights(&lease.fallback, spec.targets()).collect()),
         }
     }
 

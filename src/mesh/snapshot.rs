@@ -16,17 +16,19 @@ pub use tls::{Certificate, ServerTls, ServerTlsMode, Trust, UpstreamTls};
 
 use crate::base::ids::{NodeName, RouteRef};
 use crate::base::time::Millis;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Configuration of one proxy: what a virtual node sees of its mesh.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct NodeConfig {
     /// Rises with every change that this node can see.
     pub version: u64,
     /// Virtual services by name, which is the Host (without port, lower case) that chooses them.
     pub services: BTreeMap<String, Arc<VirtualService>>,
     /// Virtual nodes that a route of a visible service may choose, by [`ClusterKey`].
+    #[serde(with = "by_key")]
     pub clusters: BTreeMap<ClusterKey, Arc<Cluster>>,
     /// What the proxy itself is: the virtual node beside which it runs, or a virtual gateway. `None` for the egress of
     /// local mode, which is nobody's sidecar, and for a node that does not exist (yet).
@@ -34,7 +36,7 @@ pub struct NodeConfig {
 }
 
 /// Names a cluster: a virtual node of a mesh.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterKey {
     /// Name of the mesh.
     pub mesh: String,
@@ -43,7 +45,7 @@ pub struct ClusterKey {
 }
 
 /// A virtual service: its routes in the order in which they are tried.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VirtualService {
     /// Name of the mesh.
     pub mesh: String,
@@ -57,7 +59,7 @@ pub struct VirtualService {
 }
 
 /// A port on which a virtual service is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServicePort {
     /// The port.
     pub port: u16,
@@ -66,7 +68,7 @@ pub struct ServicePort {
 }
 
 /// A route: what it matches and where its requests go.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Route {
     /// Names the route. For a service whose provider is a node, the router is empty and the route is the service's name.
     pub id: RouteRef,
@@ -84,10 +86,57 @@ pub struct Route {
     pub idle_timeout: Option<Millis>,
     /// Retries allowed after the first try, by App Mesh's default policy or the route's own.
     pub retry: RetryPolicy,
+    /// Weights of the targets for when nobody renews those that it has; `None` where they are for good.
+    pub fallback: Option<Vec<u32>>,
+}
+
+impl NodeConfig {
+    /// What is left of it for a proxy that kept it and cannot know how old it is: weights that somebody had to renew are
+    /// those of their fallback. Requests are counted under version 0 then, which no route ever has, so that nobody takes
+    /// this proxy for one that knows of a change.
+    #[must_use]
+    pub fn lapsed(mut self) -> Self {
+        for service in self.services.values_mut() {
+            if service.routes.iter().all(|route| route.fallback.is_none()) {
+                continue;
+            }
+            for route in &mut Arc::make_mut(service).routes {
+                let Some(fallback) = route.fallback.clone() else { continue };
+                let route = Arc::make_mut(route);
+                route.version = 0;
+                for (target, weight) in route.targets.iter_mut().zip(fallback) {
+                    target.weight = weight;
+                }
+            }
+        }
+        self
+    }
+}
+
+/// Clusters as a list: each names its key.
+mod by_key {
+    use crate::mesh::snapshot::{Cluster, ClusterKey};
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    pub(super) fn serialize<S: Serializer>(
+        clusters: &BTreeMap<ClusterKey, Arc<Cluster>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(clusters.values())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<ClusterKey, Arc<Cluster>>, D::Error> {
+        let clusters = Vec::<Arc<Cluster>>::deserialize(deserializer)?;
+        Ok(clusters.into_iter().map(|cluster| (cluster.key.clone(), cluster)).collect())
+    }
 }
 
 /// Conditions on a request.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RouteMatch {
     /// On the path without its query.
     pub path: PathMatch,
@@ -106,7 +155,7 @@ pub struct RouteMatch {
 }
 
 /// Condition on a header. Repeated headers are one, joined by commas.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderMatch {
     /// Name in lower case.
     pub name: String,
@@ -117,7 +166,7 @@ pub struct HeaderMatch {
 }
 
 /// Condition on a query parameter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryMatch {
     /// Name, case-sensitive.
     pub name: String,
@@ -126,7 +175,7 @@ pub struct QueryMatch {
 }
 
 /// Condition on a text, case-sensitive.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ValueMatch {
     /// Any text.
     Present,
@@ -163,7 +212,7 @@ impl RouteMatch {
 }
 
 /// Condition on the path without its query, case-sensitive.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum PathMatch {
     /// Any path.
     #[default]
@@ -177,7 +226,7 @@ pub enum PathMatch {
 }
 
 /// One weighted target.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Target {
     /// The virtual node.
     pub cluster: ClusterKey,
@@ -188,7 +237,7 @@ pub struct Target {
 }
 
 /// Which failures are tried again, on another endpoint where there is one. The default tries nothing again.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Retries after the first try.
     pub max_retries: u32,
@@ -207,7 +256,7 @@ pub struct RetryPolicy {
 }
 
 /// A virtual node as a target: how its endpoints are found and watched.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Names it.
     pub key: ClusterKey,
@@ -232,7 +281,7 @@ impl Cluster {
 }
 
 /// A listener of a virtual node, as those see it who call the node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClusterPort {
     /// The port.
     pub port: u16,
@@ -256,7 +305,7 @@ impl ClusterPort {
 }
 
 /// When an endpoint is left out for what it answered (App Mesh API 2019-01-25, `OutlierDetection`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlierDetection {
     /// Server errors (or failed connections) in a row that throw it out.
     pub max_server_errors: u32,
@@ -269,7 +318,7 @@ pub struct OutlierDetection {
 }
 
 /// Which of a name's or an instance's addresses are used (App Mesh API 2019-01-25, `IpPreference`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum IpPreference {
     /// Nobody said: App Mesh's behaviour before there was a choice.
     #[default]
@@ -285,7 +334,7 @@ pub enum IpPreference {
 }
 
 /// Where a virtual node's endpoints come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Discovery {
     /// None: the node cannot be a target that answers.
     None,
@@ -332,7 +381,7 @@ impl Discovery {
 }
 
 /// Protocol of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Protocol {
     /// HTTP/1.1.
     Http,
@@ -358,7 +407,7 @@ impl Protocol {
 }
 
 /// Active health check of a node's endpoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
     /// Path asked for over HTTP.
     pub path: String,

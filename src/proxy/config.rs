@@ -282,6 +282,7 @@ mod tests {
             request_timeout: None,
             idle_timeout: None,
             retry,
+            fallback: None,
         });
         let service =
             VirtualService { mesh: "m".into(), name: "Shop.local".into(), ports: vec![], routes: vec![route] };

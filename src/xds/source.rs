@@ -4,7 +4,7 @@
 //! Endpoints that proxies cannot find themselves (Cloud Map, and names of a discovery file) are looked up here, each once
 //! however many proxies need them. What cannot be found out stays as it was.
 
-use super::translate::{Endpoints, Options, Resources, SecretFiles, translate};
+use super::translate::{Endpoints, Options, Resources, SecretFiles, native, translate};
 use crate::base::fault::Fault;
 use crate::mesh::compile::View;
 use crate::mesh::http::MeshControl;
@@ -234,7 +234,9 @@ impl Follower {
     /// Looks up what the configuration needs, and nothing else.
     fn want(&mut self, config: &NodeConfig) {
         let mut wanted: BTreeMap<Wanted, Discovery> = BTreeMap::new();
-        for route in config.services.values().flat_map(|service| &service.routes) {
+        // A native proxy finds its endpoints itself.
+        let services = config.services.values().filter(|_| !self.key.1.is_native);
+        for route in services.flat_map(|service| &service.routes) {
             for target in &route.targets {
                 let Some(cluster) = config.clusters.get(&target.cluster) else { continue };
                 let here = match &cluster.discovery {
@@ -286,7 +288,9 @@ impl Follower {
             }
         }
         let secrets = Arc::clone(&self.secrets.borrow_and_update());
-        let mut resources = translate(config, &self.key.1, &endpoints, &secrets);
+        let options = &self.key.1;
+        let mut resources =
+            if options.is_native { native::whole(config) } else { translate(config, options, &endpoints, &secrets) };
         self.sender.send_if_modified(|offer| {
             resources.share_with(&offer.resources);
             let next = Offer { known: config.own.is_some(), resources: Arc::new(resources) };

@@ -11,6 +11,7 @@ mod access_log;
 mod cluster;
 mod gateway;
 mod listener;
+pub mod native;
 mod pieces;
 mod route;
 mod tls;
@@ -37,12 +38,14 @@ pub enum Type {
     Listener,
     /// RDS.
     Route,
+    /// All of a native proxy's configuration.
+    Native,
 }
 
 impl Type {
     /// All, in the order in which a proxy has to learn of them (xDS protocol, "Eventual consistency considerations"):
     /// whatever is pointed at comes before what points at it.
-    pub const ALL: [Self; 5] = [Self::Cluster, Self::Endpoint, Self::Secret, Self::Listener, Self::Route];
+    pub const ALL: [Self; 6] = [Self::Cluster, Self::Endpoint, Self::Secret, Self::Listener, Self::Route, Self::Native];
 
     /// Its URL on the wire.
     #[must_use]
@@ -53,6 +56,7 @@ impl Type {
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::Native => native::URL,
         }
     }
 
@@ -71,13 +75,14 @@ impl Type {
             Self::Secret => "SDS",
             Self::Listener => "LDS",
             Self::Route => "RDS",
+            Self::Native => "native",
         }
     }
 
     /// Whether a client that names nothing gets all of it, and what is missing from a full list is gone.
     #[must_use]
     pub const fn is_whole(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
+        matches!(self, Self::Cluster | Self::Listener | Self::Native)
     }
 }
 
@@ -177,6 +182,8 @@ pub struct Options {
     pub egress: SocketAddr,
     /// Whether names are looked up by the control plane (from its discovery file) and not by the proxy.
     pub names_by_control_plane: bool,
+    /// Whether the proxy is a native one, which routes by the configuration itself.
+    pub is_native: bool,
 }
 
 impl Default for Options {
@@ -187,6 +194,7 @@ impl Default for Options {
             ingress: SocketAddr::new(any, 15000),
             egress: SocketAddr::new(any, 15001),
             names_by_control_plane: false,
+            is_native: false,
         }
     }
 }

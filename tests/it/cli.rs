@@ -5,11 +5,12 @@ use crate::program::world::{Daemon, Files, World, verify};
 use crate::program::{command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 37] = [
+const COMMANDS: [&[&str]; 38] = [
     &[],
     &["demo"],
     &["local"],
     &["serve"],
+    &["proxy"],
     &["doctor"],
     &["rollout"],
     &["rollout", "start"],

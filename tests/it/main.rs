@@ -49,6 +49,7 @@ mod release;
 mod runner;
 mod serve;
 mod shell;
+mod sidecar;
 mod signals;
 mod slack;
 mod stop;

@@ -3,10 +3,11 @@
 use super::tls::ServerTls;
 use super::{IpPreference, Protocol, RouteMatch};
 use crate::base::time::Millis;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The virtual node or gateway that a proxy runs for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Own {
     /// Name of the mesh.
     pub mesh: String,
@@ -25,7 +26,7 @@ pub struct Own {
 }
 
 /// A virtual node or a virtual gateway.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Role {
     /// Runs beside an application.
     Node,
@@ -34,7 +35,7 @@ pub enum Role {
 }
 
 /// A listener of the proxy's own node or gateway.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listener {
     /// Port of the application, or of the gateway.
     pub port: u16,
@@ -51,7 +52,7 @@ pub struct Listener {
 }
 
 /// Bounds of connections and requests (App Mesh API 2019-01-25, `VirtualNodeConnectionPool`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pool {
     /// Connections (http, tcp).
     pub connections: Option<u32>,
@@ -62,7 +63,7 @@ pub struct Pool {
 }
 
 /// Where the application of a node is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppAddress {
     /// 127.0.0.1.
     V4,
@@ -88,7 +89,7 @@ impl IpPreference {
 }
 
 /// File access log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessLog {
     /// Path, such as `/dev/stdout`.
     pub path: String,
@@ -97,7 +98,7 @@ pub struct AccessLog {
 }
 
 /// Format of a line, in Envoy's command operators.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFormat {
     /// Envoy's own.
     Default,
@@ -108,7 +109,7 @@ pub enum LogFormat {
 }
 
 /// A gateway route: which requests go to which virtual service, and how they are rewritten.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GatewayRoute {
     /// Its name.
     pub name: String,
@@ -131,7 +132,7 @@ pub struct GatewayRoute {
 }
 
 /// The virtual service behind a gateway route.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayTarget {
     /// Its name, as in [`super::NodeConfig::services`].
     pub service: String,
@@ -140,7 +141,7 @@ pub struct GatewayTarget {
 }
 
 /// Condition on a request's host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum HostMatch {
     /// The whole name.
     Exact(String),
@@ -149,7 +150,7 @@ pub enum HostMatch {
 }
 
 /// What a gateway route makes of a path; the query stays.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PathRewrite {
     /// Nothing.
     Keep,

@@ -1,7 +1,9 @@
 //! How connections are secured, resolved: what a listener shows and asks for, and what a client checks and shows.
 
+use serde::{Deserialize, Serialize};
+
 /// A certificate with its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Certificate {
     /// Files on the proxy's machine.
     File {
@@ -23,7 +25,7 @@ pub enum Certificate {
 }
 
 /// Whose certificates are believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trust {
     /// A PEM of authorities on the proxy's machine.
     File {
@@ -43,7 +45,7 @@ pub enum Trust {
 }
 
 /// TLS of a listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerTls {
     /// Whether plain connections are taken as well.
     pub mode: ServerTlsMode,
@@ -56,7 +58,7 @@ pub struct ServerTls {
 }
 
 /// Whether a listener takes plain connections beside TLS. (`DISABLED` is no TLS at all.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServerTlsMode {
     /// TLS alone.
     Strict,
@@ -65,7 +67,7 @@ pub enum ServerTlsMode {
 }
 
 /// TLS towards a virtual node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamTls {
     /// Whose certificates are believed; `None` believes any (appmesh "TLS": a server with certificates from files or
     /// SDS whose client has no policy).

@@ -87,6 +87,8 @@ fn options(metadata: Option<&Struct>) -> Result<Options, String> {
             })?;
         }
     }
+    let native = ours.fields.get("native").and_then(|value| value.kind.as_ref());
+    options.is_native = matches!(native, Some(value::Kind::BoolValue(true)));
     Ok(options)
 }
 

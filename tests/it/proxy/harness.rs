@@ -159,6 +159,7 @@ impl Mesh {
             request_timeout: Some(Millis(15_000)),
             idle_timeout: None,
             retry: RetryPolicy::default(),
+            fallback: None,
         };
         Self { config: NodeConfig { version, ..NodeConfig::default() }, route }
     }

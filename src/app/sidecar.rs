@@ -1,0 +1,73 @@
+//! A native proxy as a process of its own: its configuration from a control plane, its endpoints found by itself.
+
+use super::serve::aws_of;
+use super::{DRAIN, StartupError, endpoints};
+use crate::clock::new_uuid;
+use crate::discovery::cloudmap::CloudMapSource;
+use crate::discovery::everywhere::Everywhere;
+use crate::proxy::{self, ProxyHandle, ProxySettings};
+use crate::xds::client::follow;
+pub use crate::xds::client::{ClientSettings, Origin};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What a proxy is started with.
+#[derive(Debug, Clone)]
+pub struct ProxyOptions {
+    /// Where its configuration comes from.
+    pub client: ClientSettings,
+    /// Where applications send their requests.
+    pub egress: SocketAddr,
+    /// Its admin pages.
+    pub admin: SocketAddr,
+    /// Worker threads; 0 for one to each core.
+    pub workers: usize,
+    /// File that stands in for Cloud Map and DNS.
+    pub discovery: Option<PathBuf>,
+}
+
+/// A running proxy.
+pub struct Sidecar {
+    /// Where it takes requests.
+    pub egress: SocketAddr,
+    /// Its admin pages.
+    pub admin: SocketAddr,
+    /// Where its first configuration came from.
+    pub origin: Origin,
+    proxy: ProxyHandle,
+}
+
+/// Starts a proxy: takes its addresses, waits for its first configuration, then serves. To be called within a runtime.
+///
+/// # Errors
+/// [`StartupError`]; whatever was opened before is closed again.
+pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError> {
+    let sdk = aws_of(None).await;
+    let otherwise = Everywhere::new(CloudMapSource::from_config(&sdk));
+    let endpoints = endpoints(options.discovery.as_deref(), otherwise).await?;
+    // A proxy is another one after each restart: its counts begin again.
+    let name = format!("{} {}", options.client.node, new_uuid());
+    let mut settings = ProxySettings::new(name, options.egress);
+    settings.admin = Some(options.admin);
+    settings.workers = options.workers;
+    let listening = proxy::bind(settings).await?;
+    let mut following = follow(options.client).map_err(|error| StartupError::Options(error.to_string()))?;
+    let origin = following.first().await;
+    let proxy = listening.start(following.config(), endpoints).await?;
+    Ok(Sidecar { egress: proxy.egress_address(), admin: proxy.admin_address().unwrap_or(options.admin), origin, proxy })
+}
+
+impl Sidecar {
+    /// Stops in good order: no new requests, those under way finish.
+    pub async fn drain(self) {
+        let drained = self.proxy.drain(DRAIN).await;
+        if drained.cut > 0 {
+            tracing::warn!(connections = drained.cut, "connections cut: still busy at the end of the drain");
+        }
+    }
+
+    /// Resolves when someone asked the proxy to quit over its admin pages.
+    pub fn quit_requested(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.proxy.quit_requested()
+    }
+}

@@ -1,0 +1,57 @@
+//! Arguments of `tidegate proxy`.
+
+use crate::config::{ADMIN_PORT, EGRESS_PORT, loopback};
+use clap::Args;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// `tidegate proxy`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Its configuration comes from the control plane of `tidegate serve` or `tidegate local`, over the address that \
+                  Envoys are configured at, and goes on being followed. An access key of the mesh goes into $TIDEGATE_TOKEN as \
+                  ID:SECRET. Of the App Mesh image's variables APPMESH_RESOURCE_ARN, APPMESH_VIRTUAL_NODE_NAME, \
+                  APPMESH_XDS_ENDPOINT and ENVOY_ADMIN_ACCESS_PORT are heeded."
+)]
+pub struct ProxyArguments {
+    /// Virtual node: mesh/MESH/virtualNode/NAME or an ARN [default: $APPMESH_RESOURCE_ARN]
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// The control plane: https://HOST:PORT or http://HOST:PORT [default: $APPMESH_XDS_ENDPOINT, by TLS]
+    #[arg(long, value_name = "URL")]
+    pub control_plane: Option<String>,
+    /// Where the application sends its requests; the Host header names the virtual service
+    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(EGRESS_PORT))]
+    pub egress: SocketAddr,
+    /// Admin pages (/ready, /server_info, /stats/prometheus, …)
+    /// [default: 127.0.0.1:9901; every address where the App Mesh image's variables are set]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+    /// Keeps the last configuration in this file, for a start without the control plane
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// File that stands in for Cloud Map and DNS
+    #[arg(long, value_name = "FILE")]
+    pub discovery: Option<PathBuf>,
+    /// Threads, which share the port [default: one to each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Authorities (PEM) that the control plane's certificate is judged by [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Certificate (PEM) that is shown to the control plane
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub key: Option<PathBuf>,
+}
+
+impl ProxyArguments {
+    /// Where the admin pages are, by the option, else by the App Mesh image's variables, else on loopback.
+    #[must_use]
+    pub fn admin(&self, by_image: Option<u16>, is_image: bool) -> SocketAddr {
+        let any = if is_image { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        self.admin.unwrap_or_else(|| SocketAddr::new(any.into(), by_image.unwrap_or(ADMIN_PORT)))
+    }
+}

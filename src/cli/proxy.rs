@@ -1,0 +1,118 @@
+//! `tidegate proxy`: a native proxy as a process of its own.
+
+use super::args::ProxyArguments;
+use super::stops::Stops;
+use super::{Ended, FAILED, Failure, Output};
+use crate::app::{ClientSettings, Origin, ProxyOptions, Sidecar, start_proxy};
+use crate::base::secret::Redacted;
+use crate::config::Environment;
+use serde_json::json;
+use std::net::IpAddr;
+use std::path::Path;
+
+pub(super) async fn proxy(arguments: ProxyArguments, output: Output, environment: &dyn Environment) -> Ended {
+    let options = options(&arguments, environment)?;
+    let stops = Stops::listen()?;
+    let (node, control_plane) = (options.client.node.clone(), options.client.control_plane.clone());
+    tracing::info!(node, control_plane, "waiting for the first configuration");
+    let running = tokio::select! {
+        running = start_proxy(options) => running?,
+        // Nobody was told an address yet, so there is nothing to finish.
+        () = stops.more_than(0) => return Ok(0),
+    };
+    welcome(&running, &node, output);
+    tokio::select! {
+        () = stops.more_than(0) => {}
+        () = running.quit_requested() => {}
+    }
+    output.remark("stopping: requests under way finish; once more stops at once");
+    let asked = stops.count();
+    tokio::select! {
+        () = running.drain() => Ok(0),
+        () = stops.more_than(asked) => {
+            output.remark("stopped at once: requests under way were cut");
+            Ok(FAILED)
+        }
+    }
+}
+
+fn welcome(running: &Sidecar, node: &str, output: Output) {
+    if output.is_json() {
+        for (name, address) in [("egress", running.egress), ("admin", running.admin)] {
+            output.json(&json!({"event": "listening", "name": name, "address": address.to_string()}));
+        }
+    } else {
+        output.line(&format!("the proxy of {node} takes requests at http://{}", running.egress));
+        output.line(&format!("its admin pages are at http://{}", running.admin));
+    }
+    if running.origin == Origin::Kept {
+        output.remark("the control plane cannot be reached: going by the configuration that was kept");
+    }
+}
+
+/// What was asked for, by options and by the App Mesh image's variables.
+fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<ProxyOptions, Failure> {
+    let variable = |name: &str| environment.get(name).filter(|text| !text.is_empty());
+    let by_image = variable("APPMESH_RESOURCE_ARN").or_else(|| variable("APPMESH_VIRTUAL_NODE_NAME"));
+    let is_image = by_image.is_some();
+    let node = arguments.node.clone().or(by_image).ok_or_else(|| {
+        Failure::new("whose proxy is it? there is neither --node nor $APPMESH_RESOURCE_ARN")
+            .hint("for example --node mesh/shop/virtualNode/checkout-v1")
+            .usage()
+    })?;
+    let by_variable = variable("APPMESH_XDS_ENDPOINT").map(|endpoint| format!("https://{endpoint}"));
+    let control_plane = arguments.control_plane.clone().or(by_variable).ok_or_else(|| {
+        Failure::new("where is the control plane? there is neither --control-plane nor $APPMESH_XDS_ENDPOINT")
+            .hint("for example --control-plane http://127.0.0.1:7072, where `tidegate local` is")
+            .usage()
+    })?;
+    let token = variable("TIDEGATE_TOKEN").map(Redacted::new);
+    if token.is_some() && !is_private(&control_plane) && variable("TIDEGATE_INSECURE").as_deref() != Some("1") {
+        return Err(Failure::new(format!("$TIDEGATE_TOKEN would go to {control_plane} in clear text"))
+            .hint("use https://, or set TIDEGATE_INSECURE=1 where the network may know it")
+            .usage());
+    }
+    let port = match variable("ENVOY_ADMIN_ACCESS_PORT") {
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| Failure::new(format!("ENVOY_ADMIN_ACCESS_PORT is {text:?}, which is no port")).usage())?,
+        ),
+        None => None,
+    };
+    let identity = match (&arguments.certificate, &arguments.key) {
+        (Some(certificate), Some(key)) => {
+            Some((read("--certificate", certificate)?, Redacted::new(read("--key", key)?)))
+        }
+        _ => None,
+    };
+    let authorities = arguments.ca.as_deref().map(|path| read("--ca", path)).transpose()?;
+    if !control_plane.starts_with("https://") && (authorities.is_some() || identity.is_some()) {
+        return Err(Failure::new("--ca and --certificate are for TLS")
+            .hint("use a --control-plane with https://")
+            .usage());
+    }
+    let client = ClientSettings { control_plane, node, token, authorities, identity, kept: arguments.state.clone() };
+    Ok(ProxyOptions {
+        client,
+        egress: arguments.egress,
+        admin: arguments.admin(port, is_image),
+        workers: arguments.workers.map_or(0, usize::from),
+        discovery: arguments.discovery.clone(),
+    })
+}
+
+fn read(option: &str, path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(format!("{option} {} cannot be read: {error}", path.display()))
+            .hint("name an existing file")
+            .usage()
+    })
+}
+
+/// Whether what is sent there stays secret: by TLS, or since it does not leave the machine.
+fn is_private(url: &str) -> bool {
+    let Some(place) = url.strip_prefix("http://") else { return true };
+    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

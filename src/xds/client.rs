@@ -1,0 +1,360 @@
+//! A native proxy's way to its configuration, when it is a process of its own: one stream of the control plane, opened again
+//! whenever it ends, and a file that has the last configuration for when nobody can be asked.
+//!
+//! What is not understood is refused with the reason, which people read at the control plane; the last good one stays. A
+//! configuration from the file may be any time old, so weights that somebody had to renew are those of their fallback.
+
+mod kept;
+
+use crate::base::secret::Redacted;
+use crate::clock::seed;
+use crate::mesh::snapshot::NodeConfig;
+use crate::xds::translate::{Type, native};
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::service::discovery::v3 as pb;
+use envoy_types::pb::google::protobuf::{Struct, Value, value};
+use envoy_types::pb::google::rpc;
+use kept::Kept;
+use pb::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+
+/// Time to connect, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silent connections are asked whether they live so often, and given up after so long: as Envoys are (appmesh "Bootstrap").
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// After a stream that ended, the first pause; twice as long each further time, half of it by chance, so that the proxies of a
+/// control plane that was restarted do not come back together.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A stream that lasted this long was a good one: the next pause is the first again.
+const GOOD: Duration = Duration::from_secs(60);
+/// For this long after its start a proxy prefers to be told its configuration to what it kept.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A configuration: that of the largest mesh, with room.
+const MESSAGE_MAX: usize = 64 << 20;
+/// Requests that wait to be sent: one answers each message.
+const WAITING_MAX: usize = 4;
+
+/// Where a proxy's configuration comes from.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// `http://HOST:PORT` or `https://HOST:PORT`.
+    pub control_plane: String,
+    /// `mesh/M/virtualNode/N`, `mesh/M/virtualGateway/G`, or the ARN of one.
+    pub node: String,
+    /// Access key `ID:SECRET`, sent as a bearer token.
+    pub token: Option<Redacted<String>>,
+    /// PEM of the authorities that the control plane's certificate is judged by; `None` for the system's.
+    pub authorities: Option<String>,
+    /// PEM of a certificate and its key that are shown to it.
+    pub identity: Option<(String, Redacted<String>)>,
+    /// File of the last configuration; `None` keeps none.
+    pub kept: Option<PathBuf>,
+}
+
+/// Why there can be no stream at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("--control-plane {url}: {why}; write http://HOST:PORT or https://HOST:PORT")]
+    Address {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The token cannot be sent.
+    #[error("the token has characters that no header may have")]
+    Token,
+}
+
+/// Follows a node's configuration. A handle to wait by.
+pub struct Following {
+    config: watch::Receiver<Arc<NodeConfig>>,
+    first: watch::Receiver<Option<Origin>>,
+}
+
+/// Where the first configuration came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The control plane told it.
+    Told,
+    /// It was kept from an earlier run, which ended at an unknown time.
+    Kept,
+}
+
+impl Following {
+    /// Waits for the first configuration, however long, and tells where it came from.
+    pub async fn first(&mut self) -> Origin {
+        match self.first.wait_for(Option::is_some).await {
+            Ok(origin) => origin.unwrap_or(Origin::Told),
+            // The follower never ends before its listeners do.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// The configuration as it changes.
+    #[must_use]
+    pub fn config(&self) -> watch::Receiver<Arc<NodeConfig>> {
+        self.config.clone()
+    }
+}
+
+/// Begins to follow, within a runtime, for as long as anybody listens.
+///
+/// # Errors
+/// [`ClientError`]: no stream can be opened whoever answers.
+pub fn follow(settings: ClientSettings) -> Result<Following, ClientError> {
+    let endpoint = endpoint(&settings)?;
+    let token = match &settings.token {
+        Some(token) => {
+            let text = format!("Bearer {}", token.reveal());
+            Some(MetadataValue::try_from(text).map_err(|_| ClientError::Token)?)
+        }
+        None => None,
+    };
+    let (config, config_receiver) = watch::channel(Arc::new(NodeConfig::default()));
+    let (first, first_receiver) = watch::channel(None);
+    let kept = settings.kept.map(|path| Kept::new(path, settings.node.clone()));
+    let client = Client { node: settings.node, endpoint, token, config, first, kept };
+    tokio::spawn(client.run());
+    Ok(Following { config: config_receiver, first: first_receiver })
+}
+
+fn endpoint(settings: &ClientSettings) -> Result<Endpoint, ClientError> {
+    let url = &settings.control_plane;
+    let wrong = |why: String| ClientError::Address { url: url.clone(), why };
+    let is_tls = url.starts_with("https://");
+    if !is_tls && !url.starts_with("http://") {
+        return Err(wrong("it begins with neither http:// nor https://".to_owned()));
+    }
+    let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| wrong(error.to_string()))?;
+    if endpoint.uri().host().is_none() || endpoint.uri().port_u16().is_none() {
+        return Err(wrong("it has no host or no port".to_owned()));
+    }
+    let endpoint = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    if !is_tls {
+        return Ok(endpoint);
+    }
+    let mut tls = match &settings.authorities {
+        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    if let Some((chain, key)) = &settings.identity {
+        tls = tls.identity(Identity::from_pem(chain, key.reveal()));
+    }
+    endpoint.tls_config(tls).map_err(|error| wrong(error.to_string()))
+}
+
+struct Client {
+    node: String,
+    endpoint: Endpoint,
+    token: Option<MetadataValue<tonic::metadata::Ascii>>,
+    config: watch::Sender<Arc<NodeConfig>>,
+    first: watch::Sender<Option<Origin>>,
+    kept: Option<Kept>,
+}
+
+impl Client {
+    async fn run(self) {
+        let mut failures = 0;
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            let began = tokio::time::Instant::now();
+            let ended = {
+                let stream = self.stream();
+                tokio::pin!(stream);
+                loop {
+                    tokio::select! {
+                        ended = &mut stream => break ended,
+                        () = &mut patience, if self.first.borrow().is_none() && !patience.is_elapsed() => {
+                            self.fall_back().await;
+                        }
+                        () = self.config.closed() => return,
+                    }
+                }
+            };
+            failures = if began.elapsed() >= GOOD { 1 } else { failures + 1 };
+            self.tell(&ended, failures);
+            let pause = tokio::time::sleep(pause_after(failures, seed()));
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    () = &mut patience, if self.first.borrow().is_none() && !patience.is_elapsed() => {
+                        self.fall_back().await;
+                    }
+                    () = self.config.closed() => return,
+                }
+            }
+        }
+    }
+
+    /// Tells how a stream ended: at first, and then once in a while, since it is tried for ever.
+    fn tell(&self, ended: &Status, failures: u32) {
+        let (code, reason) = (ended.code(), ended.message());
+        if failures == 1 || failures.is_multiple_of(20) {
+            tracing::warn!(?code, reason, "no stream to the control plane; the last configuration stays in force");
+        } else {
+            tracing::debug!(?code, reason, "no stream to the control plane");
+        }
+    }
+
+    /// Goes by what was kept, until the control plane tells something.
+    async fn fall_back(&self) {
+        let Some(kept) = &self.kept else { return };
+        match kept.read().await {
+            Ok(Some(config)) => {
+                tracing::warn!("the control plane has told nothing yet; going by the configuration that was kept");
+                self.config.send_replace(Arc::new(config.lapsed()));
+                self.first.send_replace(Some(Origin::Kept));
+            }
+            Ok(None) => {}
+            Err(why) => tracing::warn!(why, "the configuration that was kept cannot be used"),
+        }
+    }
+
+    /// One stream, until it ends; why it did.
+    async fn stream(&self) -> Status {
+        match self.follow_one().await {
+            Ok(()) => Status::new(Code::Unavailable, "the control plane ended the stream"),
+            Err(status) => status,
+        }
+    }
+
+    async fn follow_one(&self) -> Result<(), Status> {
+        let channel: Channel = self.endpoint.connect().await.map_err(|error| Status::unavailable(reasons(&error)))?;
+        let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+        let (requests, waiting) = mpsc::channel(WAITING_MAX);
+        let mut call = Request::new(ReceiverStream::new(waiting));
+        if let Some(token) = &self.token {
+            call.metadata_mut().insert("authorization", token.clone());
+        }
+        let first = pb::DiscoveryRequest {
+            node: Some(node(&self.node)),
+            type_url: Type::Native.url().to_owned(),
+            ..Default::default()
+        };
+        let hung_up = |_| Status::unavailable("the stream ended");
+        requests.send(first).await.map_err(hung_up)?;
+        let mut answers = client.stream_aggregated_resources(call).await?.into_inner();
+        let mut taken = String::new();
+        while let Some(answer) = answers.message().await? {
+            let refusal = match self.take(&answer).await {
+                Ok(()) => {
+                    taken.clone_from(&answer.version_info);
+                    None
+                }
+                Err(why) => {
+                    tracing::warn!(why, version = answer.version_info, "a configuration that this proxy does not take");
+                    Some(rpc::Status { code: Code::InvalidArgument.into(), message: why, details: Vec::new() })
+                }
+            };
+            let acknowledgement = pb::DiscoveryRequest {
+                type_url: answer.type_url,
+                version_info: taken.clone(),
+                response_nonce: answer.nonce,
+                error_detail: refusal,
+                ..Default::default()
+            };
+            requests.send(acknowledgement).await.map_err(hung_up)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what came the configuration.
+    async fn take(&self, answer: &pb::DiscoveryResponse) -> Result<(), String> {
+        let [resource] = &answer.resources[..] else {
+            return Err(format!("{} resources instead of one", answer.resources.len()));
+        };
+        let config = native::read(resource)?;
+        if let Some(kept) = &self.kept
+            && let Err(why) = kept.write(&config).await
+        {
+            tracing::warn!(why, "the configuration is not kept: without the control plane a restart would have none");
+        }
+        self.config.send_replace(Arc::new(config));
+        self.first.send_if_modified(|first| first.replace(Origin::Told).is_none());
+        Ok(())
+    }
+}
+
+/// An error with what it came from: the outermost alone says nothing.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+/// Who this is: a native proxy of that node.
+fn node(id: &str) -> core::Node {
+    let boolean = |truth| Value { kind: Some(value::Kind::BoolValue(truth)) };
+    let object = |name: &str, inner| Struct { fields: [(name.to_owned(), inner)].into() };
+    let ours = Value { kind: Some(value::Kind::StructValue(object("native", boolean(true)))) };
+    core::Node {
+        id: id.to_owned(),
+        metadata: Some(object("tidegate", ours)),
+        user_agent_name: "tidegate".to_owned(),
+        user_agent_version_type: Some(core::node::UserAgentVersionType::UserAgentVersion(
+            env!("CARGO_PKG_VERSION").to_owned(),
+        )),
+        ..Default::default()
+    }
+}
+
+/// How long the control plane is left alone after so many streams in a row that did not last.
+fn pause_after(failures: u32, chance: u64) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+    let share = u32::try_from(chance % 1000).unwrap_or(0);
+    doubled / 2 + doubled / 2 * share / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_end() {
+        let ms = Duration::from_millis;
+        assert_eq!([1, 2, 3, 50].map(|failures| pause_after(failures, 0)), [ms(250), ms(500), ms(1000), ms(15_000)]);
+        assert!(pause_after(50, 999) < LONGEST_PAUSE);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_address_is_said_to_be_none() {
+        for (url, why) in [
+            ("tidegate:7072", "neither http:// nor https://"),
+            ("http://", "invalid"),
+            ("http://tidegate", "no host or no port"),
+            ("http:// x:1", "invalid"),
+        ] {
+            let settings = ClientSettings {
+                control_plane: url.to_owned(),
+                node: "mesh/m/virtualNode/n".to_owned(),
+                token: None,
+                authorities: None,
+                identity: None,
+                kept: None,
+            };
+            let error = follow(settings).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(why), "{url}: {error}");
+        }
+    }
+}

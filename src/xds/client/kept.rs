@@ -1,0 +1,113 @@
+//! The last configuration in a file.
+
+use crate::mesh::snapshot::NodeConfig;
+use serde::{Deserialize, Serialize};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// The form that this version writes and reads.
+const FORMAT: u32 = 1;
+
+/// Where it is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    path: PathBuf,
+    node: String,
+}
+
+#[derive(Serialize)]
+struct Writing<'a> {
+    format: u32,
+    node: &'a str,
+    config: &'a NodeConfig,
+}
+
+#[derive(Deserialize)]
+struct Reading {
+    format: u32,
+    node: String,
+    config: NodeConfig,
+}
+
+impl Kept {
+    pub(super) const fn new(path: PathBuf, node: String) -> Self {
+        Self { path, node }
+    }
+
+    /// Writes it beside the old one and puts it in its place, so that there is always a whole one.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(super) async fn write(&self, config: &NodeConfig) -> Result<(), String> {
+        let text = serde_json::to_vec(&Writing { format: FORMAT, node: &self.node, config });
+        let (text, path) = (text.map_err(|error| error.to_string())?, self.path.clone());
+        let written = tokio::task::spawn_blocking(move || replace(&path, &text)).await;
+        let error = match written {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Err(format!("{}: {error}", self.path.display()))
+    }
+
+    /// Reads it; `None` where there is none.
+    ///
+    /// # Errors
+    /// It is damaged, of another node, or of a form that this version does not know.
+    pub(super) async fn read(&self) -> Result<Option<NodeConfig>, String> {
+        let name = self.path.display();
+        let text = match tokio::fs::read(&self.path).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{name}: {error}")),
+        };
+        let Reading { format, node, config } =
+            serde_json::from_slice(&text).map_err(|error| format!("{name}: {error}"))?;
+        if format != FORMAT {
+            return Err(format!("{name} has form {format}, and this version knows {FORMAT}"));
+        }
+        if node != self.node {
+            return Err(format!("{name} is the configuration of {node}"));
+        }
+        Ok(Some(config))
+    }
+}
+
+fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text)?;
+    // What a crash of the machine leaves has to be the old one or the new one.
+    file.as_file().sync_data()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_kept_is_read_back_by_the_same_node_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/config.json");
+        let kept = Kept::new(path.clone(), "mesh/m/virtualNode/n".into());
+        assert_eq!(kept.read().await, Ok(None));
+        let config = NodeConfig { version: 7, ..NodeConfig::default() };
+        kept.write(&config).await.unwrap();
+        kept.write(&NodeConfig { version: 8, ..config.clone() }).await.unwrap();
+        assert_eq!(kept.read().await, Ok(Some(NodeConfig { version: 8, ..config })));
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+        let other = Kept::new(path.clone(), "mesh/m/virtualNode/other".into());
+        assert!(other.read().await.unwrap_err().contains("is the configuration of mesh/m/virtualNode/n"));
+        std::fs::write(&path, "{").unwrap();
+        assert!(kept.read().await.unwrap_err().contains("EOF"));
+        std::fs::write(
+            &path,
+            r#"{"format":2,"node":"n","config":{"version":1,"services":{},"clusters":[],"own":null}}"#,
+        )
+        .unwrap();
+        assert!(kept.read().await.unwrap_err().contains("has form 2"));
+    }
+}

@@ -1,0 +1,72 @@
+//! A node's configuration for a native proxy in a process of its own: itself, as one resource. Nothing is translated, so the
+//! proxy beside the control plane and the one far from it cannot drift apart.
+//!
+//! On the wire it is one message of protobuf with the configuration as JSON in it: a proxy of another version reads what it
+//! knows of it, and people can.
+
+use super::{Resources, Type};
+use crate::mesh::snapshot::NodeConfig;
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message as _;
+
+/// Its type.
+pub(super) const URL: &str = "type.googleapis.com/tidegate.v1.NodeConfig";
+/// Name of the one resource.
+pub const NAME: &str = "node";
+
+/// The message.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Message {
+    /// The configuration as JSON.
+    #[prost(bytes = "vec", tag = "1")]
+    json: Vec<u8>,
+}
+
+/// A configuration as the one resource that a native proxy takes.
+#[must_use]
+pub fn whole(config: &NodeConfig) -> Resources {
+    let mut resources = Resources::default();
+    match serde_json::to_vec(config) {
+        Ok(json) => {
+            let value = Message { json }.encode_to_vec();
+            resources.add(Type::Native, NAME, Any { type_url: URL.to_owned(), value });
+        }
+        // Nothing in it can fail to be written; were it to, the proxy keeps what it has and people are told.
+        Err(error) => resources.problems.push(format!("the configuration cannot be written: {error}")),
+    }
+    resources
+}
+
+/// The configuration in a resource.
+///
+/// # Errors
+/// What is wrong with it, for the control plane.
+pub fn read(any: &Any) -> Result<NodeConfig, String> {
+    if any.type_url != URL {
+        return Err(format!("{} is not {URL}", any.type_url));
+    }
+    let Message { json } = Message::decode(&*any.value).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&json).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_configuration_is_refused_with_the_reason() {
+        let any = |url: &str, value: Vec<u8>| Any { type_url: url.to_owned(), value };
+        let json = |text: &str| Message { json: text.as_bytes().to_vec() }.encode_to_vec();
+        for (bad, reason) in [
+            (any("type.googleapis.com/x", Vec::new()), "is not type.googleapis.com/tidegate.v1"),
+            (any(URL, vec![0xff; 3]), "invalid"),
+            (any(URL, json("{")), "EOF while parsing"),
+            (any(URL, json("{\"version\":1}")), "missing field `services`"),
+        ] {
+            let error = read(&bad).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+        let empty = whole(&NodeConfig::default());
+        assert_eq!(read(&empty.of(Type::Native)[NAME].any), Ok(NodeConfig::default()));
+    }
+}
