@@ -34,6 +34,8 @@ pub const APPMESH_PORT: u16 = 7071;
 pub const XDS_PORT: u16 = 7072;
 /// Port of the proxy's egress listener.
 pub const EGRESS_PORT: u16 = 15001;
+/// Port where a proxy takes what is meant for its application.
+pub const INGRESS_PORT: u16 = 15000;
 /// Port of the proxy's admin listener.
 pub const ADMIN_PORT: u16 = 9901;
 

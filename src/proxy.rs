@@ -9,8 +9,12 @@
 mod admin;
 /// A client connection's timer.
 mod alarm;
+/// What arrives for the application (pure).
+pub mod application;
 /// Bodies on their way through.
 mod body;
+/// Connections without requests.
+mod carried;
 /// The compiled snapshot.
 mod config;
 /// One client connection.
@@ -19,6 +23,8 @@ mod connection;
 mod control;
 /// What workers count.
 mod counters;
+/// Bounds towards the application.
+mod gate;
 /// Hop-by-hop headers (pure).
 pub mod headers;
 /// Active health checks.
@@ -80,6 +86,8 @@ pub struct ProxySettings {
     pub name: String,
     /// Where applications send their requests. Port 0 takes a free one.
     pub egress: SocketAddr,
+    /// Where it takes what is meant for the application beside it; `None` for nowhere.
+    pub ingress: Option<SocketAddr>,
     /// Where the admin interface listens; `None` for none.
     pub admin: Option<SocketAddr>,
     /// Worker threads; 0 for one to each core.
@@ -96,7 +104,15 @@ impl ProxySettings {
     /// Settings with the default limits, without an admin interface.
     #[must_use]
     pub fn new(name: impl Into<String>, egress: SocketAddr) -> Self {
-        Self { name: name.into(), egress, admin: None, workers: 0, max_connections: 30_000, kept_versions: 32 }
+        Self {
+            name: name.into(),
+            egress,
+            ingress: None,
+            admin: None,
+            workers: 0,
+            max_connections: 30_000,
+            kept_versions: 32,
+        }
     }
 }
 
@@ -135,6 +151,7 @@ pub struct Drained {
 /// A running proxy. Dropping it stops it at once; [`ProxyHandle::drain`] stops it in good order.
 pub struct ProxyHandle {
     egress: SocketAddr,
+    ingress: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     shared: Arc<Shared>,
     workers: Vec<oneshot::Receiver<usize>>,
@@ -149,7 +166,9 @@ pub struct Reporter(Arc<Shared>);
 pub struct Listening {
     settings: ProxySettings,
     egress: SocketAddr,
-    listeners: Vec<std::net::TcpListener>,
+    ingress: Option<SocketAddr>,
+    /// Of each worker: for the egress, and for the ingress.
+    listeners: Vec<(std::net::TcpListener, Option<std::net::TcpListener>)>,
     admin: Option<TcpListener>,
 }
 
@@ -160,15 +179,33 @@ pub struct Listening {
 pub async fn bind(settings: ProxySettings) -> Result<Listening, ProxyError> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let count = if settings.workers == 0 { cores } else { settings.workers };
-    let (what, flag) = ("the proxy's egress", "--egress");
-    let egress_error = |source| ProxyError::Bind { what, address: settings.egress, flag, source };
-    let listeners = listener::bind(settings.egress, count).map_err(egress_error)?;
-    let egress = listeners.first().map_or(Ok(settings.egress), |first| first.local_addr()).map_err(egress_error)?;
+    let (egress, outwards) = bind_all("the proxy's egress", "--egress", settings.egress, count)?;
+    let (ingress, inwards) = match settings.ingress {
+        Some(address) => {
+            let (ingress, listeners) = bind_all("the proxy's ingress", "--ingress", address, count)?;
+            (Some(ingress), listeners.into_iter().map(Some).collect())
+        }
+        None => (None, std::iter::repeat_with(|| None).take(count).collect::<Vec<_>>()),
+    };
+    let listeners = outwards.into_iter().zip(inwards).collect();
     let admin = match settings.admin {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
-    Ok(Listening { settings, egress, listeners, admin })
+    Ok(Listening { settings, egress, ingress, listeners, admin })
+}
+
+/// Takes an address for all workers.
+fn bind_all(
+    what: &'static str,
+    flag: &'static str,
+    address: SocketAddr,
+    count: usize,
+) -> Result<(SocketAddr, Vec<std::net::TcpListener>), ProxyError> {
+    let failed = |source| ProxyError::Bind { what, address, flag, source };
+    let listeners = listener::bind(address, count).map_err(failed)?;
+    let bound = listeners.first().map_or(Ok(address), |first| first.local_addr()).map_err(failed)?;
+    Ok((bound, listeners))
 }
 
 /// Takes the addresses of a proxy and starts it: [`bind`] and [`Listening::start`].
@@ -196,21 +233,21 @@ impl Listening {
         config: watch::Receiver<Arc<NodeConfig>>,
         endpoints: Arc<dyn EndpointSource>,
     ) -> Result<ProxyHandle, ProxyError> {
-        let Self { settings, egress, listeners, admin: admin_listener } = self;
+        let Self { settings, egress, ingress, listeners, admin: admin_listener } = self;
         let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let count = listeners.len();
         let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new());
         let (connections, versions) = (settings.max_connections, settings.kept_versions.max(1));
-        let shared = Arc::new(Shared::new((settings.name, egress.port()), connections, versions, count, first));
+        let shared = Arc::new(Shared::new((settings.name, egress, ingress), connections, versions, count, first));
         let (ready, published) = oneshot::channel();
         let mut handle =
-            ProxyHandle { egress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
+            ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, ready)));
         // The control side always publishes; were it to end first, the empty snapshot would answer 404.
         let _ = published.await;
-        for (index, listener) in listeners.into_iter().enumerate() {
+        for (index, listeners) in listeners.into_iter().enumerate() {
             let ended =
-                spawn_worker(&shared, index, listener).map_err(|source| ProxyError::Worker { index, source })?;
+                spawn_worker(&shared, index, listeners).map_err(|source| ProxyError::Worker { index, source })?;
             handle.workers.push(ended);
         }
         if let Some(listener) = admin_listener {
@@ -224,7 +261,7 @@ impl Listening {
 fn spawn_worker(
     shared: &Arc<Shared>,
     index: usize,
-    listener: std::net::TcpListener,
+    listeners: (std::net::TcpListener, Option<std::net::TcpListener>),
 ) -> io::Result<oneshot::Receiver<usize>> {
     let (shared, view) = (Arc::clone(shared), Arc::clone(&shared.workers[index]));
     let (tell, ended) = oneshot::channel();
@@ -239,7 +276,7 @@ fn spawn_worker(
         let _ = started.send(Ok(()));
         let cut = runtime.block_on(async {
             let worker = Rc::new(Worker::new(shared, view));
-            listener::run(worker, listener).await
+            listener::run(worker, listeners).await
         });
         // Connections end with their tasks, before the end is told.
         drop(runtime);
@@ -254,6 +291,12 @@ impl ProxyHandle {
     #[must_use]
     pub const fn egress_address(&self) -> SocketAddr {
         self.egress
+    }
+
+    /// Where it takes what is meant for the application.
+    #[must_use]
+    pub const fn ingress_address(&self) -> Option<SocketAddr> {
+        self.ingress
     }
 
     /// Where its admin interface listens.

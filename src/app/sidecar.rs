@@ -18,6 +18,8 @@ pub struct ProxyOptions {
     pub client: ClientSettings,
     /// Where applications send their requests.
     pub egress: SocketAddr,
+    /// Where it takes what is meant for its application.
+    pub ingress: SocketAddr,
     /// Its admin pages.
     pub admin: SocketAddr,
     /// Worker threads; 0 for one to each core.
@@ -30,6 +32,8 @@ pub struct ProxyOptions {
 pub struct Sidecar {
     /// Where it takes requests.
     pub egress: SocketAddr,
+    /// Where it takes what is meant for its application.
+    pub ingress: SocketAddr,
     /// Its admin pages.
     pub admin: SocketAddr,
     /// Where its first configuration came from.
@@ -49,12 +53,19 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     let name = format!("{} {}", options.client.node, new_uuid());
     let mut settings = ProxySettings::new(name, options.egress);
     settings.admin = Some(options.admin);
+    settings.ingress = Some(options.ingress);
     settings.workers = options.workers;
     let listening = proxy::bind(settings).await?;
     let mut following = follow(options.client).map_err(|error| StartupError::Options(error.to_string()))?;
     let origin = following.first().await;
     let proxy = listening.start(following.config(), endpoints).await?;
-    Ok(Sidecar { egress: proxy.egress_address(), admin: proxy.admin_address().unwrap_or(options.admin), origin, proxy })
+    Ok(Sidecar {
+        egress: proxy.egress_address(),
+        ingress: proxy.ingress_address().unwrap_or(options.ingress),
+        admin: proxy.admin_address().unwrap_or(options.admin),
+        origin,
+        proxy,
+    })
 }
 
 impl Sidecar {

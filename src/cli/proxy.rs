@@ -38,11 +38,12 @@ pub(super) async fn proxy(arguments: ProxyArguments, output: Output, environment
 
 fn welcome(running: &Sidecar, node: &str, output: Output) {
     if output.is_json() {
-        for (name, address) in [("egress", running.egress), ("admin", running.admin)] {
+        for (name, address) in [("egress", running.egress), ("ingress", running.ingress), ("admin", running.admin)] {
             output.json(&json!({"event": "listening", "name": name, "address": address.to_string()}));
         }
     } else {
-        output.line(&format!("the proxy of {node} takes requests at http://{}", running.egress));
+        output.line(&format!("the proxy of {node} takes its application's requests at http://{}", running.egress));
+        output.line(&format!("what is meant for its application goes to {}", running.ingress));
         output.line(&format!("its admin pages are at http://{}", running.admin));
     }
     if running.origin == Origin::Kept {
@@ -95,6 +96,7 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
     Ok(ProxyOptions {
         client,
         egress: arguments.egress,
+        ingress: arguments.ingress,
         admin: arguments.admin(port, is_image),
         workers: arguments.workers.map_or(0, usize::from),
         discovery: arguments.discovery.clone(),

@@ -234,7 +234,7 @@ impl<'a> Compiler<'a> {
         for listener in listeners {
             let mapping = listener.port_mapping;
             if self.native && mapping.protocol == PortProtocol::Tcp {
-                let message = "answers 404, because its provider listens for tcp, which is not in this version";
+                let message = "answers 404, because its provider listens for tcp, and the proxy of local mode takes requests alone";
                 self.problem(&service.key, message);
             }
             routes.push(self.node_route(service, node, Some(listener), several.then_some(mapping.port)));
@@ -285,7 +285,10 @@ impl<'a> Compiler<'a> {
                 }
             };
             if self.native && spec.tcp_route.is_some() {
-                self.problem(&resource.key, "left out: tcp routes are not in this version");
+                self.problem(
+                    &resource.key,
+                    "left out: the proxy of local mode takes requests alone (`tidegate proxy` carries connections)",
+                );
                 continue;
             }
             routes.push(self.route(resource, spec, matches));

@@ -4,6 +4,7 @@
 use super::alarm::Alarm;
 use super::connection::InFlight;
 use super::counters::Outcome;
+use super::gate::Inside;
 use super::headers::is_grpc_failure;
 use super::upload::Upload;
 use super::upstream::{BodyError, Lease};
@@ -132,6 +133,8 @@ pub(super) struct Relay {
     /// The connection that the answer comes over, until it is complete.
     lease: Option<Lease>,
     deadline: Option<Deadline>,
+    /// Its place at the endpoint, where places are counted.
+    inside: Option<Inside>,
     /// When its head came, until more of it had to be waited for.
     head_came: Option<Monotonic>,
     in_flight: InFlight,
@@ -152,12 +155,12 @@ impl Relay {
         lease: Lease,
         deadline: Option<Deadline>,
         head_came: Monotonic,
-        in_flight: InFlight,
+        (in_flight, inside): (InFlight, Option<Inside>),
     ) -> Self {
         if let Some(deadline) = &deadline {
             deadline.heard();
         }
-        let mut relay = Self { pending, lease: Some(lease), deadline, head_came: Some(head_came), in_flight };
+        let mut relay = Self { pending, lease: Some(lease), deadline, inside, head_came: Some(head_came), in_flight };
         // Answers without a body are never polled.
         if relay.is_complete() {
             relay.finish();
@@ -172,7 +175,7 @@ impl Relay {
         if let Some(lease) = self.lease.take() {
             lease.give_back(self.head_came.unwrap_or_else(Monotonic::now));
         }
-        self.deadline = None;
+        (self.deadline, self.inside) = (None, None);
     }
 
     fn fail(&mut self, outcome: Outcome) {

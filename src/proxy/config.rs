@@ -5,12 +5,14 @@
 //! its own part of each in plain arrays (`worker.rs`). It holds no state of requests: a request keeps the snapshot that
 //! routed it to its end.
 
+use super::application;
+use super::gate::Gate;
 use super::health_state::{Health, usable};
 use super::outlier::{Ejection, Failures};
 use super::route::{RequestView, matches};
 use super::upstream::Spoken;
 use crate::base::ids::NodeName;
-use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Protocol, Route};
+use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Pool, Protocol, Route};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -34,13 +36,15 @@ pub(super) struct Known {
     pub(super) ejection: Ejection,
     /// Whether it is left out now.
     pub(super) is_ejected: bool,
+    /// Counts who is on the way to it, where that is bounded.
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Known {
     /// One that was just found.
     pub(super) fn new(address: SocketAddr) -> Self {
-        let (health, failures, ejection) = Default::default();
-        Self { address, health, failures, ejection, is_ejected: false }
+        let (health, failures, ejection, gate) = Default::default();
+        Self { address, health, failures, ejection, is_ejected: false, gate }
     }
 }
 
@@ -52,6 +56,10 @@ pub(super) struct Compiled {
     pub(super) config: Arc<NodeConfig>,
     /// By name. Few, and a request compares a handful of short strings sooner than it has hashed its own.
     services: BTreeMap<String, CompiledService>,
+    /// The application beside the proxy, by its ports.
+    applications: BTreeMap<u16, CompiledService>,
+    /// Routes of connections that are carried as they are, by the port that they are sent to.
+    carried: BTreeMap<u16, usize>,
     /// The routes of all services, those of one service together and in match order.
     pub(super) routes: Vec<CompiledRoute>,
     /// All sets that some route may use.
@@ -131,10 +139,18 @@ pub(super) struct EndpointSet {
     pub(super) first_endpoint: usize,
     /// What its endpoints speak; `None` where requests cannot be sent to them.
     pub(super) spoken: Option<Spoken>,
+    /// How much may be on the way to them, where that is bounded.
+    pub(super) bound: Option<(Pool, Arc<Gate>)>,
 }
 
 impl EndpointSet {
-    fn new(key: SetKey, cluster: Option<Arc<Cluster>>, known: &[Known], first_endpoint: usize) -> Self {
+    fn new(
+        key: SetKey,
+        cluster: Option<Arc<Cluster>>,
+        known: &[Known],
+        first_endpoint: usize,
+        pool: Option<Pool>,
+    ) -> Self {
         // A name with addresses of both families is one server twice, so only its IPv4 addresses take turns.
         let by_name = cluster.as_ref().is_some_and(|cluster| matches!(cluster.discovery, Discovery::Dns { .. }));
         let mut known = known.to_vec();
@@ -164,6 +180,7 @@ impl EndpointSet {
             fallback_from,
             first_endpoint,
             spoken,
+            bound: pool.zip(known.first().map(|known| Arc::clone(&known.gate))),
         }
     }
 }
@@ -173,24 +190,51 @@ impl Compiled {
     pub(super) fn new(generation: u64, config: Arc<NodeConfig>, endpoints: &Endpoints) -> Self {
         let mut building =
             Building { config: &config, endpoints, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0 };
-        let mut services = BTreeMap::new();
+        let (mut services, mut applications, mut carried) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut routes = Vec::new();
         for (name, service) in &config.services {
+            for port in service.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
+                let is_for = |route: &&Arc<Route>| {
+                    route.protocol == Protocol::Tcp && route.matches.port.is_none_or(|wanted| wanted == port.port)
+                };
+                // A connection names no service: the first one by name has the port.
+                if let Some(route) = service.routes.iter().find(is_for).filter(|_| !carried.contains_key(&port.port)) {
+                    carried.insert(port.port, routes.len());
+                    routes.push(building.route(route));
+                }
+            }
             let from = routes.len();
-            // Connections are not routed here.
-            let carried = service.routes.iter().filter(|route| route.protocol != Protocol::Tcp);
-            routes.extend(carried.map(|route| building.route(route)));
+            let requests = service.routes.iter().filter(|route| route.protocol != Protocol::Tcp);
+            routes.extend(requests.map(|route| building.route(route)));
             let ports = service.ports.iter().filter(|port| port.protocol != Protocol::Tcp).map(|port| port.port);
             let compiled = CompiledService { ports: ports.collect(), routes: from..routes.len() };
-            services.insert(name.to_ascii_lowercase(), compiled);
+            match application::port_of(name) {
+                Some(port) => drop(applications.insert(port, compiled)),
+                None => drop(services.insert(name.to_ascii_lowercase(), compiled)),
+            }
         }
         let Building { sets, series, slots, .. } = building;
-        Self { generation, services, routes, sets, series, endpoints: slots, config }
+        Self { generation, services, applications, carried, routes, sets, series, endpoints: slots, config }
     }
 
     /// The service with this name.
     pub(super) fn service(&self, host: &str) -> Option<&CompiledService> {
         self.services.get(host)
+    }
+
+    /// The application on this port.
+    pub(super) fn application(&self, port: u16) -> Option<&CompiledService> {
+        self.applications.get(&port)
+    }
+
+    /// Whether there is any route of connections.
+    pub(super) fn carries(&self) -> bool {
+        !self.carried.is_empty()
+    }
+
+    /// Index of the route of connections to this port.
+    pub(super) fn carried(&self, port: u16) -> Option<usize> {
+        self.carried.get(&port).copied()
     }
 
     /// Index of the first of a service's routes that a request meets.
@@ -233,7 +277,8 @@ impl Building<'_> {
         }
         let known = self.endpoints.get(&key).map_or(&[][..], Vec::as_slice);
         let cluster = self.config.clusters.get(&key.0).cloned();
-        self.sets.push(EndpointSet::new(key.clone(), cluster, known, self.slots));
+        let pool = application::pool(self.config, &key.0, key.1);
+        self.sets.push(EndpointSet::new(key.clone(), cluster, known, self.slots, pool));
         self.slots += known.len();
         self.index.insert(key, self.sets.len() - 1);
         self.sets.len() - 1

@@ -56,6 +56,8 @@ pub(super) enum Order {
 
 /// One client connection.
 pub(super) struct Connection {
+    /// Port of the application that it is for; `None` where each request says whom it is for.
+    application: Option<u16>,
     order: Cell<Order>,
     in_flight: Cell<u32>,
     /// Whether it ever made a request.
@@ -72,8 +74,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new() -> Self {
+    fn new(application: Option<u16>) -> Self {
         Self {
+            application,
             order: Cell::new(Order::Serve),
             in_flight: Cell::new(0),
             used: Cell::new(false),
@@ -163,6 +166,11 @@ impl InFlight {
         Self::with(Rc::clone(&self.connection), self.alarm.clone())
     }
 
+    /// Port of the application that it is for; `None` where it says itself whom it is for.
+    pub(super) fn application(&self) -> Option<u16> {
+        self.connection.application
+    }
+
     /// Makes the connection one to this endpoint, once the answer is out.
     pub(super) fn lead_to(&self, tunnel: Tunnel) {
         self.connection.tunnel.replace(Some(Box::new(tunnel)));
@@ -190,8 +198,8 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    fn add(&self) -> (u64, Rc<Connection>) {
-        let (id, connection) = (self.next.get(), Rc::new(Connection::new()));
+    fn add(&self, application: Option<u16>) -> (u64, Rc<Connection>) {
+        let (id, connection) = (self.next.get(), Rc::new(Connection::new(application)));
         self.next.set(id + 1);
         self.open.borrow_mut().insert(id, Rc::clone(&connection));
         (id, connection)
@@ -226,9 +234,17 @@ impl Connections {
 }
 
 /// Takes the connection off the books, however its task ends.
-struct Open {
+pub(super) struct Open {
     worker: Rc<Worker>,
     id: u64,
+}
+
+impl Open {
+    /// Enters a connection that carries no requests.
+    pub(super) fn carried(worker: Rc<Worker>) -> (Self, Rc<Connection>) {
+        let (id, connection) = worker.connections.add(None);
+        (Self { worker, id }, connection)
+    }
 }
 
 impl Drop for Open {
@@ -241,8 +257,8 @@ impl Drop for Open {
 /// A connection's task.
 ///
 /// Made of what was set up before, since an `async fn` would keep its arguments beside what it makes of them.
-pub(super) fn run(worker: Rc<Worker>, stream: TcpStream) -> impl Future<Output = ()> {
-    let (id, connection) = worker.connections.add();
+pub(super) fn run(worker: Rc<Worker>, stream: TcpStream, application: Option<u16>) -> impl Future<Output = ()> {
+    let (id, connection) = worker.connections.add(application);
     let mut socket = HttpSocket::watched(stream, Rc::clone(&connection.blocked));
     let open = Open { worker, id };
     async move {
@@ -378,7 +394,7 @@ mod tests {
         fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
             size_of::<F>()
         }
-        let size = size_of_future(|(worker, stream)| run(worker, stream)) + size_of::<Connection>();
+        let size = size_of_future(|(worker, stream)| run(worker, stream, None)) + size_of::<Connection>();
         assert!(size <= 256, "{size} bytes");
     }
 }

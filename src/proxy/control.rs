@@ -5,6 +5,7 @@
 //! looked up yet waits for them, for a second at most: published sooner, it would answer 503. A node that cannot be
 //! looked up keeps its last endpoints.
 
+use super::application::with_application;
 use super::config::{Compiled, Endpoints, Known, SetKey, sets_of, weighted_sets_of};
 use super::health::{self, Checked};
 use super::health_state::{Health, Thresholds};
@@ -140,7 +141,7 @@ impl Control {
         if !self.is_waiting() {
             self.wanted_since = Monotonic::now();
         }
-        self.wanted = wanted;
+        self.wanted = if self.shared.ingress.is_some() { with_application(&wanted) } else { wanted };
         for key in sets_of(&self.wanted) {
             if !self.looked_up.contains(&key) {
                 self.look_up(key);

@@ -7,7 +7,6 @@ use super::headers::{Upgrade, join_cookies, say_upgrade, strip_hop_by_hop, upgra
 use super::path;
 use super::reply::own;
 use super::route::{RequestView, host_and_port};
-use super::split::pick;
 use super::worker::{Placement, Worker};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
@@ -16,7 +15,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use http_body::Body;
 use hyper::body::Incoming;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::rc::Rc;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -53,8 +51,13 @@ pub(super) fn spell_path(head: &mut request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Finds the route and draws the target.
-pub(super) fn place(worker: &Rc<Worker>, head: &request::Parts) -> Result<Placement, Refusal> {
+/// Finds the route and draws the target. `application` is the port of the application, where
+/// the request is for that.
+pub(super) fn place(
+    worker: &Rc<Worker>,
+    application: Option<u16>,
+    head: &request::Parts,
+) -> Result<Placement, Refusal> {
     let refuse = |status, reason: String| Err(Refusal { status, reason });
     // Both as Envoy answers what App Mesh did not allow.
     if head.method == Method::CONNECT {
@@ -66,10 +69,15 @@ pub(super) fn place(worker: &Rc<Worker>, head: &request::Parts) -> Result<Placem
     let authority = authority(head)?;
     let (host, port) = host_and_port(authority);
     let local = worker.local();
-    let Some(service) = local.compiled.service(&host) else {
+    let service = match application {
+        Some(port) => local.compiled.application(port),
+        None => local.compiled.service(&host),
+    };
+    let Some(service) = service else {
         return refuse(StatusCode::NOT_FOUND, format!("no virtual service is called {host}"));
     };
-    let port = match service.port(port, worker.shared.port) {
+    // What is for the application says whatever it likes.
+    let port = match service.port(port.filter(|_| application.is_none()), worker.shared.port) {
         Ok(port) => port,
         Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{host} does not listen on port {port}")),
     };
@@ -78,10 +86,11 @@ pub(super) fn place(worker: &Rc<Worker>, head: &request::Parts) -> Result<Placem
     let Some(route) = local.compiled.first_match(service, &request) else {
         return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this request"));
     };
-    let Some(target) = pick(worker.draw(), &local.compiled.routes[route].weights) else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0"));
-    };
-    Ok(Placement { local, route, target, endpoint: Cell::new(None) })
+    let placement = Placement::drawn(local, route, worker.draw());
+    placement.map_or_else(
+        || refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0")),
+        Ok,
+    )
 }
 
 /// The host that the request names: in an absolute request target, else in the one Host header.

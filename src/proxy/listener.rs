@@ -1,11 +1,14 @@
 //! Client connections of one worker: accepting them, bounding their number, sweeping over them, and ending them in
 //! good order.
 
+use super::application;
+use super::carried;
 use super::connection::{self, Order};
 use super::shared::Phase;
-use super::worker::Worker;
+use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
-use socket2::{Domain, Protocol, Socket, Type};
+use crate::mesh::snapshot;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -50,26 +53,37 @@ fn new_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 }
 
 /// Runs a worker until the proxy ends. Returns how many connections were cut at the deadline.
-pub(super) async fn run(worker: Rc<Worker>, listener: std::net::TcpListener) -> usize {
+pub(super) async fn run(
+    worker: Rc<Worker>,
+    (egress, ingress): (std::net::TcpListener, Option<std::net::TcpListener>),
+) -> usize {
     tokio::task::spawn_local(housekeeping(Rc::clone(&worker)));
     let mut phase = worker.shared.phase.subscribe();
-    if let Ok(listener) = TcpListener::from_std(listener) {
+    if let (Ok(egress), Ok(ingress)) = (TcpListener::from_std(egress), ingress.map(TcpListener::from_std).transpose()) {
         tokio::select! {
-            () = accept(&worker, &listener) => {}
+            () = accept(&worker, Some(&egress), serve_egress) => {}
+            () = accept(&worker, ingress.as_ref(), serve_ingress) => {}
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
         }
         worker.draining.set(true);
-        accept_waiting(&worker, listener);
+        accept_waiting(&worker, egress, serve_egress);
+        if let Some(ingress) = ingress {
+            accept_waiting(&worker, ingress, serve_ingress);
+        }
     }
     let ending = phase.wait_for(|phase| matches!(phase, Phase::Ending { .. })).await.map(|phase| *phase);
     let Ok(Phase::Ending { grace, deadline }) = ending else { return 0 };
     end(&worker, grace, deadline).await
 }
 
-async fn accept(worker: &Rc<Worker>, listener: &TcpListener) {
+/// What is done with a connection that was let in.
+type Serve = fn(&Rc<Worker>, TcpStream);
+
+async fn accept(worker: &Rc<Worker>, listener: Option<&TcpListener>, serve: Serve) {
+    let Some(listener) = listener else { return std::future::pending().await };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => admit(worker, stream),
+            Ok((stream, _)) => admit(worker, stream, serve),
             // Also errors of the one connection (reset before it was accepted), where the pause does no harm.
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
@@ -77,18 +91,18 @@ async fn accept(worker: &Rc<Worker>, listener: &TcpListener) {
 }
 
 /// Accepts what the kernel has already taken in; closing the socket would reset those.
-fn accept_waiting(worker: &Rc<Worker>, listener: TcpListener) {
+fn accept_waiting(worker: &Rc<Worker>, listener: TcpListener, serve: Serve) {
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((stream, _)) = listener.accept() {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            admit(worker, stream);
+            admit(worker, stream, serve);
         }
     }
 }
 
-fn admit(worker: &Rc<Worker>, stream: TcpStream) {
+fn admit(worker: &Rc<Worker>, stream: TcpStream, serve: Serve) {
     let shared = &worker.shared;
     let totals = &worker.view.totals;
     if shared.connections.fetch_add(1, Ordering::Relaxed) >= shared.max_connections {
@@ -99,7 +113,48 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream) {
         return;
     }
     super::counters::Totals::count(&totals.accepted);
-    tokio::task::spawn_local(connection::run(Rc::clone(worker), stream));
+    serve(worker, stream);
+}
+
+/// A connection of an application that calls services: carried as it is where its port is one of connections, else full of
+/// requests that name their services.
+fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
+    let local = worker.local();
+    if local.compiled.carries() {
+        let port = original_port(&stream).unwrap_or(worker.shared.port);
+        if let Some(route) = local.compiled.carried(port) {
+            let place = Placement::drawn(local, route, worker.draw());
+            tokio::task::spawn_local(carried::run(Rc::clone(worker), stream, place));
+            return;
+        }
+    }
+    tokio::task::spawn_local(connection::run(Rc::clone(worker), stream, None));
+}
+
+/// A connection of somebody who calls the application. One for a port on which nothing is taken is closed.
+fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
+    let own_port = worker.shared.ingress;
+    let sent_to = original_port(&stream).filter(|port| Some(*port) != own_port);
+    let local = worker.local();
+    let found = local.compiled.config.own.as_ref().and_then(|own| Some((own, application::listener(own, sent_to)?)));
+    let Some((own, listener)) = found.filter(|(_, listener)| application::takes_plain(listener)) else {
+        worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        return super::counters::Totals::count(&worker.view.totals.turned_away);
+    };
+    let worker = Rc::clone(worker);
+    if listener.protocol == snapshot::Protocol::Tcp {
+        let address = SocketAddr::new(application::address(own), listener.port);
+        tokio::task::spawn_local(carried::run_to(worker, stream, address));
+    } else {
+        tokio::task::spawn_local(connection::run(worker, stream, Some(listener.port)));
+    }
+}
+
+/// The port that a connection was sent to before the system redirected it here; `None` where it was sent here.
+fn original_port(stream: &TcpStream) -> Option<u16> {
+    let socket = SockRef::from(stream);
+    let original = socket.original_dst_v4().or_else(|_| socket.original_dst_v6());
+    original.ok()?.as_socket().map(|address| address.port())
 }
 
 /// Applies snapshots that no request has picked up, and sweeps once a second.

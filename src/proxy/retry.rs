@@ -22,6 +22,8 @@ pub enum Failure {
     TryTimeout,
     /// The endpoint refused the stream (HTTP/2).
     Refused,
+    /// As much is on the way to it as may be.
+    Overflow,
     /// An answer with this status.
     Status(u16),
     /// An answer with this status of gRPC in its head.
@@ -61,6 +63,7 @@ pub fn allowed(policy: &RetryPolicy, retries: u32, failure: Failure) -> bool {
             // Envoy answers a try's timeout with 504 and resets it, so either condition covers it.
             Failure::TryTimeout => policy.on_reset || policy.statuses.contains(&504),
             Failure::Refused => policy.on_refused_stream,
+            Failure::Overflow => false,
             Failure::Status(status) => policy.statuses.contains(&status),
             Failure::Grpc(code) => policy.grpc.iter().any(|event| event == grpc_event(code)),
         }

@@ -6,9 +6,10 @@
 use super::body::{Deadline, Late, Pending, Relay, ResponseBody};
 use super::connection::InFlight;
 use super::counters::{Outcome, Totals};
+use super::gate::Inside;
 use super::headers::{is_grpc_failure, say_upgrade, strip_hop_by_hop};
 use super::intake::{place, prepare, spell_path};
-use super::reply::{CONNECT_FAILED, NO_UPSTREAM, STREAM_IDLE, TIMED_OUT, WAS_REFUSED, WAS_RESET, own};
+use super::reply::{CONNECT_FAILED, NO_UPSTREAM, OVERFLOW, STREAM_IDLE, TIMED_OUT, WAS_REFUSED, WAS_RESET, own};
 use super::retry::{self, Failure};
 use super::tunnel::Tunnel;
 use super::upload::{ClientBody, RequestBody};
@@ -47,7 +48,7 @@ pub(super) fn handle(
     let started = Monotonic::now();
     let (mut head, body) = request.into_parts();
     let version = head.version;
-    let placed = match spell_path(&mut head).and_then(|()| place(worker, &head)) {
+    let placed = match spell_path(&mut head).and_then(|()| place(worker, in_flight.application(), &head)) {
         Ok(placement) => {
             prepare(worker, &placement, &mut head, &body);
             Ok(Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started)))
@@ -77,6 +78,8 @@ struct Exchange {
     headers: HeaderMap,
     body: Option<ClientBody>,
     deadline: RefCell<Option<Deadline>>,
+    /// Its place at the endpoint, where places are counted.
+    inside: Cell<Option<Inside>>,
     in_flight: InFlight,
     started: Monotonic,
     /// The time as this request last read it. Reading a clock costs, and what is decided by it can be a moment off.
@@ -147,6 +150,7 @@ impl Exchange {
             headers: head.headers,
             body,
             deadline: RefCell::new(deadline),
+            inside: Cell::new(None),
             in_flight,
             started,
             now: Cell::new(started),
@@ -197,7 +201,7 @@ impl Exchange {
                 return own(&HeaderMap::new(), StatusCode::SERVICE_UNAVAILABLE, WAS_RESET, reason);
             };
             exchange.placement.count(&exchange.worker.view, Outcome::Good { latency_us });
-            exchange.in_flight.lead_to(Tunnel { endpoint, early: early.freeze() });
+            exchange.in_flight.lead_to(Tunnel { endpoint, early: early.freeze(), inside: exchange.inside.take() });
             say_upgrade(response.headers_mut());
             return response.map(|()| ResponseBody::Own(None));
         }
@@ -209,7 +213,13 @@ impl Exchange {
         } else {
             Some(Pending { worker: exchange.worker, placement: exchange.placement, latency_us })
         };
-        let relay = Relay::new(pending, answered, exchange.deadline.into_inner(), now, exchange.in_flight);
+        let relay = Relay::new(
+            pending,
+            answered,
+            exchange.deadline.into_inner(),
+            now,
+            (exchange.in_flight, exchange.inside.into_inner()),
+        );
         response.map(|()| ResponseBody::Relayed(Box::new(relay)))
     }
 
@@ -231,6 +241,7 @@ impl Exchange {
             Ended::Late(Late::Upstream) | Ended::Failed(Failure::TryTimeout) => {
                 (Outcome::Timeout, StatusCode::GATEWAY_TIMEOUT, TIMED_OUT)
             }
+            Ended::Failed(Failure::Overflow) => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, OVERFLOW),
             Ended::Failed(Failure::Refused) => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, WAS_REFUSED),
             // An answer that was not tried again is passed on.
             Ended::Failed(Failure::Reset | Failure::Status(_) | Failure::Grpc(_)) => {
@@ -244,10 +255,14 @@ impl Exchange {
     /// Tries endpoints of the drawn target until one answers or the policy allows no more.
     async fn run(&self) -> Result<Lease, Ended> {
         let Some(spoken) = self.placement.set().spoken else {
-            return Err(Ended::Unsupported("TCP upstreams are not in this version"));
+            return Err(Ended::Unsupported("the target takes connections and no requests"));
         };
         if spoken == Spoken::Http2 && self.headers.contains_key(UPGRADE) {
             return Err(Ended::Unsupported("a WebSocket needs an endpoint that speaks HTTP/1.1"));
+        }
+        if let Some((pool, gate)) = &self.placement.set().bound {
+            let inside = gate.enter(*pool).await.ok_or(Ended::Failed(Failure::Overflow))?;
+            self.inside.set(Some(inside));
         }
         let policy = &self.placement.route().route.retry;
         let (mut retries, mut tried) = (0, 0_u64);

@@ -38,8 +38,10 @@ pub(super) struct WorkerView {
 pub(super) struct Shared {
     /// Names the proxy in its report.
     pub(super) name: String,
-    /// Port that its workers listen on.
+    /// Port that applications send their requests to.
     pub(super) port: u16,
+    /// Port that takes what is meant for the application; `None` where nothing does.
+    pub(super) ingress: Option<u16>,
     /// Since when it runs.
     pub(super) started: Monotonic,
     generation: AtomicU64,
@@ -62,7 +64,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        (name, port): (String, u16),
+        (name, egress, ingress): (String, SocketAddr, Option<SocketAddr>),
         max_connections: usize,
         kept_versions: usize,
         workers: usize,
@@ -72,7 +74,8 @@ impl Shared {
             || WorkerView { applied: AtomicU64::new(0), table: Table::new(kept_versions), totals: Totals::default() };
         Self {
             name,
-            port,
+            port: egress.port(),
+            ingress: ingress.map(|ingress| ingress.port()),
             started: Monotonic::now(),
             generation: AtomicU64::new(first.generation),
             published: watch::Sender::new(first.generation),

@@ -1,6 +1,7 @@
 //! A connection that is no HTTP any more: bytes both ways until one side has ended and the other has what was on its way.
 
 use super::connection::{Connection, Order};
+use super::gate::Inside;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -17,6 +18,8 @@ pub(super) struct Tunnel {
     pub(super) endpoint: TcpStream,
     /// What the endpoint said behind its answer.
     pub(super) early: Bytes,
+    /// Its place at the endpoint, where places are counted.
+    pub(super) inside: Option<Inside>,
 }
 
 /// Carries bytes until both sides have ended, or the connection is told to; silence ends it as it ends idle connections.
@@ -36,7 +39,7 @@ pub(super) async fn run(connection: &Rc<Connection>, tunnel: Tunnel, client: Tcp
 }
 
 async fn carry(connection: &Rc<Connection>, tunnel: Tunnel, client: TcpStream, early: Bytes) -> io::Result<()> {
-    let Tunnel { mut endpoint, early: early_answer } = tunnel;
+    let Tunnel { mut endpoint, early: early_answer, inside: _inside } = tunnel;
     endpoint.write_all(&early).await?;
     let mut client = Watched { stream: client, connection: Rc::clone(connection) };
     client.write_all(&early_answer).await?;

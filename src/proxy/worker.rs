@@ -6,7 +6,7 @@ use super::config::{Compiled, CompiledRoute, EndpointSet};
 use super::connection::Connections;
 use super::counters::{Counts, Outcome};
 use super::shared::{Shared, WorkerView};
-use super::split::{Draws, take_turn};
+use super::split::{Draws, pick, take_turn};
 use super::upstream::Pool;
 use crate::base::tally::SeriesKey;
 use crate::clock;
@@ -134,6 +134,12 @@ pub(super) struct Placement {
 }
 
 impl Placement {
+    /// A target of the route, drawn in proportion to the weights; `None` when all of them are 0.
+    pub(super) fn drawn(local: Rc<Local>, route: usize, draw: u64) -> Option<Self> {
+        let target = pick(draw, &local.compiled.routes[route].weights)?;
+        Some(Self { local, route, target, endpoint: Cell::new(None) })
+    }
+
     /// The route.
     pub(super) fn route(&self) -> &CompiledRoute {
         &self.local.compiled.routes[self.route]

@@ -86,7 +86,9 @@ impl Plane {
     fn proxy(&self) -> Process {
         let control_plane = format!("http://127.0.0.1:{}", self.ports[1]);
         let mut command = command(&["proxy", "--output", "json", "--node", NODE, "--control-plane", &control_plane]);
-        command.args(["--egress", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state"]).arg(self.path("state/web.json"));
+        command
+            .args(["--egress", "127.0.0.1:0", "--ingress", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state"])
+            .arg(self.path("state/web.json"));
         Process::spawn(command)
     }
 
@@ -119,7 +121,7 @@ impl Plane {
 async fn a_proxy_of_its_own_is_configured_reports_and_acknowledges() {
     let plane = Plane::start().await;
     let mut proxy = plane.proxy();
-    let addresses = proxy.listening(2).await;
+    let addresses = proxy.listening(3).await;
     let (egress, admin) = (addresses["egress"], addresses["admin"]);
     plane.expect(egress, "v1").await;
     let answer = plane.http.get(format!("http://{egress}/")).header("host", "web.local").send().await.unwrap();
@@ -149,7 +151,7 @@ async fn a_proxy_of_its_own_is_configured_reports_and_acknowledges() {
 async fn the_last_configuration_outlives_the_control_plane_and_the_proxy() {
     let mut plane = Plane::start().await;
     let mut proxy = plane.proxy();
-    let egress = proxy.listening(2).await["egress"];
+    let egress = proxy.listening(3).await["egress"];
     plane.split(0, 100, None).await;
     plane.expect(egress, "v2").await;
 
@@ -169,7 +171,7 @@ async fn the_last_configuration_outlives_the_control_plane_and_the_proxy() {
     assert_eq!(plane.answers(egress).await, "v2", "it knows that the lease was good a moment ago");
     proxy.kill().await;
     let mut proxy = plane.proxy();
-    let egress = proxy.listening(2).await["egress"];
+    let egress = proxy.listening(3).await["egress"];
     for _ in 0..20 {
         assert_eq!(plane.answers(egress).await, "v1", "a lease of an unknown age has lapsed");
     }
@@ -184,7 +186,7 @@ async fn a_proxy_waits_for_its_node_and_ends_when_it_is_told_to() {
     let plane = Plane::start().await;
     let control_plane = format!("http://127.0.0.1:{}", plane.ports[1]);
     let mut command = command(&["proxy", "--node", "mesh/shop/virtualNode/nobody", "--control-plane", &control_plane]);
-    command.args(["--egress", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.args(["--egress", "127.0.0.1:0", "--ingress", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let waiting = Process::spawn(command);
     until("the control plane knows that it waits", async || {
         let url = format!("http://{}/v1/mesh/proxies", plane.api.unwrap());
@@ -209,6 +211,8 @@ async fn wrong_options_are_said_with_what_to_do() {
                 "--control-plane",
                 "127.0.0.1:7072",
                 "--egress",
+                "127.0.0.1:0",
+                "--ingress",
                 "127.0.0.1:0",
                 "--admin",
                 "127.0.0.1:0",

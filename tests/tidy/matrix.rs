@@ -43,7 +43,15 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["xds::translate"], &["base", "mesh::snapshot"], "pure"),
     row(&["xds::session"], &["base", "xds::translate"], "pure; what is sent, and not of what it is made"),
     row(
-        &["proxy::route", "proxy::split", "proxy::retry", "proxy::outlier", "proxy::headers", "proxy::path"],
+        &[
+            "proxy::route",
+            "proxy::split",
+            "proxy::retry",
+            "proxy::outlier",
+            "proxy::headers",
+            "proxy::path",
+            "proxy::application",
+        ],
         &["base", "mesh::snapshot", "proxy::headers"],
         "pure",
     ),
@@ -292,6 +300,7 @@ pub(crate) const PURE: &[&str] = &[
     "proxy::outlier",
     "proxy::headers",
     "proxy::path",
+    "proxy::application",
     "proxy::upstream::wire",
 ];
 

@@ -1,6 +1,6 @@
 //! Arguments of `tidegate proxy`.
 
-use crate::config::{ADMIN_PORT, EGRESS_PORT, loopback};
+use crate::config::{ADMIN_PORT, EGRESS_PORT, INGRESS_PORT, loopback};
 use clap::Args;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -23,6 +23,10 @@ pub struct ProxyArguments {
     /// Where the application sends its requests; the Host header names the virtual service
     #[arg(long, value_name = "ADDRESS", default_value_t = loopback(EGRESS_PORT))]
     pub egress: SocketAddr,
+    /// Where it takes what is meant for its application; redirected connections go by the port that they were sent to,
+    /// others to the node's first listener
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), INGRESS_PORT))]
+    pub ingress: SocketAddr,
     /// Admin pages (/ready, /server_info, /stats/prometheus, …)
     /// [default: 127.0.0.1:9901; every address where the App Mesh image's variables are set]
     #[arg(long, value_name = "ADDRESS")]

@@ -229,7 +229,9 @@ fn tcp_is_left_out_with_a_problem() {
     assert!(compiled.config.services["t.local"].routes.is_empty());
     assert_eq!(
         compiled.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["mesh/m/virtualRouter/t/route/x: left out: tcp routes are not in this version"]
+        [
+            "mesh/m/virtualRouter/t/route/x: left out: the proxy of local mode takes requests alone (`tidegate proxy` carries connections)"
+        ]
     );
 }
 

@@ -16,7 +16,7 @@ const DISCOVERY: &str = "discovery.yaml";
 pub(super) enum Plane {
     /// A real Envoy, which is configured over xDS.
     Envoy,
-    /// The proxy of the control plane's own process.
+    /// The native proxy, in a process of its own.
     Native,
 }
 
@@ -42,22 +42,14 @@ pub(super) struct Running {
     api: SocketAddr,
     mesh: SocketAddr,
     proxies: BTreeMap<String, (Proxy, Envoy)>,
+    natives: BTreeMap<String, (Proxy, Process)>,
     _control: Process,
 }
 
 impl Running {
     /// Starts all of it.
     pub(super) async fn start(plane: Plane, group: &Group, places: &mut Places) -> Self {
-        let own_egress = (plane == Plane::Native).then(|| {
-            let names: Vec<_> = group.proxies.keys().collect();
-            assert_eq!(
-                names.len(),
-                1,
-                "the control plane's own proxy is one, and listens for callers alone: {names:?}"
-            );
-            places.port(&format!("{}.egress", names[0]))
-        });
-        let mut control = control(group, &places.folder, own_egress);
+        let mut control = control(group, &places.folder);
         let addresses = control.addresses().await;
         let mut proxies = BTreeMap::new();
         for (name, proxy) in group.proxies.iter().filter(|_| plane == Plane::Envoy) {
@@ -68,7 +60,15 @@ impl Running {
         for (_, envoy) in proxies.values_mut() {
             envoy.wait_ready().await;
         }
-        Self { api: addresses["api"], mesh: addresses["appmesh"], proxies, _control: control }
+        let mut natives = BTreeMap::new();
+        for (name, proxy) in group.proxies.iter().filter(|_| plane == Plane::Native) {
+            let ports = ["egress", "ingress"].map(|side| places.port(&format!("{name}.{side}")));
+            let discovery = group.discovery.as_ref().map(|_| places.folder.join(DISCOVERY));
+            let mut native = Process::spawn(native(proxy, ports, addresses["xds"], discovery.as_deref()));
+            native.listening(3).await;
+            natives.insert(name.clone(), (proxy.clone(), native));
+        }
+        Self { api: addresses["api"], mesh: addresses["appmesh"], proxies, natives, _control: control }
     }
 
     /// Changes the mesh, and where its endpoints are.
@@ -88,7 +88,7 @@ impl Running {
     /// Fails unless every proxy took everything that it was sent.
     pub(super) async fn check(&self) -> Result<(), String> {
         for (name, (proxy, envoy)) in &self.proxies {
-            self.acknowledged(proxy).await;
+            self.acknowledged(proxy, &["CDS", "LDS"]).await;
             let (_, text) = envoy.admin_get("/stats?filter=update_rejected").await;
             if let Some(line) = text.lines().find(|line| !line.ends_with(": 0")) {
                 return Err(format!("{name} did not take something: {line}\n{}", envoy.log()));
@@ -98,30 +98,33 @@ impl Running {
                 return Err(format!("{name} did not take something: {dump}"));
             }
         }
+        for (proxy, _) in self.natives.values() {
+            self.acknowledged(proxy, &["native"]).await;
+        }
         Ok(())
     }
 
-    /// Waits until the control plane knows that a proxy has the newest of each type.
-    async fn acknowledged(&self, proxy: &Proxy) {
+    /// Waits until the control plane knows that a proxy has the newest of each type, and asked for these.
+    async fn acknowledged(&self, proxy: &Proxy, needs: &[&str]) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("http://{}/v1/mesh/proxies", self.api);
         until("a proxy acknowledges everything", async || {
             let answer: Value = client.get(&url).send().await.ok()?.json().await.ok()?;
             let all = answer["proxies"].as_array()?.iter().filter(|found| found["resource"] == resource(proxy));
             let standings: Vec<&Value> = all.collect();
-            (!standings.is_empty() && standings.into_iter().all(has_everything)).then_some(())
+            (!standings.is_empty() && standings.into_iter().all(|found| has_everything(found, needs))).then_some(())
         })
         .await;
     }
 }
 
 /// Whether a proxy has the newest of each type; one that refused something never will.
-fn has_everything(proxy: &Value) -> bool {
+fn has_everything(proxy: &Value, needs: &[&str]) -> bool {
     let types: Vec<(&String, &Value)> = proxy["types"].as_object().into_iter().flatten().collect();
     assert!(types.iter().all(|(_, standing)| standing["rejected"].is_null()), "{proxy}");
     assert_eq!(proxy["problems"], json!([]), "{proxy}");
     // A proxy of connections alone asks for no routes.
-    let asked = ["CDS", "LDS"].iter().all(|kind| types.iter().any(|(name, _)| name == kind));
+    let asked = needs.iter().all(|kind| types.iter().any(|(name, _)| name == kind));
     let taken = |standing: &Value| standing["version"].is_string() && standing["version"] == standing["acknowledged"];
     asked && types.iter().all(|(_, standing)| taken(standing))
 }
@@ -146,21 +149,28 @@ fn documents(all: &[Value]) -> String {
     all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n")
 }
 
-fn control(group: &Group, folder: &Path, own_egress: Option<u16>) -> Process {
+fn control(group: &Group, folder: &Path) -> Process {
     let mesh = written(folder, "mesh.yaml", &documents(&group.mesh));
     let (data, policies) = (folder.join("data"), folder.join("policies"));
     let mut command = command(&["local", "--output", "json", "--mesh", &mesh, "--data-dir"]);
     command.arg(data).arg("--policies").arg(policies);
-    let egress = own_egress.map(|port| format!("127.0.0.1:{port}"));
-    let mut ports = FREE_PORTS;
-    if let (Some(egress), [.., "--egress", place]) = (&egress, &mut ports) {
-        *place = egress;
-    }
-    command.args(ports);
+    command.args(FREE_PORTS);
     if let Some(discovery) = &group.discovery {
         command.args(["--discovery", &written(folder, DISCOVERY, &discovery.to_string())]);
     }
     Process::spawn(command)
+}
+
+/// A native proxy.
+fn native(proxy: &Proxy, ports: [u16; 2], xds: SocketAddr, discovery: Option<&Path>) -> tokio::process::Command {
+    let [egress, ingress] = ports.map(|port| format!("127.0.0.1:{port}"));
+    let (node, control_plane) = (resource(proxy), format!("http://{xds}"));
+    let mut command = command(&["proxy", "--output", "json", "--node", &node, "--control-plane", &control_plane]);
+    command.args(["--egress", &egress, "--ingress", &ingress, "--admin", "127.0.0.1:0"]);
+    if let Some(file) = discovery {
+        command.arg("--discovery").arg(file);
+    }
+    command
 }
 
 /// What an Envoy has to know to ask for the rest.

@@ -1,0 +1,60 @@
+//! Connections that are carried as they are (`tcp`): to a target that is drawn once for each, or to the application.
+//!
+//! The unit that is judged is the connection: good when an endpoint took it, with the time that took, else a reset.
+
+use super::connection::Open;
+use super::counters::Outcome;
+use super::tunnel::{self, Tunnel};
+use super::upstream::CONNECT_TIMEOUT;
+use super::worker::{Placement, Worker};
+use crate::clock::Monotonic;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Carries a connection to the target that was drawn for it; where none was, it is closed.
+pub(super) async fn run(worker: Rc<Worker>, client: TcpStream, placement: Option<Placement>) {
+    let view = Rc::clone(&worker);
+    let (open, connection) = Open::carried(worker);
+    let Some(placement) = placement else { return };
+    let started = Monotonic::now();
+    let Some(endpoint) = connect(&placement).await else {
+        placement.count(&view.view, Outcome::Reset);
+        return;
+    };
+    let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    placement.count(&view.view, Outcome::Good { latency_us });
+    // What it routed by may go while the connection stays.
+    drop(placement);
+    let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None };
+    tunnel::run(&connection, tunnel, client, Bytes::new()).await;
+    drop(open);
+}
+
+/// A connection to one of the target's endpoints: another one is tried where one refuses, as often as the route says.
+async fn connect(placement: &Placement) -> Option<TcpStream> {
+    let policy = &placement.route().route.retry;
+    let tries = if policy.on_connect_failure { policy.max_retries.saturating_add(1) } else { 1 };
+    let mut tried = 0_u64;
+    for _ in 0..tries {
+        let endpoint = placement.local.turn(placement.set_index(), tried)?;
+        tried |= 1_u64.checked_shl(u32::try_from(endpoint).unwrap_or(u32::MAX)).unwrap_or(0);
+        placement.endpoint.set(Some(endpoint));
+        if let Ok(Ok(stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(placement.set().addresses[endpoint])).await
+        {
+            return Some(stream);
+        }
+    }
+    None
+}
+
+/// Carries a connection to this address. One that nobody takes there is closed.
+pub(super) async fn run_to(worker: Rc<Worker>, client: TcpStream, address: SocketAddr) {
+    let (_open, connection) = Open::carried(worker);
+    if let Ok(Ok(endpoint)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None };
+        tunnel::run(&connection, tunnel, client, Bytes::new()).await;
+    }
+}
