@@ -72,6 +72,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
@@ -233,6 +234,20 @@ impl Listening {
         config: watch::Receiver<Arc<NodeConfig>>,
         endpoints: Arc<dyn EndpointSource>,
     ) -> Result<ProxyHandle, ProxyError> {
+        self.start_after(std::future::ready(()), config, endpoints).await
+    }
+
+    /// As [`Listening::start`], but only after something has happened, such as the arrival of a first configuration. Until
+    /// then the admin interface says that it is not live.
+    ///
+    /// # Errors
+    /// As [`Listening::start`].
+    pub async fn start_after(
+        self,
+        happened: impl Future<Output = ()>,
+        config: watch::Receiver<Arc<NodeConfig>>,
+        endpoints: Arc<dyn EndpointSource>,
+    ) -> Result<ProxyHandle, ProxyError> {
         let Self { settings, egress, ingress, listeners, admin: admin_listener } = self;
         let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let count = listeners.len();
@@ -242,6 +257,10 @@ impl Listening {
         let (ready, published) = oneshot::channel();
         let mut handle =
             ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
+        if let Some(listener) = admin_listener {
+            handle.tasks.push(tokio::spawn(admin::serve(listener, Arc::clone(&shared))));
+        }
+        happened.await;
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, ready)));
         // The control side always publishes; were it to end first, the empty snapshot would answer 404.
         let _ = published.await;
@@ -250,9 +269,7 @@ impl Listening {
                 spawn_worker(&shared, index, listeners).map_err(|source| ProxyError::Worker { index, source })?;
             handle.workers.push(ended);
         }
-        if let Some(listener) = admin_listener {
-            handle.tasks.push(tokio::spawn(admin::serve(listener, Arc::clone(&shared))));
-        }
+        shared.is_live.store(true, Ordering::Release);
         Ok(handle)
     }
 }

@@ -57,8 +57,9 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     settings.workers = options.workers;
     let listening = proxy::bind(settings).await?;
     let mut following = follow(options.client).map_err(|error| StartupError::Options(error.to_string()))?;
-    let origin = following.first().await;
-    let proxy = listening.start(following.config(), endpoints).await?;
+    let config = following.config();
+    let mut origin = Origin::Told;
+    let proxy = listening.start_after(async { origin = following.first().await }, config, endpoints).await?;
     Ok(Sidecar {
         egress: proxy.egress_address(),
         ingress: proxy.ingress_address().unwrap_or(options.ingress),

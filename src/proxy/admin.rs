@@ -63,7 +63,12 @@ async fn no_foreign_pages(request: Request, next: Next) -> Response {
 }
 
 fn state_of(shared: &Shared) -> &'static str {
-    if *shared.phase.borrow() == Phase::Serving { "LIVE" } else { "DRAINING" }
+    match *shared.phase.borrow() {
+        Phase::Serving if shared.is_live.load(Ordering::Acquire) => "LIVE",
+        // Envoy's word for a proxy that waits for its first configuration.
+        Phase::Serving => "INITIALIZING",
+        _ => "DRAINING",
+    }
 }
 
 async fn server_info(State(shared): Proxy) -> axum::Json<Value> {

@@ -56,6 +56,8 @@ pub(super) struct Compiled {
     pub(super) config: Arc<NodeConfig>,
     /// By name. Few, and a request compares a handful of short strings sooner than it has hashed its own.
     services: BTreeMap<String, CompiledService>,
+    /// Ports of all services.
+    ports: BTreeSet<u16>,
     /// The application beside the proxy, by its ports.
     applications: BTreeMap<u16, CompiledService>,
     /// Routes of connections that are carried as they are, by the port that they are sent to.
@@ -214,7 +216,8 @@ impl Compiled {
             }
         }
         let Building { sets, series, slots, .. } = building;
-        Self { generation, services, applications, carried, routes, sets, series, endpoints: slots, config }
+        let ports = config.services.values().flat_map(|service| &service.ports).map(|port| port.port).collect();
+        Self { generation, services, ports, applications, carried, routes, sets, series, endpoints: slots, config }
     }
 
     /// The service with this name.
@@ -227,9 +230,9 @@ impl Compiled {
         self.applications.get(&port)
     }
 
-    /// Whether there is any route of connections.
-    pub(super) fn carries(&self) -> bool {
-        !self.carried.is_empty()
+    /// Whether any service has this port.
+    pub(super) fn is_known(&self, port: u16) -> bool {
+        self.ports.contains(&port)
     }
 
     /// Index of the route of connections to this port.

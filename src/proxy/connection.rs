@@ -54,10 +54,24 @@ pub(super) enum Order {
     Cut,
 }
 
+/// Whom a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// Services that each request names; where a redirected connection was sent to, that is their port.
+    Services {
+        /// The port that it was sent to, before it was redirected.
+        sent_to: Option<u16>,
+    },
+    /// The application beside the proxy.
+    Application {
+        /// Its port.
+        port: u16,
+    },
+}
+
 /// One client connection.
 pub(super) struct Connection {
-    /// Port of the application that it is for; `None` where each request says whom it is for.
-    application: Option<u16>,
+    whom: For,
     order: Cell<Order>,
     in_flight: Cell<u32>,
     /// Whether it ever made a request.
@@ -74,9 +88,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(application: Option<u16>) -> Self {
+    fn new(whom: For) -> Self {
         Self {
-            application,
+            whom,
             order: Cell::new(Order::Serve),
             in_flight: Cell::new(0),
             used: Cell::new(false),
@@ -166,9 +180,9 @@ impl InFlight {
         Self::with(Rc::clone(&self.connection), self.alarm.clone())
     }
 
-    /// Port of the application that it is for; `None` where it says itself whom it is for.
-    pub(super) fn application(&self) -> Option<u16> {
-        self.connection.application
+    /// Whom its connection is for.
+    pub(super) fn whom(&self) -> For {
+        self.connection.whom
     }
 
     /// Makes the connection one to this endpoint, once the answer is out.
@@ -198,8 +212,8 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    fn add(&self, application: Option<u16>) -> (u64, Rc<Connection>) {
-        let (id, connection) = (self.next.get(), Rc::new(Connection::new(application)));
+    fn add(&self, whom: For) -> (u64, Rc<Connection>) {
+        let (id, connection) = (self.next.get(), Rc::new(Connection::new(whom)));
         self.next.set(id + 1);
         self.open.borrow_mut().insert(id, Rc::clone(&connection));
         (id, connection)
@@ -242,7 +256,7 @@ pub(super) struct Open {
 impl Open {
     /// Enters a connection that carries no requests.
     pub(super) fn carried(worker: Rc<Worker>) -> (Self, Rc<Connection>) {
-        let (id, connection) = worker.connections.add(None);
+        let (id, connection) = worker.connections.add(For::Services { sent_to: None });
         (Self { worker, id }, connection)
     }
 }
@@ -257,8 +271,8 @@ impl Drop for Open {
 /// A connection's task.
 ///
 /// Made of what was set up before, since an `async fn` would keep its arguments beside what it makes of them.
-pub(super) fn run(worker: Rc<Worker>, stream: TcpStream, application: Option<u16>) -> impl Future<Output = ()> {
-    let (id, connection) = worker.connections.add(application);
+pub(super) fn run(worker: Rc<Worker>, stream: TcpStream, whom: For) -> impl Future<Output = ()> {
+    let (id, connection) = worker.connections.add(whom);
     let mut socket = HttpSocket::watched(stream, Rc::clone(&connection.blocked));
     let open = Open { worker, id };
     async move {
@@ -394,7 +408,8 @@ mod tests {
         fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
             size_of::<F>()
         }
-        let size = size_of_future(|(worker, stream)| run(worker, stream, None)) + size_of::<Connection>();
+        let size = size_of_future(|(worker, stream)| run(worker, stream, For::Services { sent_to: None }))
+            + size_of::<Connection>();
         assert!(size <= 256, "{size} bytes");
     }
 }

@@ -2,6 +2,7 @@
 //! drawn, and its fields are made those of the next hop's request.
 
 use super::body::ResponseBody;
+use super::connection::For;
 use super::counters::Totals;
 use super::headers::{Upgrade, join_cookies, say_upgrade, strip_hop_by_hop, upgrade};
 use super::path;
@@ -51,13 +52,8 @@ pub(super) fn spell_path(head: &mut request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Finds the route and draws the target. `application` is the port of the application, where
-/// the request is for that.
-pub(super) fn place(
-    worker: &Rc<Worker>,
-    application: Option<u16>,
-    head: &request::Parts,
-) -> Result<Placement, Refusal> {
+/// Finds the route and draws the target. `whom` is the connection for.
+pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Result<Placement, Refusal> {
     let refuse = |status, reason: String| Err(Refusal { status, reason });
     // Both as Envoy answers what App Mesh did not allow.
     if head.method == Method::CONNECT {
@@ -69,15 +65,15 @@ pub(super) fn place(
     let authority = authority(head)?;
     let (host, port) = host_and_port(authority);
     let local = worker.local();
-    let service = match application {
-        Some(port) => local.compiled.application(port),
-        None => local.compiled.service(&host),
+    let (service, port) = match whom {
+        // What is for the application says whatever it likes.
+        For::Application { port } => (local.compiled.application(port), None),
+        For::Services { sent_to } => (local.compiled.service(&host), port.or(sent_to)),
     };
     let Some(service) = service else {
         return refuse(StatusCode::NOT_FOUND, format!("no virtual service is called {host}"));
     };
-    // What is for the application says whatever it likes.
-    let port = match service.port(port.filter(|_| application.is_none()), worker.shared.port) {
+    let port = match service.port(port, worker.shared.port) {
         Ok(port) => port,
         Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{host} does not listen on port {port}")),
     };

@@ -3,7 +3,7 @@
 
 use super::application;
 use super::carried;
-use super::connection::{self, Order};
+use super::connection::{self, For, Order};
 use super::shared::Phase;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
@@ -120,41 +120,67 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, serve: Serve) {
 /// requests that name their services.
 fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
     let local = worker.local();
-    if local.compiled.carries() {
-        let port = original_port(&stream).unwrap_or(worker.shared.port);
-        if let Some(route) = local.compiled.carried(port) {
-            let place = Placement::drawn(local, route, worker.draw());
-            tokio::task::spawn_local(carried::run(Rc::clone(worker), stream, place));
-            return;
-        }
+    // Only beside an application anything is redirected, or anybody else could come.
+    let is_sidecar = worker.shared.ingress.is_some();
+    let original = original_address(&stream).filter(|address| is_sidecar && address.port() != worker.shared.port);
+    // What is redirected here was sent by this machine.
+    if is_sidecar && original.is_none() && !is_from_here(&stream) {
+        return turn_away(worker);
     }
-    tokio::task::spawn_local(connection::run(Rc::clone(worker), stream, None));
+    let sent_to = original.map(|address| address.port());
+    if let Some(address) = original.filter(|address| !local.compiled.is_known(address.port())) {
+        // The mesh has nothing on this port: what is no part of it is let out or not, whatever is spoken.
+        if local.compiled.config.own.as_ref().is_some_and(|own| own.allow_all) {
+            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream, address));
+        } else {
+            turn_away(worker);
+        }
+        return;
+    }
+    if let Some(route) = local.compiled.carried(sent_to.unwrap_or(worker.shared.port)) {
+        let place = Placement::drawn(local, route, worker.draw());
+        tokio::task::spawn_local(carried::run(Rc::clone(worker), stream, place));
+    } else {
+        tokio::task::spawn_local(connection::run(Rc::clone(worker), stream, For::Services { sent_to }));
+    }
 }
 
 /// A connection of somebody who calls the application. One for a port on which nothing is taken is closed.
 fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
     let own_port = worker.shared.ingress;
-    let sent_to = original_port(&stream).filter(|port| Some(*port) != own_port);
+    let sent_to = original_address(&stream).map(|address| address.port()).filter(|port| Some(*port) != own_port);
     let local = worker.local();
     let found = local.compiled.config.own.as_ref().and_then(|own| Some((own, application::listener(own, sent_to)?)));
     let Some((own, listener)) = found.filter(|(_, listener)| application::takes_plain(listener)) else {
-        worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        return super::counters::Totals::count(&worker.view.totals.turned_away);
+        return turn_away(worker);
     };
     let worker = Rc::clone(worker);
     if listener.protocol == snapshot::Protocol::Tcp {
         let address = SocketAddr::new(application::address(own), listener.port);
         tokio::task::spawn_local(carried::run_to(worker, stream, address));
     } else {
-        tokio::task::spawn_local(connection::run(worker, stream, Some(listener.port)));
+        tokio::task::spawn_local(connection::run(worker, stream, For::Application { port: listener.port }));
     }
 }
 
-/// The port that a connection was sent to before the system redirected it here; `None` where it was sent here.
-fn original_port(stream: &TcpStream) -> Option<u16> {
+/// A connection that was let in and is closed all the same.
+fn turn_away(worker: &Worker) {
+    worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    super::counters::Totals::count(&worker.view.totals.turned_away);
+}
+
+/// Whether a connection comes from this machine (or its network namespace): whoever else comes to the egress would call with
+/// this node's identity.
+fn is_from_here(stream: &TcpStream) -> bool {
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return false };
+    peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip()
+}
+
+/// Where a connection was sent to before the system redirected it here; `None` where it was sent here.
+fn original_address(stream: &TcpStream) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
     let original = socket.original_dst_v4().or_else(|_| socket.original_dst_v6());
-    original.ok()?.as_socket().map(|address| address.port())
+    original.ok()?.as_socket()
 }
 
 /// Applies snapshots that no request has picked up, and sweeps once a second.

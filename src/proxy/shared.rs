@@ -8,7 +8,7 @@ use super::counters::{Table, Totals};
 use crate::clock::Monotonic;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -48,6 +48,8 @@ pub(super) struct Shared {
     current: ArcSwap<Compiled>,
     /// Wakes workers that no request wakes, so that they too apply a new snapshot.
     pub(super) published: watch::Sender<u64>,
+    /// Whether it has begun to serve.
+    pub(super) is_live: AtomicBool,
     /// What the proxy is doing.
     pub(super) phase: watch::Sender<Phase>,
     /// Whether somebody asked it to quit.
@@ -80,6 +82,7 @@ impl Shared {
             generation: AtomicU64::new(first.generation),
             published: watch::Sender::new(first.generation),
             current: ArcSwap::from_pointee(first),
+            is_live: AtomicBool::new(false),
             phase: watch::Sender::new(Phase::Serving),
             quit: watch::Sender::new(false),
             control: OnceLock::new(),

@@ -174,3 +174,57 @@ async fn the_egress_port_is_for_the_task_alone_whatever_the_filter() {
     assert_eq!(task.client(&direct, TASK).await, Said::Nothing);
     assert_eq!(task.server("payments-v1").take().len(), 0, "a stranger called with this node's identity");
 }
+
+#[tokio::test]
+async fn the_guides_task_definition_runs_the_native_proxy_in_the_place_of_envoy() {
+    let Some(mut task) = Task::prepare().await else { return };
+    task.start_native();
+    task.start_control().await;
+    assert!(!task.is_healthy().await, "it has no configuration yet");
+    task.apply(&mesh()).await;
+    task.healthy().await;
+    for port in task.interception.app_ports.clone() {
+        task.serve(Ipv4Addr::UNSPECIFIED, port, "application");
+    }
+    // In from the world.
+    assert_eq!(task.client("http://user-service.local:8080/users/7", TASK).await, by("application"));
+    let seen = task.server("application").one();
+    assert!(seen.by_envoy() && seen.head.starts_with("get /users/7 "), "{seen:?}");
+    assert_eq!(seen.peer, Ipv4Addr::LOCALHOST);
+    // Out by name, wherever that leads, and by weight.
+    for address in [NOWHERE, "10.99.0.13"] {
+        assert_eq!(task.application("http://payments.local:8080/pay", address).await, by("payments-v1"));
+        let seen = task.server("payments-v1").one();
+        assert!(seen.by_envoy() && seen.peer.to_string() == TASK, "{seen:?}");
+    }
+    assert_eq!(task.application("http://orders.local:8080/", NOWHERE).await, by("orders"));
+    assert_eq!(task.first_words(NOWHERE, 5432).await, "database");
+    task.apply(&[weights(0, 100)]).await;
+    until("the other version has everything", async || {
+        (task.application("http://payments.local:8080/", NOWHERE).await == by("payments-v2")).then_some(())
+    })
+    .await;
+    // What is ignored is not redirected, and its own traffic leaves once.
+    for (name, address) in [("credentials", "169.254.170.2"), ("metadata", "169.254.169.254")] {
+        assert_eq!(task.application(&format!("http://{address}/v2"), address).await, by(name));
+        assert!(!task.server(name).one().by_envoy());
+    }
+    assert_eq!(task.as_envoy("http://stranger.local:8080/", "10.99.0.11").await, by("payments-v1"));
+    // Nobody else may call with this node's identity.
+    let direct = format!("http://payments.local:{EGRESS}/");
+    assert_eq!(task.application(&direct, "127.0.0.1").await, by("payments-v2"));
+    assert_eq!(task.client(&direct, TASK).await, Said::Nothing);
+    // What is no part of the mesh is let out or not, on ports that the mesh does not have.
+    let refused = Said::Answered(404, String::new());
+    assert_eq!(task.application("http://outside.test:8080/", OUTSIDE).await, refused);
+    assert_eq!(task.application("http://outside.test:9090/", OUTSIDE).await, Said::Nothing);
+    assert_eq!(task.first_words(OUTSIDE, 3306).await, "");
+    task.apply(&[filter("ALLOW_ALL")]).await;
+    until("the filter is open", async || {
+        (task.application("http://outside.test:9090/", OUTSIDE).await == by("outside-9090")).then_some(())
+    })
+    .await;
+    assert_eq!(task.application("https://outside.test/", OUTSIDE).await, by("outside-443"));
+    assert_eq!(task.first_words(OUTSIDE, 3306).await, "outside-3306");
+    assert_eq!(task.application("http://payments.local:8080/", OUTSIDE).await, by("payments-v2"));
+}
