@@ -1,4 +1,4 @@
-//! The data plane: a native HTTP/1.1 proxy that routes by a [`NodeConfig`](crate::mesh::snapshot::NodeConfig) and counts what the judge reads.
+//! The data plane: a native proxy for HTTP/1.1, HTTP/2, gRPC and TCP that routes by a [`NodeConfig`] and counts what the judge reads.
 //!
 //! Thread per core: each worker is one OS thread with its own runtime, listening socket, connection pools, generator
 //! and counts; a request never leaves its worker and takes no lock. The control side (discovery, health checks, admin)

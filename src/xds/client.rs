@@ -7,7 +7,7 @@
 mod kept;
 
 use crate::base::secret::Redacted;
-use crate::clock::seed;
+use crate::clock::{Monotonic, seed};
 use crate::mesh::snapshot::NodeConfig;
 use crate::xds::translate::{Type, native};
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -173,7 +173,7 @@ impl Client {
         let patience = tokio::time::sleep(PATIENCE);
         tokio::pin!(patience);
         loop {
-            let began = tokio::time::Instant::now();
+            let began = Monotonic::now();
             let ended = {
                 let stream = self.stream();
                 tokio::pin!(stream);

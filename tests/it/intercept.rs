@@ -7,7 +7,7 @@ mod task;
 
 use crate::program::until;
 use std::net::Ipv4Addr;
-use task::{EGRESS, NOWHERE, OUTSIDE, Said, TASK, Task, by, filter, mesh, weights};
+use task::{EGRESS, NOWHERE, OUTSIDE, Said, TASK, Task, by, filter, guide, mesh, native, weights};
 
 #[tokio::test]
 async fn the_guides_task_definition_runs_a_real_envoy_and_its_health_check_finds_it() {
@@ -177,7 +177,11 @@ async fn the_egress_port_is_for_the_task_alone_whatever_the_filter() {
 
 #[tokio::test]
 async fn the_guides_task_definition_runs_the_native_proxy_in_the_place_of_envoy() {
-    let Some(mut task) = Task::prepare().await else { return };
+    // Nothing but the container itself is another one.
+    let (mut guide, native) = (guide(), native());
+    guide["containerDefinitions"][1] = native["containerDefinitions"][1].clone();
+    assert_eq!(guide, native);
+    let Some(mut task) = Task::prepare_as(native).await else { return };
     task.start_native();
     task.start_control().await;
     assert!(!task.is_healthy().await, "it has no configuration yet");

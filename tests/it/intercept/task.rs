@@ -65,6 +65,12 @@ pub(super) fn guide() -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// The same with the native proxy in the place of Envoy.
+pub(super) fn native() -> Value {
+    let text = std::fs::read_to_string(root().join("examples/native-proxy/task-definition.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
 /// What came back to a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Said {
@@ -97,6 +103,11 @@ impl Task {
     /// The namespaces with the rules, and nothing in them but servers of the world; `None`, and said so, where something
     /// is missing that is needed.
     pub(super) async fn prepare() -> Option<Self> {
+        Self::prepare_as(guide()).await
+    }
+
+    /// The same for another task definition.
+    pub(super) async fn prepare_as(definition: Value) -> Option<Self> {
         let program = binary().await?;
         let (task, world) = (Namespace::new().await?, Namespace::new().await?);
         let iptables = task.iptables().await?;
@@ -106,7 +117,6 @@ impl Task {
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
         task.wire(&format!("{TASK}/24"), &world, &addresses).await;
         task.ip(&format!("route add default via {WORLD}")).await;
-        let definition = guide();
         let interception = Interception::of(&definition).unwrap();
         for rule in interception.rules() {
             let words: Vec<String> = rule.split(' ').map(str::to_owned).collect();
@@ -135,15 +145,10 @@ impl Task {
 
     /// All of it, as it is once ECS calls the task healthy.
     pub(super) async fn start() -> Option<Self> {
-        Self::started(Self::start_envoy).await
-    }
-
-    /// The same with whatever starts in the place of Envoy.
-    pub(super) async fn started(start: fn(&mut Self)) -> Option<Self> {
         let mut task = Self::prepare().await?;
         task.start_control().await;
         task.apply(&mesh()).await;
-        start(&mut task);
+        task.start_envoy();
         task.healthy().await;
         for port in task.interception.app_ports.clone() {
             task.serve(Ipv4Addr::UNSPECIFIED, port, "application");
@@ -224,11 +229,17 @@ impl Task {
         self.envoy = Some(Process::spawn(command));
     }
 
-    /// A native proxy instead of Envoy, in the same container, told no more than what the definition does not say.
+    /// A native proxy, by the command that the definition has for it, but with this control plane.
     pub(super) fn start_native(&mut self) {
+        let envoy = container(&self.definition, "envoy");
+        let words = envoy["command"].as_array().unwrap().iter().map(text);
+        let here = |word: String| match word.as_str() {
+            "https://tidegate.internal:7072" => format!("http://{XDS}"),
+            "/tmp/tidegate-proxy.json" => self.at("proxy.json"),
+            _ => word,
+        };
         let mut command = self.contained("envoy", TIDEGATE);
-        command.args(["proxy", "--control-plane", &format!("http://{XDS}"), "--egress", &format!("0.0.0.0:{EGRESS}")]);
-        command.args(["--state", &self.at("proxy.json")]);
+        command.args(words.map(here));
         command.env("TIDEGATE_TOKEN", PROXIES.join(":")).env("TIDEGATE_INSECURE", "1");
         self.envoy = Some(Process::spawn(command));
     }
