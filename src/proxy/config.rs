@@ -351,7 +351,15 @@ mod tests {
 
         let service = compiled.service("shop.local").unwrap();
         let headers = http::HeaderMap::new();
-        let request = RequestView { method: "GET", path: "/", query: None, headers: &headers, port: None };
+        let request = RequestView {
+            method: "GET",
+            path: "/",
+            query: None,
+            authority: "",
+            scheme: None,
+            headers: &headers,
+            port: None,
+        };
         assert_eq!(compiled.first_match(service, &request), Some(0));
         let route = &compiled.routes[0];
         assert!(compiled.service("other").is_none());

@@ -78,7 +78,8 @@ pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Re
         Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{host} does not listen on port {port}")),
     };
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query());
-    let request = RequestView { method, path, query, headers: &head.headers, port };
+    let scheme = head.uri.scheme_str().filter(|_| head.version == Version::HTTP_2);
+    let request = RequestView { method, path, query, authority, scheme, headers: &head.headers, port };
     let Some(route) = local.compiled.first_match(service, &request) else {
         return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this request"));
     };

@@ -38,6 +38,10 @@ pub struct RequestView<'a> {
     pub path: &'a str,
     /// Query without its question mark.
     pub query: Option<&'a str>,
+    /// Host and port as sent.
+    pub authority: &'a str,
+    /// Scheme, where the request says it (HTTP/2).
+    pub scheme: Option<&'a str>,
     /// Headers as sent.
     pub headers: &'a HeaderMap,
     /// Port of the service that it was sent to; `None` for a service without any.
@@ -55,7 +59,7 @@ pub fn matches(conditions: &RouteMatch, request: &RequestView<'_>) -> bool {
     };
     path_fits
         && (!conditions.grpc || is_grpc(request.headers))
-        && conditions.scheme.as_deref().is_none_or(|wanted| wanted == scheme(request.headers))
+        && conditions.scheme.as_deref().is_none_or(|wanted| wanted == scheme(request))
         && (conditions.port.is_none() || conditions.port == request.port)
         && conditions.method.as_deref().is_none_or(|wanted| wanted == request.method)
         && conditions.headers.iter().all(|wanted| header_fits(wanted, request))
@@ -67,8 +71,8 @@ fn header_fits(wanted: &HeaderMatch, request: &RequestView<'_>) -> bool {
     let value = match wanted.name.as_str() {
         // Those of HTTP/2, which Envoy makes of any request.
         ":method" => Some(Cow::Borrowed(request.method)),
-        ":scheme" => Some(Cow::Borrowed(scheme(request.headers))),
-        ":authority" => joined(request.headers, "host"),
+        ":scheme" => Some(Cow::Borrowed(scheme(request))),
+        ":authority" => Some(Cow::Borrowed(request.authority)),
         ":path" => Some(match request.query {
             Some(query) => Cow::Owned(format!("{}?{query}", request.path)),
             None => Cow::Borrowed(request.path),
@@ -81,11 +85,13 @@ fn header_fits(wanted: &HeaderMatch, request: &RequestView<'_>) -> bool {
     value_fits(&wanted.value, &value) != wanted.invert
 }
 
-/// The scheme that the application asked for, as whoever ended its TLS before this proxy says (Envoy's `x-forwarded-proto`).
-fn scheme(headers: &HeaderMap) -> &str {
-    match headers.get("x-forwarded-proto").map(HeaderValue::as_bytes) {
-        Some(b"https") => "https",
-        _ => "http",
+/// The scheme that the application asked for: as the request says, or as whoever ended its TLS before this proxy says
+/// (`x-forwarded-proto`). As Envoy has it.
+fn scheme<'a>(request: &RequestView<'a>) -> &'a str {
+    match (request.scheme, request.headers.get("x-forwarded-proto").map(HeaderValue::as_bytes)) {
+        (Some(scheme), _) => scheme,
+        (None, Some(b"https")) => "https",
+        (None, _) => "http",
     }
 }
 
@@ -156,7 +162,15 @@ mod tests {
         for (name, value) in sent {
             headers.append(name, value.parse().expect("text"));
         }
-        let request = RequestView { method: "GET", path: "/", query: None, headers: &headers, port: None };
+        let request = RequestView {
+            method: "GET",
+            path: "/",
+            query: None,
+            authority: "",
+            scheme: None,
+            headers: &headers,
+            port: None,
+        };
         for (wanted, fits) in [
             (header("x-preview", exact("1"), false), true),
             (header("x-preview", exact("1"), true), false),
@@ -192,6 +206,8 @@ mod tests {
             method: "GET",
             path: "/v1/users/7",
             query: Some("a=1&b&a=2&=3"),
+            authority: "",
+            scheme: None,
             headers: &headers,
             port: None,
         };
@@ -231,7 +247,8 @@ mod tests {
             let method_match = wanted.map(str::to_owned);
             let conditions = RouteMatch { path: path_match, method: method_match, ..RouteMatch::default() };
             let headers = HeaderMap::new();
-            let request = RequestView { method, path, query: None, headers: &headers, port: None };
+            let request =
+                RequestView { method, path, query: None, authority: "", scheme: None, headers: &headers, port: None };
             assert_eq!(matches(&conditions, &request), fits, "{conditions:?} {method} {path}");
         }
     }
@@ -243,7 +260,7 @@ mod tests {
             prop_assert!(!name.bytes().any(|byte| byte.is_ascii_uppercase()));
             prop_assert!(name.len() <= authority.len());
             let headers = HeaderMap::new();
-            let request = RequestView { method: &method, path: &path, query: Some(&with), headers: &headers, port: None };
+            let request = RequestView { method: &method, path: &path, query: Some(&with), authority: "", scheme: None, headers: &headers, port: None };
             for path_match in [PathMatch::Any, PathMatch::Prefix(with.clone()), PathMatch::Exact(with.clone())] {
                 let conditions = RouteMatch { path: path_match, method: Some(with.clone()), ..RouteMatch::default() };
                 let _ = matches(&conditions, &request);

@@ -5,6 +5,7 @@ mod backend;
 mod case;
 mod certificates;
 mod client;
+mod differential;
 mod judge;
 mod plane;
 
