@@ -384,7 +384,7 @@ impl Reporter {
         let mut report = counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table));
         // Read by all workers from the next request on, unless one is still at an older snapshot.
         let current = self.0.current();
-        if self.0.applied_version() >= current.config.version {
+        if self.0.applied_generation() >= current.generation {
             report.applied = current.routes.iter().map(|route| (route.route.id.clone(), route.route.version)).collect();
         }
         report

@@ -10,6 +10,9 @@ use serde_json::json;
 use std::net::IpAddr;
 use std::path::Path;
 
+/// Variables of the App Mesh image that say whose proxy it is, in the order in which they are looked at.
+const NODE_VARIABLES: [&str; 3] = ["APPMESH_RESOURCE_ARN", "APPMESH_RESOURCE_NAME", "APPMESH_VIRTUAL_NODE_NAME"];
+
 pub(super) async fn proxy(arguments: ProxyArguments, output: Output, environment: &dyn Environment) -> Ended {
     let options = options(&arguments, environment)?;
     let stops = Stops::listen()?;
@@ -54,14 +57,20 @@ fn welcome(running: &Sidecar, node: &str, output: Output) {
 /// What was asked for, by options and by the App Mesh image's variables.
 fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<ProxyOptions, Failure> {
     let variable = |name: &str| environment.get(name).filter(|text| !text.is_empty());
-    let by_image = variable("APPMESH_RESOURCE_ARN").or_else(|| variable("APPMESH_VIRTUAL_NODE_NAME"));
-    let is_image = by_image.is_some();
+    let by_image = NODE_VARIABLES.iter().find_map(|name| variable(name));
+    let is_image = by_image.is_some() || variable("ENVOY_ADMIN_ACCESS_PORT").is_some();
     let node = arguments.node.clone().or(by_image).ok_or_else(|| {
         Failure::new("whose proxy is it? there is neither --node nor $APPMESH_RESOURCE_ARN")
             .hint("for example --node mesh/shop/virtualNode/checkout-v1")
             .usage()
     })?;
-    let by_variable = variable("APPMESH_XDS_ENDPOINT").map(|endpoint| format!("https://{endpoint}"));
+    if node.contains("/virtualGateway/") || node.contains(":virtualGateway/") {
+        return Err(Failure::new(format!("{node} is a virtual gateway, which this proxy cannot be yet"))
+            .hint("docs/envoy.md tells how an Envoy is one")
+            .usage());
+    }
+    let by_variable = variable("APPMESH_XDS_ENDPOINT")
+        .map(|endpoint| if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") });
     let control_plane = arguments.control_plane.clone().or(by_variable).ok_or_else(|| {
         Failure::new("where is the control plane? there is neither --control-plane nor $APPMESH_XDS_ENDPOINT")
             .hint("for example --control-plane http://127.0.0.1:7072, where `tidegate local` is")

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 pub(super) async fn run(worker: Rc<Worker>, client: TcpStream, placement: Option<Placement>) {
     let view = Rc::clone(&worker);
     let (open, connection) = Open::carried(worker);
-    let Some(placement) = placement else { return };
+    let Some(placement) = placement.filter(|placement| !view.shared.refuses(placement.set())) else { return };
     let started = Monotonic::now();
     let Some(endpoint) = connect(&placement).await else {
         placement.count(&view.view, Outcome::Reset);

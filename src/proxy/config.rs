@@ -141,6 +141,8 @@ pub(super) struct EndpointSet {
     pub(super) first_endpoint: usize,
     /// What its endpoints speak; `None` where requests cannot be sent to them.
     pub(super) spoken: Option<Spoken>,
+    /// Whether the mesh wants TLS towards them.
+    pub(super) wants_tls: bool,
     /// How much may be on the way to them, where that is bounded.
     pub(super) bound: Option<(Pool, Arc<Gate>)>,
 }
@@ -162,6 +164,7 @@ impl EndpointSet {
         let fallback_from = known.iter().position(falls_back).unwrap_or(known.len());
         let listener = cluster.as_ref().and_then(|cluster| cluster.at(key.1));
         let max_failures = listener.and_then(|listener| listener.outlier).map(|detection| detection.max_server_errors);
+        let wants_tls = listener.is_some_and(|listener| listener.tls.is_some());
         let spoken = match listener.map(|listener| listener.protocol) {
             Some(Protocol::Http) | None => Some(Spoken::Http1),
             Some(Protocol::Http2 | Protocol::Grpc) => Some(Spoken::Http2),
@@ -182,6 +185,7 @@ impl EndpointSet {
             fallback_from,
             first_endpoint,
             spoken,
+            wants_tls,
             bound: pool.zip(known.first().map(|known| Arc::clone(&known.gate))),
         }
     }

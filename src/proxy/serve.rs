@@ -257,6 +257,9 @@ impl Exchange {
         let Some(spoken) = self.placement.set().spoken else {
             return Err(Ended::Unsupported("the target takes connections and no requests"));
         };
+        if self.worker.shared.refuses(self.placement.set()) {
+            return Err(Ended::Unsupported("the mesh wants TLS to this target, which this proxy does not speak"));
+        }
         if spoken == Spoken::Http2 && self.headers.contains_key(UPGRADE) {
             return Err(Ended::Unsupported("a WebSocket needs an endpoint that speaks HTTP/1.1"));
         }

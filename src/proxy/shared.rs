@@ -2,7 +2,7 @@
 //!
 //! Requests touch one word of it (the generation), which changes only when a snapshot is published.
 
-use super::config::{Compiled, SetKey};
+use super::config::{Compiled, EndpointSet, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
 use crate::clock::Monotonic;
@@ -28,6 +28,8 @@ pub(super) enum Phase {
 pub(super) struct WorkerView {
     /// Version of the configuration that it routes by.
     pub(super) applied: AtomicU64,
+    /// Number of the snapshot that it routes by, which unlike the version never falls.
+    pub(super) generation: AtomicU64,
     /// Its counts.
     pub(super) table: Table,
     /// Its counts outside of series.
@@ -72,8 +74,12 @@ impl Shared {
         workers: usize,
         first: Compiled,
     ) -> Self {
-        let view =
-            || WorkerView { applied: AtomicU64::new(0), table: Table::new(kept_versions), totals: Totals::default() };
+        let view = || WorkerView {
+            applied: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            table: Table::new(kept_versions),
+            totals: Totals::default(),
+        };
         Self {
             name,
             port: egress.port(),
@@ -111,9 +117,20 @@ impl Shared {
         self.current.load_full()
     }
 
+    /// Number of the snapshot that every worker routes by, or by a later one.
+    pub(super) fn applied_generation(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.generation.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
     /// The configuration version that every worker routes by.
     pub(super) fn applied_version(&self) -> u64 {
         self.workers.iter().map(|worker| worker.applied.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// Whether nothing is sent to these endpoints: the mesh wants TLS, and in the clear nobody would know. In local mode
+    /// services stand alone, without a proxy that could take TLS for them, and are called as they are.
+    pub(super) fn refuses(&self, set: &EndpointSet) -> bool {
+        set.wants_tls && self.ingress.is_some()
     }
 
     /// An endpoint failed as often in a row as it may. A note that finds no room is lost: the next failure makes another.

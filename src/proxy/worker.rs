@@ -45,6 +45,7 @@ impl Worker {
     pub(super) fn new(shared: Arc<Shared>, view: Arc<WorkerView>) -> Self {
         let mut draws = Draws::seeded(clock::seed());
         let local = Local::new(shared.current(), draws.draw());
+        view.generation.store(local.compiled.generation, Ordering::Release);
         view.applied.store(local.compiled.config.version, Ordering::Release);
         Self {
             shared,
@@ -68,6 +69,7 @@ impl Worker {
     #[cold]
     fn refresh(&self) {
         let local = Local::new(self.shared.current(), self.draw());
+        self.view.generation.store(local.compiled.generation, Ordering::Release);
         self.view.applied.store(local.compiled.config.version, Ordering::Release);
         self.local.replace(Rc::new(local));
     }

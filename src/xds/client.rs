@@ -8,7 +8,7 @@ mod kept;
 
 use crate::base::secret::Redacted;
 use crate::clock::{Monotonic, seed};
-use crate::mesh::snapshot::NodeConfig;
+use crate::mesh::snapshot::{NodeConfig, Role};
 use crate::xds::translate::{Type, native};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
@@ -71,6 +71,9 @@ pub enum ClientError {
         /// What is wrong with it.
         why: String,
     },
+    /// What TLS needs is not usable.
+    #[error("--ca, --certificate or --key: {0}")]
+    Tls(String),
     /// The token cannot be sent.
     #[error("the token has characters that no header may have")]
     Token,
@@ -124,7 +127,11 @@ pub fn follow(settings: ClientSettings) -> Result<Following, ClientError> {
     let (config, config_receiver) = watch::channel(Arc::new(NodeConfig::default()));
     let (first, first_receiver) = watch::channel(None);
     let kept = settings.kept.map(|path| Kept::new(path, settings.node.clone()));
-    let client = Client { node: settings.node, endpoint, token, config, first, kept };
+    let (told, to_keep) = watch::channel(None);
+    if let Some(kept) = kept.clone() {
+        tokio::spawn(keep(kept, to_keep));
+    }
+    let client = Client { node: settings.node, endpoint, token, config, first, told, kept };
     tokio::spawn(client.run());
     Ok(Following { config: config_receiver, first: first_receiver })
 }
@@ -149,13 +156,18 @@ fn endpoint(settings: &ClientSettings) -> Result<Endpoint, ClientError> {
         return Ok(endpoint);
     }
     let mut tls = match &settings.authorities {
+        Some(pem) if !pem.contains("-----BEGIN CERTIFICATE-----") => {
+            return Err(ClientError::Tls(
+                "the file of authorities has no line `-----BEGIN CERTIFICATE-----`".to_owned(),
+            ));
+        }
         Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
         None => ClientTlsConfig::new().with_native_roots(),
     };
     if let Some((chain, key)) = &settings.identity {
         tls = tls.identity(Identity::from_pem(chain, key.reveal()));
     }
-    endpoint.tls_config(tls).map_err(|error| wrong(error.to_string()))
+    endpoint.tls_config(tls).map_err(|error| ClientError::Tls(reasons(&error)))
 }
 
 struct Client {
@@ -164,12 +176,27 @@ struct Client {
     token: Option<MetadataValue<tonic::metadata::Ascii>>,
     config: watch::Sender<Arc<NodeConfig>>,
     first: watch::Sender<Option<Origin>>,
+    /// What was told last, for whoever keeps it.
+    told: watch::Sender<Option<Arc<NodeConfig>>>,
     kept: Option<Kept>,
+}
+
+/// Writes down what was told last, whenever that changes.
+async fn keep(kept: Kept, mut told: watch::Receiver<Option<Arc<NodeConfig>>>) {
+    while told.changed().await.is_ok() {
+        let config = told.borrow_and_update().clone();
+        if let Some(config) = config
+            && let Err(why) = kept.write(&config).await
+        {
+            tracing::warn!(why, "the configuration is not kept: without the control plane a restart would have none");
+        }
+    }
 }
 
 impl Client {
     async fn run(self) {
-        let mut failures = 0;
+        let mut failures: u32 = 0;
+        let mut last_told = None;
         let patience = tokio::time::sleep(PATIENCE);
         tokio::pin!(patience);
         loop {
@@ -188,7 +215,13 @@ impl Client {
                 }
             };
             failures = if began.elapsed() >= GOOD { 1 } else { failures + 1 };
-            self.tell(&ended, failures);
+            let news = Some((ended.code(), ended.message().to_owned()));
+            // Said when it is another reason than before, and once in a while, since it is tried for ever.
+            if news != last_told || failures.is_multiple_of(20) {
+                let (code, reason) = (ended.code(), ended.message());
+                tracing::warn!(?code, reason, "no stream to the control plane; what is in force stays so");
+                last_told = news;
+            }
             let pause = tokio::time::sleep(pause_after(failures, seed()));
             tokio::pin!(pause);
             loop {
@@ -203,20 +236,11 @@ impl Client {
         }
     }
 
-    /// Tells how a stream ended: at first, and then once in a while, since it is tried for ever.
-    fn tell(&self, ended: &Status, failures: u32) {
-        let (code, reason) = (ended.code(), ended.message());
-        if failures == 1 || failures.is_multiple_of(20) {
-            tracing::warn!(?code, reason, "no stream to the control plane; the last configuration stays in force");
-        } else {
-            tracing::debug!(?code, reason, "no stream to the control plane");
-        }
-    }
-
     /// Goes by what was kept, until the control plane tells something.
     async fn fall_back(&self) {
         let Some(kept) = &self.kept else { return };
-        match kept.read().await {
+        let read = tokio::time::timeout(PATIENCE, kept.read()).await;
+        match read.unwrap_or_else(|_| Err("it could not be read within 5 s".to_owned())) {
             Ok(Some(config)) => {
                 tracing::warn!("the control plane has told nothing yet; going by the configuration that was kept");
                 self.config.send_replace(Arc::new(config.lapsed()));
@@ -236,7 +260,10 @@ impl Client {
     }
 
     async fn follow_one(&self) -> Result<(), Status> {
-        let channel: Channel = self.endpoint.connect().await.map_err(|error| Status::unavailable(reasons(&error)))?;
+        // The endpoint's own limit is for the connection alone, and a peer may be silent in the handshake of TLS too.
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.endpoint.connect()).await;
+        let connected = connected.map_err(|_| Status::unavailable("no connection within 5 s"))?;
+        let channel: Channel = connected.map_err(|error| Status::unavailable(reasons(&error)))?;
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
         let mut call = Request::new(ReceiverStream::new(waiting));
@@ -253,7 +280,7 @@ impl Client {
         let mut answers = client.stream_aggregated_resources(call).await?.into_inner();
         let mut taken = String::new();
         while let Some(answer) = answers.message().await? {
-            let refusal = match self.take(&answer).await {
+            let refusal = match self.take(&answer) {
                 Ok(()) => {
                     taken.clone_from(&answer.version_info);
                     None
@@ -276,18 +303,19 @@ impl Client {
     }
 
     /// Makes what came the configuration.
-    async fn take(&self, answer: &pb::DiscoveryResponse) -> Result<(), String> {
+    fn take(&self, answer: &pb::DiscoveryResponse) -> Result<(), String> {
         let [resource] = &answer.resources[..] else {
             return Err(format!("{} resources instead of one", answer.resources.len()));
         };
         let config = native::read(resource)?;
-        if let Some(kept) = &self.kept
-            && let Err(why) = kept.write(&config).await
-        {
-            tracing::warn!(why, "the configuration is not kept: without the control plane a restart would have none");
+        if config.own.as_ref().is_some_and(|own| own.role != Role::Node) {
+            return Err("it is that of a virtual gateway, which this proxy cannot be".to_owned());
         }
-        self.config.send_replace(Arc::new(config));
+        let config = Arc::new(config);
+        self.config.send_replace(Arc::clone(&config));
         self.first.send_if_modified(|first| first.replace(Origin::Told).is_none());
+        // In force first: a disk that hangs must not hold up a change of weights.
+        self.told.send_replace(Some(config));
         Ok(())
     }
 }

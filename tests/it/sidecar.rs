@@ -220,6 +220,10 @@ async fn wrong_options_are_said_with_what_to_do() {
             &["neither http:// nor https://"],
         ),
         (
+            &["proxy", "--node", "mesh/shop/virtualGateway/in", "--control-plane", "http://127.0.0.1:1"],
+            &["is a virtual gateway", "docs/envoy.md"],
+        ),
+        (
             &["proxy", "--node", NODE, "--control-plane", "http://127.0.0.1:1", "--ca", "/dev/null"],
             &["--ca and --certificate are for TLS"],
         ),
@@ -234,4 +238,26 @@ async fn wrong_options_are_said_with_what_to_do() {
     exposed.env("TIDEGATE_TOKEN", "AKID:secret-word");
     let ran = crate::program::finish(exposed).await.expect(2).says(&["in clear text", "TIDEGATE_INSECURE=1"]);
     assert!(!format!("{:?}", ran.json()).contains("secret-word"));
+}
+
+/// The handshake of TLS has an end, whoever does not answer.
+#[tokio::test]
+async fn a_control_plane_that_says_nothing_is_given_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = TempDir::with_prefix("tidegate-sidecar-").unwrap();
+    let authority = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, authority.cert.pem()).unwrap();
+    let control_plane = format!("https://{}", silent.local_addr().unwrap());
+    let mut command = command(&["proxy", "--node", NODE, "--control-plane", &control_plane, "--ca"]);
+    command.arg(&file).args(["--egress", "127.0.0.1:0", "--ingress", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let waiting = Process::spawn(command);
+    let first = silent.accept().await.unwrap();
+    until("it tells that nobody answers", async || {
+        waiting.stderr.text().contains("no connection within 5 s").then_some(())
+    })
+    .await;
+    let second = silent.accept().await.unwrap();
+    drop((first, second));
+    assert_eq!(waiting.terminate().await, Some(0));
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[command(
     after_help = "Its configuration comes from the control plane of `tidegate serve` or `tidegate local`, over the address that \
                   Envoys are configured at, and goes on being followed. An access key of the mesh goes into $TIDEGATE_TOKEN as \
-                  ID:SECRET. Of the App Mesh image's variables APPMESH_RESOURCE_ARN, APPMESH_VIRTUAL_NODE_NAME, \
+                  ID:SECRET. Of the App Mesh image's variables APPMESH_RESOURCE_ARN, APPMESH_RESOURCE_NAME, APPMESH_VIRTUAL_NODE_NAME, \
                   APPMESH_XDS_ENDPOINT and ENVOY_ADMIN_ACCESS_PORT are heeded."
 )]
 pub struct ProxyArguments {

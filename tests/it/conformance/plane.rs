@@ -61,7 +61,7 @@ impl Running {
             envoy.wait_ready().await;
         }
         let mut natives = BTreeMap::new();
-        for (name, proxy) in group.proxies.iter().filter(|_| plane == Plane::Native) {
+        for (name, proxy) in group.proxies.iter().filter(|(_, proxy)| plane == Plane::Native && proxy.node.is_some()) {
             let ports = ["egress", "ingress"].map(|side| places.port(&format!("{name}.{side}")));
             let discovery = group.discovery.as_ref().map(|_| places.folder.join(DISCOVERY));
             let mut native = Process::spawn(native(proxy, ports, addresses["xds"], discovery.as_deref()));

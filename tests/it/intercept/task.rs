@@ -234,7 +234,7 @@ impl Task {
         let envoy = container(&self.definition, "envoy");
         let words = envoy["command"].as_array().unwrap().iter().map(text);
         let here = |word: String| match word.as_str() {
-            "https://tidegate.internal:7072" => format!("http://{XDS}"),
+            "https://tidegate.example.com:7072" => format!("http://{XDS}"),
             "/tmp/tidegate-proxy.json" => self.at("proxy.json"),
             _ => word,
         };
