@@ -23,16 +23,22 @@ use std::time::Duration;
 ///
 /// **All of it**: `timeout` after the client has delivered all of the request. While a body is still coming in, the time since
 /// the client last delivered something counts, and only while it is not the client that is waited for: a slow upload is not
-/// the upstream's fault. **Silence**: `idle` after anything came from either side.
+/// the upstream's fault. Calls of gRPC may go on for long in both directions: while both talk, only the silence of both counts,
+/// and 300 s of it are too much. **Silence**: `idle` after anything came from either side.
 #[derive(Clone)]
 pub(super) struct Deadline {
     timeout: Option<Duration>,
     idle: Option<Duration>,
     started: Monotonic,
     upload: Option<Rc<Upload>>,
-    /// When the answer last brought something; only looked at where silence is limited.
+    /// When the answer last brought something; only kept up where that matters.
     answered: Cell<Monotonic>,
+    has_answer: Cell<bool>,
+    is_grpc: bool,
 }
+
+/// While both sides of a call may talk, both may be silent for so long: App Mesh's documented idle timeout.
+const MAX_BOTH_SILENT: Duration = Duration::from_secs(300);
 
 /// Whose fault it is that time ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,20 +53,23 @@ pub(super) enum Late {
 
 impl Deadline {
     /// With the limits of a route; `None` without any.
-    pub(super) fn new(timeout: Option<Millis>, idle: Option<Millis>, started: Monotonic) -> Option<Self> {
+    /// `upload` is the body that moves it.
+    pub(super) fn new(
+        timeout: Option<Millis>,
+        idle: Option<Millis>,
+        started: Monotonic,
+        (upload, is_grpc): (Option<Rc<Upload>>, bool),
+    ) -> Option<Self> {
         let (timeout, idle) = (timeout.map(Millis::duration), idle.map(Millis::duration));
-        let deadline = Self { timeout, idle, started, upload: None, answered: Cell::new(started) };
+        let (answered, has_answer) = (Cell::new(started), Cell::new(false));
+        let deadline = Self { timeout, idle, started, upload, answered, has_answer, is_grpc };
         (timeout.is_some() || idle.is_some()).then_some(deadline)
-    }
-
-    /// From now on the body that is being sent moves the deadline.
-    pub(super) fn watch(&mut self, upload: Rc<Upload>) {
-        self.upload = Some(upload);
     }
 
     /// Something of the answer came.
     fn heard(&self) {
-        if self.idle.is_some() {
+        self.has_answer.set(true);
+        if self.idle.is_some() || self.is_grpc {
             self.answered.set(Monotonic::now());
         }
     }
@@ -70,22 +79,30 @@ impl Deadline {
         self.upload.as_ref().map_or(self.started, |upload| upload.last().max(self.started))
     }
 
+    /// When the whole has taken too long.
+    fn whole(&self) -> Option<Monotonic> {
+        let is_open = || self.upload.as_ref().is_some_and(|upload| !upload.has_ended());
+        if self.is_grpc && self.has_answer.get() && is_open() {
+            return self.timeout.map(|timeout| self.from().max(self.answered.get()).plus(timeout.max(MAX_BOTH_SILENT)));
+        }
+        self.timeout.map(|timeout| self.from().plus(timeout))
+    }
+
     /// When the first of the limits passes, if nothing comes any more.
-    fn due(&self) -> Monotonic {
-        let from = self.from();
-        let whole = self.timeout.map(|timeout| from.plus(timeout));
-        let silence = self.idle.map(|idle| from.max(self.answered.get()).plus(idle));
-        match (whole, silence) {
-            (Some(whole), Some(silence)) => whole.min(silence),
-            // There is one at least.
-            (whole, silence) => whole.or(silence).unwrap_or(from),
+    fn due(&self) -> Option<Monotonic> {
+        let silence = self.idle.map(|idle| self.from().max(self.answered.get()).plus(idle));
+        match (self.whole(), silence) {
+            (Some(whole), Some(silence)) => Some(whole.min(silence)),
+            (whole, silence) => whole.or(silence),
         }
     }
 
     /// Resolves when it has passed, with whose fault that is.
     pub(super) fn poll(&self, cx: &mut Context<'_>, alarm: &Alarm) -> Poll<Late> {
         loop {
-            ready!(alarm.poll_until(cx, self.due()));
+            // There is one limit at least.
+            let Some(due) = self.due() else { return Poll::Pending };
+            ready!(alarm.poll_until(cx, due));
             if let Err(late) = self.left() {
                 return Poll::Ready(late);
             }
@@ -95,14 +112,14 @@ impl Deadline {
     /// Time left, or whose fault it is that there is none.
     pub(super) fn left(&self) -> Result<Duration, Late> {
         let now = Monotonic::now();
-        let left = self.due().since(now);
+        let left = self.due().map_or(Duration::MAX, |due| due.since(now));
         if !left.is_zero() {
             return Ok(left);
         }
         if self.upload.as_ref().is_some_and(|upload| upload.waits_for_client()) {
             return Err(Late::Client);
         }
-        let whole = self.timeout.is_some_and(|timeout| self.from().plus(timeout).since(now).is_zero());
+        let whole = self.whole().is_some_and(|whole| whole.since(now).is_zero());
         Err(if whole { Late::Upstream } else { Late::Idle })
     }
 }
@@ -243,6 +260,10 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        // Who reads as much as was announced does not ask for the end, which may come in a frame of its own.
+        if self.lease.as_ref().is_some_and(|lease| lease.upstream.has_all()) {
+            return self.finish();
+        }
         if let Some(pending) = self.pending.take() {
             // Nobody reads on: the client went away, which says nothing about the upstream.
             super::counters::Totals::count(&pending.worker.view.totals.aborted);

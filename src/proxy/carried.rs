@@ -19,8 +19,9 @@ pub(super) async fn run(worker: Rc<Worker>, client: TcpStream, placement: Option
     let view = Rc::clone(&worker);
     let (open, connection) = Open::carried(worker);
     let Some(placement) = placement.filter(|placement| !view.shared.refuses(placement.set())) else { return };
+    let _ = client.set_nodelay(true);
     let started = Monotonic::now();
-    let Some(endpoint) = connect(&placement).await else {
+    let Some(endpoint) = connect(&view, &placement).await else {
         placement.count(&view.view, Outcome::Reset);
         return;
     };
@@ -34,7 +35,7 @@ pub(super) async fn run(worker: Rc<Worker>, client: TcpStream, placement: Option
 }
 
 /// A connection to one of the target's endpoints: another one is tried where one refuses, as often as the route says.
-async fn connect(placement: &Placement) -> Option<TcpStream> {
+async fn connect(worker: &Worker, placement: &Placement) -> Option<TcpStream> {
     let policy = &placement.route().route.retry;
     let tries = if policy.on_connect_failure { policy.max_retries.saturating_add(1) } else { 1 };
     let mut tried = 0_u64;
@@ -42,18 +43,32 @@ async fn connect(placement: &Placement) -> Option<TcpStream> {
         let endpoint = placement.local.turn(placement.set_index(), tried)?;
         tried |= 1_u64.checked_shl(u32::try_from(endpoint).unwrap_or(u32::MAX)).unwrap_or(0);
         placement.endpoint.set(Some(endpoint));
-        if let Ok(Ok(stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(placement.set().addresses[endpoint])).await
+        let (set, address) = (placement.set(), placement.set().addresses[endpoint]);
+        let connected = dial(address).await;
+        if let Some(most) = set.max_failures
+            && set.failures[endpoint].note(connected.is_none(), most)
         {
-            return Some(stream);
+            worker.shared.tell_failing(&set.key, address);
+        }
+        if connected.is_some() {
+            return connected;
         }
     }
     None
 }
 
+async fn dial(address: SocketAddr) -> Option<TcpStream> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.ok()?.ok()?;
+    // Small pieces are not to wait for each other; a system that cannot do so loses milliseconds.
+    let _ = stream.set_nodelay(true);
+    Some(stream)
+}
+
 /// Carries a connection to this address. One that nobody takes there is closed.
 pub(super) async fn run_to(worker: Rc<Worker>, client: TcpStream, address: SocketAddr) {
     let (_open, connection) = Open::carried(worker);
-    if let Ok(Ok(endpoint)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+    let _ = client.set_nodelay(true);
+    if let Some(endpoint) = dial(address).await {
         let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None };
         tunnel::run(&connection, tunnel, client, Bytes::new()).await;
     }

@@ -7,7 +7,7 @@
 use super::alarm::Alarm;
 use super::counters::Totals;
 use super::serve;
-use super::socket::{HttpSocket, Protocol};
+use super::socket::{Flow, HttpSocket, Protocol};
 use super::tunnel::{self, Tunnel};
 use super::worker::Worker;
 use hyper::server::conn::{http1, http2};
@@ -29,18 +29,18 @@ const MAX_BUFFER: usize = 64 * 1024;
 const MAX_STREAMS: u32 = 1024;
 /// What a client may send of one body that its endpoint has not taken yet, and of all bodies together.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Largest head of a request over HTTP/2, as over HTTP/1.1.
 const MAX_HEAD: u32 = 64 * 1024;
 /// A connection without any request for this long is closed: App Mesh's documented idle timeout.
-const MAX_IDLE_SECONDS: u32 = 300;
+const MAX_IDLE_SECONDS: u16 = 300;
 /// A connection that has not made its first request by then is closed: it is a port scan or an attack.
-const MAX_SILENT_SECONDS: u32 = 30;
+const MAX_SILENT_SECONDS: u16 = 30;
 /// One that was told to end since it is idle, and does not (half a request may have come), is cut after so much more.
-const MAX_ENDING_SECONDS: u32 = 10;
+const MAX_ENDING_SECONDS: u16 = 10;
 /// An idle connection is parked after this. Putting one together again costs about a microsecond, so only connections
 /// that pause for longer than busy ones do are worth it.
-const PARK_AFTER_SECONDS: u32 = 2;
+const PARK_AFTER_SECONDS: u16 = 2;
 
 /// What a connection was told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +78,14 @@ pub(super) struct Connection {
     used: Cell<bool>,
     /// Whether it had a request since the last sweep.
     active: Cell<bool>,
-    idle_seconds: Cell<u32>,
+    idle_seconds: Cell<u16>,
     waker: RefCell<Option<Waker>>,
     alarm: Alarm,
-    /// Whether the socket did not take all that was written to it.
-    blocked: Rc<Cell<bool>>,
+    /// What its socket takes.
+    flow: Rc<Flow>,
+    stalled_seconds: Cell<u16>,
+    /// Whether it speaks HTTP/2.
+    is_http2: Cell<bool>,
     /// Where it leads once the answer under way is out, when it is no HTTP any more.
     tunnel: RefCell<Option<Box<Tunnel>>>,
 }
@@ -98,7 +101,9 @@ impl Connection {
             idle_seconds: Cell::new(0),
             waker: RefCell::new(None),
             alarm: Alarm::default(),
-            blocked: Rc::default(),
+            flow: Rc::default(),
+            stalled_seconds: Cell::new(0),
+            is_http2: Cell::new(false),
             tunnel: RefCell::new(None),
         }
     }
@@ -129,10 +134,20 @@ impl Connection {
 
     /// One second has passed.
     pub(super) fn sweep(&self) {
+        let moved = self.flow.moved.replace(false);
+        if self.flow.blocked.get() && !moved {
+            // An answer that nobody reads holds an endpoint and its place there, whatever its deadline is.
+            self.stalled_seconds.set(self.stalled_seconds.get().saturating_add(1));
+            if self.stalled_seconds.get() > MAX_IDLE_SECONDS {
+                return self.tell(Order::Cut);
+            }
+        } else {
+            self.stalled_seconds.set(0);
+        }
         if self.active.replace(false) || self.in_flight.get() > 0 {
             return self.idle_seconds.set(0);
         }
-        self.idle_seconds.set(self.idle_seconds.get() + 1);
+        self.idle_seconds.set(self.idle_seconds.get().saturating_add(1));
         let idle = self.idle_seconds.get();
         if self.used.get() && (MAX_IDLE_SECONDS + 1..=MAX_IDLE_SECONDS + MAX_ENDING_SECONDS).contains(&idle) {
             // Clients of HTTP/2 are told, so that no request of theirs is on its way meanwhile.
@@ -147,7 +162,7 @@ impl Connection {
     /// Whether nothing of a request or an answer is under way between the client and hyper's buffers, so that what
     /// hyper knows of the connection can be thrown away. Bytes that came of a next request are handed on.
     fn can_park(&self) -> bool {
-        self.in_flight.get() == 0 && !self.blocked.get()
+        self.in_flight.get() == 0 && !self.flow.blocked.get()
     }
 }
 
@@ -236,6 +251,14 @@ impl Connections {
         self.open.borrow().values().for_each(|connection| connection.sweep());
     }
 
+    /// Lets no new streams begin on connections of HTTP/2, which answers cannot tell.
+    pub(super) fn finish_http2(&self) {
+        let open = self.open.borrow();
+        open.values()
+            .filter(|connection| connection.is_http2.get())
+            .for_each(|connection| connection.tell(Order::Finish));
+    }
+
     pub(super) fn tell_all(&self, order: Order) {
         self.open.borrow().values().for_each(|connection| connection.tell(order));
     }
@@ -257,6 +280,8 @@ impl Open {
     /// Enters a connection that carries no requests.
     pub(super) fn carried(worker: Rc<Worker>) -> (Self, Rc<Connection>) {
         let (id, connection) = worker.connections.add(For::Services { sent_to: None });
+        // It may be silent as long as one that had a request.
+        connection.used.set(true);
         (Self { worker, id }, connection)
     }
 }
@@ -273,7 +298,7 @@ impl Drop for Open {
 /// Made of what was set up before, since an `async fn` would keep its arguments beside what it makes of them.
 pub(super) fn run(worker: Rc<Worker>, stream: TcpStream, whom: For) -> impl Future<Output = ()> {
     let (id, connection) = worker.connections.add(whom);
-    let mut socket = HttpSocket::watched(stream, Rc::clone(&connection.blocked));
+    let mut socket = HttpSocket::watched(stream, Rc::clone(&connection.flow));
     let open = Open { worker, id };
     async move {
         // A new connection begins parked: one that never sends anything costs next to nothing.
@@ -370,6 +395,10 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
 
 /// Serves a connection of HTTP/2 until it has ended.
 async fn serve_http2(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: HttpSocket) {
+    connection.is_http2.set(true);
+    if worker.draining.get() {
+        connection.tell(Order::Finish);
+    }
     let (handler, handled) = (Rc::clone(worker), Rc::clone(connection));
     let service =
         service_fn(move |request| serve::handle(&handler, InFlight::among_others(Rc::clone(&handled)), request));

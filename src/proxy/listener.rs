@@ -66,6 +66,7 @@ pub(super) async fn run(
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
         }
         worker.draining.set(true);
+        worker.connections.finish_http2();
         accept_waiting(&worker, egress, serve_egress);
         if let Some(ingress) = ingress {
             accept_waiting(&worker, ingress, serve_ingress);
@@ -123,8 +124,7 @@ fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
     // Only beside an application anything is redirected, or anybody else could come.
     let is_sidecar = worker.shared.ingress.is_some();
     let original = original_address(&stream).filter(|address| is_sidecar && address.port() != worker.shared.port);
-    // What is redirected here was sent by this machine.
-    if is_sidecar && original.is_none() && !is_from_here(&stream) {
+    if is_sidecar && !is_from_here(&stream) {
         return turn_away(worker);
     }
     let sent_to = original.map(|address| address.port());
@@ -173,7 +173,9 @@ fn turn_away(worker: &Worker) {
 /// this node's identity.
 fn is_from_here(stream: &TcpStream) -> bool {
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return false };
-    peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip()
+    // What this machine sent and the system redirected arrives at a loopback address; nothing from elsewhere can.
+    let ends_here = local.ip().to_canonical().is_loopback() || peer.ip().to_canonical().is_loopback();
+    ends_here || peer.ip() == local.ip()
 }
 
 /// Where a connection was sent to before the system redirected it here; `None` where it was sent here.

@@ -7,7 +7,7 @@ use super::body::{Deadline, Late, Pending, Relay, ResponseBody};
 use super::connection::InFlight;
 use super::counters::{Outcome, Totals};
 use super::gate::Inside;
-use super::headers::{is_grpc_failure, say_upgrade, strip_hop_by_hop};
+use super::headers::{is_grpc, is_grpc_failure, say_upgrade, strip_hop_by_hop};
 use super::intake::{place, prepare, spell_path};
 use super::reply::{CONNECT_FAILED, NO_UPSTREAM, OVERFLOW, STREAM_IDLE, TIMED_OUT, WAS_REFUSED, WAS_RESET, own};
 use super::retry::{self, Failure};
@@ -24,7 +24,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -62,7 +62,8 @@ pub(super) fn handle(
             Err(refused) => *refused,
         };
         // A connection of HTTP/2 is told by a frame of its own.
-        if worker.draining.get() && version != Version::HTTP_2 {
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if worker.draining.get() && version != Version::HTTP_2 && !switches {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
@@ -140,8 +141,11 @@ impl Exchange {
         started: Monotonic,
     ) -> Self {
         let route = &placement.route().route;
-        let body = (!body.is_end_stream()).then(|| ClientBody::new(body, route.retry.max_retries > 0));
-        let deadline = Deadline::new(route.request_timeout, route.idle_timeout, started);
+        let (keeps, is_http2) = (route.retry.max_retries > 0, head.version == Version::HTTP_2);
+        let body = (!body.is_end_stream()).then(|| ClientBody::new(body, keeps, is_http2, started));
+        let upload = body.as_ref().map(ClientBody::upload);
+        let watched = (upload, is_grpc(&head.headers));
+        let deadline = Deadline::new(route.request_timeout, route.idle_timeout, started, watched);
         Self {
             worker,
             placement,
@@ -324,20 +328,34 @@ impl Exchange {
     /// One try, within the time that the policy gives it.
     async fn try_endpoint(&self, endpoint: usize, spoken: Spoken) -> Result<Lease, Ended> {
         let limit = self.placement.route().route.retry.per_try_timeout;
-        let due = limit.map(|limit| self.now.get().plus(limit.duration()));
+        let began = self.now.get();
         let mut attempt = pin!(self.try_addresses(endpoint, spoken));
         poll_fn(|cx| {
             if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(Ended::from));
             }
-            match due {
-                Some(due) => {
-                    self.in_flight.alarm().poll_until(cx, due).map(|()| Err(Ended::Failed(Failure::TryTimeout)))
-                }
+            match limit {
+                Some(limit) => self.poll_try_limit(cx, began, limit.duration()),
                 None => Poll::Pending,
             }
+            .map(|()| Err(Ended::Failed(Failure::TryTimeout)))
         })
         .await
+    }
+
+    /// Ready when a try has taken too long: from when its client had delivered the request, whose slowness is not held against
+    /// the endpoint.
+    fn poll_try_limit(&self, cx: &mut Context<'_>, began: Monotonic, limit: Duration) -> Poll<()> {
+        let upload = self.body.as_ref().map(ClientBody::upload);
+        loop {
+            let due = upload.as_ref().map_or(began, |upload| upload.last().max(began)).plus(limit);
+            ready!(self.in_flight.alarm().poll_until(cx, due));
+            if upload.as_ref().is_none_or(|upload| upload.last().max(began).plus(limit) == due) {
+                // The client's next piece wakes this too.
+                let waits = upload.is_some_and(|upload| upload.waits_for_client());
+                return if waits { Poll::Pending } else { Poll::Ready(()) };
+            }
+        }
     }
 
     /// An endpoint, and where its name has addresses of the other family too, those when it refuses.
@@ -388,13 +406,9 @@ impl Exchange {
         Ok(Lease { upstream, pool: Rc::clone(pool) })
     }
 
-    /// The client's body, which from now on moves the deadline.
+    /// The client's body from its beginning.
     fn request_body(&self) -> Option<RequestBody> {
-        let (body, upload) = self.body.as_ref()?.begin(self.in_flight.also());
-        if let Some(deadline) = &mut *self.deadline.borrow_mut() {
-            deadline.watch(upload);
-        }
-        Some(body)
+        Some(self.body.as_ref()?.begin(self.in_flight.also()))
     }
 }
 

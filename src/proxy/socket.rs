@@ -40,16 +40,24 @@ pub(super) struct HttpSocket {
     stream: TokioIo<TcpStream>,
     /// Read before, by a hyper connection that is no more.
     put_back: Bytes,
+    flow: Rc<Flow>,
+}
+
+/// What the other side of a socket takes.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
     /// Whether the last write did not take everything. hyper tries until it has nothing left or this is so.
-    blocked: Rc<Cell<bool>>,
+    pub(super) blocked: Cell<bool>,
+    /// Whether anything was taken since somebody looked.
+    pub(super) moved: Cell<bool>,
 }
 
 impl HttpSocket {
-    /// A socket that keeps `blocked` true while not everything that was written to it is out.
-    pub(super) fn watched(stream: TcpStream, blocked: Rc<Cell<bool>>) -> Self {
+    /// A socket that tells what it takes.
+    pub(super) fn watched(stream: TcpStream, flow: Rc<Flow>) -> Self {
         // Heads and small bodies go out in one write each; waiting for more would only add delay.
         let _ = stream.set_nodelay(true);
-        Self { stream: TokioIo::new(stream), put_back: Bytes::new(), blocked }
+        Self { stream: TokioIo::new(stream), put_back: Bytes::new(), flow }
     }
 
     /// Makes these bytes the next to be read.
@@ -97,7 +105,8 @@ impl HttpSocket {
 
     /// Remembers whether a write of `length` bytes took them all.
     fn written(&self, length: usize, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.blocked.set(!matches!(polled, Poll::Ready(Ok(taken)) if taken == length));
+        self.flow.blocked.set(!matches!(polled, Poll::Ready(Ok(taken)) if taken == length));
+        self.flow.moved.set(self.flow.moved.get() || matches!(polled, Poll::Ready(Ok(1..))));
         polled
     }
 }

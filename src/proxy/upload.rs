@@ -38,6 +38,11 @@ enum Stage {
 }
 
 impl Upload {
+    /// Whether nothing more of it is sent.
+    pub(super) fn has_ended(&self) -> bool {
+        self.stage.get() == Stage::Finished
+    }
+
     /// When the client last delivered something.
     pub(super) fn last(&self) -> Monotonic {
         self.last.get()
@@ -55,12 +60,18 @@ pub(super) struct BodyLost;
 
 /// A client's body, over all tries. A handle: clones are the same body.
 #[derive(Clone)]
-pub(super) struct ClientBody(Rc<RefCell<Source>>);
+pub(super) struct ClientBody {
+    source: Rc<RefCell<Source>>,
+    /// Over all tries: what was delivered once counts once.
+    upload: Rc<Upload>,
+}
 
 struct Source {
     incoming: Incoming,
     /// Whether the client did not say how long it is.
     has_no_length: bool,
+    /// Whether it comes over HTTP/2, where a reset may look like an end.
+    is_http2: bool,
     /// What came of it, while it is kept.
     kept: Vec<Piece>,
     kept_bytes: usize,
@@ -77,24 +88,30 @@ enum Piece {
 }
 
 impl ClientBody {
-    /// A body that just begins; `keeps` it while it is small, for another try.
-    pub(super) fn new(incoming: Incoming, keeps: bool) -> Self {
+    /// A body of a request that began at `started`; `keeps` it while it is small, for another try.
+    pub(super) fn new(incoming: Incoming, keeps: bool, is_http2: bool, started: Monotonic) -> Self {
         let has_no_length = incoming.size_hint().exact().is_none();
         let (kept, kept_bytes) = (Vec::new(), 0);
-        let source = Source { incoming, has_no_length, kept, kept_bytes, keeps, is_lost: false, has_ended: false };
-        Self(Rc::new(RefCell::new(source)))
+        let (is_lost, has_ended) = (false, false);
+        let source = Source { incoming, has_no_length, is_http2, kept, kept_bytes, keeps, is_lost, has_ended };
+        let upload = Upload { stage: Cell::new(Stage::Sending), last: Cell::new(started) };
+        Self { source: Rc::new(RefCell::new(source)), upload: Rc::new(upload) }
+    }
+
+    /// The place to watch it.
+    pub(super) fn upload(&self) -> Rc<Upload> {
+        Rc::clone(&self.upload)
     }
 
     /// Whether all that came of it is still here.
     pub(super) fn is_whole(&self) -> bool {
-        !self.0.borrow().is_lost
+        !self.source.borrow().is_lost
     }
 
-    /// It for one try, from its beginning, with the place to watch it. An earlier try must not take any more of it.
-    pub(super) fn begin(&self, in_flight: InFlight) -> (RequestBody, Rc<Upload>) {
-        let upload = Rc::new(Upload { stage: Cell::new(Stage::Sending), last: Cell::new(Monotonic::now()) });
-        let body = RequestBody { body: self.clone(), at: 0, upload: Rc::clone(&upload), _in_flight: in_flight };
-        (body, upload)
+    /// It for one try, from its beginning. An earlier try must not take any more of it.
+    pub(super) fn begin(&self, in_flight: InFlight) -> RequestBody {
+        self.upload.stage.set(Stage::Sending);
+        RequestBody { body: self.clone(), at: 0, _in_flight: in_flight }
     }
 }
 
@@ -134,6 +151,8 @@ impl Source {
             // Less came than was announced, or what came is wrong.
             Some(Err(_)) => Some(Err(BodyLost)),
             None if self.incoming.size_hint().exact().is_some_and(|left| left > 0) => Some(Err(BodyLost)),
+            // A stream that the client reset "without error" is not one that it ended.
+            None if self.is_http2 && !self.incoming.is_end_stream() => Some(Err(BodyLost)),
             None => {
                 self.has_ended = true;
                 None
@@ -147,7 +166,6 @@ pub(super) struct RequestBody {
     body: ClientBody,
     /// So many of the kept pieces were taken.
     at: usize,
-    upload: Rc<Upload>,
     /// An upstream may answer before it has read everything; the client's connection is not idle then.
     _in_flight: InFlight,
 }
@@ -155,32 +173,38 @@ pub(super) struct RequestBody {
 impl RequestBody {
     /// Whether the client did not say how long it is.
     pub(super) fn has_no_length(&self) -> bool {
-        self.body.0.borrow().has_no_length
+        self.body.source.borrow().has_no_length
     }
 
     /// Whether all of it was taken. One without a known length tells by its next frame.
     pub(super) fn is_over(&self) -> bool {
-        let source = self.body.0.borrow();
+        let source = self.body.source.borrow();
         self.at >= source.kept.len() && source.is_over()
     }
 
     /// The next piece.
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyLost>>> {
-        let mut source = self.body.0.borrow_mut();
+        let upload = &self.body.upload;
+        let mut source = self.body.source.borrow_mut();
         if let Some(piece) = source.kept.get(self.at) {
             self.at += 1;
+            if self.at >= source.kept.len() && source.is_over() {
+                upload.stage.set(Stage::Finished);
+            }
             return Poll::Ready(Some(Ok(match piece {
                 Piece::Data(data) => Frame::data(data.clone()),
                 Piece::Trailers(trailers) => Frame::trailers(trailers.clone()),
             })));
         }
         let Poll::Ready(frame) = source.poll(cx) else {
-            self.upload.stage.set(Stage::WaitingForClient);
+            upload.stage.set(Stage::WaitingForClient);
             return Poll::Pending;
         };
         self.at = source.kept.len();
-        self.upload.last.set(Monotonic::now());
-        self.upload.stage.set(match &frame {
+        if !matches!(frame, None | Some(Err(_))) {
+            upload.last.set(Monotonic::now());
+        }
+        upload.stage.set(match &frame {
             Some(Ok(frame)) if frame.is_data() && !source.is_over() => Stage::Sending,
             Some(Ok(_)) | None => Stage::Finished,
             Some(Err(BodyLost)) => Stage::ClientFailed,
@@ -190,6 +214,6 @@ impl RequestBody {
 
     /// Nobody takes it any more, so it is not the client that is waited for.
     pub(super) fn stop(&self) {
-        self.upload.stage.set(Stage::Sending);
+        self.body.upload.stage.set(Stage::Finished);
     }
 }

@@ -244,6 +244,14 @@ impl Upstream {
         }
     }
 
+    /// Whether whoever knows of no trailers has all of the answer.
+    pub(super) fn has_all(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_answered(),
+            Self::Http2(stream) => stream.has_all(),
+        }
+    }
+
     /// How much of the answer's body is left.
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
@@ -271,11 +279,10 @@ impl Lease {
     /// The answer is complete: the next request may have the connection, unless this one's body is still going out. A stream
     /// ends with its exchange.
     pub(super) fn give_back(self, now: Monotonic) {
-        let Upstream::Http1(connection) = self.upstream else { return };
-        if connection.is_free() {
-            self.pool.put(connection, now);
-        } else {
-            connection.finish();
+        match self.upstream {
+            Upstream::Http1(connection) if connection.is_free() => self.pool.put(connection, now),
+            Upstream::Http1(connection) => connection.finish(),
+            Upstream::Http2(stream) => stream.finish(),
         }
     }
 

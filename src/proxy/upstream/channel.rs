@@ -6,6 +6,7 @@ use super::{CONNECT_TIMEOUT, NoConnection};
 use crate::clock::Monotonic;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
+use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +16,12 @@ use tokio::time::timeout;
 
 /// Streams of one connection, however many the endpoint allows: beyond, a connection's one task is what is waited for.
 const MAX_STREAMS: usize = 1024;
+/// Streams of a new connection until the endpoint has said how many it takes: nobody allows fewer (RFC 9113 section 6.5.2
+/// recommends 100 at least).
+const FIRST_STREAMS: usize = 100;
+/// A connection whose endpoint acknowledges nothing for so long is over. Without this the system would try for a quarter of
+/// an hour, and so would every request on it.
+const VANISHED_AFTER: Duration = Duration::from_secs(20);
 /// What an endpoint may send of one answer that its client has not read yet, and of all answers together. A stream's window
 /// bounds what waits in memory for a slow client; the connection's must not let one such client stop the others.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -118,12 +125,17 @@ impl Channels {
     }
 
     async fn greet(&self, socket: TcpStream) -> Result<Http2, NoConnection> {
+        // A system that cannot do so only notices later.
+        let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(VANISHED_AFTER));
         let handshake = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEAD)
             .max_send_buffer_size(MAX_SEND_BUFFER)
             .enable_push(false)
+            .initial_max_send_streams(FIRST_STREAMS)
+            .max_concurrent_reset_streams(MAX_STREAMS)
+            .max_local_error_reset_streams(None)
             .handshake(socket);
         let Ok(Ok((sender, connection))) = timeout(CONNECT_TIMEOUT, handshake).await else {
             return Err(NoConnection::Failed);

@@ -346,9 +346,10 @@ impl Inner {
                     Err(frame) => (trailers, ends) = (frame.into_trailers().unwrap_or_default(), true),
                 }
             }
-            if ends || upload.body.is_over() {
+            // One in chunks ends when it says so, which it is asked only while there is room: the last chunk would stand before
+            // a large piece that is still to go out.
+            if ends || (!in_chunks && upload.body.is_over()) {
                 if in_chunks {
-                    // There is room: a body in chunks ends by a frame of its own, or by none.
                     self.outgoing.push_last(&trailers, &upload.announced);
                 }
                 self.upload = None;

@@ -13,9 +13,15 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long the end of a complete answer is waited for.
+const MAX_LINGER: Duration = Duration::from_secs(5);
 
 /// A stream, or the place for one. One pointer, since it is handed about a lot.
 pub(in crate::proxy) struct Http2(Box<Inner>);
@@ -25,6 +31,7 @@ struct Inner {
     sender: SendRequest<Bytes>,
     /// Until it is sent; `None` also when it cannot be said in HTTP/2.
     request: Option<Request<()>>,
+    to_head: bool,
     upload: Option<RequestBody>,
     /// Of the body, and waits until the endpoint takes more.
     piece: Bytes,
@@ -54,6 +61,7 @@ impl Http2 {
             sender: channel.sender(),
             channel,
             request: None,
+            to_head: false,
             upload: None,
             piece: Bytes::new(),
             begun: false,
@@ -70,6 +78,7 @@ impl Http2 {
     /// Takes a request; see [`super::Upstream::begin`].
     pub(super) fn begin(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap, body: Option<RequestBody>) {
         self.0.request = request(method, uri, headers);
+        self.0.to_head = method == Method::HEAD;
         self.0.upload = body;
     }
 
@@ -101,9 +110,27 @@ impl Http2 {
         response
     }
 
-    /// Whether the answer is complete.
+    /// Whether the answer has ended.
     pub(super) const fn is_answered(&self) -> bool {
         self.0.is_over
+    }
+
+    /// Whether its body is as long as it said that it is; trailers may follow.
+    pub(super) const fn has_all(&self) -> bool {
+        self.0.is_over || matches!(self.0.left, Some(0))
+    }
+
+    /// Waits a moment for the end of a stream whose answer is complete, which comes in a frame of its own: a reset would be
+    /// an error to the endpoint.
+    pub(super) fn finish(mut self) {
+        if self.0.is_over || self.0.incoming.is_none() {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            let end = async { while poll_fn(|cx| self.0.poll_frame(cx)).await.is_some_and(|frame| frame.is_ok()) {} };
+            // Nobody asks how this ends.
+            let _ = timeout(MAX_LINGER, end).await;
+        });
     }
 
     /// How much of the answer's body is left.
@@ -145,7 +172,9 @@ impl Inner {
                 let (head, body) = response.into_parts();
                 (self.status, self.headers) = (head.status, head.headers);
                 self.is_over = body.is_end_stream();
-                self.left = self.headers.get(CONTENT_LENGTH).and_then(number);
+                let is_bodiless =
+                    self.to_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+                self.left = if is_bodiless { Some(0) } else { self.headers.get(CONTENT_LENGTH).and_then(number) };
                 self.incoming = Some(body);
                 Poll::Ready(Ok(()))
             }

@@ -231,3 +231,28 @@ async fn half_a_preface_is_waited_for_and_a_wrong_one_is_http1() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
 }
+
+/// A stream that its client resets "without error" in the middle of its body is none that it ended.
+#[tokio::test]
+async fn half_a_body_is_never_taken_for_a_whole_one() {
+    let whole = Arc::new(AtomicUsize::new(0));
+    let broken = Arc::new(AtomicUsize::new(0));
+    let (count_whole, count_broken) = (Arc::clone(&whole), Arc::clone(&broken));
+    let backend = Backend::http(move |request| {
+        let (whole, broken) = (Arc::clone(&count_whole), Arc::clone(&count_broken));
+        async move {
+            let body = http_body_util::BodyExt::collect(request.into_body()).await;
+            if body.is_ok() { &whole } else { &broken }.fetch_add(1, Ordering::SeqCst);
+            Response::new(full("x"))
+        }
+    })
+    .await;
+    let proxy = Proxy::start(Mesh::new(1).target("v1", backend.address, 1)).await;
+    let mut raw = Raw::open(proxy.handle.egress_address(), &[]).await;
+    let post = [frame(HEADERS, END_HEADERS, 1, POST), frame(DATA, 0, 1, &[b'x'; 6000])].concat();
+    raw.0.write_all(&post).await.unwrap();
+    super::harness::eventually("it is on its way", || async { backend.connections() == 1 }).await;
+    raw.0.write_all(&frame(RST_STREAM, 0, 1, &0_u32.to_be_bytes())).await.unwrap();
+    super::harness::eventually("the endpoint knows", || async { broken.load(Ordering::SeqCst) == 1 }).await;
+    assert_eq!(whole.load(Ordering::SeqCst), 0);
+}

@@ -320,3 +320,65 @@ async fn statuses_of_grpc_are_outcomes() {
     let answer = client.send_request(lost.body(full("")).unwrap()).await.unwrap();
     assert_eq!((answer.status(), answer.headers()["grpc-status"].as_bytes()), (StatusCode::OK, &b"12"[..]));
 }
+
+/// Bodies in chunks towards HTTP/1.1, with an end that is known when the last piece is: over HTTP/2 at once, and in a second
+/// try. Larger than what is put together with the head.
+#[tokio::test]
+async fn large_pieces_in_chunks_arrive_whole_at_the_first_and_at_the_second_try() {
+    let seen: Arc<Mutex<Vec<(usize, bool)>>> = Arc::default();
+    let saw = Arc::clone(&seen);
+    let backend = Backend::http(move |request| {
+        let saw = Arc::clone(&saw);
+        async move {
+            let body = request.into_body().collect().await.map(|body| body.to_bytes().len());
+            let mut saw = saw.lock().unwrap();
+            saw.push((body.as_ref().copied().unwrap_or(0), body.is_ok()));
+            let status = if saw.len().is_multiple_of(2) { 200 } else { 503 };
+            Response::builder().status(status).body(full("x")).unwrap()
+        }
+    })
+    .await;
+    let proxy = Proxy::start(Mesh::new(1).target("v1", backend.address, 1).retries(1)).await;
+    let mut over_http2 = connect(proxy.handle.egress_address()).await;
+    let mut over_http1 = proxy.client().await;
+    let piece: &[u8] = &[b'x'; 5000];
+    let piece: &'static [u8] = Box::leak(piece.to_vec().into_boxed_slice());
+    let answer = over_http2.send_request(request(Method::POST, Frames::body(&[piece, piece]))).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    // One whose length nobody says, and whose last frame ends it.
+    let mut unsized_body = request(Method::POST, full(piece));
+    unsized_body.headers_mut().remove("content-length");
+    assert_eq!(over_http2.send_request(unsized_body).await.unwrap().status(), StatusCode::OK);
+    let post = Request::post("/").header("host", "shop.local").body(Frames::body(&[piece, piece])).unwrap();
+    assert_eq!(over_http1.send(post).await.unwrap().status, StatusCode::OK);
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [(10_000, true), (10_000, true), (5000, true), (5000, true), (10_000, true), (10_000, true)]
+    );
+}
+
+/// An answer that says its length may end in a frame of its own: it is complete before that, and counts as good.
+#[tokio::test]
+async fn an_answer_is_complete_when_it_is_as_long_as_it_says() {
+    let sized = |request: Request<Incoming>| async move {
+        let response = Response::builder().header("content-length", "4");
+        if request.method() == Method::HEAD {
+            return response.body(Frames::body(&[])).unwrap();
+        }
+        // Not over until it is asked once more.
+        response.body(Frames::body(&[b"ab", b"cd"])).unwrap()
+    };
+    let backend = serving(sized, Arc::default()).await;
+    let proxy = Proxy::with(over_http2(Mesh::new(1).target("v1", backend.address, 1)), |settings| {
+        settings.workers = 1;
+    })
+    .await;
+    let mut client = proxy.client().await;
+    for _ in 0..50 {
+        assert_eq!(client.get("/").await.unwrap().text(), "abcd");
+        let head = client.request(Method::HEAD, "shop.local", "/", &[]).await.unwrap();
+        assert_eq!(head.headers["content-length"], "4");
+    }
+    assert_eq!(outcomes(&proxy), Outcomes { requests: 100, ..Outcomes::default() });
+    assert_eq!((proxy.stat("proxy.aborted_by_client").await, backend.connections()), (0, 1));
+}
