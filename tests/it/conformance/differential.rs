@@ -141,7 +141,7 @@ fn targets(chance: &mut Chance) -> Vec<Value> {
     all
 }
 
-fn document(kind: &str, name: &str, spec: Value) -> Value {
+fn document(kind: &str, name: &str, spec: &Value) -> Value {
     json!({ "meshName": "shop", kind: name, "spec": spec })
 }
 
@@ -151,7 +151,7 @@ fn router(chance: &mut Chance, name: &str, mesh: &mut Vec<Value>) {
     let ports = if chance.is(25) { vec![8080, 8081] } else { vec![8080] };
     let listeners: Vec<Value> =
         ports.iter().map(|port| json!({ "portMapping": { "port": port, "protocol": protocol } })).collect();
-    mesh.push(document("virtualRouterName", name, json!({ "listeners": listeners })));
+    mesh.push(document("virtualRouterName", name, &json!({ "listeners": listeners })));
     for number in 0..chance.below(6) {
         let (member, mut matches) = match protocol {
             "grpc" => ("grpcRoute", grpc_match(chance)),
@@ -166,7 +166,7 @@ fn router(chance: &mut Chance, name: &str, mesh: &mut Vec<Value>) {
         if chance.is(35) {
             spec["priority"] = json!(chance.one(&[0, 5, 5, 10, 1000]));
         }
-        let mut route = document("virtualRouterName", name, spec).as_object().unwrap().clone();
+        let mut route = document("virtualRouterName", name, &spec).as_object().unwrap().clone();
         // Names break ties, so their order is not that of their making.
         route.insert("routeName".into(), json!(format!("{}{number}", chance.one(&["a", "m", "z"]))));
         mesh.push(route.into());
@@ -181,7 +181,7 @@ fn mesh(chance: &mut Chance, places: &mut Places) -> Vec<Value> {
         let protocol = ["http2", "grpc"].get((node + 2).wrapping_sub(BACKENDS)).unwrap_or(&"http");
         let listener = json!({ "portMapping": { "port": places.port(&format!("v{node}")), "protocol": protocol } });
         let spec = json!({ "listeners": [listener], "serviceDiscovery": dns });
-        mesh.push(document("virtualNodeName", &format!("v{node}"), spec));
+        mesh.push(document("virtualNodeName", &format!("v{node}"), &spec));
     }
     let mut backends = Vec::new();
     for number in 0..SERVICES {
@@ -196,12 +196,12 @@ fn mesh(chance: &mut Chance, places: &mut Places) -> Vec<Value> {
         };
         let name = format!("s{number}.local");
         let spec = if provider.is_null() { json!({}) } else { json!({ "provider": provider }) };
-        mesh.push(document("virtualServiceName", &name, spec));
+        mesh.push(document("virtualServiceName", &name, &spec));
         backends.push(json!({ "virtualService": { "virtualServiceName": name } }));
     }
     let listener = json!({ "portMapping": { "port": places.port("app"), "protocol": "http" } });
     let spec = json!({ "listeners": [listener], "serviceDiscovery": dns, "backends": backends });
-    mesh.push(document("virtualNodeName", "web", spec));
+    mesh.push(document("virtualNodeName", "web", &spec));
     mesh
 }
 
