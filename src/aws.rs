@@ -4,7 +4,7 @@
 //! Codes come in two forms: those of the JSON and CBOR protocols, and those of the older query protocol, which services
 //! that once spoke it still answer with.
 
-use crate::base::fault::Fault;
+use crate::base::fault::{Fault, causes, chain};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -256,18 +256,6 @@ pub fn bounded(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(LONGEST_MESSAGE).chain("…".chars()).collect()
-}
-
-/// An error and what caused it.
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

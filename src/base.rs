@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod ids;
 pub mod loopback;
 pub mod mac;
+pub mod pause;
 pub mod people;
 pub mod secret;
 pub mod tally;

@@ -113,14 +113,7 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
         () = bound.quit_requested() => {}
     }
     output.remark("stopping: requests under way finish, rollouts wait on disk; Ctrl-C once more stops at once");
-    let asked = stops.count();
-    tokio::select! {
-        () = bound.drain() => Ok(0),
-        () = stops.more_than(asked) => {
-            output.remark("stopped at once: requests under way were cut, rollouts wait on disk");
-            Ok(FAILED)
-        }
-    }
+    stops.unless_once_more(bound.drain(), "requests under way were cut, rollouts wait on disk", output).await
 }
 
 /// ` --server URL`, when the API is not where clients look for it.

@@ -2,12 +2,12 @@
 
 use super::args::ProxyArguments;
 use super::stops::Stops;
-use super::{Ended, FAILED, Failure, Output};
+use super::{Ended, Failure, Output};
 use crate::app::{ClientSettings, Origin, ProxyOptions, Sidecar, start_proxy};
+use crate::base::loopback::is_this_machine;
 use crate::base::secret::Redacted;
 use crate::config::Environment;
 use serde_json::json;
-use std::net::IpAddr;
 use std::path::Path;
 
 /// Variables of the App Mesh image that say whose proxy it is, in the order in which they are looked at.
@@ -29,14 +29,7 @@ pub(super) async fn proxy(arguments: ProxyArguments, output: Output, environment
         () = running.quit_requested() => {}
     }
     output.remark("stopping: requests under way finish; once more stops at once");
-    let asked = stops.count();
-    tokio::select! {
-        () = running.drain() => Ok(0),
-        () = stops.more_than(asked) => {
-            output.remark("stopped at once: requests under way were cut");
-            Ok(FAILED)
-        }
-    }
+    stops.unless_once_more(running.drain(), "requests under way were cut", output).await
 }
 
 fn welcome(running: &Sidecar, node: &str, output: Output) {
@@ -122,8 +115,5 @@ fn read(option: &str, path: &Path) -> Result<String, Failure> {
 
 /// Whether what is sent there stays secret: by TLS, or since it does not leave the machine.
 fn is_private(url: &str) -> bool {
-    let Some(place) = url.strip_prefix("http://") else { return true };
-    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    url.strip_prefix("http://").is_none_or(is_this_machine)
 }

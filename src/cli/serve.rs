@@ -2,7 +2,7 @@
 
 use super::args::ServeArguments;
 use super::stops::Stops;
-use super::{Ended, FAILED, Failure, Output};
+use super::{Ended, Failure, Output};
 use crate::app::{Serving, start_serve};
 use crate::config::daemon::{DatabaseConfig, Loaded, load};
 use crate::config::{ConfigError, Environment};
@@ -48,14 +48,7 @@ pub(super) async fn serve(arguments: ServeArguments, output: Output, environment
         told.abort();
     }
     output.remark("stopping: requests under way finish, rollouts wait in the database; once more stops at once");
-    let asked = stops.count();
-    tokio::select! {
-        () = serving.drain() => Ok(0),
-        () = stops.more_than(asked) => {
-            output.remark("stopped at once: requests under way were cut, rollouts wait in the database");
-            Ok(FAILED)
-        }
-    }
+    stops.unless_once_more(serving.drain(), "requests under way were cut, rollouts wait in the database", output).await
 }
 
 fn welcome(serving: &Serving, policies: &Path, output: Output) {

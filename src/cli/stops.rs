@@ -1,7 +1,7 @@
 //! Ctrl-C, SIGTERM, and a terminal that is closed (SIGHUP): the first asks for an end in good order, the next one for an
 //! end at once.
 
-use super::Failure;
+use super::{Ended, FAILED, Failure, Output};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -40,5 +40,17 @@ impl Stops {
     pub(super) async fn more_than(&self, before: u32) {
         // An error would mean that the task above is gone, and with it the runtime.
         let _ = self.count.clone().wait_for(|count| *count > before).await;
+    }
+
+    /// Ends in good order, unless it is asked to stop once more; then `left` says what that left behind.
+    pub(super) async fn unless_once_more(&self, drain: impl Future<Output = ()>, left: &str, output: Output) -> Ended {
+        let asked = self.count();
+        tokio::select! {
+            () = drain => Ok(0),
+            () = self.more_than(asked) => {
+                output.remark(&format!("stopped at once: {left}"));
+                Ok(FAILED)
+            }
+        }
     }
 }

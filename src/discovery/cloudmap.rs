@@ -13,6 +13,7 @@
 use super::choose::pick;
 use crate::aws::{self, Failed};
 use crate::base::fault::{Fault, FaultKind};
+use crate::base::pause::pause_after;
 use crate::clock::{Monotonic, seed};
 use crate::mesh::snapshot::{Discovery, IpPreference};
 use crate::ports::EndpointSource;
@@ -141,7 +142,7 @@ impl CloudMapSource {
                 let pause = Pause {
                     failures,
                     began: Monotonic::now(),
-                    length: pause_after(failures, seed()),
+                    length: pause_after(failures, FIRST_PAUSE, LONGEST_PAUSE, seed()),
                     fault: fault.clone(),
                 };
                 pauses.insert(key, pause);
@@ -167,14 +168,6 @@ impl EndpointSource for CloudMapSource {
         self.note(key, &result);
         result
     }
-}
-
-/// How long a service is left alone after so many failures in a row: doubled each time, and half of it by chance, so that
-/// many proxies do not come back together.
-fn pause_after(failures: u32, chance: u64) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE);
-    let share = u32::try_from(chance % 1000).unwrap_or(0);
-    doubled / 2 + doubled / 2 * share / 1000
 }
 
 /// Where an instance is.
@@ -240,16 +233,5 @@ mod tests {
                 (found, wanted) => panic!("{attributes:?}: {found:?} instead of {wanted:?}"),
             }
         }
-    }
-
-    #[test]
-    fn pauses_double_and_end() {
-        let of = |failures| (pause_after(failures, 0), pause_after(failures, 999));
-        let s = Duration::from_millis;
-        assert_eq!(of(1), (s(500), Duration::from_micros(999_500)));
-        assert_eq!(of(3).0, s(2000));
-        assert_eq!(of(7).0, s(30_000));
-        assert_eq!(of(u32::MAX).0, s(30_000));
-        assert!(of(u32::MAX).1 < LONGEST_PAUSE);
     }
 }

@@ -78,7 +78,7 @@ pub fn with_application(config: &Arc<NodeConfig>) -> Arc<NodeConfig> {
 
 /// Names the application as a target: no virtual node has a name with a blank.
 fn application(own: &Own) -> ClusterKey {
-    ClusterKey { mesh: own.mesh.clone(), node: format!("{} application", own.name).as_str().into() }
+    ClusterKey { mesh: own.mesh.clone(), node: format!("{} application", own.name) }
 }
 
 fn route(own: &Own, listener: &Listener, key: &ClusterKey, version: u64) -> Arc<Route> {

@@ -9,7 +9,6 @@ use super::path;
 use super::reply::own;
 use super::route::{RequestView, host_and_port};
 use super::worker::{Placement, Worker};
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, request};
@@ -145,8 +144,7 @@ pub(super) fn prepare(worker: &Worker, placement: &Placement, head: &mut request
 /// was asked for by, and how long its answer is waited for.
 fn tell(worker: &Worker, placement: &Placement, headers: &mut HeaderMap) {
     if !headers.contains_key(REQUEST_ID) {
-        let text = request_id([worker.draw(), worker.draw()]);
-        if let Ok(id) = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text)) {
+        if let Ok(id) = HeaderValue::from_bytes(&request_id([worker.draw(), worker.draw()])) {
             headers.insert(REQUEST_ID, id);
         }
     }

@@ -123,7 +123,8 @@ fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
     let local = worker.local();
     // Only beside an application anything is redirected, or anybody else could come.
     let is_sidecar = worker.shared.ingress.is_some();
-    let original = original_address(&stream).filter(|address| is_sidecar && address.port() != worker.shared.port);
+    let original = if is_sidecar { original_address(&stream) } else { None };
+    let original = original.filter(|address| address.port() != worker.shared.port);
     if is_sidecar && !is_from_here(&stream) {
         return turn_away(worker);
     }

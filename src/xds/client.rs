@@ -6,6 +6,8 @@
 
 mod kept;
 
+use crate::base::fault::chain;
+use crate::base::pause::pause_after;
 use crate::base::secret::Redacted;
 use crate::clock::{Monotonic, seed};
 use crate::mesh::snapshot::{NodeConfig, Role};
@@ -167,7 +169,7 @@ fn endpoint(settings: &ClientSettings) -> Result<Endpoint, ClientError> {
     if let Some((chain, key)) = &settings.identity {
         tls = tls.identity(Identity::from_pem(chain, key.reveal()));
     }
-    endpoint.tls_config(tls).map_err(|error| ClientError::Tls(reasons(&error)))
+    endpoint.tls_config(tls).map_err(|error| ClientError::Tls(chain(&error)))
 }
 
 struct Client {
@@ -222,7 +224,7 @@ impl Client {
                 tracing::warn!(?code, reason, "no stream to the control plane; what is in force stays so");
                 last_told = news;
             }
-            let pause = tokio::time::sleep(pause_after(failures, seed()));
+            let pause = tokio::time::sleep(pause_after(failures, FIRST_PAUSE, LONGEST_PAUSE, seed()));
             tokio::pin!(pause);
             loop {
                 tokio::select! {
@@ -263,7 +265,7 @@ impl Client {
         // The endpoint's own limit is for the connection alone, and a peer may be silent in the handshake of TLS too.
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.endpoint.connect()).await;
         let connected = connected.map_err(|_| Status::unavailable("no connection within 5 s"))?;
-        let channel: Channel = connected.map_err(|error| Status::unavailable(reasons(&error)))?;
+        let channel: Channel = connected.map_err(|error| Status::unavailable(chain(&error)))?;
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
         let mut call = Request::new(ReceiverStream::new(waiting));
@@ -320,17 +322,6 @@ impl Client {
     }
 }
 
-/// An error with what it came from: the outermost alone says nothing.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
-}
-
 /// Who this is: a native proxy of that node.
 fn node(id: &str) -> core::Node {
     let boolean = |truth| Value { kind: Some(value::Kind::BoolValue(truth)) };
@@ -347,23 +338,9 @@ fn node(id: &str) -> core::Node {
     }
 }
 
-/// How long the control plane is left alone after so many streams in a row that did not last.
-fn pause_after(failures: u32, chance: u64) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
-    let share = u32::try_from(chance % 1000).unwrap_or(0);
-    doubled / 2 + doubled / 2 * share / 1000
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_double_and_end() {
-        let ms = Duration::from_millis;
-        assert_eq!([1, 2, 3, 50].map(|failures| pause_after(failures, 0)), [ms(250), ms(500), ms(1000), ms(15_000)]);
-        assert!(pause_after(50, 999) < LONGEST_PAUSE);
-    }
 
     #[tokio::test]
     async fn what_is_no_address_is_said_to_be_none() {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tidegate::proxy::split::Draws;
 
 /// Meshes, and requests to each, unless `TIDEGATE_PAIRS` says how many requests in all.
 const MESHES: u64 = 8;
@@ -30,20 +31,12 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// `SplitMix64`: small, and the same everywhere.
-struct Chance(u64);
+/// What is chosen by chance.
+struct Chance(Draws);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
+        usize::try_from(self.0.draw() % end as u64).unwrap()
     }
 
     /// Whether something of so many percent happens.
@@ -315,7 +308,7 @@ async fn difference(envoy: &Asked<'_>, native: &Asked<'_>, request: &Value) -> O
 
 /// Tries a mesh; what differs.
 async fn try_mesh(seed: u64, requests: usize) -> Vec<String> {
-    let mut chance = Chance(seed);
+    let mut chance = Chance(Draws::seeded(seed));
     let folder = tempfile::tempdir().unwrap();
     let (mut places, mut others) = (Places::new(folder.path()), Places::new(folder.path()));
     let mesh = mesh(&mut chance, &mut places);
