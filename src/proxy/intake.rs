@@ -143,10 +143,10 @@ pub(super) fn prepare(worker: &Worker, placement: &Placement, head: &mut request
 /// Tells the service what Envoys under App Mesh told it: a number for the request that all its hops share, the scheme that it
 /// was asked for by, and how long its answer is waited for.
 fn tell(worker: &Worker, placement: &Placement, headers: &mut HeaderMap) {
-    if !headers.contains_key(REQUEST_ID) {
-        if let Ok(id) = HeaderValue::from_bytes(&request_id([worker.draw(), worker.draw()])) {
-            headers.insert(REQUEST_ID, id);
-        }
+    if !headers.contains_key(REQUEST_ID)
+        && let Ok(id) = HeaderValue::from_bytes(&request_id([worker.draw(), worker.draw()]))
+    {
+        headers.insert(REQUEST_ID, id);
     }
     headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
     match placement.route().route.request_timeout {
