@@ -70,7 +70,12 @@ pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Re
         For::Services { sent_to } => (local.compiled.service(&host), port.or(sent_to)),
     };
     let Some(service) = service else {
-        return refuse(StatusCode::NOT_FOUND, format!("no virtual service is called {host}"));
+        let reason = match &local.compiled.config.own {
+            // The mesh may well have it.
+            Some(own) => format!("{host} is no backend of {}: add it to `backends` of the virtual node", own.name),
+            None => format!("no virtual service is called {host}"),
+        };
+        return refuse(StatusCode::NOT_FOUND, reason);
     };
     let port = match service.port(port, worker.shared.port) {
         Ok(port) => port,

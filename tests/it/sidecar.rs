@@ -126,6 +126,8 @@ async fn a_proxy_of_its_own_is_configured_reports_and_acknowledges() {
     plane.expect(egress, "v1").await;
     let answer = plane.http.get(format!("http://{egress}/")).header("host", "web.local").send().await.unwrap();
     assert_eq!(answer.status(), 404, "what is no backend is not seen");
+    let reason = answer.headers()["x-tidegate-reason"].to_str().unwrap();
+    assert_eq!(reason, "web.local is no backend of web: add it to `backends` of the virtual node");
 
     let shown = until("it has everything", async || {
         let url = format!("http://{}/v1/mesh/proxies", plane.api.unwrap());
