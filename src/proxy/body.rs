@@ -52,8 +52,7 @@ pub(super) enum Late {
 }
 
 impl Deadline {
-    /// With the limits of a route; `None` without any.
-    /// `upload` is the body that moves it.
+    /// With the limits of a route, `None` without any. `upload` is the body that the client still sends, which moves them.
     pub(super) fn new(
         timeout: Option<Millis>,
         idle: Option<Millis>,
@@ -81,11 +80,12 @@ impl Deadline {
 
     /// When the whole has taken too long.
     fn whole(&self) -> Option<Monotonic> {
+        let timeout = self.timeout?;
         let is_open = || self.upload.as_ref().is_some_and(|upload| !upload.has_ended());
         if self.is_grpc && self.has_answer.get() && is_open() {
-            return self.timeout.map(|timeout| self.from().max(self.answered.get()).plus(timeout.max(MAX_BOTH_SILENT)));
+            return Some(self.from().max(self.answered.get()).plus(timeout.max(MAX_BOTH_SILENT)));
         }
-        self.timeout.map(|timeout| self.from().plus(timeout))
+        Some(self.from().plus(timeout))
     }
 
     /// When the first of the limits passes, if nothing comes any more.

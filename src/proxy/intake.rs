@@ -51,7 +51,7 @@ pub(super) fn spell_path(head: &mut request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Finds the route and draws the target. `whom` is the connection for.
+/// Finds the route and draws the target. `whom` is who the connection is for.
 pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Result<Placement, Refusal> {
     let refuse = |status, reason: String| Err(Refusal { status, reason });
     // Both as Envoy answers what App Mesh did not allow.
