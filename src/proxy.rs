@@ -53,6 +53,10 @@ mod shared;
 mod socket;
 /// Which target and endpoint a request goes to (pure).
 pub mod split;
+/// A connection's bytes.
+mod stream;
+/// TLS of both sides.
+pub mod tls;
 /// Connections that are no HTTP any more.
 mod tunnel;
 /// Bodies of requests.
@@ -99,6 +103,8 @@ pub struct ProxySettings {
     /// Versions of each route whose counts stay readable. A rollout makes one for each step and the judge looks at the
     /// present one and the last; 32 leave room for reports that come late, at about 1.4 KB a series and worker.
     pub kept_versions: usize,
+    /// Where certificates come from that are no files.
+    pub secrets: tls::Secrets,
 }
 
 impl ProxySettings {
@@ -113,6 +119,7 @@ impl ProxySettings {
             workers: 0,
             max_connections: 30_000,
             kept_versions: 32,
+            secrets: tls::Secrets::default(),
         }
     }
 }
@@ -251,7 +258,7 @@ impl Listening {
         let Self { settings, egress, ingress, listeners, admin: admin_listener } = self;
         let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let count = listeners.len();
-        let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new());
+        let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new(), Arc::default());
         let (connections, versions) = (settings.max_connections, settings.kept_versions.max(1));
         let shared = Arc::new(Shared::new((settings.name, egress, ingress), connections, versions, count, first));
         let (ready, published) = oneshot::channel();
@@ -261,7 +268,7 @@ impl Listening {
             handle.tasks.push(tokio::spawn(admin::serve(listener, Arc::clone(&shared))));
         }
         happened.await;
-        handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, ready)));
+        handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, settings.secrets, ready)));
         // The control side always publishes; were it to end first, the empty snapshot would answer 404.
         let _ = published.await;
         for (index, listeners) in listeners.into_iter().enumerate() {

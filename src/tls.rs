@@ -203,8 +203,8 @@ impl Pair {
 /// # Errors
 /// [`TlsError`]: it names the file and what is wrong with it.
 pub fn read_pair(certificate: &Path, key: &Path) -> Result<Pair, TlsError> {
-    let (text, secret) = (file(CERTIFICATE, certificate)?, file(KEY, key)?);
-    let CertifiedKey { cert, .. } = certified(certificate, key, &text, &secret, &provider())?;
+    let (text, secret) = (read(CERTIFICATE, certificate)?, read(KEY, key)?);
+    let CertifiedKey { cert, .. } = certified(certificate, key, &text, &secret)?;
     let first = cert.first().cloned().ok_or_else(|| malformed(CERTIFICATE, certificate, NO_CERTIFICATE.into()))?;
     let key = Redacted::new(words(KEY, key, secret)?);
     Ok(Pair { chain: words(CERTIFICATE, certificate, text)?, key, file: certificate.to_owned(), first })
@@ -215,8 +215,8 @@ pub fn read_pair(certificate: &Path, key: &Path) -> Result<Pair, TlsError> {
 /// # Errors
 /// [`TlsError`]: it names the file and what is wrong with it.
 pub fn read_authorities(path: &Path) -> Result<String, TlsError> {
-    let text = file(AUTHORITIES, path)?;
-    roots(path, &text)?;
+    let text = read(AUTHORITIES, path)?;
+    authorities(path, &text)?;
     words(AUTHORITIES, path, text)
 }
 
@@ -229,7 +229,11 @@ fn malformed(what: &'static str, path: &Path, why: String) -> TlsError {
     TlsError::Malformed { what, file: path.display().to_string(), why }
 }
 
-fn file(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+/// Reads a file of certificates or of a key, which `what` says for people.
+///
+/// # Errors
+/// [`TlsError::Unreadable`].
+pub fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     let unreadable = |why: String| TlsError::Unreadable { what, file: path.display().to_string(), why };
     let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
     if length > FILE_MAX_BYTES {
@@ -249,11 +253,13 @@ fn words(what: &'static str, path: &Path, bytes: Vec<u8>) -> Result<String, TlsE
 }
 
 fn contents(files: &ServerFiles) -> Result<Contents, TlsError> {
-    let clients = files.clients.as_deref().map(|path| file(AUTHORITIES, path)).transpose()?;
-    Ok(Contents { certificate: file(CERTIFICATE, &files.certificate)?, key: file(KEY, &files.key)?, clients })
+    let clients = files.clients.as_deref().map(|path| read(AUTHORITIES, path)).transpose()?;
+    Ok(Contents { certificate: read(CERTIFICATE, &files.certificate)?, key: read(KEY, &files.key)?, clients })
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The cryptography that all of TLS here uses.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -263,30 +269,31 @@ fn chain(what: &'static str, path: &Path, text: &[u8]) -> Result<Vec<Certificate
     if chain.is_empty() { Err(malformed(what, path, NO_CERTIFICATE.into())) } else { Ok(chain) }
 }
 
-/// Authorities, every one of them usable.
-fn roots(path: &Path, text: &[u8]) -> Result<RootCertStore, TlsError> {
+/// Authorities of a PEM that `path` names for people, every one of them usable: as they came, and to be judged by.
+///
+/// # Errors
+/// [`TlsError::Malformed`].
+pub fn authorities(path: &Path, text: &[u8]) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in chain(AUTHORITIES, path, text)? {
-        roots.add(certificate).map_err(|error| malformed(AUTHORITIES, path, error.to_string()))?;
+    let certificates = chain(AUTHORITIES, path, text)?;
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|error| malformed(AUTHORITIES, path, error.to_string()))?;
     }
-    Ok(roots)
+    Ok((certificates, roots))
 }
 
-/// A chain with its key, which belong together.
-fn certified(
-    certificate: &Path,
-    key: &Path,
-    text: &[u8],
-    secret: &[u8],
-    provider: &CryptoProvider,
-) -> Result<CertifiedKey, TlsError> {
+/// A chain with its key, which belong together. The paths name both for people.
+///
+/// # Errors
+/// [`TlsError`]: what is wrong with which of the two.
+pub fn certified(certificate: &Path, key: &Path, text: &[u8], secret: &[u8]) -> Result<CertifiedKey, TlsError> {
     let chain = chain(CERTIFICATE, certificate, text)?;
     // The reader's own words may quote the line that it could not read.
     let secret = PrivateKeyDer::from_pem_slice(secret).map_err(|_| {
         let why = "it has no private key in PEM that can be read (PKCS#8, PKCS#1 or SEC1, not encrypted)";
         malformed(KEY, key, why.into())
     })?;
-    CertifiedKey::from_der(chain, secret, provider).map_err(|error| match error {
+    CertifiedKey::from_der(chain, secret, &provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             TlsError::Mismatch { key: key.display().to_string(), certificate: certificate.display().to_string() }
         }
@@ -300,9 +307,9 @@ fn configs(files: &ServerFiles, contents: &Contents, now: Timestamp) -> Result<C
     let chain = chain(CERTIFICATE, certificate, &contents.certificate)?;
     in_its_time(certificate, &chain[0], now)?;
     let provider = provider();
-    let certified = certified(certificate, key, &contents.certificate, &contents.key, &provider)?;
+    let certified = certified(certificate, key, &contents.certificate, &contents.key)?;
     let clients = match (clients, &contents.clients) {
-        (Some(path), Some(text)) => Some((path, roots(path, text)?)),
+        (Some(path), Some(text)) => Some((path, authorities(path, text)?.1)),
         _ => None,
     };
     let resolver = Arc::new(SingleCertAndKey::from(certified));

@@ -2,12 +2,15 @@
 //!
 //! `translate` (pure) turns a [`crate::mesh::snapshot::NodeConfig`] into resources under the names that App Mesh gave
 //! them. `session` (pure) is the protocol of one stream: what is sent when, in which order, and what was acknowledged.
-//! `source` keeps one translation for all proxies of a node, and their endpoints. `secrets` reads certificates that stand in for those of ACM, again and again. `server` speaks gRPC, `door` says who may have what, and
-//! `registry` knows which proxies are connected and what they took.
+//! `source` keeps one translation for all proxies of a node, and their endpoints. `secrets` reads certificates
+//! that stand in for those of ACM, again and again. `server` speaks gRPC, `door` says who may have what, and `registry` knows
+//! which proxies are connected and what they took. `client` is a native proxy's way here, and `sds` its way to a server of
+//! secrets beside it.
 
 pub mod client;
 pub mod door;
 pub mod registry;
+pub mod sds;
 pub mod secrets;
 pub mod server;
 pub mod session;

@@ -8,6 +8,7 @@ use crate::discovery::everywhere::Everywhere;
 use crate::proxy::{self, ProxyHandle, ProxySettings};
 use crate::xds::client::follow;
 pub use crate::xds::client::{ClientSettings, Origin};
+use crate::xds::sds;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ pub struct ProxyOptions {
     pub workers: usize,
     /// File that stands in for Cloud Map and DNS.
     pub discovery: Option<PathBuf>,
+    /// Socket of the SDS server beside it.
+    pub sds: Option<PathBuf>,
 }
 
 /// A running proxy.
@@ -55,8 +58,11 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     settings.admin = Some(options.admin);
     settings.ingress = Some(options.ingress);
     settings.workers = options.workers;
-    let listening = proxy::bind(settings).await?;
+    let node = options.client.node.clone();
     let mut following = follow(options.client).map_err(|error| StartupError::Options(error.to_string()))?;
+    settings.secrets.acm = Some(following.secrets());
+    settings.secrets.sds = options.sds.map(|socket| sds::follow(socket, node, following.config()));
+    let listening = proxy::bind(settings).await?;
     let config = following.config();
     let mut origin = Origin::Told;
     let proxy = listening.start_after(async { origin = following.first().await }, config, endpoints).await?;

@@ -1,5 +1,7 @@
-//! Files of certificates, as a configuration names them.
+//! Certificates: files, as a configuration names them, and what they hold.
 
+use crate::base::secret::Redacted;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Files (PEM) that stand in for a certificate of AWS Certificate Manager, or for an authority of its private ones.
@@ -22,4 +24,22 @@ pub struct ServerFiles {
     pub key: PathBuf,
     /// Authorities by one of which proxies must have a certificate; `None` where none is asked for.
     pub clients: Option<PathBuf>,
+}
+
+/// Certificates and authorities by what names them: the ARNs of AWS Certificate Manager, or secrets of an SDS server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecretFiles {
+    /// By the ARN of a certificate or of an authority, or by the name of a secret.
+    pub by_name: BTreeMap<String, SecretPem>,
+}
+
+/// PEMs of one name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecretPem {
+    /// Chain, leaf first; empty for an authority alone.
+    pub chain: String,
+    /// Key of the chain; empty for an authority alone.
+    pub key: Redacted<String>,
+    /// Authorities that a client should believe for it; empty for a certificate alone.
+    pub authorities: String,
 }

@@ -8,7 +8,7 @@ use crate::base::loopback::is_this_machine;
 use crate::base::secret::Redacted;
 use crate::config::Environment;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Variables of the App Mesh image that say whose proxy it is, in the order in which they are looked at.
 const NODE_VARIABLES: [&str; 3] = ["APPMESH_RESOURCE_ARN", "APPMESH_RESOURCE_NAME", "APPMESH_VIRTUAL_NODE_NAME"];
@@ -102,6 +102,7 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
         admin: arguments.admin(port, is_image),
         workers: arguments.workers.map_or(0, usize::from),
         discovery: arguments.discovery.clone(),
+        sds: arguments.sds.clone().or_else(|| variable("APPMESH_SDS_SOCKET_PATH").map(PathBuf::from)),
     })
 }
 

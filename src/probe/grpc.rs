@@ -1,4 +1,4 @@
-//! One call of `grpc.health.v1.Health/Check` over HTTP/2 without TLS.
+//! One call of `grpc.health.v1.Health/Check` over HTTP/2.
 //!
 //! Its request has one text and its answer one number, so both are written out here instead of by a generator.
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// An answer has five bytes and the number; what is longer is no answer to this question.
 const BODY_MAX_BYTES: usize = 4096;
@@ -21,7 +21,7 @@ const SERVING: u64 = 1;
 ///
 /// # Errors
 /// What the server did instead of saying that it serves, to stand behind its address.
-pub async fn check(stream: TcpStream, service: &str) -> Result<(), String> {
+pub async fn check(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, service: &str) -> Result<(), String> {
     let no_grpc = || "does not speak gRPC without TLS".to_owned();
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|_| no_grpc())?;

@@ -4,7 +4,7 @@
 use crate::base::ids::RouteRef;
 use crate::mesh::snapshot::{
     AppAddress, Cluster, ClusterKey, ClusterPort, Discovery, Listener, NodeConfig, Own, Pool, Protocol, RetryPolicy,
-    Role, Route, RouteMatch, ServerTlsMode, Target, VirtualService,
+    Role, Route, RouteMatch, Target, VirtualService,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -34,12 +34,6 @@ pub fn listener(own: &Own, sent_to: Option<u16>) -> Option<&Listener> {
     }
 }
 
-/// Whether plain connections are taken on it; TLS is not in this version.
-#[must_use]
-pub fn takes_plain(listener: &Listener) -> bool {
-    listener.tls.as_ref().is_none_or(|tls| tls.mode == ServerTlsMode::Permissive)
-}
-
 /// Bounds towards the application on a port.
 #[must_use]
 pub fn pool(config: &NodeConfig, key: &ClusterKey, port: u16) -> Option<Pool> {
@@ -65,8 +59,7 @@ pub fn with_application(config: &Arc<NodeConfig>) -> Arc<NodeConfig> {
     let ports = own.listeners.iter().map(|listener| ClusterPort::plain(listener.port, listener.protocol)).collect();
     let discovery = Discovery::by_name(address(own).to_string(), false);
     with.clusters.insert(key.clone(), Arc::new(Cluster { key: key.clone(), discovery, ports }));
-    for listener in own.listeners.iter().filter(|listener| listener.protocol != Protocol::Tcp && takes_plain(listener))
-    {
+    for listener in own.listeners.iter().filter(|listener| listener.protocol != Protocol::Tcp) {
         let name = service_name(listener.port);
         let route = route(own, listener, &key, config.version);
         let service =

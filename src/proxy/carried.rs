@@ -4,22 +4,22 @@
 
 use super::connection::Open;
 use super::counters::Outcome;
+use super::stream::Stream;
+use super::tls::Towards;
 use super::tunnel::{self, Tunnel};
-use super::upstream::CONNECT_TIMEOUT;
+use super::upstream::dial;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 /// Carries a connection to the target that was drawn for it; where none was, it is closed.
-pub(super) async fn run(worker: Rc<Worker>, client: TcpStream, placement: Option<Placement>) {
+pub(super) async fn run(worker: Rc<Worker>, client: Stream, placement: Option<Placement>) {
     let view = Rc::clone(&worker);
     let (open, connection) = Open::carried(worker);
-    let Some(placement) = placement.filter(|placement| !view.shared.refuses(placement.set())) else { return };
-    let _ = client.set_nodelay(true);
+    let Some(placement) = placement.filter(|placement| !placement.set().towards.is_unusable()) else { return };
+    let _ = client.socket().set_nodelay(true);
     let started = Monotonic::now();
     let Some(endpoint) = connect(&view, &placement).await else {
         placement.count(&view.view, Outcome::Reset);
@@ -35,7 +35,7 @@ pub(super) async fn run(worker: Rc<Worker>, client: TcpStream, placement: Option
 }
 
 /// A connection to one of the target's endpoints: another one is tried where one refuses, as often as the route says.
-async fn connect(worker: &Worker, placement: &Placement) -> Option<TcpStream> {
+async fn connect(worker: &Worker, placement: &Placement) -> Option<Stream> {
     let policy = &placement.route().route.retry;
     let tries = if policy.on_connect_failure { policy.max_retries.saturating_add(1) } else { 1 };
     let mut tried = 0_u64;
@@ -44,7 +44,7 @@ async fn connect(worker: &Worker, placement: &Placement) -> Option<TcpStream> {
         tried |= 1_u64.checked_shl(u32::try_from(endpoint).unwrap_or(u32::MAX)).unwrap_or(0);
         placement.endpoint.set(Some(endpoint));
         let (set, address) = (placement.set(), placement.set().addresses[endpoint]);
-        let connected = dial(address).await;
+        let connected = dial(address, &set.towards).await.ok();
         if let Some(most) = set.max_failures
             && set.failures[endpoint].note(connected.is_none(), most)
         {
@@ -57,18 +57,11 @@ async fn connect(worker: &Worker, placement: &Placement) -> Option<TcpStream> {
     None
 }
 
-async fn dial(address: SocketAddr) -> Option<TcpStream> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.ok()?.ok()?;
-    // Small pieces are not to wait for each other; a system that cannot do so loses milliseconds.
-    let _ = stream.set_nodelay(true);
-    Some(stream)
-}
-
 /// Carries a connection to this address. One that nobody takes there is closed.
-pub(super) async fn run_to(worker: Rc<Worker>, client: TcpStream, address: SocketAddr) {
+pub(super) async fn run_to(worker: Rc<Worker>, client: Stream, address: SocketAddr) {
     let (_open, connection) = Open::carried(worker);
-    let _ = client.set_nodelay(true);
-    if let Some(endpoint) = dial(address).await {
+    let _ = client.socket().set_nodelay(true);
+    if let Ok(endpoint) = dial(address, &Towards::Plain).await {
         let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None };
         tunnel::run(&connection, tunnel, client, Bytes::new()).await;
     }

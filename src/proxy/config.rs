@@ -10,6 +10,7 @@ use super::gate::Gate;
 use super::health_state::{Health, usable};
 use super::outlier::{Ejection, Failures};
 use super::route::{RequestView, matches};
+use super::tls::{Secured, Towards};
 use super::upstream::Spoken;
 use crate::base::ids::NodeName;
 use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Pool, Protocol, Route};
@@ -54,6 +55,8 @@ pub(super) struct Compiled {
     pub(super) generation: u64,
     /// What it was compiled from.
     pub(super) config: Arc<NodeConfig>,
+    /// What connections begin with.
+    pub(super) secured: Arc<Secured>,
     /// By name. Few, and a request compares a handful of short strings sooner than it has hashed its own.
     services: BTreeMap<String, CompiledService>,
     /// Ports of all services.
@@ -141,8 +144,8 @@ pub(super) struct EndpointSet {
     pub(super) first_endpoint: usize,
     /// What its endpoints speak; `None` where requests cannot be sent to them.
     pub(super) spoken: Option<Spoken>,
-    /// Whether the mesh wants TLS towards them.
-    pub(super) wants_tls: bool,
+    /// What connections to them begin with.
+    pub(super) towards: Towards,
     /// How much may be on the way to them, where that is bounded.
     pub(super) bound: Option<(Pool, Arc<Gate>)>,
 }
@@ -154,6 +157,7 @@ impl EndpointSet {
         known: &[Known],
         first_endpoint: usize,
         pool: Option<Pool>,
+        secured: &Secured,
     ) -> Self {
         // A name with addresses of both families is one server twice, so only its IPv4 addresses take turns.
         let by_name = cluster.as_ref().is_some_and(|cluster| matches!(cluster.discovery, Discovery::Dns { .. }));
@@ -164,7 +168,7 @@ impl EndpointSet {
         let fallback_from = known.iter().position(falls_back).unwrap_or(known.len());
         let listener = cluster.as_ref().and_then(|cluster| cluster.at(key.1));
         let max_failures = listener.and_then(|listener| listener.outlier).map(|detection| detection.max_server_errors);
-        let wants_tls = listener.is_some_and(|listener| listener.tls.is_some());
+        let towards = secured.towards(&key, listener.is_some_and(|listener| listener.tls.is_some()));
         let spoken = match listener.map(|listener| listener.protocol) {
             Some(Protocol::Http) | None => Some(Spoken::Http1),
             Some(Protocol::Http2 | Protocol::Grpc) => Some(Spoken::Http2),
@@ -185,7 +189,7 @@ impl EndpointSet {
             fallback_from,
             first_endpoint,
             spoken,
-            wants_tls,
+            towards,
             bound: pool.zip(known.first().map(|known| Arc::clone(&known.gate))),
         }
     }
@@ -193,9 +197,8 @@ impl EndpointSet {
 
 impl Compiled {
     /// Compiles. Cost is linear in the configuration; nothing here waits.
-    pub(super) fn new(generation: u64, config: Arc<NodeConfig>, endpoints: &Endpoints) -> Self {
-        let mut building =
-            Building { config: &config, endpoints, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0 };
+    pub(super) fn new(generation: u64, config: Arc<NodeConfig>, endpoints: &Endpoints, secured: Arc<Secured>) -> Self {
+        let mut building = Building::new(&config, endpoints, &secured);
         let (mut services, mut applications, mut carried) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut routes = Vec::new();
         for (name, service) in &config.services {
@@ -221,7 +224,19 @@ impl Compiled {
         }
         let Building { sets, series, slots, .. } = building;
         let ports = config.services.values().flat_map(|service| &service.ports).map(|port| port.port).collect();
-        Self { generation, services, ports, applications, carried, routes, sets, series, endpoints: slots, config }
+        Self {
+            generation,
+            services,
+            ports,
+            applications,
+            carried,
+            routes,
+            sets,
+            series,
+            endpoints: slots,
+            config,
+            secured,
+        }
     }
 
     /// The service with this name.
@@ -254,13 +269,18 @@ impl Compiled {
 struct Building<'a> {
     config: &'a NodeConfig,
     endpoints: &'a Endpoints,
+    secured: &'a Secured,
     sets: Vec<EndpointSet>,
     index: BTreeMap<SetKey, usize>,
     series: usize,
     slots: usize,
 }
 
-impl Building<'_> {
+impl<'a> Building<'a> {
+    const fn new(config: &'a NodeConfig, endpoints: &'a Endpoints, secured: &'a Secured) -> Self {
+        Self { config, endpoints, secured, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0 }
+    }
+
     fn route(&mut self, route: &Arc<Route>) -> CompiledRoute {
         let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
         let targets = route
@@ -285,7 +305,7 @@ impl Building<'_> {
         let known = self.endpoints.get(&key).map_or(&[][..], Vec::as_slice);
         let cluster = self.config.clusters.get(&key.0).cloned();
         let pool = application::pool(self.config, &key.0, key.1);
-        self.sets.push(EndpointSet::new(key.clone(), cluster, known, self.slots, pool));
+        self.sets.push(EndpointSet::new(key.clone(), cluster, known, self.slots, pool, self.secured));
         self.slots += known.len();
         self.index.insert(key, self.sets.len() - 1);
         self.sets.len() - 1
@@ -351,7 +371,7 @@ mod tests {
         let config = Arc::new(two_targets());
         let key = |node: &str| (ClusterKey { mesh: "m".into(), node: node.into() }, 80);
         let known = ["[::1]:80", "127.0.0.1:80"].map(|text| Known::new(text.parse().unwrap())).to_vec();
-        let compiled = Compiled::new(1, Arc::clone(&config), &BTreeMap::from([(key("a"), known)]));
+        let compiled = Compiled::new(1, Arc::clone(&config), &BTreeMap::from([(key("a"), known)]), Arc::default());
 
         let service = compiled.service("shop.local").unwrap();
         let headers = http::HeaderMap::new();

@@ -8,6 +8,7 @@ use super::alarm::Alarm;
 use super::counters::Totals;
 use super::serve;
 use super::socket::{Flow, HttpSocket, Protocol};
+use super::stream::Stream;
 use super::tunnel::{self, Tunnel};
 use super::worker::Worker;
 use hyper::server::conn::{http1, http2};
@@ -19,7 +20,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 /// Largest head of a request, and how much of a body waits in memory when an upstream reads slowly. Envoy's default is
@@ -72,6 +72,8 @@ pub(super) enum For {
 /// One client connection.
 pub(super) struct Connection {
     whom: For,
+    /// Whether TLS protects it.
+    is_secure: bool,
     order: Cell<Order>,
     in_flight: Cell<u32>,
     /// Whether it ever made a request.
@@ -91,9 +93,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(whom: For) -> Self {
+    fn new(whom: For, is_secure: bool) -> Self {
         Self {
             whom,
+            is_secure,
             order: Cell::new(Order::Serve),
             in_flight: Cell::new(0),
             used: Cell::new(false),
@@ -200,6 +203,11 @@ impl InFlight {
         self.connection.whom
     }
 
+    /// Whether TLS protects its connection.
+    pub(super) fn is_secure(&self) -> bool {
+        self.connection.is_secure
+    }
+
     /// Makes the connection one to this endpoint, once the answer is out.
     pub(super) fn lead_to(&self, tunnel: Tunnel) {
         self.connection.tunnel.replace(Some(Box::new(tunnel)));
@@ -227,8 +235,8 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    fn add(&self, whom: For) -> (u64, Rc<Connection>) {
-        let (id, connection) = (self.next.get(), Rc::new(Connection::new(whom)));
+    fn add(&self, whom: For, is_secure: bool) -> (u64, Rc<Connection>) {
+        let (id, connection) = (self.next.get(), Rc::new(Connection::new(whom, is_secure)));
         self.next.set(id + 1);
         self.open.borrow_mut().insert(id, Rc::clone(&connection));
         (id, connection)
@@ -279,7 +287,7 @@ pub(super) struct Open {
 impl Open {
     /// Enters a connection that carries no requests.
     pub(super) fn carried(worker: Rc<Worker>) -> (Self, Rc<Connection>) {
-        let (id, connection) = worker.connections.add(For::Services { sent_to: None });
+        let (id, connection) = worker.connections.add(For::Services { sent_to: None }, false);
         // It may be silent as long as one that had a request.
         connection.used.set(true);
         (Self { worker, id }, connection)
@@ -296,8 +304,8 @@ impl Drop for Open {
 /// A connection's task.
 ///
 /// Made of what was set up before, since an `async fn` would keep its arguments beside what it makes of them.
-pub(super) fn run(worker: Rc<Worker>, stream: TcpStream, whom: For) -> impl Future<Output = ()> {
-    let (id, connection) = worker.connections.add(whom);
+pub(super) fn run(worker: Rc<Worker>, stream: Stream, whom: For) -> impl Future<Output = ()> {
+    let (id, connection) = worker.connections.add(whom, stream.is_secure());
     let mut socket = HttpSocket::watched(stream, Rc::clone(&connection.flow));
     let open = Open { worker, id };
     async move {
@@ -307,7 +315,7 @@ pub(super) fn run(worker: Rc<Worker>, stream: TcpStream, whom: For) -> impl Futu
             Some(Protocol::Http2) => return Box::pin(serve_http2(&open.worker, &connection, socket)).await,
             None => return,
         }
-        while wait_for_request(&connection, &socket).await {
+        while wait_for_request(&connection, &mut socket).await {
             // Boxed, so that a parked connection does not keep the room for it.
             match Box::pin(serve_until_idle(&open.worker, &connection, socket)).await {
                 Some(idle) => socket = idle,
@@ -330,7 +338,7 @@ async fn first_words(connection: &Connection, socket: &mut HttpSocket) -> Option
 }
 
 /// Whether there is something to read. Not when the connection was told to end first.
-async fn wait_for_request(connection: &Connection, socket: &HttpSocket) -> bool {
+async fn wait_for_request(connection: &Connection, socket: &mut HttpSocket) -> bool {
     poll_fn(|cx| {
         match connection.order.get() {
             Order::Finish | Order::Cut => return Poll::Ready(false),
@@ -439,6 +447,6 @@ mod tests {
         }
         let size = size_of_future(|(worker, stream)| run(worker, stream, For::Services { sent_to: None }))
             + size_of::<Connection>();
-        assert!(size <= 256, "{size} bytes");
+        assert!(size <= 264, "{size} bytes");
     }
 }

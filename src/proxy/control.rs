@@ -11,10 +11,12 @@ use super::health::{self, Checked};
 use super::health_state::{Health, Thresholds};
 use super::outlier::may_eject;
 use super::shared::Shared;
+use super::tls::{Keeper, Secrets, Secured, Towards, read_files};
 use crate::base::fault::Fault;
 use crate::clock::Monotonic;
 use crate::mesh::snapshot::{Discovery, HealthCheck, NodeConfig};
 use crate::ports::EndpointSource;
+use crate::tls::RELOAD;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,6 +42,8 @@ pub(super) enum Event {
     Checked(Checked),
     /// An endpoint failed as often in a row as it may.
     Failing(SetKey, SocketAddr),
+    /// Files of certificates were read.
+    Read(Vec<(String, Result<Vec<u8>, String>)>),
 }
 
 struct Control {
@@ -58,10 +62,16 @@ struct Control {
     looked_up: BTreeSet<SetKey>,
     looking_up: BTreeSet<SetKey>,
     checks: BTreeMap<(SetKey, SocketAddr), Check>,
+    tls: Keeper,
+    /// What was made of it last.
+    secured: Arc<Secured>,
+    /// Whether files are being read.
+    reading: bool,
 }
 
 struct Check {
     wanted: HealthCheck,
+    towards: Towards,
     task: JoinHandle<()>,
 }
 
@@ -76,16 +86,20 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     mut config: watch::Receiver<Arc<NodeConfig>>,
     source: Arc<dyn EndpointSource>,
+    secrets: Secrets,
     ready: oneshot::Sender<()>,
 ) {
     let (events, mut inbox) = mpsc::channel(QUEUE);
     // Whoever took it before would be another control side.
     let _ = shared.control.set(events.clone());
     let wanted = Arc::clone(&config.borrow_and_update());
-    let mut control = Control::new(shared, source, events, wanted);
+    let mut control = Control::new(shared, source, events, secrets, wanted);
     let mut ready = Some(ready);
     let mut resolve = interval(RESOLVE_EVERY);
     resolve.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reload = interval(RELOAD);
+    reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut secret = Box::pin(control.tls.secrets_changed());
     let mut connected = true;
     loop {
         tokio::select! {
@@ -98,6 +112,12 @@ pub(super) async fn run(
             },
             Some(event) = inbox.recv() => control.take(event),
             _ = resolve.tick() => control.look_up_all(),
+            _ = reload.tick() => control.read(control.tls.files(&control.wanted)),
+            () = &mut secret => {
+                control.tls.take_secrets();
+                secret = Box::pin(control.tls.secrets_changed());
+                control.publish_if_ready();
+            }
             () = sleep(control.patience()), if control.is_waiting() => control.publish_if_ready(),
             () = sleep(control.shortest_ejection().unwrap_or_default()), if control.shortest_ejection().is_some() => {
                 control.let_back();
@@ -116,8 +136,10 @@ impl Control {
         shared: Arc<Shared>,
         source: Arc<dyn EndpointSource>,
         events: mpsc::Sender<Event>,
+        secrets: Secrets,
         wanted: Arc<NodeConfig>,
     ) -> Self {
+        let tls = Keeper::new(secrets, shared.ingress.is_none());
         let mut control = Self {
             shared,
             source,
@@ -131,6 +153,9 @@ impl Control {
             looked_up: BTreeSet::new(),
             looking_up: BTreeSet::new(),
             checks: BTreeMap::new(),
+            tls,
+            secured: Arc::default(),
+            reading: false,
         };
         control.want(wanted);
         control
@@ -147,7 +172,27 @@ impl Control {
                 self.look_up(key);
             }
         }
+        self.read(self.tls.unread(&self.wanted));
         self.publish_if_ready();
+    }
+
+    /// Reads files of certificates, which may take a while.
+    fn read(&mut self, paths: Vec<String>) {
+        if self.reading || paths.is_empty() {
+            return;
+        }
+        self.reading = true;
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || events.blocking_send(Event::Read(read_files(paths))));
+    }
+
+    /// Whether anything is new in what was read.
+    fn take_files(&mut self, read: Vec<(String, Result<Vec<u8>, String>)>) -> bool {
+        self.reading = false;
+        let changed = self.tls.take_files(read);
+        // A configuration that came meanwhile may name others.
+        self.read(self.tls.unread(&self.wanted));
+        changed
     }
 
     fn take(&mut self, event: Event) {
@@ -155,6 +200,7 @@ impl Control {
             Event::Resolved(key, result) => self.resolved(&key, result),
             Event::Checked(checked) => self.checked(&checked),
             Event::Failing(key, address) => self.failing(&key, address),
+            Event::Read(read) => self.take_files(read),
         };
         if changed {
             self.publish_if_ready();
@@ -173,13 +219,19 @@ impl Control {
 
     fn publish_if_ready(&mut self) {
         let known = || weighted_sets_of(&self.wanted).iter().all(|key| self.looked_up.contains(key));
-        if self.is_waiting() && (known() || self.patience().is_zero()) {
+        let can_secure = || self.tls.unread(&self.wanted).is_empty() && self.tls.has_secrets(&self.wanted);
+        let news = self.is_waiting() && ((known() && can_secure()) || self.patience().is_zero());
+        if news {
             self.published = Some(Arc::clone(&self.wanted));
-            self.forget_unused();
         }
         let Some(config) = self.published.clone() else { return };
+        let secured = Arc::new(self.tls.secure(&config));
+        if news || !secured.is_as(&self.secured) {
+            self.secured = Arc::clone(&secured);
+            self.forget_unused();
+        }
         self.generation += 1;
-        self.shared.publish(Compiled::new(self.generation, config, &self.endpoints));
+        self.shared.publish(Compiled::new(self.generation, config, &self.endpoints, secured));
     }
 
     /// Drops endpoints and checks of nodes that the published configuration no longer names.
@@ -308,11 +360,14 @@ impl Control {
     /// Makes the set of running checks what the configuration and the known endpoints ask for.
     fn watch_health(&mut self, key: &SetKey) {
         let cluster = self.wanted.clusters.get(&key.0);
-        let wanted = cluster.and_then(|cluster| cluster.at(key.1)).and_then(|listener| listener.health_check.clone());
+        let listener = cluster.and_then(|cluster| cluster.at(key.1));
+        let wanted = listener.and_then(|listener| listener.health_check.clone());
+        let towards = self.secured.towards(key, listener.is_some_and(|listener| listener.tls.is_some()));
         let addresses: Vec<SocketAddr> =
             self.endpoints.get(key).into_iter().flatten().map(|known| known.address).collect();
         self.checks.retain(|(set, address), check| {
-            set != key || (addresses.contains(address) && wanted.as_ref() == Some(&check.wanted))
+            let is_same = wanted.as_ref() == Some(&check.wanted) && towards.is_as(&check.towards);
+            set != key || (addresses.contains(address) && is_same)
         });
         let (Some(wanted), Some(cluster)) = (wanted, cluster) else {
             // Without a check nothing could ever make an endpoint healthy again.
@@ -330,11 +385,13 @@ impl Control {
         for address in addresses {
             self.checks.entry((key.clone(), address)).or_insert_with(|| Check {
                 wanted: wanted.clone(),
+                towards: towards.clone(),
                 task: tokio::spawn(health::watch(
                     wanted.clone(),
                     host.clone(),
                     key.clone(),
                     address,
+                    towards.clone(),
                     self.events.clone(),
                 )),
             });

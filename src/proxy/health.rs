@@ -5,7 +5,9 @@
 
 use super::config::SetKey;
 use super::control::Event;
-use super::upstream::CONNECT_TIMEOUT;
+use super::stream::Stream;
+use super::tls::Towards;
+use super::upstream::dial;
 use crate::mesh::snapshot::{HealthCheck, Protocol};
 use crate::probe::grpc;
 use bytes::Bytes;
@@ -17,7 +19,6 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -39,12 +40,13 @@ pub(super) async fn watch(
     host: String,
     set: SetKey,
     address: SocketAddr,
+    towards: Towards,
     events: mpsc::Sender<Event>,
 ) {
     let asked = SocketAddr::new(address.ip(), check.port.unwrap_or(address.port()));
     loop {
         let limit = check.timeout.duration().max(SHORTEST);
-        let passed = timeout(limit, probe(&check, &host, asked)).await.unwrap_or(false);
+        let passed = timeout(limit, probe(&check, &host, asked, &towards)).await.unwrap_or(false);
         if events.send(Event::Checked(Checked { set: set.clone(), address, passed })).await.is_err() {
             return;
         }
@@ -52,8 +54,8 @@ pub(super) async fn watch(
     }
 }
 
-async fn probe(check: &HealthCheck, host: &str, address: SocketAddr) -> bool {
-    let Ok(Ok(stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await else { return false };
+async fn probe(check: &HealthCheck, host: &str, address: SocketAddr, towards: &Towards) -> bool {
+    let Ok(stream) = dial(address, towards).await else { return false };
     let path = if check.path.is_empty() { "/" } else { &check.path };
     match check.protocol {
         Protocol::Http => over_http1(stream, host, path).await.is_some_and(|status| status == StatusCode::OK),
@@ -63,7 +65,7 @@ async fn probe(check: &HealthCheck, host: &str, address: SocketAddr) -> bool {
     }
 }
 
-async fn over_http1(stream: TcpStream, host: &str, path: &str) -> Option<StatusCode> {
+async fn over_http1(stream: Stream, host: &str, path: &str) -> Option<StatusCode> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::get(path).header(HOST, host).header(USER_AGENT, ASKER).body(Empty::<Bytes>::new()).ok()?;
     tokio::select! {
@@ -73,7 +75,7 @@ async fn over_http1(stream: TcpStream, host: &str, path: &str) -> Option<StatusC
     }
 }
 
-async fn over_http2(stream: TcpStream, host: &str, path: &str) -> Option<StatusCode> {
+async fn over_http2(stream: Stream, host: &str, path: &str) -> Option<StatusCode> {
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
     let uri = Uri::builder().scheme(Scheme::HTTP).authority(host).path_and_query(path).build().ok()?;
     let request = Request::get(uri).header(USER_AGENT, ASKER).body(Empty::<Bytes>::new()).ok()?;

@@ -19,6 +19,8 @@ use std::rc::Rc;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What a client says of its certificate: nobody here vouches for it (Envoy's `SANITIZE`, as under App Mesh).
+const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
 /// Why a request was refused before any draw.
@@ -117,8 +119,14 @@ fn without_user(authority: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
-/// Makes the client's request one for the next hop.
-pub(super) fn prepare(worker: &Worker, placement: &Placement, head: &mut request::Parts, body: &Incoming) {
+/// Makes the client's request one for the next hop. `is_secure` says whether it came over TLS.
+pub(super) fn prepare(
+    worker: &Worker,
+    placement: &Placement,
+    is_secure: bool,
+    head: &mut request::Parts,
+    body: &Incoming,
+) {
     if let Some(authority) = head.uri.authority() {
         // RFC 9112 section 3.2.2: the request target wins over the Host header.
         if let Ok(host) = HeaderValue::from_str(without_user(authority.as_str())) {
@@ -137,7 +145,7 @@ pub(super) fn prepare(worker: &Worker, placement: &Placement, head: &mut request
     }
     // Answered here: the server side sends 100 once the body is asked for.
     head.headers.remove(EXPECT);
-    tell(worker, placement, &mut head.headers);
+    tell(worker, placement, is_secure, &mut head.headers);
     // How the body is framed is for these fields to say; nothing is added to them later.
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         head.headers.remove(CONTENT_LENGTH);
@@ -147,13 +155,15 @@ pub(super) fn prepare(worker: &Worker, placement: &Placement, head: &mut request
 
 /// Tells the service what Envoys under App Mesh told it: a number for the request that all its hops share, the scheme that it
 /// was asked for by, and how long its answer is waited for.
-fn tell(worker: &Worker, placement: &Placement, headers: &mut HeaderMap) {
+fn tell(worker: &Worker, placement: &Placement, is_secure: bool, headers: &mut HeaderMap) {
     if !headers.contains_key(REQUEST_ID)
         && let Ok(id) = HeaderValue::from_bytes(&request_id([worker.draw(), worker.draw()]))
     {
         headers.insert(REQUEST_ID, id);
     }
-    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    let scheme = if is_secure { "https" } else { "http" };
+    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+    headers.remove(CLIENT_CERTIFICATE);
     match placement.route().route.request_timeout {
         Some(timeout) => headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.0)),
         None => headers.remove(EXPECTED_TIMEOUT),

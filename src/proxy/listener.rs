@@ -5,6 +5,7 @@ use super::application;
 use super::carried;
 use super::connection::{self, For, Order};
 use super::shared::Phase;
+use super::stream::Stream;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
 use crate::mesh::snapshot;
@@ -12,6 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -132,7 +134,7 @@ fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
     if let Some(address) = original.filter(|address| !local.compiled.is_known(address.port())) {
         // The mesh has nothing on this port: what is no part of it is let out or not, whatever is spoken.
         if local.compiled.config.own.as_ref().is_some_and(|own| own.allow_all) {
-            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream, address));
+            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream.into(), address));
         } else {
             turn_away(worker);
         }
@@ -140,9 +142,9 @@ fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
     }
     if let Some(route) = local.compiled.carried(sent_to.unwrap_or(worker.shared.port)) {
         let place = Placement::drawn(local, route, worker.draw());
-        tokio::task::spawn_local(carried::run(Rc::clone(worker), stream, place));
+        tokio::task::spawn_local(carried::run(Rc::clone(worker), stream.into(), place));
     } else {
-        tokio::task::spawn_local(connection::run(Rc::clone(worker), stream, For::Services { sent_to }));
+        tokio::task::spawn_local(connection::run(Rc::clone(worker), stream.into(), For::Services { sent_to }));
     }
 }
 
@@ -152,16 +154,27 @@ fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
     let sent_to = original_address(&stream).map(|address| address.port()).filter(|port| Some(*port) != own_port);
     let local = worker.local();
     let found = local.compiled.config.own.as_ref().and_then(|own| Some((own, application::listener(own, sent_to)?)));
-    let Some((own, listener)) = found.filter(|(_, listener)| application::takes_plain(listener)) else {
-        return turn_away(worker);
+    let Some((own, listener)) = found else { return turn_away(worker) };
+    let (address, port) = (SocketAddr::new(application::address(own), listener.port), listener.port);
+    let is_carried = listener.protocol == snapshot::Protocol::Tcp;
+    let serve = move |worker: Rc<Worker>, stream: Stream| {
+        if is_carried {
+            tokio::task::spawn_local(carried::run_to(worker, stream, address));
+        } else {
+            tokio::task::spawn_local(connection::run(worker, stream, For::Application { port }));
+        }
     };
-    let worker = Rc::clone(worker);
-    if listener.protocol == snapshot::Protocol::Tcp {
-        let address = SocketAddr::new(application::address(own), listener.port);
-        tokio::task::spawn_local(carried::run_to(worker, stream, address));
-    } else {
-        tokio::task::spawn_local(connection::run(worker, stream, For::Application { port: listener.port }));
+    if listener.tls.is_none() {
+        return serve(Rc::clone(worker), stream.into());
     }
+    let Some(side) = local.compiled.secured.own(port).map(Arc::clone) else { return turn_away(worker) };
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        match side.accept(stream).await {
+            Some(stream) => serve(worker, stream),
+            None => turn_away(&worker),
+        }
+    });
 }
 
 /// A connection that was let in and is closed all the same.

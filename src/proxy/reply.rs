@@ -18,6 +18,8 @@ pub(super) const WAS_RESET: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
 pub(super) const WAS_REFUSED: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: remote refused stream reset";
+pub(super) const UNSECURED: &str =
+    "the mesh wants TLS to this target, and its certificates cannot be used: the proxy's log says why";
 pub(super) const OVERFLOW: &str = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
 pub(super) const TIMED_OUT: &str = "upstream request timeout";
 pub(super) const STREAM_IDLE: &str = "stream timeout";

@@ -9,7 +9,9 @@ use super::counters::{Outcome, Totals};
 use super::gate::Inside;
 use super::headers::{is_grpc, is_grpc_failure, say_upgrade, strip_hop_by_hop};
 use super::intake::{place, prepare, spell_path};
-use super::reply::{CONNECT_FAILED, NO_UPSTREAM, OVERFLOW, STREAM_IDLE, TIMED_OUT, WAS_REFUSED, WAS_RESET, own};
+use super::reply::{
+    CONNECT_FAILED, NO_UPSTREAM, OVERFLOW, STREAM_IDLE, TIMED_OUT, UNSECURED, WAS_REFUSED, WAS_RESET, own,
+};
 use super::retry::{self, Failure};
 use super::tunnel::Tunnel;
 use super::upload::{ClientBody, RequestBody};
@@ -50,7 +52,7 @@ pub(super) fn handle(
     let version = head.version;
     let placed = match spell_path(&mut head).and_then(|()| place(worker, in_flight.whom(), &head)) {
         Ok(placement) => {
-            prepare(worker, &placement, &mut head, &body);
+            prepare(worker, &placement, in_flight.is_secure(), &mut head, &body);
             Ok(Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started)))
         }
         Err(refusal) => Err(Box::new(refusal.answer(worker, &head.headers))),
@@ -94,6 +96,8 @@ enum Ended {
     NoEndpoint,
     /// This version cannot talk to the target.
     Unsupported(&'static str),
+    /// The mesh wants TLS to the target, and what that takes cannot be had.
+    Unsecured,
     /// The last try failed.
     Failed(Failure),
     /// Time ran out.
@@ -239,6 +243,7 @@ impl Exchange {
                 return Ok(own(&self.headers, StatusCode::REQUEST_TIMEOUT, "", reason));
             }
             Ended::Unsupported(why) => (Outcome::Reset, StatusCode::NOT_IMPLEMENTED, why),
+            Ended::Unsecured => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, UNSECURED),
             Ended::NoEndpoint => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, NO_UPSTREAM),
             Ended::Failed(Failure::Connect) => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, CONNECT_FAILED),
             Ended::Late(Late::Idle) => (Outcome::Timeout, StatusCode::GATEWAY_TIMEOUT, STREAM_IDLE),
@@ -261,8 +266,8 @@ impl Exchange {
         let Some(spoken) = self.placement.set().spoken else {
             return Err(Ended::Unsupported("the target takes connections and no requests"));
         };
-        if self.worker.shared.refuses(self.placement.set()) {
-            return Err(Ended::Unsupported("the mesh wants TLS to this target, which this proxy does not speak"));
+        if self.placement.set().towards.is_unusable() {
+            return Err(Ended::Unsecured);
         }
         if spoken == Spoken::Http2 && self.headers.contains_key(UPGRADE) {
             return Err(Ended::Unsupported("a WebSocket needs an endpoint that speaks HTTP/1.1"));

@@ -2,7 +2,7 @@
 //!
 //! Requests touch one word of it (the generation), which changes only when a snapshot is published.
 
-use super::config::{Compiled, EndpointSet, SetKey};
+use super::config::{Compiled, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
 use crate::clock::Monotonic;
@@ -125,12 +125,6 @@ impl Shared {
     /// The configuration version that every worker routes by.
     pub(super) fn applied_version(&self) -> u64 {
         self.workers.iter().map(|worker| worker.applied.load(Ordering::Acquire)).min().unwrap_or(0)
-    }
-
-    /// Whether nothing is sent to these endpoints: the mesh wants TLS, and in the clear nobody would know. In local mode
-    /// services stand alone, without a proxy that could take TLS for them, and are called as they are.
-    pub(super) fn refuses(&self, set: &EndpointSet) -> bool {
-        set.wants_tls && self.ingress.is_some()
     }
 
     /// An endpoint failed as often in a row as it may. A note that finds no room is lost: the next failure makes another.

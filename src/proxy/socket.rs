@@ -1,9 +1,10 @@
-//! A TCP stream as hyper wants it: it writes what is small with one plain `send`, it can tell whether all was written,
+//! A connection as hyper wants it: it writes what is small with one plain `send`, it can tell whether all was written,
 //! and it can be taken from one hyper connection to the next.
 //!
 //! hyper hands a message over as its head and its body's pieces, in a list to be written by `writev`, which costs the
 //! kernel a good deal more than `send` does. Below a few KiB, copying the pieces together is cheaper than that.
 
+use super::stream::Stream;
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
@@ -13,7 +14,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Pieces of this much in all are copied together; above, the copy costs as much as it saves.
 pub(super) const COPY_BELOW: usize = 4096;
@@ -37,7 +37,7 @@ pub(super) enum Protocol {
 
 /// A connection's socket.
 pub(super) struct HttpSocket {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Stream>,
     /// Read before, by a hyper connection that is no more.
     put_back: Bytes,
     flow: Rc<Flow>,
@@ -54,9 +54,9 @@ pub(super) struct Flow {
 
 impl HttpSocket {
     /// A socket that tells what it takes.
-    pub(super) fn watched(stream: TcpStream, flow: Rc<Flow>) -> Self {
+    pub(super) fn watched(stream: Stream, flow: Rc<Flow>) -> Self {
         // Heads and small bodies go out in one write each; waiting for more would only add delay.
-        let _ = stream.set_nodelay(true);
+        let _ = stream.socket().set_nodelay(true);
         Self { stream: TokioIo::new(stream), put_back: Bytes::new(), flow }
     }
 
@@ -67,7 +67,7 @@ impl HttpSocket {
     }
 
     /// The socket itself, and what was read of it and not taken.
-    pub(super) fn into_stream(self) -> (TcpStream, BytesMut) {
+    pub(super) fn into_stream(self) -> (Stream, BytesMut) {
         (self.stream.into_inner(), BytesMut::from(&self.put_back[..]))
     }
 
@@ -92,14 +92,14 @@ impl HttpSocket {
     }
 
     /// Resolves when there is something to read, an end or an error included.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.put_back.is_empty() {
             return Poll::Ready(());
         }
-        self.stream.inner().poll_read_ready(cx).map(|_| ())
+        self.stream.inner_mut().poll_readable(cx)
     }
 
-    fn stream(&mut self) -> Pin<&mut TokioIo<TcpStream>> {
+    fn stream(&mut self) -> Pin<&mut TokioIo<Stream>> {
         Pin::new(&mut self.stream)
     }
 
@@ -134,7 +134,12 @@ impl Write for HttpSocket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(cx)
+        let flushed = self.stream().poll_flush(cx);
+        if self.stream.inner().is_secure() {
+            // What TLS took may still wait there for the socket.
+            self.flow.blocked.set(flushed.is_pending());
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,20 +2,20 @@
 
 use super::connection::{Connection, Order};
 use super::gate::Inside;
+use super::stream::Stream;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
-use tokio::net::TcpStream;
 
 /// What is carried at once, each way.
 const BUFFER: usize = 16 * 1024;
 
 /// The other end of a client's connection.
 pub(super) struct Tunnel {
-    pub(super) endpoint: TcpStream,
+    pub(super) endpoint: Stream,
     /// What the endpoint said behind its answer.
     pub(super) early: Bytes,
     /// Its place at the endpoint, where places are counted.
@@ -23,7 +23,7 @@ pub(super) struct Tunnel {
 }
 
 /// Carries bytes until both sides have ended, or the connection is told to; silence ends it as it ends idle connections.
-pub(super) async fn run(connection: &Rc<Connection>, tunnel: Tunnel, client: TcpStream, early: Bytes) {
+pub(super) async fn run(connection: &Rc<Connection>, tunnel: Tunnel, client: Stream, early: Bytes) {
     let mut carried = pin!(carry(connection, tunnel, client, early));
     poll_fn(|cx| {
         match connection.order() {
@@ -38,7 +38,7 @@ pub(super) async fn run(connection: &Rc<Connection>, tunnel: Tunnel, client: Tcp
     .await;
 }
 
-async fn carry(connection: &Rc<Connection>, tunnel: Tunnel, client: TcpStream, early: Bytes) -> io::Result<()> {
+async fn carry(connection: &Rc<Connection>, tunnel: Tunnel, client: Stream, early: Bytes) -> io::Result<()> {
     let Tunnel { mut endpoint, early: early_answer, inside: _inside } = tunnel;
     endpoint.write_all(&early).await?;
     let mut client = Watched { stream: client, connection: Rc::clone(connection) };
@@ -49,7 +49,7 @@ async fn carry(connection: &Rc<Connection>, tunnel: Tunnel, client: TcpStream, e
 
 /// A client's socket whose use keeps the connection from being idle.
 struct Watched {
-    stream: TcpStream,
+    stream: Stream,
     connection: Rc<Connection>,
 }
 

@@ -18,6 +18,8 @@ mod outgoing;
 /// HTTP/1.1 on bytes (pure).
 mod wire;
 
+use super::stream::Stream;
+use super::tls::Towards;
 use super::upload::RequestBody;
 use crate::clock::Monotonic;
 use bytes::{Bytes, BytesMut};
@@ -60,6 +62,8 @@ pub(super) enum Spoken {
 /// Connections to one endpoint.
 pub(super) struct Pool {
     address: SocketAddr,
+    /// What its connections begin with.
+    towards: Towards,
     idle: RefCell<Vec<Idle>>,
     channels: Channels,
     refused: Cell<Option<Monotonic>>,
@@ -115,8 +119,8 @@ pub(super) enum BodyError {
 }
 
 impl Pool {
-    pub(super) fn new(address: SocketAddr) -> Self {
-        Self { address, idle: RefCell::default(), channels: Channels::default(), refused: Cell::new(None) }
+    pub(super) fn new(address: SocketAddr, towards: Towards) -> Self {
+        Self { address, towards, idle: RefCell::default(), channels: Channels::default(), refused: Cell::new(None) }
     }
 
     /// A connection that is there. Of those of HTTP/1.1 the one used last: it is the least likely to be closed by the other
@@ -127,7 +131,7 @@ impl Pool {
         }
         let max_age = if repeatable { MAX_IDLE_AGE } else { MAX_IDLE_AGE_UNREPEATABLE };
         let mut idle = self.idle.borrow_mut();
-        while let Some(last) = idle.pop_if(|idle| now.since(idle.since) <= max_age) {
+        while let Some(mut last) = idle.pop_if(|idle| now.since(idle.since) <= max_age) {
             if last.connection.is_alive() {
                 return Some(Upstream::Http1(last.connection));
             }
@@ -143,19 +147,14 @@ impl Pool {
         }
     }
 
-    async fn dial(&self) -> Result<TcpStream, NoConnection> {
-        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(self.address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.refused.set(Some(Monotonic::now()));
-                return Err(NoConnection::Refused);
-            }
-            Ok(Err(_)) | Err(_) => return Err(NoConnection::Failed),
-        };
-        self.refused.set(None);
-        // Heads and small bodies go out in one write each; waiting for more would only add delay.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+    async fn dial(&self) -> Result<Stream, NoConnection> {
+        let dialled = dial(self.address, &self.towards).await;
+        match &dialled {
+            Err(NoConnection::Refused) => self.refused.set(Some(Monotonic::now())),
+            Err(NoConnection::Failed) => {}
+            Ok(_) => self.refused.set(None),
+        }
+        dialled
     }
 
     /// Whether a connect was refused a moment ago.
@@ -173,12 +172,36 @@ impl Pool {
 
     /// Closes what has been idle for too long or was closed by the other side.
     pub(super) fn expire(&self) {
-        self.idle.borrow_mut().retain(|idle| {
+        self.idle.borrow_mut().retain_mut(|idle| {
             idle.connection.forget_task();
             idle.connection.is_alive() && idle.since.elapsed() <= MAX_IDLE_AGE
         });
         self.channels.expire(MAX_IDLE_AGE);
     }
+}
+
+/// A new connection, secured where that is wanted.
+pub(super) async fn dial(address: SocketAddr, towards: &Towards) -> Result<Stream, NoConnection> {
+    let tls = match towards {
+        Towards::Plain => None,
+        Towards::Tls(side) => Some(side),
+        Towards::Unusable => return Err(NoConnection::Failed),
+    };
+    let dialled = async {
+        let socket = match TcpStream::connect(address).await {
+            Ok(socket) => socket,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(NoConnection::Refused),
+            Err(_) => return Err(NoConnection::Failed),
+        };
+        // Heads and small bodies go out in one write each; waiting for more would only add delay.
+        let _ = socket.set_nodelay(true);
+        match tls {
+            None => Ok(Stream::Plain(socket)),
+            // Boxed: few requests make a connection, and all would keep the room for it.
+            Some(side) => Box::pin(side.connect(socket, address)).await.ok_or(NoConnection::Failed),
+        }
+    };
+    timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or(Err(NoConnection::Failed))
 }
 
 /// A connection that is busy with one exchange, or a stream of one.
@@ -287,7 +310,7 @@ impl Lease {
     }
 
     /// The socket of a connection that its endpoint made something else than HTTP.
-    pub(super) fn into_socket(self) -> Option<(TcpStream, BytesMut)> {
+    pub(super) fn into_socket(self) -> Option<(Stream, BytesMut)> {
         match self.upstream {
             Upstream::Http1(connection) => Some(connection.into_socket()),
             Upstream::Http2(_) => None,

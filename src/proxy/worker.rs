@@ -7,6 +7,7 @@ use super::connection::Connections;
 use super::counters::{Counts, Outcome};
 use super::shared::{Shared, WorkerView};
 use super::split::{Draws, pick, take_turn};
+use super::tls::{ClientSide, Towards};
 use super::upstream::Pool;
 use crate::base::tally::SeriesKey;
 use crate::clock;
@@ -28,8 +29,16 @@ pub(super) struct Worker {
     /// Whether answers carry `Connection: close`.
     pub(super) draining: Cell<bool>,
     local: RefCell<Rc<Local>>,
-    pools: RefCell<HashMap<SocketAddr, Rc<Pool>>>,
+    pools: RefCell<HashMap<PoolKey, Rc<Pool>>>,
     draws: Cell<Draws>,
+}
+
+/// Connections of one pool are as good as each other: to one address, and begun alike. A pool holds what its connections begin
+/// with, so nothing else can be where that is.
+type PoolKey = (SocketAddr, *const ClientSide);
+
+fn pool_key(address: SocketAddr, towards: &Towards) -> PoolKey {
+    (address, towards.tls().map_or(std::ptr::null(), Arc::as_ptr))
 }
 
 /// The snapshot as one worker uses it: cells and pools are filled in as requests need them.
@@ -82,16 +91,21 @@ impl Worker {
         number
     }
 
-    fn pool(&self, address: SocketAddr) -> Rc<Pool> {
-        Rc::clone(self.pools.borrow_mut().entry(address).or_insert_with(|| Rc::new(Pool::new(address))))
+    fn pool(&self, address: SocketAddr, towards: &Towards) -> Rc<Pool> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.entry(pool_key(address, towards));
+        Rc::clone(pool.or_insert_with(|| Rc::new(Pool::new(address, towards.clone()))))
     }
 
     /// Closes connections that nobody used for a while, and those to addresses that no set has any more.
     pub(super) fn expire_idle(&self) {
         let local = Rc::clone(&self.local.borrow());
-        let in_use: HashSet<&SocketAddr> = local.compiled.sets.iter().flat_map(|set| &set.addresses).collect();
+        let keys = |set: &EndpointSet| -> Vec<PoolKey> {
+            set.addresses.iter().map(|address| pool_key(*address, &set.towards)).collect()
+        };
+        let in_use: HashSet<PoolKey> = local.compiled.sets.iter().flat_map(keys).collect();
         let mut pools = self.pools.borrow_mut();
-        pools.retain(|address, _| in_use.contains(address));
+        pools.retain(|key, _| in_use.contains(key));
         pools.values().for_each(|pool| pool.expire());
     }
 }
@@ -110,7 +124,7 @@ impl Local {
 
     /// The connections to an endpoint of a set.
     pub(super) fn pool(&self, worker: &Worker, set: &EndpointSet, endpoint: usize) -> &Rc<Pool> {
-        self.pools[set.first_endpoint + endpoint].get_or_init(|| worker.pool(set.addresses[endpoint]))
+        self.pools[set.first_endpoint + endpoint].get_or_init(|| worker.pool(set.addresses[endpoint], &set.towards))
     }
 
     /// The next endpoint of a set; `None` when it has none.

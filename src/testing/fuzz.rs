@@ -1,6 +1,7 @@
 //! Bytes of a stranger, as far as they get: entry points for the fuzzer (`make fuzz`) and for the tests that go through
 //! its corpus in every run. Each panics when something is not as it has to be, whatever the bytes are.
 
+use crate::base::certificate::SecretFiles;
 use crate::base::time::Timestamp;
 use crate::mesh::compile::{self, View, Whole};
 use crate::mesh::document::{self, Settings, Text};
@@ -10,7 +11,7 @@ use crate::mesh::problems::Problems;
 use crate::mesh::wire;
 use crate::xds::server::asked;
 use crate::xds::session::{Form, Session};
-use crate::xds::translate::{Endpoints, Options, Resources, SecretFiles, translate};
+use crate::xds::translate::{Endpoints, Options, Resources, translate};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 

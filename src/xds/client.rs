@@ -6,6 +6,7 @@
 
 mod kept;
 
+use crate::base::certificate::SecretFiles;
 use crate::base::fault::chain;
 use crate::base::pause::pause_after;
 use crate::base::secret::Redacted;
@@ -84,6 +85,7 @@ pub enum ClientError {
 /// Follows a node's configuration. A handle to wait by.
 pub struct Following {
     config: watch::Receiver<Arc<NodeConfig>>,
+    secrets: watch::Receiver<Arc<SecretFiles>>,
     first: watch::Receiver<Option<Origin>>,
 }
 
@@ -111,6 +113,12 @@ impl Following {
     pub fn config(&self) -> watch::Receiver<Arc<NodeConfig>> {
         self.config.clone()
     }
+
+    /// The certificates of AWS Certificate Manager that it names, as they are renewed.
+    #[must_use]
+    pub fn secrets(&self) -> watch::Receiver<Arc<SecretFiles>> {
+        self.secrets.clone()
+    }
 }
 
 /// Begins to follow, within a runtime, for as long as anybody listens.
@@ -127,15 +135,16 @@ pub fn follow(settings: ClientSettings) -> Result<Following, ClientError> {
         None => None,
     };
     let (config, config_receiver) = watch::channel(Arc::new(NodeConfig::default()));
+    let (secrets, secrets_receiver) = watch::channel(Arc::default());
     let (first, first_receiver) = watch::channel(None);
     let kept = settings.kept.map(|path| Kept::new(path, settings.node.clone()));
     let (told, to_keep) = watch::channel(None);
     if let Some(kept) = kept.clone() {
         tokio::spawn(keep(kept, to_keep));
     }
-    let client = Client { node: settings.node, endpoint, token, config, first, told, kept };
+    let client = Client { node: settings.node, endpoint, token, config, secrets, first, told, kept };
     tokio::spawn(client.run());
-    Ok(Following { config: config_receiver, first: first_receiver })
+    Ok(Following { config: config_receiver, secrets: secrets_receiver, first: first_receiver })
 }
 
 fn endpoint(settings: &ClientSettings) -> Result<Endpoint, ClientError> {
@@ -177,18 +186,22 @@ struct Client {
     endpoint: Endpoint,
     token: Option<MetadataValue<tonic::metadata::Ascii>>,
     config: watch::Sender<Arc<NodeConfig>>,
+    secrets: watch::Sender<Arc<SecretFiles>>,
     first: watch::Sender<Option<Origin>>,
     /// What was told last, for whoever keeps it.
-    told: watch::Sender<Option<Arc<NodeConfig>>>,
+    told: watch::Sender<Option<Told>>,
     kept: Option<Kept>,
 }
 
+/// A configuration with the certificates that it names.
+type Told = (Arc<NodeConfig>, Arc<SecretFiles>);
+
 /// Writes down what was told last, whenever that changes.
-async fn keep(kept: Kept, mut told: watch::Receiver<Option<Arc<NodeConfig>>>) {
+async fn keep(kept: Kept, mut told: watch::Receiver<Option<Told>>) {
     while told.changed().await.is_ok() {
-        let config = told.borrow_and_update().clone();
-        if let Some(config) = config
-            && let Err(why) = kept.write(&config).await
+        let last = told.borrow_and_update().clone();
+        if let Some((config, secrets)) = last
+            && let Err(why) = kept.write(&config, &secrets).await
         {
             tracing::warn!(why, "the configuration is not kept: without the control plane a restart would have none");
         }
@@ -243,8 +256,9 @@ impl Client {
         let Some(kept) = &self.kept else { return };
         let read = tokio::time::timeout(PATIENCE, kept.read()).await;
         match read.unwrap_or_else(|_| Err("it could not be read within 5 s".to_owned())) {
-            Ok(Some(config)) => {
+            Ok(Some((config, secrets))) => {
                 tracing::warn!("the control plane has told nothing yet; going by the configuration that was kept");
+                self.secrets.send_replace(Arc::new(secrets));
                 self.config.send_replace(Arc::new(config.lapsed()));
                 self.first.send_replace(Some(Origin::Kept));
             }
@@ -309,15 +323,21 @@ impl Client {
         let [resource] = &answer.resources[..] else {
             return Err(format!("{} resources instead of one", answer.resources.len()));
         };
-        let config = native::read(resource)?;
+        let (config, secrets) = native::read(resource)?;
         if config.own.as_ref().is_some_and(|own| own.role != Role::Node) {
             return Err("it is that of a virtual gateway, which this proxy cannot be".to_owned());
         }
-        let config = Arc::new(config);
+        let (config, secrets) = (Arc::new(config), Arc::new(secrets));
+        // First, since the configuration may name new ones.
+        self.secrets.send_if_modified(|last| {
+            let is_new = *last != secrets;
+            *last = Arc::clone(&secrets);
+            is_new
+        });
         self.config.send_replace(Arc::clone(&config));
         self.first.send_if_modified(|first| first.replace(Origin::Told).is_none());
         // In force first: a disk that hangs must not hold up a change of weights.
-        self.told.send_replace(Some(config));
+        self.told.send_replace(Some((config, secrets)));
         Ok(())
     }
 }

@@ -3,8 +3,7 @@
 //! A renewed one reaches its proxies as a secret of xDS, without a restart of anything. Files that are not usable, such as half
 //! of a renewal, are told once, and what was good last stays.
 
-use super::translate::{SecretFiles, SecretPem};
-use crate::base::certificate::StandIn;
+use crate::base::certificate::{SecretFiles, SecretPem, StandIn};
 use crate::base::time::Timestamp;
 use crate::clock::{Clock, SystemClock};
 use crate::tls::{self, RELOAD, TlsError};
@@ -43,7 +42,7 @@ impl Secrets {
                         tracing::error!(arn = stand_in.arn, %error, "a certificate that nobody will believe");
                         told.insert(stand_in.arn.clone(), error.to_string());
                     }
-                    secrets.by_arn.insert(stand_in.arn.clone(), pem);
+                    secrets.by_name.insert(stand_in.arn.clone(), pem);
                 }
                 Err(error) => problems.push(format!("mesh.certificates.\"{}\": {error}", stand_in.arn)),
             }
@@ -86,12 +85,12 @@ impl Secrets {
         let mut changed = false;
         for (stand_in, found) in self.files.iter().zip(found) {
             let arn = &stand_in.arn;
-            let last = next.by_arn.get(arn);
+            let last = next.by_name.get(arn);
             let error = match found {
                 Ok(Found { pem, .. }) if last == Some(&pem) => continue,
                 Ok(Found { pem, late: None }) => {
                     tracing::info!(arn, "a renewed certificate goes to the proxies that need it");
-                    next.by_arn.insert(arn.clone(), pem);
+                    next.by_name.insert(arn.clone(), pem);
                     self.told.remove(arn);
                     changed = true;
                     continue;
@@ -149,7 +148,7 @@ mod tests {
         let mut secrets = Secrets::open(files.clone(), now).expect("usable");
         let mut seen = secrets.watch();
         let first = Arc::clone(&seen.borrow_and_update());
-        assert!(!first.by_arn[ARN].chain.is_empty() && !format!("{first:?}").contains("PRIVATE KEY"), "{first:?}");
+        assert!(!first.by_name[ARN].chain.is_empty() && !format!("{first:?}").contains("PRIVATE KEY"), "{first:?}");
         let look = |secrets: &mut Secrets| secrets.take(files.iter().map(|file| read(file, now)).collect());
         look(&mut secrets);
         assert!(!seen.has_changed().expect("open"), "nothing is new");
@@ -164,7 +163,7 @@ mod tests {
         write(folder.path(), "key.pem", &new);
         look(&mut secrets);
         assert!(seen.has_changed().expect("open") && secrets.told.is_empty());
-        assert_ne!(seen.borrow_and_update().by_arn[ARN].chain, first.by_arn[ARN].chain);
+        assert_ne!(seen.borrow_and_update().by_name[ARN].chain, first.by_name[ARN].chain);
 
         // At the start it is an error, with its ARN and its file.
         write(folder.path(), "key.pem", &old);

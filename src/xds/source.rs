@@ -4,7 +4,8 @@
 //! Endpoints that proxies cannot find themselves (Cloud Map, and names of a discovery file) are looked up here, each once
 //! however many proxies need them. What cannot be found out stays as it was.
 
-use super::translate::{Endpoints, Options, Resources, SecretFiles, native, translate};
+use super::translate::{Endpoints, Options, Resources, native, translate};
+use crate::base::certificate::SecretFiles;
 use crate::base::fault::Fault;
 use crate::mesh::compile::View;
 use crate::mesh::http::MeshControl;
@@ -289,8 +290,11 @@ impl Follower {
         }
         let secrets = Arc::clone(&self.secrets.borrow_and_update());
         let options = &self.key.1;
-        let mut resources =
-            if options.is_native { native::whole(config) } else { translate(config, options, &endpoints, &secrets) };
+        let mut resources = if options.is_native {
+            native::whole(config, &secrets)
+        } else {
+            translate(config, options, &endpoints, &secrets)
+        };
         self.sender.send_if_modified(|offer| {
             resources.share_with(&offer.resources);
             let next = Offer { known: config.own.is_some(), resources: Arc::new(resources) };

@@ -16,7 +16,7 @@ mod pieces;
 mod route;
 mod tls;
 
-use crate::base::secret::Redacted;
+use crate::base::certificate::SecretFiles;
 use crate::mesh::snapshot::{ClusterKey, NodeConfig, Role};
 use envoy_types::pb::google::protobuf::Any;
 use sha2::{Digest, Sha256};
@@ -197,24 +197,6 @@ impl Default for Options {
             is_native: false,
         }
     }
-}
-
-/// PEMs that stand in for AWS Certificate Manager, by ARN.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SecretFiles {
-    /// By the ARN of a certificate or of an authority.
-    pub by_arn: BTreeMap<String, SecretPem>,
-}
-
-/// PEMs of one ARN.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SecretPem {
-    /// Chain, leaf first; empty for an authority alone.
-    pub chain: String,
-    /// Key of the chain; empty for an authority alone.
-    pub key: Redacted<String>,
-    /// Authorities that a client should believe for it.
-    pub authorities: String,
 }
 
 /// Known endpoints of a node's ports.

@@ -5,6 +5,7 @@ mod acm;
 mod bootstrap;
 mod control_plane;
 mod metrics;
+mod secrets;
 
 use crate::kit::envoy::{Envoy, binary, validate};
 use crate::program::until;

@@ -8,6 +8,7 @@ pub(crate) mod memory;
 pub(crate) mod netns;
 pub(crate) mod ports;
 pub(crate) mod postgres;
+pub(crate) mod sds;
 pub(crate) mod world;
 
 use tidegate::base::ids::{RolloutId, RouteRef, Seq};

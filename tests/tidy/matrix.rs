@@ -193,6 +193,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "ports",
             "probe",
             "telemetry",
+            "tls",
             "drain",
         ],
         "the rest; never rollout, runner or store",

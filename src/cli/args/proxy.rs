@@ -11,7 +11,7 @@ use std::path::PathBuf;
     after_help = "Its configuration comes from the control plane of `tidegate serve` or `tidegate local`, over the address that \
                   Envoys are configured at, and goes on being followed. An access key of the mesh goes into $TIDEGATE_TOKEN as \
                   ID:SECRET. Of the App Mesh image's variables APPMESH_RESOURCE_ARN, APPMESH_RESOURCE_NAME, APPMESH_VIRTUAL_NODE_NAME, \
-                  APPMESH_XDS_ENDPOINT and ENVOY_ADMIN_ACCESS_PORT are heeded."
+                  APPMESH_XDS_ENDPOINT, APPMESH_SDS_SOCKET_PATH and ENVOY_ADMIN_ACCESS_PORT are heeded."
 )]
 pub struct ProxyArguments {
     /// Virtual node: mesh/MESH/virtualNode/NAME or an ARN [default: $APPMESH_RESOURCE_ARN]
@@ -37,6 +37,10 @@ pub struct ProxyArguments {
     /// File that stands in for Cloud Map and DNS
     #[arg(long, value_name = "FILE")]
     pub discovery: Option<PathBuf>,
+    /// Socket of the SDS server beside it, such as SPIRE's agent, for certificates that the mesh takes from there
+    /// [default: $APPMESH_SDS_SOCKET_PATH]
+    #[arg(long, value_name = "SOCKET")]
+    pub sds: Option<PathBuf>,
     /// Threads, which share the port [default: one to each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,

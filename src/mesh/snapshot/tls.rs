@@ -1,6 +1,8 @@
 //! How connections are secured, resolved: what a listener shows and asks for, and what a client checks and shows.
 
+use super::NodeConfig;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A certificate with its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,4 +80,66 @@ pub struct UpstreamTls {
     pub certificate: Option<Certificate>,
     /// Name asked for in the handshake.
     pub server_name: Option<String>,
+}
+
+impl NodeConfig {
+    /// Every certificate and every authority that it names: of the own listeners, and towards nodes. Some may come twice.
+    #[must_use]
+    pub fn certificates(&self) -> (Vec<&Certificate>, Vec<&Trust>) {
+        let (mut certificates, mut trusts) = (Vec::new(), Vec::new());
+        for tls in self.own.iter().flat_map(|own| &own.listeners).filter_map(|listener| listener.tls.as_ref()) {
+            certificates.push(&tls.certificate);
+            trusts.extend(&tls.client_trust);
+        }
+        for tls in self.clusters.values().flat_map(|cluster| &cluster.ports).filter_map(|port| port.tls.as_ref()) {
+            certificates.extend(&tls.certificate);
+            trusts.extend(&tls.trust);
+        }
+        (certificates, trusts)
+    }
+
+    /// Secrets of the SDS server beside the proxy that it names.
+    #[must_use]
+    pub fn sds_secrets(&self) -> BTreeSet<&str> {
+        let (certificates, trusts) = self.certificates();
+        let shown = certificates.into_iter().filter_map(|certificate| match certificate {
+            Certificate::Sds { secret } => Some(secret.as_str()),
+            Certificate::File { .. } | Certificate::Acm { .. } => None,
+        });
+        let believed = trusts.into_iter().filter_map(|trust| match trust {
+            Trust::Sds { secret } => Some(secret.as_str()),
+            Trust::File { .. } | Trust::Acm { .. } => None,
+        });
+        shown.chain(believed).collect()
+    }
+
+    /// Files of certificates, keys and authorities that it names.
+    #[must_use]
+    pub fn certificate_files(&self) -> BTreeSet<&str> {
+        let (certificates, trusts) = self.certificates();
+        let shown = certificates.into_iter().flat_map(|certificate| match certificate {
+            Certificate::File { chain, key } => vec![chain.as_str(), key.as_str()],
+            Certificate::Sds { .. } | Certificate::Acm { .. } => Vec::new(),
+        });
+        let believed = trusts.into_iter().filter_map(|trust| match trust {
+            Trust::File { chain } => Some(chain.as_str()),
+            Trust::Sds { .. } | Trust::Acm { .. } => None,
+        });
+        shown.chain(believed).collect()
+    }
+
+    /// ARNs of AWS Certificate Manager that it names.
+    #[must_use]
+    pub fn certificate_arns(&self) -> BTreeSet<&str> {
+        let (certificates, trusts) = self.certificates();
+        let shown = certificates.into_iter().filter_map(|certificate| match certificate {
+            Certificate::Acm { arn } => Some(arn.as_str()),
+            Certificate::File { .. } | Certificate::Sds { .. } => None,
+        });
+        let believed = trusts.into_iter().flat_map(|trust| match trust {
+            Trust::Acm { arns } => arns.as_slice(),
+            Trust::File { .. } | Trust::Sds { .. } => &[],
+        });
+        shown.chain(believed.map(String::as_str)).collect()
+    }
 }

@@ -4,13 +4,13 @@
 use super::http2::Http2;
 use super::{CONNECT_TIMEOUT, NoConnection};
 use crate::clock::Monotonic;
+use crate::proxy::stream::Stream;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -101,7 +101,7 @@ impl Channels {
     /// A stream of a connection that is made now, unless one that is being made comes first.
     pub(super) async fn open<F>(&self, dial: impl FnOnce() -> F) -> Result<Http2, NoConnection>
     where
-        F: Future<Output = Result<TcpStream, NoConnection>>,
+        F: Future<Output = Result<Stream, NoConnection>>,
     {
         while self.making.get() {
             self.made.notified().await;
@@ -124,9 +124,9 @@ impl Channels {
         made
     }
 
-    async fn greet(&self, socket: TcpStream) -> Result<Http2, NoConnection> {
+    async fn greet(&self, socket: Stream) -> Result<Http2, NoConnection> {
         // A system that cannot do so only notices later.
-        let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(VANISHED_AFTER));
+        let _ = SockRef::from(socket.socket()).set_tcp_user_timeout(Some(VANISHED_AFTER));
         let handshake = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

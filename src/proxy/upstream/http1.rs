@@ -8,6 +8,7 @@
 use super::outgoing::Outgoing;
 use super::wire::{self, Body, Malformed, Piece};
 use super::{BodyError, Unsuccessful};
+use crate::proxy::stream::Stream;
 use crate::proxy::upload::{BodyLost, RequestBody};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{HeaderName, UPGRADE};
@@ -17,10 +18,9 @@ use hyper::ext::ReasonPhrase;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// What is read at once, and kept with the connection.
@@ -36,7 +36,7 @@ const MAX_LINGER: Duration = Duration::from_secs(30);
 pub(in crate::proxy) struct Http1(Box<Inner>);
 
 struct Inner {
-    stream: TcpStream,
+    stream: Stream,
     /// Read and not yet taken.
     input: BytesMut,
     /// How much to read at once.
@@ -86,7 +86,7 @@ impl From<Malformed> for BodyError {
 
 impl Http1 {
     /// A connection without any request yet.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self(Box::new(Inner {
             stream,
             input: BytesMut::new(),
@@ -190,18 +190,17 @@ impl Http1 {
     }
 
     /// Whether an idle connection is still open and silent, as far as this process has been told.
-    pub(super) fn is_alive(&self) -> bool {
-        let read = self.0.stream.try_read(&mut [0]);
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    pub(super) fn is_alive(&mut self) -> bool {
+        self.0.stream.is_silent()
     }
 
     /// Lets go of the task that used the connection last: its waker would keep it in memory.
     pub(super) fn forget_task(&self) {
-        let _ = self.0.stream.poll_read_ready(&mut Context::from_waker(Waker::noop()));
+        self.0.stream.forget_task();
     }
 
     /// The socket of a connection that is something else now, and what came behind the answer.
-    pub(super) fn into_socket(self) -> (TcpStream, BytesMut) {
+    pub(super) fn into_socket(self) -> (Stream, BytesMut) {
         (self.0.stream, self.0.input)
     }
 

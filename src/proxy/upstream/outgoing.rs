@@ -5,6 +5,7 @@
 
 use super::wire;
 use crate::proxy::socket::COPY_BELOW;
+use crate::proxy::stream::Stream;
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http::header::HeaderName;
@@ -12,7 +13,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 /// A buffer that has grown beyond this is not kept with an idle connection.
 const KEPT: usize = 8 * 1024;
@@ -27,10 +27,17 @@ pub(super) struct Outgoing {
     large: Bytes,
     /// Comes after that.
     end: &'static [u8],
+    /// Whether TLS may still hold what it took.
+    is_in_tls: bool,
 }
 
 impl Outgoing {
     pub(super) const fn is_empty(&self) -> bool {
+        self.is_taken() && !self.is_in_tls
+    }
+
+    /// Whether the connection has taken all of it.
+    const fn is_taken(&self) -> bool {
         self.small.is_empty() && self.large.is_empty() && self.end.is_empty()
     }
 
@@ -69,18 +76,24 @@ impl Outgoing {
         if self.small.capacity() > KEPT {
             self.small = Vec::new();
         }
-        (self.at, self.large, self.end) = (0, Bytes::new(), &[]);
+        (self.at, self.large, self.end, self.is_in_tls) = (0, Bytes::new(), &[], false);
     }
 
     /// Writes everything. `begun` becomes true as soon as the socket has taken any of it.
     pub(super) fn poll_flush(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         cx: &mut Context<'_>,
         begun: &mut bool,
     ) -> Poll<io::Result<()>> {
+        let is_secure = stream.is_secure();
         while !self.is_empty() {
             let mut stream = Pin::new(&mut *stream);
+            if self.is_taken() {
+                ready!(stream.as_mut().poll_flush(cx))?;
+                self.is_in_tls = false;
+                break;
+            }
             let written = if self.large.is_empty() && self.end.is_empty() {
                 ready!(stream.as_mut().poll_write(cx, &self.small[self.at..]))?
             } else {
@@ -91,6 +104,7 @@ impl Outgoing {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *begun = true;
+            self.is_in_tls = is_secure;
             self.advance(written);
         }
         Poll::Ready(Ok(()))

@@ -1,7 +1,10 @@
-//! The last configuration in a file.
+//! The last configuration in a file, with the certificates and keys that were told with it: only its owner may read it.
 
+use crate::base::certificate::{SecretFiles, SecretPem};
+use crate::base::secret::Redacted;
 use crate::mesh::snapshot::NodeConfig;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +23,7 @@ struct Writing<'a> {
     format: u32,
     node: &'a str,
     config: &'a NodeConfig,
+    secrets: BTreeMap<&'a str, [&'a str; 3]>,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +31,9 @@ struct Reading {
     format: u32,
     node: String,
     config: NodeConfig,
+    /// Chain, key and authorities of each ARN.
+    #[serde(default)]
+    secrets: BTreeMap<String, [String; 3]>,
 }
 
 impl Kept {
@@ -38,8 +45,12 @@ impl Kept {
     ///
     /// # Errors
     /// What the system said.
-    pub(super) async fn write(&self, config: &NodeConfig) -> Result<(), String> {
-        let text = serde_json::to_vec(&Writing { format: FORMAT, node: &self.node, config });
+    pub(super) async fn write(&self, config: &NodeConfig, secrets: &SecretFiles) -> Result<(), String> {
+        let secrets = secrets.by_name.iter().map(|(name, SecretPem { chain, key, authorities })| {
+            (name.as_str(), [chain.as_str(), key.reveal().as_str(), authorities.as_str()])
+        });
+        let secrets = secrets.collect();
+        let text = serde_json::to_vec(&Writing { format: FORMAT, node: &self.node, config, secrets });
         let (text, path) = (text.map_err(|error| error.to_string())?, self.path.clone());
         let written = tokio::task::spawn_blocking(move || replace(&path, &text)).await;
         let error = match written {
@@ -54,14 +65,14 @@ impl Kept {
     ///
     /// # Errors
     /// It is damaged, of another node, or of a form that this version does not know.
-    pub(super) async fn read(&self) -> Result<Option<NodeConfig>, String> {
+    pub(super) async fn read(&self) -> Result<Option<(NodeConfig, SecretFiles)>, String> {
         let name = self.path.display();
         let text = match tokio::fs::read(&self.path).await {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{name}: {error}")),
         };
-        let Reading { format, node, config } =
+        let Reading { format, node, config, secrets } =
             serde_json::from_slice(&text).map_err(|error| format!("{name}: {error}"))?;
         if format != FORMAT {
             return Err(format!("{name} has form {format}, and this version knows {FORMAT}"));
@@ -69,13 +80,17 @@ impl Kept {
         if node != self.node {
             return Err(format!("{name} is the configuration of {node}"));
         }
-        Ok(Some(config))
+        let secrets = secrets
+            .into_iter()
+            .map(|(name, [chain, key, authorities])| (name, SecretPem { chain, key: Redacted::new(key), authorities }));
+        Ok(Some((config, SecretFiles { by_name: secrets.collect() })))
     }
 }
 
 fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
+    // Readable by its owner alone, as temporary files are.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text)?;
     // What a crash of the machine leaves has to be the old one or the new one.
@@ -95,9 +110,13 @@ mod tests {
         let kept = Kept::new(path.clone(), "mesh/m/virtualNode/n".into());
         assert_eq!(kept.read().await, Ok(None));
         let config = NodeConfig { version: 7, ..NodeConfig::default() };
-        kept.write(&config).await.unwrap();
-        kept.write(&NodeConfig { version: 8, ..config.clone() }).await.unwrap();
-        assert_eq!(kept.read().await, Ok(Some(NodeConfig { version: 8, ..config })));
+        let pem = SecretPem { chain: "C".into(), key: Redacted::new("K".into()), authorities: "A".into() };
+        let secrets = SecretFiles { by_name: BTreeMap::from([("arn:x".to_owned(), pem)]) };
+        kept.write(&config, &SecretFiles::default()).await.unwrap();
+        kept.write(&NodeConfig { version: 8, ..config.clone() }, &secrets).await.unwrap();
+        assert_eq!(kept.read().await, Ok(Some((NodeConfig { version: 8, ..config }, secrets))));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o077, 0, "it holds keys");
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
         let other = Kept::new(path.clone(), "mesh/m/virtualNode/other".into());
         assert!(other.read().await.unwrap_err().contains("is the configuration of mesh/m/virtualNode/n"));

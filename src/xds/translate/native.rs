@@ -2,10 +2,13 @@
 //! proxy beside the control plane and the one far from it cannot drift apart.
 //!
 //! On the wire it is one message of protobuf with the configuration as JSON in it: a proxy of another version reads what it
-//! knows of it, and people can.
+//! knows of it, and people can. Beside it stand the certificates of AWS Certificate Manager that it names.
 
+use super::tls::no_stand_in;
 use super::{Resources, Type};
-use crate::mesh::snapshot::{ClusterKey, NodeConfig};
+use crate::base::certificate::{SecretFiles, SecretPem};
+use crate::base::secret::Redacted;
+use crate::mesh::snapshot::NodeConfig;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
 
@@ -23,6 +26,29 @@ struct Message {
     /// Its form: one that a proxy does not know says something that the proxy would leave out.
     #[prost(uint32, tag = "2")]
     format: u32,
+    /// What stands in for the ARNs that it names.
+    #[prost(message, repeated, tag = "3")]
+    secrets: Vec<Secret>,
+}
+
+/// PEMs of an ARN. Without `Debug`: one of them is a key.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+struct Secret {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    chain: String,
+    #[prost(string, tag = "3")]
+    key: String,
+    #[prost(string, tag = "4")]
+    authorities: String,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// The form that this version writes and reads. It rises with everything that a proxy must not overlook.
@@ -30,41 +56,50 @@ const FORMAT: u32 = 1;
 
 /// A configuration as the one resource that a native proxy takes.
 #[must_use]
-pub fn whole(config: &NodeConfig) -> Resources {
+pub fn whole(config: &NodeConfig, secrets: &SecretFiles) -> Resources {
     let mut resources = Resources::default();
+    let mut named = Vec::new();
+    for arn in config.certificate_arns() {
+        match secrets.by_name.get(arn) {
+            Some(SecretPem { chain, key, authorities }) => named.push(Secret {
+                name: arn.to_owned(),
+                chain: chain.clone(),
+                key: key.reveal().clone(),
+                authorities: authorities.clone(),
+            }),
+            None => resources.problems.push(no_stand_in(arn)),
+        }
+    }
     match serde_json::to_vec(config) {
         Ok(json) => {
-            let value = Message { json, format: FORMAT }.encode_to_vec();
+            let value = Message { json, format: FORMAT, secrets: named }.encode_to_vec();
             resources.add(Type::Native, NAME, Any { type_url: URL.to_owned(), value });
         }
         // Nothing in it can fail to be written; were it to, the proxy keeps what it has and people are told.
         Err(error) => resources.problems.push(format!("the configuration cannot be written: {error}")),
     }
-    let secured = config.clusters.values().filter(|cluster| cluster.ports.iter().any(|port| port.tls.is_some()));
-    resources.problems.extend(secured.map(|cluster| {
-        let ClusterKey { mesh, node } = &cluster.key;
-        format!(
-            "mesh/{mesh}/virtualNode/{node}: is not called: the mesh wants TLS, which the native proxy does not speak"
-        )
-    }));
     resources
 }
 
-/// The configuration in a resource.
+/// The configuration in a resource, and the certificates with it.
 ///
 /// # Errors
 /// What is wrong with it, for the control plane.
-pub fn read(any: &Any) -> Result<NodeConfig, String> {
+pub fn read(any: &Any) -> Result<(NodeConfig, SecretFiles), String> {
     if any.type_url != URL {
         return Err(format!("{} is not {URL}", any.type_url));
     }
-    let Message { json, format } = Message::decode(&*any.value).map_err(|error| error.to_string())?;
+    let Message { json, format, secrets } = Message::decode(&*any.value).map_err(|error| error.to_string())?;
     if format != FORMAT {
         return Err(format!(
             "form {format} of a configuration, and this proxy knows {FORMAT}: it is of another version"
         ));
     }
-    serde_json::from_slice(&json).map_err(|error| error.to_string())
+    let config = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
+    let secrets = secrets.into_iter().map(|Secret { name, chain, key, authorities }| {
+        (name, SecretPem { chain, key: Redacted::new(key), authorities })
+    });
+    Ok((config, SecretFiles { by_name: secrets.collect() }))
 }
 
 #[cfg(test)]
@@ -74,7 +109,9 @@ mod tests {
     #[test]
     fn what_is_no_configuration_is_refused_with_the_reason() {
         let any = |url: &str, value: Vec<u8>| Any { type_url: url.to_owned(), value };
-        let message = |text: &str, format| Message { json: text.as_bytes().to_vec(), format }.encode_to_vec();
+        let message = |text: &str, format| {
+            Message { json: text.as_bytes().to_vec(), format, secrets: Vec::new() }.encode_to_vec()
+        };
         let json = |text: &str| message(text, FORMAT);
         for (bad, reason) in [
             (any("type.googleapis.com/x", Vec::new()), "is not type.googleapis.com/tidegate.v1"),
@@ -86,7 +123,7 @@ mod tests {
             let error = read(&bad).unwrap_err();
             assert!(error.contains(reason), "{error}");
         }
-        let empty = whole(&NodeConfig::default());
-        assert_eq!(read(&empty.of(Type::Native)[NAME].any), Ok(NodeConfig::default()));
+        let empty = whole(&NodeConfig::default(), &SecretFiles::default());
+        assert_eq!(read(&empty.of(Type::Native)[NAME].any), Ok((NodeConfig::default(), SecretFiles::default())));
     }
 }

@@ -1,7 +1,9 @@
 //! Tests of `xds::translate`. What Envoy makes of it is tried with a real one in `tests/it/conformance.rs`.
 
 use super::*;
+use crate::base::certificate::SecretPem;
 use crate::base::ids::RouteRef;
+use crate::base::secret::Redacted;
 use crate::base::time::Millis;
 use crate::mesh::snapshot::{
     Certificate, Cluster, ClusterPort, Discovery, IpPreference, Listener, Own, Protocol, RetryPolicy, Route,
@@ -158,7 +160,7 @@ fn a_certificate_of_acm_needs_a_stand_in_and_nothing_goes_in_the_clear_without()
     assert!(!bytes.windows(name.len()).any(|window| window == name), "it has no endpoints");
 
     let pem = SecretPem { chain: "C".into(), key: Redacted::new("K".into()), authorities: "A".into() };
-    let secrets = SecretFiles { by_arn: BTreeMap::from([(arn.clone(), pem)]) };
+    let secrets = SecretFiles { by_name: BTreeMap::from([(arn.clone(), pem)]) };
     let with = translate(&config, &Options::default(), &Endpoints::new(), &secrets);
     assert!(with.problems.is_empty(), "{:?}", with.problems);
     assert_eq!(names(&with, Type::Secret), [arn]);

@@ -1,7 +1,8 @@
 //! TLS towards other nodes, and of the own listeners.
 
 use super::pieces::{any, by_ads, truth};
-use super::{SecretPem, Translation, Type};
+use super::{Translation, Type};
+use crate::base::certificate::SecretPem;
 use crate::mesh::snapshot::{Certificate, Protocol, ServerTls, Trust, UpstreamTls};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
@@ -105,9 +106,14 @@ fn ours(name: &str) -> tls::SdsSecretConfig {
 }
 
 fn pem<'s>(out: &Translation<'s>, arn: &str) -> Result<&'s SecretPem, String> {
-    out.secrets.by_arn.get(arn).ok_or_else(|| {
-        format!("nothing stands in for {arn} of AWS Certificate Manager; name its files in [mesh.certificates] of the control plane")
-    })
+    out.secrets.by_name.get(arn).ok_or_else(|| no_stand_in(arn))
+}
+
+/// What is wrong with an ARN without files.
+pub(super) fn no_stand_in(arn: &str) -> String {
+    format!(
+        "nothing stands in for {arn} of AWS Certificate Manager; name its files in [mesh.certificates] of the control plane"
+    )
 }
 
 /// What is shown to the other side.

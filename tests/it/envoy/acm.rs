@@ -1,4 +1,5 @@
-//! Certificates that stand in for those of ACM: real Envoys get them over xDS, and renewed ones without a restart.
+//! Certificates that stand in for those of ACM: real Envoys and native proxies get them over xDS, and renewed ones without a
+//! restart.
 
 use crate::kit::certificates::Authority;
 use crate::kit::envoy::{Envoy, binary};
@@ -44,8 +45,42 @@ fn mesh(app: u16) -> String {
     all.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")
 }
 
+/// A proxy of either kind, which ends with it.
+enum Proxy {
+    Envoy(Box<Envoy>),
+    Native(Box<Process>),
+}
+
+/// What runs proxies.
+#[derive(Clone, Copy)]
+enum Plane {
+    Envoy,
+    Native,
+}
+
+impl Plane {
+    async fn proxy(self, node: &str, (xds, discovery): (SocketAddr, &str), ports: [u16; 2]) -> Proxy {
+        match self {
+            Self::Envoy => Proxy::Envoy(Box::new(envoy(node, xds, ports).await)),
+            Self::Native => Proxy::Native(Box::new(native(node, (xds, discovery), ports).await)),
+        }
+    }
+}
+
+/// A native proxy of a node.
+async fn native(node: &str, (xds, discovery): (SocketAddr, &str), ports: [u16; 2]) -> Process {
+    let [ingress, egress] = ports.map(|port| format!("127.0.0.1:{port}"));
+    let (node, control_plane) = (format!("mesh/shop/virtualNode/{node}"), format!("http://{xds}"));
+    let mut command = command(&["proxy", "--output", "json", "--node", &node, "--control-plane", &control_plane]);
+    command.args(["--ingress", &ingress, "--egress", &egress, "--admin", "127.0.0.1:0"]);
+    command.args(["--discovery", discovery]);
+    let mut proxy = Process::spawn(command);
+    proxy.listening(3).await;
+    proxy
+}
+
 /// An Envoy of a node.
-async fn proxy(node: &str, xds: SocketAddr, [ingress, egress]: [u16; 2]) -> Envoy {
+async fn envoy(node: &str, xds: SocketAddr, [ingress, egress]: [u16; 2]) -> Envoy {
     let at = |port: u16| Some(SocketAddr::from(([127, 0, 0, 1], port)));
     let options = Options {
         node: Some(format!("mesh/shop/virtualNode/{node}")),
@@ -96,9 +131,17 @@ fn sections(folder: &Path) -> String {
 
 #[tokio::test]
 async fn certificates_of_acm_reach_envoys_and_are_renewed_without_a_restart() {
-    if binary().await.is_none() {
-        return;
+    if binary().await.is_some() {
+        renewed_without_a_restart(Plane::Envoy).await;
     }
+}
+
+#[tokio::test]
+async fn certificates_of_acm_reach_native_proxies_and_are_renewed_without_a_restart() {
+    renewed_without_a_restart(Plane::Native).await;
+}
+
+async fn renewed_without_a_restart(plane: Plane) {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         std::fs::write(folder.path().join(name), text).unwrap();
@@ -131,9 +174,10 @@ async fn certificates_of_acm_reach_envoys_and_are_renewed_without_a_restart() {
     finish(arguments(&wrong)).await.expect(2).says(&[CERTIFICATE, "the key", "no private key in PEM"]);
     let mut control = Process::spawn(arguments(&certificates));
     let addresses: BTreeMap<String, SocketAddr> = control.addresses().await;
-    let served = proxy("served", addresses["xds"], [ingress, a]).await;
-    let _caller = proxy("caller", addresses["xds"], [b, egress]).await;
-    let _stranger = proxy("stranger", addresses["xds"], [c, strange]).await;
+    let sources = (addresses["xds"], discovery.as_str());
+    let served = plane.proxy("served", sources, [ingress, a]).await;
+    let _caller = plane.proxy("caller", sources, [b, egress]).await;
+    let _stranger = plane.proxy("stranger", sources, [c, strange]).await;
     until("the request gets through", async || (asked(egress).await == Some(200)).then_some(())).await;
     assert_eq!(asked(strange).await, Some(503), "it believes another authority");
     assert_eq!(shown(ingress, &authority).await.as_ref(), Some(&first));
@@ -145,7 +189,9 @@ async fn certificates_of_acm_reach_envoys_and_are_renewed_without_a_restart() {
     })
     .await;
     assert_eq!(asked(egress).await, Some(200));
-    assert_eq!(served.stats("server.hot_restart_epoch").await.unwrap_or_default(), 0);
+    if let Proxy::Envoy(served) = &served {
+        assert_eq!(served.stats("server.hot_restart_epoch").await.unwrap_or_default(), 0);
+    }
     // Half of a renewal is not taken.
     write("served.key", &authority.issue(&["served.test"]).1);
     until("it is said", async || control.stderr.text().contains("the last good certificate stays").then_some(())).await;
@@ -153,4 +199,11 @@ async fn certificates_of_acm_reach_envoys_and_are_renewed_without_a_restart() {
     let said = control.stderr.text();
     assert!(said.contains(CERTIFICATE) && !said.contains("PRIVATE KEY"), "{said}");
     assert_eq!(control.terminate().await, Some(0));
+    if let Proxy::Native(served) = served {
+        let said = served.stderr.text();
+        assert!(!said.contains("PRIVATE KEY"), "{said}");
+        // Its last answer came over TLS without a control plane.
+        assert_eq!(asked(egress).await, Some(200));
+        assert_eq!(served.terminate().await, Some(0));
+    }
 }
