@@ -8,6 +8,7 @@
 mod doctor;
 mod host;
 mod proxies;
+mod redirect;
 mod serve;
 mod sidecar;
 mod told;
@@ -15,7 +16,7 @@ mod triggers;
 
 pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
-pub use sidecar::{ClientSettings, Origin, ProxyOptions, Sidecar, start_proxy};
+pub use sidecar::{ClientSettings, Origin, ProxyOptions, Redirecting, Sidecar, start_proxy};
 pub use triggers::HookSecrets;
 
 use self::proxies::MeshListeners;
@@ -31,6 +32,7 @@ use crate::clock::{Clock, SteadyClock, new_uuid};
 use crate::config::secret_variables;
 use crate::discovery::dns::DnsSource;
 use crate::discovery::file::FileSource;
+use crate::intercept::InterceptError;
 use crate::mesh::compile::View;
 use crate::mesh::document;
 use crate::mesh::http::{LoadReport, MeshControl};
@@ -124,6 +126,9 @@ pub enum StartupError {
         /// What is wrong.
         error: TlsError,
     },
+    /// Connections of the machine cannot be redirected.
+    #[error(transparent)]
+    Intercept(#[from] InterceptError),
     /// Something stored cannot be used.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -149,6 +154,9 @@ impl StartupError {
                 Some("mend or move what is there, or give another directory with --data-dir".to_owned())
             }
             Self::Tls { keys, .. } => Some(format!("{keys} of the configuration name these files")),
+            Self::Intercept(_) => {
+                Some("leave --transparent out where somebody else makes the rules, as ECS does".to_owned())
+            }
             Self::Store(_) | Self::Postgres(_) | Self::Proxy(_) | Self::Fault(_) | Self::Options(_) => None,
         }
     }

@@ -28,6 +28,8 @@ pub mod dashboard;
 pub mod demo;
 /// Finds endpoints of virtual nodes.
 pub mod discovery;
+/// Redirects connections of the machine to a proxy.
+pub mod intercept;
 /// The judge: evidence against a release and for it, from counts alone.
 pub mod judge;
 /// The App-Mesh-compatible control plane.

@@ -1,5 +1,7 @@
 //! A native proxy as a process of its own: its configuration from a control plane, its endpoints found by itself.
 
+use super::redirect::Redirect;
+pub use super::redirect::Redirecting;
 use super::serve::aws_of;
 use super::{DRAIN, StartupError, endpoints};
 use crate::clock::new_uuid;
@@ -27,6 +29,8 @@ pub struct ProxyOptions {
     pub workers: usize,
     /// File that stands in for Cloud Map and DNS.
     pub discovery: Option<PathBuf>,
+    /// Whether connections of the machine are redirected to it, and which are not.
+    pub redirecting: Option<Redirecting>,
     /// Socket of the SDS server beside it.
     pub sds: Option<PathBuf>,
 }
@@ -42,6 +46,7 @@ pub struct Sidecar {
     /// Where its first configuration came from.
     pub origin: Origin,
     proxy: ProxyHandle,
+    redirect: Option<Redirect>,
 }
 
 /// Starts a proxy: takes its addresses, waits for its first configuration, then serves. To be called within a runtime.
@@ -66,18 +71,21 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     let config = following.config();
     let mut origin = Origin::Told;
     let proxy = listening.start_after(async { origin = following.first().await }, config, endpoints).await?;
-    Ok(Sidecar {
-        egress: proxy.egress_address(),
-        ingress: proxy.ingress_address().unwrap_or(options.ingress),
-        admin: proxy.admin_address().unwrap_or(options.admin),
-        origin,
-        proxy,
-    })
+    let (egress, ingress) = (proxy.egress_address(), proxy.ingress_address().unwrap_or(options.ingress));
+    let redirect = match options.redirecting {
+        // Not before it serves: what the machine sends meanwhile goes where it always went.
+        Some(wanted) => Some(Redirect::begin(wanted, [egress, ingress], following.config()).await?),
+        None => None,
+    };
+    Ok(Sidecar { egress, ingress, admin: proxy.admin_address().unwrap_or(options.admin), origin, proxy, redirect })
 }
 
 impl Sidecar {
     /// Stops in good order: no new requests, those under way finish.
     pub async fn drain(self) {
+        if let Some(redirect) = self.redirect {
+            redirect.end().await;
+        }
         let drained = self.proxy.drain(DRAIN).await;
         if drained.cut > 0 {
             tracing::warn!(connections = drained.cut, "connections cut: still busy at the end of the drain");

@@ -3,12 +3,13 @@
 use super::args::ProxyArguments;
 use super::stops::Stops;
 use super::{Ended, Failure, Output};
-use crate::app::{ClientSettings, Origin, ProxyOptions, Sidecar, start_proxy};
+use crate::app::{ClientSettings, Origin, ProxyOptions, Redirecting, Sidecar, start_proxy};
 use crate::base::loopback::is_this_machine;
 use crate::base::secret::Redacted;
 use crate::config::Environment;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Variables of the App Mesh image that say whose proxy it is, in the order in which they are looked at.
 const NODE_VARIABLES: [&str; 3] = ["APPMESH_RESOURCE_ARN", "APPMESH_RESOURCE_NAME", "APPMESH_VIRTUAL_NODE_NAME"];
@@ -97,13 +98,44 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
     let client = ClientSettings { control_plane, node, token, authorities, identity, kept: arguments.state.clone() };
     Ok(ProxyOptions {
         client,
-        egress: arguments.egress,
+        egress: arguments.egress(),
+        redirecting: redirecting(arguments, environment)?,
         ingress: arguments.ingress,
         admin: arguments.admin(port, is_image),
         workers: arguments.workers.map_or(0, usize::from),
         discovery: arguments.discovery.clone(),
         sds: arguments.sds.clone().or_else(|| variable("APPMESH_SDS_SOCKET_PATH").map(PathBuf::from)),
     })
+}
+
+/// Addresses of the metadata of tasks and instances, which ECS leaves out as well (appmesh "Interception").
+const METADATA: &str = "169.254.169.254,169.254.170.2";
+
+/// What is redirected, by options and by the variables of App Mesh's init container.
+fn redirecting(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<Option<Redirecting>, Failure> {
+    if !arguments.transparent {
+        return Ok(None);
+    }
+    let listed = |name: &str, otherwise: &str| environment.get(name).unwrap_or_else(|| otherwise.to_owned());
+    let addresses = listed("APPMESH_EGRESS_IGNORED_IP", METADATA);
+    let ports = listed("APPMESH_EGRESS_IGNORED_PORTS", "");
+    Ok(Some(Redirecting {
+        ignored_addresses: given_or(&arguments.ignored_ip, "APPMESH_EGRESS_IGNORED_IP", &addresses)?,
+        ignored_ports: given_or(&arguments.ignored_port, "APPMESH_EGRESS_IGNORED_PORTS", &ports)?,
+    }))
+}
+
+/// What was given, else what a variable lists.
+fn given_or<T: FromStr + Clone>(given: &[T], variable: &str, list: &str) -> Result<Vec<T>, Failure> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let read = |word: &str| {
+        let wrong = || Failure::new(format!("{variable} has {word:?}, which cannot be read")).usage();
+        word.parse().map_err(|_| wrong())
+    };
+    words.map(read).collect()
 }
 
 fn read(option: &str, path: &Path) -> Result<String, Failure> {

@@ -6,6 +6,7 @@ mod server;
 mod task;
 
 use crate::program::until;
+use serde_json::json;
 use std::net::Ipv4Addr;
 use task::{EGRESS, NOWHERE, OUTSIDE, Said, TASK, Task, by, filter, guide, mesh, native, weights};
 
@@ -231,4 +232,49 @@ async fn the_guides_task_definition_runs_the_native_proxy_in_the_place_of_envoy(
     assert_eq!(task.application("https://outside.test/", OUTSIDE).await, by("outside-443"));
     assert_eq!(task.first_words(OUTSIDE, 3306).await, "outside-3306");
     assert_eq!(task.application("http://payments.local:8080/", OUTSIDE).await, by("payments-v2"));
+}
+
+#[tokio::test]
+async fn a_transparent_proxy_makes_the_rules_itself_and_leaves_none_behind() {
+    let Some(mut task) = Task::prepare_without_rules(native()).await else { return };
+    task.start_control().await;
+    task.apply(&mesh()).await;
+    task.serve(Ipv4Addr::UNSPECIFIED, 8080, "application");
+    let untouched = task.nat().await;
+    assert_eq!(task.application("http://payments.local:8080/", NOWHERE).await, Said::Nothing, "nothing redirects");
+    task.start_transparent().await;
+    assert_eq!(task.application("http://payments.local:8080/", NOWHERE).await, by("payments-v1"));
+    assert_eq!(task.client("http://user-service.local:8080/", TASK).await, by("application"));
+    assert!(task.server("application").one().by_envoy());
+    // The addresses of AWS's metadata, without being named.
+    assert_eq!(task.application("http://169.254.170.2/v2", "169.254.170.2").await, by("credentials"));
+    assert!(!task.server("credentials").one().by_envoy());
+
+    // Another port of the node: the rules follow.
+    let node = |port: u16| {
+        let spec = json!({
+            "listeners": [{ "portMapping": { "port": port, "protocol": "http" } }],
+            "serviceDiscovery": { "dns": { "hostname": TASK } },
+            "backends": [{ "virtualService": { "virtualServiceName": "payments.local" } }],
+        });
+        ("meshes/my-mesh/virtualNodes/user-service-v1".to_owned(), json!({ "spec": spec }))
+    };
+    task.apply(&[node(9100)]).await;
+    task.serve(Ipv4Addr::UNSPECIFIED, 9100, "other");
+    until("the other port is redirected", async || task.nat().await.contains("--dports 9100").then_some(())).await;
+    assert_eq!(task.client("http://user-service.local:9100/", TASK).await, by("other"));
+    assert!(task.server("other").one().by_envoy());
+    task.server("application").take();
+    assert_eq!(task.client("http://user-service.local:8080/", TASK).await, by("application"));
+    assert!(!task.server("application").one().by_envoy(), "this one is no listener any more");
+
+    // Killed, it leaves its rules to the next one, which takes them over and removes them in the end.
+    task.stop_proxy(false).await;
+    assert_eq!(task.application("http://payments.local:8080/", NOWHERE).await, Said::Nothing);
+    assert!(task.nat().await.contains("TIDEGATE_EGRESS"));
+    task.start_transparent().await;
+    assert_eq!(task.application("http://payments.local:8080/", NOWHERE).await, by("payments-v1"));
+    assert_eq!(task.nat().await.matches("-j TIDEGATE_EGRESS").count(), 1);
+    task.stop_proxy(true).await;
+    assert_eq!(task.nat().await, untouched);
 }

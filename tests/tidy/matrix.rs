@@ -25,6 +25,7 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["clock"], &["base"], ""),
     row(&["tls"], &["base", "clock"], "files of certificates, read and read again"),
     row(&["probe"], &[], "questions after health, over an open connection"),
+    row(&["intercept"], &[], "rules of iptables; `intercept::rules` is pure"),
     row(&["bootstrap"], &[], "pure; options and variables to a file of Envoy's"),
     row(&["schedule"], &["base"], "pure"),
     row(
@@ -227,6 +228,7 @@ pub(crate) const MATRIX: &[Row] = &[
         &[
             "base",
             "bootstrap",
+            "intercept::Address",
             "config",
             "policy",
             "simulate",
@@ -263,6 +265,7 @@ pub(crate) const MATRIX: &[Row] = &[
 pub(crate) const PURE: &[&str] = &[
     "base",
     "bootstrap",
+    "intercept::rules",
     "schedule",
     "policy",
     "judge",

@@ -1,6 +1,7 @@
 //! Arguments of `tidegate proxy`.
 
 use crate::config::{ADMIN_PORT, EGRESS_PORT, INGRESS_PORT, loopback};
+use crate::intercept::Address;
 use clap::Args;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -21,12 +22,24 @@ pub struct ProxyArguments {
     #[arg(long, value_name = "URL")]
     pub control_plane: Option<String>,
     /// Where the application sends its requests; the Host header names the virtual service
-    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(EGRESS_PORT))]
-    pub egress: SocketAddr,
+    /// [default: 127.0.0.1:15001; 0.0.0.0:15001 with --transparent]
+    #[arg(long, value_name = "ADDRESS")]
+    pub egress: Option<SocketAddr>,
     /// Where it takes what is meant for its application; redirected connections go by the port that they were sent to,
     /// others to the node's first listener
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), INGRESS_PORT))]
     pub ingress: SocketAddr,
+    /// Redirects what this machine (or network namespace) sends, and what comes for the node's listeners, to itself while it
+    /// runs, by iptables; takes root or CAP_NET_ADMIN
+    #[arg(long)]
+    pub transparent: bool,
+    /// Address or network to which nothing is redirected; may be given several times
+    /// [default: $APPMESH_EGRESS_IGNORED_IP, else those of AWS's metadata: 169.254.169.254 and 169.254.170.2]
+    #[arg(long, value_name = "ADDRESS", requires = "transparent")]
+    pub ignored_ip: Vec<Address>,
+    /// Port to which nothing is redirected, beside 22; may be given several times [default: $APPMESH_EGRESS_IGNORED_PORTS]
+    #[arg(long, value_name = "PORT", requires = "transparent")]
+    pub ignored_port: Vec<u16>,
     /// Admin pages (/ready, /server_info, /stats/prometheus, …)
     /// [default: 127.0.0.1:9901; every address where the App Mesh image's variables are set]
     #[arg(long, value_name = "ADDRESS")]
@@ -56,6 +69,13 @@ pub struct ProxyArguments {
 }
 
 impl ProxyArguments {
+    /// Where the application sends its requests: redirected connections do not come to 127.0.0.1 everywhere.
+    #[must_use]
+    pub fn egress(&self) -> SocketAddr {
+        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), EGRESS_PORT);
+        self.egress.unwrap_or(if self.transparent { any } else { loopback(EGRESS_PORT) })
+    }
+
     /// Where the admin pages are, by the option, else by the App Mesh image's variables, else on loopback.
     #[must_use]
     pub fn admin(&self, by_image: Option<u16>, is_image: bool) -> SocketAddr {

@@ -108,6 +108,16 @@ impl Task {
 
     /// The same for another task definition.
     pub(super) async fn prepare_as(definition: Value) -> Option<Self> {
+        let task = Self::prepare_without_rules(definition).await?;
+        for rule in task.interception.rules() {
+            let words: Vec<String> = rule.split(' ').map(str::to_owned).collect();
+            task.task.run(task.iptables, &words).await.expect(0);
+        }
+        Some(task)
+    }
+
+    /// The same where nobody redirects anything.
+    pub(super) async fn prepare_without_rules(definition: Value) -> Option<Self> {
         let program = binary().await?;
         let (task, world) = (Namespace::new().await?, Namespace::new().await?);
         let iptables = task.iptables().await?;
@@ -118,10 +128,6 @@ impl Task {
         task.wire(&format!("{TASK}/24"), &world, &addresses).await;
         task.ip(&format!("route add default via {WORLD}")).await;
         let interception = Interception::of(&definition).unwrap();
-        for rule in interception.rules() {
-            let words: Vec<String> = rule.split(' ').map(str::to_owned).collect();
-            task.run(iptables, &words).await.expect(0);
-        }
         let servers = SERVERS.iter().map(|(name, address, port, speaks)| {
             (*name, Server::start(&world, address.parse().unwrap(), *port, name, *speaks))
         });
@@ -242,6 +248,33 @@ impl Task {
         command.args(words.map(here));
         command.env("TIDEGATE_TOKEN", PROXIES.join(":")).env("TIDEGATE_INSECURE", "1");
         self.envoy = Some(Process::spawn(command));
+    }
+
+    /// A native proxy as root, which makes the rules itself.
+    pub(super) async fn start_transparent(&mut self) {
+        let mut command = self.task.command(0, TIDEGATE);
+        command.args(["proxy", "--output", "json", "--transparent", "--control-plane", &format!("http://{XDS}")]);
+        command.args(["--node", "mesh/my-mesh/virtualNode/user-service-v1"]);
+        command.env("TIDEGATE_TOKEN", PROXIES.join(":")).env("TIDEGATE_INSECURE", "1");
+        let mut proxy = Process::spawn(command);
+        proxy.listening(3).await;
+        self.envoy = Some(proxy);
+    }
+
+    /// Ends the proxy, in good order or not.
+    pub(super) async fn stop_proxy(&mut self, in_good_order: bool) {
+        let proxy = self.envoy.take().unwrap();
+        if in_good_order {
+            assert_eq!(proxy.terminate().await, Some(0));
+        } else {
+            proxy.kill().await;
+        }
+    }
+
+    /// The rules of the nat table, as iptables writes them.
+    pub(super) async fn nat(&self) -> String {
+        let words = ["-t", "nat", "-S"].map(str::to_owned);
+        self.task.run(self.iptables, &words).await.expect(0).stdout
     }
 
     /// What Envoy said so far.
