@@ -19,8 +19,11 @@ pub struct ProxyOptions {
     pub client: ClientSettings,
     /// Where applications send their requests.
     pub egress: SocketAddr,
-    /// Where it takes what is meant for its application.
+    /// Where it takes what is meant for its application; for a virtual gateway, the address of its listeners, whose ports the
+    /// mesh says.
     pub ingress: SocketAddr,
+    /// Whether it is a virtual gateway.
+    pub is_gateway: bool,
     /// Its admin pages.
     pub admin: SocketAddr,
     /// Worker threads; 0 for one to each core.
@@ -35,8 +38,9 @@ pub struct ProxyOptions {
 pub struct Sidecar {
     /// Where it takes requests.
     pub egress: SocketAddr,
-    /// Where it takes what is meant for its application.
-    pub ingress: SocketAddr,
+    /// Where it takes what is meant for its application, or as a virtual gateway what comes from outside: one address for each
+    /// listener that it has now.
+    pub ingress: Vec<SocketAddr>,
     /// Its admin pages.
     pub admin: SocketAddr,
     /// Where its first configuration came from.
@@ -56,7 +60,11 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     let name = format!("{} {}", options.client.node, new_uuid());
     let mut settings = ProxySettings::new(name, options.egress);
     settings.admin = Some(options.admin);
-    settings.ingress = Some(options.ingress);
+    if options.is_gateway {
+        settings.gateway = Some(options.ingress.ip());
+    } else {
+        settings.ingress = Some(options.ingress);
+    }
     settings.workers = options.workers;
     let node = options.client.node.clone();
     let mut following = follow(options.client).map_err(|error| StartupError::Options(error.to_string()))?;
@@ -68,7 +76,7 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     let proxy = listening.start_after(async { origin = following.first().await }, config, endpoints).await?;
     Ok(Sidecar {
         egress: proxy.egress_address(),
-        ingress: proxy.ingress_address().unwrap_or(options.ingress),
+        ingress: proxy.ingress_address().map_or_else(|| proxy.gateway_addresses(), |address| vec![address]),
         admin: proxy.admin_address().unwrap_or(options.admin),
         origin,
         proxy,

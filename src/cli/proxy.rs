@@ -34,12 +34,16 @@ pub(super) async fn proxy(arguments: ProxyArguments, output: Output, environment
 
 fn welcome(running: &Sidecar, node: &str, output: Output) {
     if output.is_json() {
-        for (name, address) in [("egress", running.egress), ("ingress", running.ingress), ("admin", running.admin)] {
+        let outside = running.ingress.iter().map(|address| ("ingress", *address));
+        for (name, address) in [("egress", running.egress), ("admin", running.admin)].into_iter().chain(outside) {
             output.json(&json!({"event": "listening", "name": name, "address": address.to_string()}));
         }
     } else {
-        output.line(&format!("the proxy of {node} takes its application's requests at http://{}", running.egress));
-        output.line(&format!("what is meant for its application goes to {}", running.ingress));
+        output.line(&format!("the proxy of {node} takes requests of this machine at http://{}", running.egress));
+        for address in &running.ingress {
+            let what = if is_gateway(node) { "comes from outside" } else { "is meant for its application" };
+            output.line(&format!("what {what} goes to {address}"));
+        }
         output.line(&format!("its admin pages are at http://{}", running.admin));
     }
     if running.origin == Origin::Kept {
@@ -57,11 +61,6 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
             .hint("for example --node mesh/shop/virtualNode/checkout-v1")
             .usage()
     })?;
-    if node.contains("/virtualGateway/") || node.contains(":virtualGateway/") {
-        return Err(Failure::new(format!("{node} is a virtual gateway, which this proxy cannot be yet"))
-            .hint("docs/envoy.md tells how an Envoy is one")
-            .usage());
-    }
     let by_variable = variable("APPMESH_XDS_ENDPOINT")
         .map(|endpoint| if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") });
     let control_plane = arguments.control_plane.clone().or(by_variable).ok_or_else(|| {
@@ -94,16 +93,23 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
             .hint("use a --control-plane with https://")
             .usage());
     }
+    let is_gateway = is_gateway(&node);
     let client = ClientSettings { control_plane, node, token, authorities, identity, kept: arguments.state.clone() };
     Ok(ProxyOptions {
         client,
         egress: arguments.egress,
         ingress: arguments.ingress,
+        is_gateway,
         admin: arguments.admin(port, is_image),
         workers: arguments.workers.map_or(0, usize::from),
         discovery: arguments.discovery.clone(),
         sds: arguments.sds.clone().or_else(|| variable("APPMESH_SDS_SOCKET_PATH").map(PathBuf::from)),
     })
+}
+
+/// Whether this names a virtual gateway, by its path or its ARN.
+fn is_gateway(node: &str) -> bool {
+    node.split('/').nth_back(1) == Some("virtualGateway")
 }
 
 fn read(option: &str, path: &Path) -> Result<String, Failure> {

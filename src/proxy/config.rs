@@ -6,14 +6,17 @@
 //! routed it to its end.
 
 use super::application;
+use super::entrance::{self, Entered};
 use super::gate::Gate;
 use super::health_state::{Health, usable};
+use super::intake::Refusal;
 use super::outlier::{Ejection, Failures};
 use super::route::{RequestView, matches};
 use super::tls::{Secured, Towards};
 use super::upstream::Spoken;
 use crate::base::ids::NodeName;
 use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Pool, Protocol, Route};
+use http::{StatusCode, request};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -63,6 +66,8 @@ pub(super) struct Compiled {
     ports: BTreeSet<u16>,
     /// The application beside the proxy, by its ports.
     applications: BTreeMap<u16, CompiledService>,
+    /// The listeners of a virtual gateway, by their ports.
+    pub(super) gateway: BTreeMap<u16, entrance::Listener>,
     /// Routes of connections that are carried as they are, by the port that they are sent to.
     carried: BTreeMap<u16, usize>,
     /// The routes of all services, those of one service together and in match order.
@@ -224,11 +229,13 @@ impl Compiled {
         }
         let Building { sets, series, slots, .. } = building;
         let ports = config.services.values().flat_map(|service| &service.ports).map(|port| port.port).collect();
+        let gateway = entrance::listeners(&config);
         Self {
             generation,
             services,
             ports,
             applications,
+            gateway,
             carried,
             routes,
             sets,
@@ -247,6 +254,20 @@ impl Compiled {
     /// The application on this port.
     pub(super) fn application(&self, port: u16) -> Option<&CompiledService> {
         self.applications.get(&port)
+    }
+
+    /// Takes a request in through a gateway's listener on this port.
+    ///
+    /// # Errors
+    /// As [`entrance::Listener::enter`], or there is no such listener any more.
+    pub(super) fn enter(&self, port: u16, head: &mut request::Parts) -> Result<Entered<'_>, Refusal> {
+        let Some(listener) = self.gateway.get(&port) else {
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!("the gateway has no listener on port {port} any more"),
+            ));
+        };
+        listener.enter(port, head)
     }
 
     /// Whether any service has this port.

@@ -67,6 +67,11 @@ pub(super) enum For {
         /// Its port.
         port: u16,
     },
+    /// Whatever the routes of the virtual gateway lead to.
+    Gateway {
+        /// Port of its listener.
+        port: u16,
+    },
 }
 
 /// One client connection.

@@ -10,7 +10,7 @@ use super::reply::own;
 use super::route::{RequestView, host_and_port};
 use super::worker::{Placement, Worker};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -30,6 +30,10 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    pub(super) const fn new(status: StatusCode, reason: String) -> Self {
+        Self { status, reason }
+    }
+
     /// The answer, counted.
     pub(super) fn answer(&self, worker: &Worker, request: &HeaderMap) -> Response<ResponseBody> {
         Totals::count(&worker.view.totals.unrouted);
@@ -38,24 +42,31 @@ impl Refusal {
     }
 }
 
+fn bad(reason: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, reason)
+}
+
 /// Gives the request's path its one spelling, by which it is matched and which the service sees.
 pub(super) fn spell_path(head: &mut request::Parts) -> Result<(), Refusal> {
-    let bad = |reason: String| Refusal { status: StatusCode::BAD_REQUEST, reason };
-    let path = match path::normal(head.uri.path()).map_err(|error| bad(error.to_string()))? {
-        Cow::Borrowed(_) => return Ok(()),
-        Cow::Owned(path) => path,
-    };
-    let target = head.uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    match path::normal(head.uri.path()).map_err(|error| bad(error.to_string()))? {
+        Cow::Borrowed(_) => Ok(()),
+        Cow::Owned(path) => set_path(head, &path),
+    }
+}
+
+/// Puts another path in the place of the request's; its query stays.
+pub(super) fn set_path(head: &mut request::Parts, path: &str) -> Result<(), Refusal> {
+    let target = head.uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     let mut parts = std::mem::take(&mut head.uri).into_parts();
-    // What is spelled anew holds nothing but what a target may.
+    // What is spelled anew holds nothing but what a target may; what a mesh says may hold more.
     parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|error| bad(error.to_string()))?);
     head.uri = Uri::from_parts(parts).map_err(|error| bad(error.to_string()))?;
     Ok(())
 }
 
-/// Finds the route and draws the target. `whom` is who the connection is for.
-pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Result<Placement, Refusal> {
-    let refuse = |status, reason: String| Err(Refusal { status, reason });
+/// Finds the route and draws the target. `whom` is who the connection is for. A gateway's request becomes one of the service
+/// that it is for.
+pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &mut request::Parts) -> Result<Placement, Refusal> {
     // Both as Envoy answers what App Mesh did not allow.
     if head.method == Method::CONNECT {
         return refuse(StatusCode::FORBIDDEN, "CONNECT is not allowed".into());
@@ -63,41 +74,56 @@ pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Re
     if upgrade(&head.headers) == Upgrade::Other {
         return refuse(StatusCode::FORBIDDEN, "no upgrade but that to a WebSocket is allowed".into());
     }
-    let authority = authority(head)?;
-    let (host, port) = host_and_port(authority);
     let local = worker.local();
+    let entered = match whom {
+        For::Gateway { port } => Some(local.compiled.enter(port, head)?),
+        For::Services { .. } | For::Application { .. } => None,
+    };
+    let authority = authority(head)?;
+    let (host, said) = host_and_port(authority);
+    let (name, scheme) = match &entered {
+        Some(entered) => (&*entered.entrance.service, entered.scheme.as_ref().map(Scheme::as_str)),
+        None => (&*host, head.uri.scheme_str().filter(|_| head.version == Version::HTTP_2)),
+    };
     let (service, port) = match whom {
         // What is for the application says whatever it likes.
         For::Application { port } => (local.compiled.application(port), None),
-        For::Services { sent_to } => (local.compiled.service(&host), port.or(sent_to)),
+        For::Services { sent_to } => (local.compiled.service(name), said.or(sent_to)),
+        For::Gateway { .. } => {
+            (local.compiled.service(name), entered.as_ref().and_then(|entered| entered.entrance.port))
+        }
     };
     let Some(service) = service else {
         let reason = match &local.compiled.config.own {
             // The mesh may well have it.
-            Some(own) => format!("{host} is no backend of {}: add it to `backends` of the virtual node", own.name),
-            None => format!("no virtual service is called {host}"),
+            Some(own) => format!("{name} is no backend of {}: add it to `backends` of the virtual node", own.name),
+            None => format!("no virtual service is called {name}"),
         };
         return refuse(StatusCode::NOT_FOUND, reason);
     };
     let port = match service.port(port, worker.shared.port) {
+        // The gateway's route has said it.
+        _ if entered.is_some() => port,
         Ok(port) => port,
-        Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{host} does not listen on port {port}")),
+        Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{name} does not listen on port {port}")),
     };
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query());
-    let scheme = head.uri.scheme_str().filter(|_| head.version == Version::HTTP_2);
     let request = RequestView { method, path, query, authority, scheme, headers: &head.headers, port };
     let Some(route) = local.compiled.first_match(service, &request) else {
-        return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this request"));
+        return refuse(StatusCode::NOT_FOUND, format!("no route of {name} matches this request"));
     };
-    let placement = Placement::drawn(local, route, worker.draw());
-    placement.map_or_else(
-        || refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0")),
+    Placement::drawn(Rc::clone(&local), route, worker.draw()).map_or_else(
+        || refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {name} is 0")),
         Ok,
     )
 }
 
+fn refuse<T>(status: StatusCode, reason: String) -> Result<T, Refusal> {
+    Err(Refusal::new(status, reason))
+}
+
 /// The host that the request names: in an absolute request target, else in the one Host header.
-fn authority(head: &request::Parts) -> Result<&str, Refusal> {
+pub(super) fn authority(head: &request::Parts) -> Result<&str, Refusal> {
     let refuse = |reason: &str| Err(Refusal { status: StatusCode::BAD_REQUEST, reason: reason.into() });
     let mut hosts = head.headers.get_all(HOST).iter();
     let host = hosts.next();

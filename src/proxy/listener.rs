@@ -4,6 +4,7 @@
 use super::application;
 use super::carried;
 use super::connection::{self, For, Order};
+use super::doors;
 use super::shared::Phase;
 use super::stream::Stream;
 use super::worker::{Placement, Worker};
@@ -57,14 +58,17 @@ fn new_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 /// Runs a worker until the proxy ends. Returns how many connections were cut at the deadline.
 pub(super) async fn run(
     worker: Rc<Worker>,
+    index: usize,
     (egress, ingress): (std::net::TcpListener, Option<std::net::TcpListener>),
 ) -> usize {
     tokio::task::spawn_local(housekeeping(Rc::clone(&worker)));
     let mut phase = worker.shared.phase.subscribe();
+    let mut doors = doors::Own::new(index);
     if let (Ok(egress), Ok(ingress)) = (TcpListener::from_std(egress), ingress.map(TcpListener::from_std).transpose()) {
         tokio::select! {
             () = accept(&worker, Some(&egress), serve_egress) => {}
             () = accept(&worker, ingress.as_ref(), serve_ingress) => {}
+            () = accept_gateway(&worker, &mut doors) => {}
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
         }
         worker.draining.set(true);
@@ -73,6 +77,7 @@ pub(super) async fn run(
         if let Some(ingress) = ingress {
             accept_waiting(&worker, ingress, serve_ingress);
         }
+        doors.into_listeners().for_each(|listener| accept_waiting(&worker, listener, serve_gateway));
     }
     let ending = phase.wait_for(|phase| matches!(phase, Phase::Ending { .. })).await.map(|phase| *phase);
     let Ok(Phase::Ending { grace, deadline }) = ending else { return 0 };
@@ -89,6 +94,27 @@ async fn accept(worker: &Rc<Worker>, listener: Option<&TcpListener>, serve: Serv
             Ok((stream, _)) => admit(worker, stream, serve),
             // Also errors of the one connection (reset before it was accepted), where the pause does no harm.
             Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Accepts at a virtual gateway's ports, as they come and go.
+async fn accept_gateway(worker: &Rc<Worker>, own: &mut doors::Own) {
+    let mut doors = worker.shared.doors.subscribe();
+    doors.mark_changed();
+    loop {
+        tokio::select! {
+            changed = doors.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = Arc::clone(&doors.borrow_and_update());
+                own.follow(&now).into_iter().for_each(|closed| accept_waiting(worker, closed, serve_gateway));
+            }
+            accepted = own.accept() => match accepted {
+                Ok(stream) => admit(worker, stream, serve_gateway),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
         }
     }
 }
@@ -124,7 +150,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, serve: Serve) {
 fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
     let local = worker.local();
     // Only beside an application anything is redirected, or anybody else could come.
-    let is_sidecar = worker.shared.ingress.is_some();
+    let is_sidecar = worker.shared.is_own();
     let original = if is_sidecar { original_address(&stream) } else { None };
     let original = original.filter(|address| address.port() != worker.shared.port);
     if is_sidecar && !is_from_here(&stream) {
@@ -164,16 +190,39 @@ fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
             tokio::task::spawn_local(connection::run(worker, stream, For::Application { port }));
         }
     };
+    serve_own(worker, stream, listener, serve);
+}
+
+/// Serves a connection to an own listener, after its handshake where it takes TLS.
+fn serve_own(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    listener: &snapshot::Listener,
+    serve: impl FnOnce(Rc<Worker>, Stream) + 'static,
+) {
     if listener.tls.is_none() {
         return serve(Rc::clone(worker), stream.into());
     }
-    let Some(side) = local.compiled.secured.own(port).map(Arc::clone) else { return turn_away(worker) };
+    let Some(side) = worker.local().compiled.secured.own(listener.port).map(Arc::clone) else {
+        return turn_away(worker);
+    };
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         match side.accept(stream).await {
             Some(stream) => serve(worker, stream),
             None => turn_away(&worker),
         }
+    });
+}
+
+/// A connection of somebody who calls the gateway.
+fn serve_gateway(worker: &Rc<Worker>, stream: TcpStream) {
+    let Ok(port) = stream.local_addr().map(|address| address.port()) else { return turn_away(worker) };
+    let local = worker.local();
+    let mut listeners = local.compiled.config.own.iter().flat_map(|own| &own.listeners);
+    let Some(listener) = listeners.find(|listener| listener.port == port) else { return turn_away(worker) };
+    serve_own(worker, stream, listener, move |worker, stream| {
+        tokio::task::spawn_local(connection::run(worker, stream, For::Gateway { port }));
     });
 }
 
