@@ -37,6 +37,8 @@ pub mod headers;
 mod health;
 /// When an endpoint is healthy (pure).
 pub mod health_state;
+/// The first words of a connection of TLS.
+mod hello;
 /// A request's head, before anything is sent.
 mod intake;
 /// Accepting and ending client connections.
@@ -59,6 +61,8 @@ mod shared;
 mod socket;
 /// Which target and endpoint a request goes to (pure).
 pub mod split;
+/// Requests to what is no part of the mesh.
+mod stranger;
 /// A connection's bytes.
 mod stream;
 /// TLS of both sides.

@@ -101,6 +101,15 @@ impl CompiledService {
             _ => Ok(self.ports.first().copied()),
         }
     }
+
+    /// Whether a redirected request is for it, by the port that its connection was sent to and the one in its host: with one in
+    /// the host they have to agree.
+    fn is_called(&self, sent_to: u16, said: Option<u16>) -> bool {
+        match said {
+            Some(said) => said == sent_to && self.ports.contains(&sent_to),
+            None => self.ports.is_empty() || self.ports.contains(&sent_to),
+        }
+    }
 }
 
 /// A route with its targets resolved.
@@ -251,6 +260,22 @@ impl Compiled {
         self.services.get(host)
     }
 
+    /// The service with this name, for a redirected request.
+    pub(super) fn redirected(
+        &self,
+        host: &str,
+        sent_to: u16,
+        said: Option<u16>,
+    ) -> Option<(&CompiledService, Option<u16>)> {
+        let service = self.service(host).filter(|service| service.is_called(sent_to, said))?;
+        Some((service, Some(sent_to).filter(|port| service.ports.contains(port))))
+    }
+
+    /// Whether what is no part of the mesh may be called too.
+    pub(super) fn lets_all_out(&self) -> bool {
+        self.config.own.as_ref().is_some_and(|own| own.allow_all)
+    }
+
     /// The application on this port.
     pub(super) fn application(&self, port: u16) -> Option<&CompiledService> {
         self.applications.get(&port)
@@ -260,14 +285,14 @@ impl Compiled {
     ///
     /// # Errors
     /// As [`entrance::Listener::enter`], or there is no such listener any more.
-    pub(super) fn enter(&self, port: u16, head: &mut request::Parts) -> Result<Entered<'_>, Refusal> {
+    pub(super) fn enter(&self, port: u16, is_secure: bool, head: &mut request::Parts) -> Result<Entered<'_>, Refusal> {
         let Some(listener) = self.gateway.get(&port) else {
             return Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 format!("the gateway has no listener on port {port} any more"),
             ));
         };
-        listener.enter(port, head)
+        listener.enter((port, is_secure), head)
     }
 
     /// Whether any service has this port.

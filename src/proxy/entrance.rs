@@ -3,7 +3,7 @@
 
 use super::gate::{Bound, Gate};
 use super::gateway::{self, Entrance, Hosts, rewritten};
-use super::intake::{Refusal, authority, set_path, spell_path};
+use super::intake::{Refusal, authority, say_scheme, set_path, spell_path};
 use super::route::RequestView;
 use crate::mesh::snapshot::{NodeConfig, PORT_HEADER, Protocol, SERVICE_HEADER};
 use http::header::HOST;
@@ -59,11 +59,17 @@ pub(super) struct Entered<'c> {
 }
 
 impl Listener {
-    /// Finds the gateway route of a request on the listener's port and makes it the request of the service.
+    /// Finds the gateway route of a request on the listener's port, over TLS or not, and makes it the request of the service.
     ///
     /// # Errors
     /// It has no host that can be read, no route matches it, or its path cannot be rewritten.
-    pub(super) fn enter(&self, port: u16, head: &mut request::Parts) -> Result<Entered<'_>, Refusal> {
+    pub(super) fn enter(
+        &self,
+        (port, is_secure): (u16, bool),
+        head: &mut request::Parts,
+    ) -> Result<Entered<'_>, Refusal> {
+        // The service's routes may ask for it.
+        say_scheme(&mut head.headers, is_secure);
         let is_http2 = head.version == Version::HTTP_2;
         let request = RequestView {
             method: head.method.as_str(),

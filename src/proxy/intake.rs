@@ -2,6 +2,7 @@
 //! drawn, and its fields are made those of the next hop's request.
 
 use super::body::ResponseBody;
+use super::config::{Compiled, CompiledService};
 use super::connection::For;
 use super::counters::Totals;
 use super::headers::{Upgrade, join_cookies, say_upgrade, strip_hop_by_hop, upgrade};
@@ -15,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use http_body::Body;
 use hyper::body::Incoming;
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,7 +68,11 @@ pub(super) fn set_path(head: &mut request::Parts, path: &str) -> Result<(), Refu
 
 /// Finds the route and draws the target. `whom` is who the connection is for. A gateway's request becomes one of the service
 /// that it is for.
-pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &mut request::Parts) -> Result<Placement, Refusal> {
+pub(super) fn place(
+    worker: &Rc<Worker>,
+    (whom, is_secure): (For, bool),
+    head: &mut request::Parts,
+) -> Result<Placement, Refusal> {
     // Both as Envoy answers what App Mesh did not allow.
     if head.method == Method::CONNECT {
         return refuse(StatusCode::FORBIDDEN, "CONNECT is not allowed".into());
@@ -76,7 +82,7 @@ pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &mut request::Parts) -
     }
     let local = worker.local();
     let entered = match whom {
-        For::Gateway { port } => Some(local.compiled.enter(port, head)?),
+        For::Gateway { port } => Some(local.compiled.enter(port, is_secure, head)?),
         For::Services { .. } | For::Application { .. } => None,
     };
     let authority = authority(head)?;
@@ -85,34 +91,72 @@ pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &mut request::Parts) -
         Some(entered) => (&*entered.entrance.service, entered.scheme.as_ref().map(Scheme::as_str)),
         None => (&*host, head.uri.scheme_str().filter(|_| head.version == Version::HTTP_2)),
     };
-    let (service, port) = match whom {
-        // What is for the application says whatever it likes.
-        For::Application { port } => (local.compiled.application(port), None),
-        For::Services { sent_to } => (local.compiled.service(name), said.or(sent_to)),
-        For::Gateway { .. } => {
-            (local.compiled.service(name), entered.as_ref().and_then(|entered| entered.entrance.port))
-        }
+    let way = match &entered {
+        Some(entered) => local.compiled.service(name).map(|service| Way::Service(service, entered.entrance.port)),
+        None => way(worker, &local.compiled, whom, name, said)?,
     };
-    let Some(service) = service else {
-        let reason = match &local.compiled.config.own {
-            // The mesh may well have it.
-            Some(own) => format!("{name} is no backend of {}: add it to `backends` of the virtual node", own.name),
-            None => format!("no virtual service is called {name}"),
-        };
-        return refuse(StatusCode::NOT_FOUND, reason);
-    };
-    let port = match service.port(port, worker.shared.port) {
-        // The gateway's route has said it.
-        _ if entered.is_some() => port,
-        Ok(port) => port,
-        Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{name} does not listen on port {port}")),
+    let (service, port) = match way {
+        Some(Way::Service(service, port)) => (service, port),
+        Some(Way::Out(address)) => return placed(Placement::out(worker, address), name),
+        None => return refuse(StatusCode::NOT_FOUND, unknown(&local.compiled, name)),
     };
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query());
     let request = RequestView { method, path, query, authority, scheme, headers: &head.headers, port };
     let Some(route) = local.compiled.first_match(service, &request) else {
         return refuse(StatusCode::NOT_FOUND, format!("no route of {name} matches this request"));
     };
-    Placement::drawn(Rc::clone(&local), route, worker.draw()).map_or_else(
+    placed(Placement::drawn(Rc::clone(&local), route, worker.draw()), name)
+}
+
+/// Where a request goes.
+enum Way<'c> {
+    /// To a service, on this port of it.
+    Service(&'c CompiledService, Option<u16>),
+    /// To where its connection was sent.
+    Out(SocketAddr),
+}
+
+/// Where a request of an application or for it goes; `None` where nobody has that name.
+fn way<'c>(
+    worker: &Worker,
+    compiled: &'c Compiled,
+    whom: For,
+    name: &str,
+    said: Option<u16>,
+) -> Result<Option<Way<'c>>, Refusal> {
+    Ok(match whom {
+        // What is for the application says whatever it likes.
+        For::Application { port } => compiled.application(port).map(|service| Way::Service(service, None)),
+        For::Services { sent_to: Some(address) } => {
+            let service = compiled.redirected(name, address.port(), said);
+            let out = || compiled.lets_all_out().then_some(Way::Out(address));
+            service.map(|(service, port)| Way::Service(service, port)).or_else(out)
+        }
+        For::Services { sent_to: None } | For::Gateway { .. } => {
+            let Some(service) = compiled.service(name) else { return Ok(None) };
+            match service.port(said, worker.shared.port) {
+                Ok(port) => Some(Way::Service(service, port)),
+                Err(port) => {
+                    return refuse(StatusCode::NOT_FOUND, format!("{name} does not listen on port {port}"));
+                }
+            }
+        }
+    })
+}
+
+/// Why nobody is called.
+fn unknown(compiled: &Compiled, name: &str) -> String {
+    match &compiled.config.own {
+        // The mesh may well have it.
+        Some(own) => {
+            format!("{name} is no backend of {}: add it to `backends` of the virtual node", own.name)
+        }
+        None => format!("no virtual service is called {name}"),
+    }
+}
+
+fn placed(placement: Option<Placement>, name: &str) -> Result<Placement, Refusal> {
+    placement.map_or_else(
         || refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {name} is 0")),
         Ok,
     )
@@ -187,13 +231,18 @@ fn tell(worker: &Worker, placement: &Placement, is_secure: bool, headers: &mut H
     {
         headers.insert(REQUEST_ID, id);
     }
-    let scheme = if is_secure { "https" } else { "http" };
-    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+    say_scheme(headers, is_secure);
     headers.remove(CLIENT_CERTIFICATE);
     match placement.route().route.request_timeout {
         Some(timeout) => headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.0)),
         None => headers.remove(EXPECTED_TIMEOUT),
     };
+}
+
+/// Says by which scheme a request came, where nobody before has.
+pub(super) fn say_scheme(headers: &mut HeaderMap, is_secure: bool) {
+    let scheme = if is_secure { "https" } else { "http" };
+    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
 }
 
 /// A random UUID (version 4) as text.

@@ -5,11 +5,13 @@ use super::application;
 use super::carried;
 use super::connection::{self, For, Order};
 use super::doors;
+use super::hello::{self, Beginning};
 use super::shared::Phase;
 use super::stream::Stream;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
 use crate::mesh::snapshot;
+use bytes::Bytes;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +26,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 const BACKLOG: i32 = 4096;
 /// Pause after a failed accept (out of file descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Where TLS is spoken, and so the port on which AWS's services are let out by their names (appmesh "Egress filter").
+const TLS_PORT: u16 = 443;
 /// What a client beyond the connection limit reads.
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-tidegate-reason: too many connections\r\n\
     content-length: 0\r\nconnection: close\r\n\r\n";
@@ -145,10 +149,8 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, serve: Serve) {
     serve(worker, stream);
 }
 
-/// A connection of an application that calls services: carried as it is where its port is one of connections, else full of
-/// requests that name their services.
+/// A connection of an application that calls services.
 fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
-    let local = worker.local();
     // Only beside an application anything is redirected, or anybody else could come.
     let is_sidecar = worker.shared.is_own();
     let original = if is_sidecar { original_address(&stream) } else { None };
@@ -156,21 +158,56 @@ fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
     if is_sidecar && !is_from_here(&stream) {
         return turn_away(worker);
     }
-    let sent_to = original.map(|address| address.port());
+    match original.filter(|address| address.port() == TLS_PORT) {
+        Some(address) if !lets_all_out(worker) => {
+            tokio::task::spawn_local(by_name(Rc::clone(worker), stream, address));
+        }
+        _ => by_port(worker, stream, Bytes::new(), original),
+    }
+}
+
+/// Whether the mesh lets out what it does not know.
+fn lets_all_out(worker: &Rc<Worker>) -> bool {
+    worker.local().compiled.lets_all_out()
+}
+
+/// A connection that may ask for a name of AWS, which is let out whatever the mesh says of others.
+async fn by_name(worker: Rc<Worker>, mut stream: TcpStream, address: SocketAddr) {
+    match hello::beginning(&mut stream).await {
+        None => turn_away(&worker),
+        Some(Beginning::Plain) => by_port(&worker, stream, Bytes::new(), Some(address)),
+        Some(Beginning::Tls { name: Some(name), read }) if hello::is_aws(&name) => {
+            carried::run_to(worker, stream.into(), read, address).await;
+        }
+        Some(Beginning::Tls { read, .. }) => by_port(&worker, stream, read, Some(address)),
+    }
+}
+
+/// A connection by the port that it was sent to: carried as it is where that is one of connections, else full of requests that
+/// name their services. `read` came of it already; who began with TLS has no requests.
+fn by_port(worker: &Rc<Worker>, stream: TcpStream, read: Bytes, original: Option<SocketAddr>) {
+    let local = worker.local();
     if let Some(address) = original.filter(|address| !local.compiled.is_known(address.port())) {
         // The mesh has nothing on this port: what is no part of it is let out or not, whatever is spoken.
-        if local.compiled.config.own.as_ref().is_some_and(|own| own.allow_all) {
-            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream.into(), address));
+        if local.compiled.lets_all_out() {
+            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream.into(), read, address));
         } else {
             turn_away(worker);
         }
         return;
     }
-    if let Some(route) = local.compiled.carried(sent_to.unwrap_or(worker.shared.port)) {
+    let port = original.map_or(worker.shared.port, |address| address.port());
+    if let Some(route) = local.compiled.carried(port) {
         let place = Placement::drawn(local, route, worker.draw());
-        tokio::task::spawn_local(carried::run(Rc::clone(worker), stream.into(), place));
+        tokio::task::spawn_local(carried::run(Rc::clone(worker), stream.into(), read, place));
+    } else if read.is_empty() {
+        tokio::task::spawn_local(connection::run(
+            Rc::clone(worker),
+            stream.into(),
+            For::Services { sent_to: original },
+        ));
     } else {
-        tokio::task::spawn_local(connection::run(Rc::clone(worker), stream.into(), For::Services { sent_to }));
+        turn_away(worker);
     }
 }
 
@@ -185,7 +222,7 @@ fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
     let is_carried = listener.protocol == snapshot::Protocol::Tcp;
     let serve = move |worker: Rc<Worker>, stream: Stream| {
         if is_carried {
-            tokio::task::spawn_local(carried::run_to(worker, stream, address));
+            tokio::task::spawn_local(carried::run_to(worker, stream, Bytes::new(), address));
         } else {
             tokio::task::spawn_local(connection::run(worker, stream, For::Application { port }));
         }

@@ -50,7 +50,9 @@ pub(super) fn handle(
     let started = Monotonic::now();
     let (mut head, body) = request.into_parts();
     let version = head.version;
-    let placed = match spell_path(&mut head).and_then(|()| place(worker, in_flight.whom(), &mut head)) {
+    let placed = match spell_path(&mut head)
+        .and_then(|()| place(worker, (in_flight.whom(), in_flight.is_secure()), &mut head))
+    {
         Ok(placement) => {
             prepare(worker, &placement, in_flight.is_secure(), &mut head, &body);
             Ok(Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started)))
