@@ -33,6 +33,7 @@ mod kill;
 mod kit;
 mod latency;
 mod lease;
+mod lossless;
 mod many;
 mod mesh;
 mod mesh_cli;

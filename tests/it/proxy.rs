@@ -10,6 +10,7 @@ mod hostile;
 mod http2;
 mod idle;
 mod reload;
+mod removed;
 mod tunnel;
 mod wire;
 
