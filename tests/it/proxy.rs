@@ -5,6 +5,7 @@ mod admin;
 mod answers;
 mod ends;
 mod failures;
+mod frames;
 mod harness;
 mod hostile;
 mod http2;
