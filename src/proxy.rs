@@ -87,6 +87,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+#[cfg(any(test, feature = "testing"))]
+pub use upstream::fuzz;
 use worker::Worker;
 
 /// How a proxy is set up.
