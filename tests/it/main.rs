@@ -53,6 +53,7 @@ mod shell;
 mod sidecar;
 mod signals;
 mod slack;
+mod soak;
 mod stop;
 mod store;
 mod streams;
