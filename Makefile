@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills takeovers cuts detect many docs audit fuzz peers bench-proxy bench-weights bench-idle bench-mesh bench-streams
+.PHONY: help lint test kills takeovers cuts detect many soak docs audit fuzz peers bench-proxy bench-weights bench-idle bench-mesh bench-streams
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ detect: ## how fast bad releases are caught, 20 of each kind, and that 20 health
 many: ## 200 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
 	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),200) cargo test --locked --test it many:: -- --nocapture
 
+soak: ## mixed traffic with faults through the proxy for 20 minutes: memory and descriptors stay; SECS=N to choose
+	TIDEGATE_SOAK_SECONDS=$(or $(SECS),1200) cargo test --locked --test it soak:: -- --nocapture
+
 peers: ## install what the tests talk to: into .venv, tests/peers/page and .peers, and Debian's when root
 	@.ci/peers python
 	@.ci/peers debian strace openssl sqlite3
@@ -67,10 +70,10 @@ CARGO_FUZZ := $(or $(shell command -v cargo-fuzz 2>/dev/null),.peers/bin/cargo-f
 # Longest input: what a mesh file of the tests has, twice over.
 FUZZ_MAX := 16384
 
-fuzz: ## operations, mesh files and messages of proxies by the fuzzer, each SECS=120 long; needs a nightly toolchain
+fuzz: ## operations, mesh files, messages of proxies, requests and answers by the fuzzer, each SECS=120 long; needs a nightly toolchain
 	@[[ -x "$$(command -v $(CARGO_FUZZ))" ]] || cargo install cargo-fuzz --locked --root .peers
 	@python3 fuzz/seeds.py
-	@for target in operations documents discovery; do \
+	@for target in operations documents discovery requests answers; do \
 	    mkdir -p fuzz/corpus/$$target; \
 	    PATH="$(CURDIR)/.peers/bin:$$PATH" cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	        -max_total_time=$(or $(SECS),120) -max_len=$(FUZZ_MAX) -timeout=10 -rss_limit_mb=4096; \

@@ -59,6 +59,18 @@ def main():
         refusal = field(2, "no such secret")
         write("discovery", f"refused-{number}", stream(0, [wanted + field(4, url), field(4, url) + field(5, "1") + field(6, refusal)]))
         write("discovery", f"unsubscribed-{number}", stream(1, [field(2, url) + field(3, "*"), field(2, url) + field(4, "*")]))
+    for number, request in enumerate([
+        b"/a/%2e%2e/b//c/./%2F\\d;x/..;y\nShop.local:80\nhost: a\nconnection: close, x-own\nx-own: 1",
+        b"*\n[::1]:8080\ntransfer-encoding: chunked\ncontent-length: 5\nte: gzip, trailers\ncookie: a\ncookie: b",
+    ]):
+        write("requests", str(number), request)
+    for number, answer in enumerate([
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx: a\r\n\r\nhello and more",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;ext=1\r\nhello\r\n0\r\nx-late: 1\r\n\r\n",
+        b"HTTP/1.0 200 Fine\r\nconnection: keep-alive\r\n\r\nuntil the end",
+    ]):
+        for how in range(0, 12, 3):
+            write("answers", f"{number}-{how}", bytes([how]) + answer)
     write("discovery", "whole", stream(0, whole))
     write("discovery", "delta", stream(1, delta))
 

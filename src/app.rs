@@ -39,6 +39,7 @@ use crate::mesh::http::{LoadReport, MeshControl};
 use crate::mesh::model::{Key, Kind, Request};
 use crate::policy::plan::{Workload, WorkloadTarget};
 use crate::ports::{EndpointSource, Journal, Policies, Tokens, Traffic};
+use crate::proxy::handover::HandoverError;
 use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
@@ -138,6 +139,9 @@ pub enum StartupError {
     /// Options given are wrong.
     #[error("{0}")]
     Options(String),
+    /// The process whose place is to be taken.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
 }
 
 impl StartupError {
@@ -157,7 +161,12 @@ impl StartupError {
             Self::Intercept(_) => {
                 Some("leave --transparent out where somebody else makes the rules, as ECS does".to_owned())
             }
-            Self::Store(_) | Self::Postgres(_) | Self::Proxy(_) | Self::Fault(_) | Self::Options(_) => None,
+            Self::Store(_)
+            | Self::Postgres(_)
+            | Self::Proxy(_)
+            | Self::Fault(_)
+            | Self::Options(_)
+            | Self::Handover(_) => None,
         }
     }
 

@@ -31,6 +31,8 @@ mod entrance;
 mod gate;
 /// Routes and rewrites of a virtual gateway (pure).
 pub mod gateway;
+/// From one process to the next.
+pub mod handover;
 /// Hop-by-hop headers (pure).
 pub mod headers;
 /// Active health checks.
@@ -59,6 +61,8 @@ mod serve;
 mod shared;
 /// Sockets as hyper wants them.
 mod socket;
+/// Listening sockets that can be handed over.
+mod sockets;
 /// Which target and endpoint a request goes to (pure).
 pub mod split;
 /// Requests to what is no part of the mesh.
@@ -81,6 +85,7 @@ use crate::mesh::snapshot::NodeConfig;
 use crate::ports::EndpointSource;
 use config::Compiled;
 use shared::{Phase, Shared};
+pub use sockets::{Sockets, adopt};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -92,6 +97,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+#[cfg(any(test, feature = "testing"))]
+pub use upstream::fuzz;
 use worker::Worker;
 
 /// How a proxy is set up.
@@ -202,6 +209,8 @@ pub struct Listening {
     /// Of each worker: for the egress, and for the ingress.
     listeners: Vec<(std::net::TcpListener, Option<std::net::TcpListener>)>,
     admin: Option<TcpListener>,
+    /// Second descriptors of all of them, for a successor.
+    spare: Option<Arc<Sockets>>,
 }
 
 /// Takes the addresses of a proxy. Must be called within a tokio runtime.
@@ -209,22 +218,36 @@ pub struct Listening {
 /// # Errors
 /// [`ProxyError::Bind`]; no address is held then.
 pub async fn bind(settings: ProxySettings) -> Result<Listening, ProxyError> {
+    take(settings, Taken::default()).await
+}
+
+/// Takes the addresses that it does not have already.
+async fn take(settings: ProxySettings, taken: Taken) -> Result<Listening, ProxyError> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let count = if settings.workers == 0 { cores } else { settings.workers };
-    let (egress, outwards) = bind_all("the proxy's egress", "--egress", settings.egress, count)?;
+    let (egress, outwards) = bind_all("the proxy's egress", "--egress", settings.egress, count, taken.egress)?;
     let (ingress, inwards) = match settings.ingress {
         Some(address) => {
-            let (ingress, listeners) = bind_all("the proxy's ingress", "--ingress", address, count)?;
+            let (ingress, listeners) = bind_all("the proxy's ingress", "--ingress", address, count, taken.ingress)?;
             (Some(ingress), listeners.into_iter().map(Some).collect())
         }
         None => (None, std::iter::repeat_with(|| None).take(count).collect::<Vec<_>>()),
     };
     let listeners = outwards.into_iter().zip(inwards).collect();
-    let admin = match settings.admin {
-        Some(address) => Some(admin::bind(address).await?),
-        None => None,
+    let admin = match (taken.admin, settings.admin) {
+        (Some(admin), _) => Some(admin),
+        (None, Some(address)) => Some(admin::bind(address).await?),
+        (None, None) => None,
     };
-    Ok(Listening { settings, egress, ingress, listeners, admin })
+    Ok(Listening { settings, egress, ingress, listeners, admin, spare: None })
+}
+
+/// Sockets that a proxy has already.
+#[derive(Default)]
+struct Taken {
+    egress: Vec<std::net::TcpListener>,
+    ingress: Vec<std::net::TcpListener>,
+    admin: Option<TcpListener>,
 }
 
 /// Takes an address for all workers.
@@ -233,9 +256,10 @@ fn bind_all(
     flag: &'static str,
     address: SocketAddr,
     count: usize,
+    taken: Vec<std::net::TcpListener>,
 ) -> Result<(SocketAddr, Vec<std::net::TcpListener>), ProxyError> {
     let failed = |source| ProxyError::Bind { what, address, flag, source };
-    let listeners = listener::bind(address, count).map_err(failed)?;
+    let listeners = if taken.len() == count { taken } else { listener::bind(address, count).map_err(failed)? };
     let bound = listeners.first().map_or(Ok(address), |first| first.local_addr()).map_err(failed)?;
     Ok((bound, listeners))
 }
@@ -279,7 +303,17 @@ impl Listening {
         config: watch::Receiver<Arc<NodeConfig>>,
         endpoints: Arc<dyn EndpointSource>,
     ) -> Result<ProxyHandle, ProxyError> {
-        let Self { settings, egress, ingress, listeners, admin: admin_listener } = self;
+        self.begin(happened, None::<std::future::Ready<()>>, config, endpoints).await
+    }
+
+    async fn begin(
+        self,
+        happened: impl Future<Output = ()>,
+        released: Option<impl Future<Output = ()>>,
+        config: watch::Receiver<Arc<NodeConfig>>,
+        endpoints: Arc<dyn EndpointSource>,
+    ) -> Result<ProxyHandle, ProxyError> {
+        let Self { settings, egress, ingress, listeners, admin: mut admin_listener, spare } = self;
         let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let count = listeners.len();
         let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new(), Arc::default());
@@ -292,10 +326,12 @@ impl Listening {
             first,
         ));
         let (ready, published) = oneshot::channel();
+        shared.keep_spare(spare);
         let mut handle =
             ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
-        if let Some(listener) = admin_listener {
-            handle.tasks.push(tokio::spawn(admin::serve(listener, Arc::clone(&shared))));
+        let serve_admin = |listener| tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
+        if released.is_none() {
+            handle.tasks.extend(admin_listener.take().map(serve_admin));
         }
         happened.await;
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, settings.secrets, ready)));
@@ -306,7 +342,12 @@ impl Listening {
                 spawn_worker(&shared, index, listeners).map_err(|source| ProxyError::Worker { index, source })?;
             handle.workers.push(ended);
         }
+        if let Some(released) = released {
+            released.await;
+        }
         shared.is_live.store(true, Ordering::Release);
+        // In place of another process it says from its first answer on that it is live.
+        handle.tasks.extend(admin_listener.take().map(serve_admin));
         Ok(handle)
     }
 }
@@ -394,9 +435,15 @@ impl ProxyHandle {
 
     /// Stops in good order: accepts nothing more, lets requests under way finish, tells clients on their next answer
     /// to close, closes idle connections after a grace period, and cuts what is left at the deadline.
-    pub async fn drain(mut self, deadline: Duration) -> Drained {
+    pub async fn drain(self, deadline: Duration) -> Drained {
         // Long enough for a client that keeps its connection busy to be told on an answer; short enough to be no wait.
         let grace = (deadline / 4).min(Duration::from_millis(500));
+        self.drain_gently(grace, deadline).await
+    }
+
+    /// As [`ProxyHandle::drain`], with as long a grace period for idle connections as is said.
+    pub async fn drain_gently(mut self, grace: Duration, deadline: Duration) -> Drained {
+        self.shared.keep_spare(None);
         self.shared.phase.send_replace(Phase::Ending { grace, deadline });
         let mut cut = 0;
         for ended in std::mem::take(&mut self.workers) {
@@ -408,6 +455,7 @@ impl ProxyHandle {
 
 impl Drop for ProxyHandle {
     fn drop(&mut self) {
+        self.shared.keep_spare(None);
         let now = Phase::Ending { grace: Duration::ZERO, deadline: Duration::ZERO };
         self.shared.phase.send_if_modified(|phase| {
             let running = !matches!(phase, Phase::Ending { .. });

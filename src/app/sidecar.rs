@@ -7,12 +7,20 @@ use super::{DRAIN, StartupError, endpoints};
 use crate::clock::new_uuid;
 use crate::discovery::cloudmap::CloudMapSource;
 use crate::discovery::everywhere::Everywhere;
+use crate::proxy::handover::{self, Handover, HandoverError, Predecessor, Released, Successor};
 use crate::proxy::{self, ProxyHandle, ProxySettings};
 use crate::xds::client::follow;
 pub use crate::xds::client::{ClientSettings, Origin};
 use crate::xds::sds;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the connections of a process that was replaced may go on. Nothing waits for its end, and the longest silence of a
+/// WebSocket or a carried connection is as long.
+const LEAVE: Duration = Duration::from_secs(300);
+/// How long idle ones among them are kept, for clients that send seldom and should be told by an answer.
+const LEAVE_IDLE: Duration = Duration::from_secs(10);
 
 /// What a proxy is started with.
 #[derive(Debug, Clone)]
@@ -36,6 +44,8 @@ pub struct ProxyOptions {
     pub redirecting: Option<Redirecting>,
     /// Socket of the SDS server beside it.
     pub sds: Option<PathBuf>,
+    /// Socket at which one process takes over from another.
+    pub hot_restart: Option<PathBuf>,
 }
 
 /// A running proxy.
@@ -49,8 +59,11 @@ pub struct Sidecar {
     pub admin: SocketAddr,
     /// Where its first configuration came from.
     pub origin: Origin,
+    /// The process whose place it took.
+    pub predecessor: Option<u32>,
     proxy: ProxyHandle,
     redirect: Option<Redirect>,
+    handover: Option<Handover>,
 }
 
 /// Starts a proxy: takes its addresses, waits for its first configuration, then serves. To be called within a runtime.
@@ -72,21 +85,72 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     }
     settings.workers = options.workers;
     let node = options.client.node.clone();
+    let mut before = match &options.hot_restart {
+        Some(path) => handover::find(path).await?,
+        None => None,
+    };
     let mut following = follow(options.client).map_err(|error| StartupError::Options(error.to_string()))?;
     settings.secrets.acm = Some(following.secrets());
     settings.secrets.sds = options.sds.map(|socket| sds::follow(socket, node, following.config()));
-    let listening = proxy::bind(settings).await?;
+    let mut listening = match &mut before {
+        Some(before) => proxy::adopt(settings, before.take_sockets()).await?,
+        None => proxy::bind(settings).await?,
+    };
+    let place = match &options.hot_restart {
+        Some(path) => Some(place(path, before, &mut listening)?),
+        None => None,
+    };
     let config = following.config();
     let mut origin = Origin::Told;
-    let proxy = listening.start_after(async { origin = following.first().await }, config, endpoints).await?;
-    let (egress, first) = (proxy.egress_address(), proxy.ingress_address());
-    let ingress = first.map_or_else(|| proxy.gateway_addresses(), |address| vec![address]);
-    let redirect = match (options.redirecting, first) {
+    let first = async { origin = following.first().await };
+    let (mut handover, mut predecessor) = (None, None);
+    let proxy = match place {
+        None => listening.start_after(first, config, endpoints).await?,
+        Some(Place::Free(place)) => {
+            handover = Some(place);
+            listening.start_after(first, config, endpoints).await?
+        }
+        Some(Place::Taken(before)) => {
+            predecessor = Some(before.pid);
+            let mut outcome = Ok((Released::Gone, None));
+            let released = async { outcome = before.release().await.map(|(released, place)| (released, Some(place))) };
+            let proxy = listening.take_over(first, released, config, endpoints).await?;
+            match outcome? {
+                (Released::GoesOn, _) => {
+                    proxy.drain(DRAIN).await;
+                    return Err(HandoverError::GivenUp { pid: predecessor.unwrap_or(0) }.into());
+                }
+                (Released::SteppedBack | Released::Gone, place) => handover = place,
+            }
+            proxy
+        }
+    };
+    let (egress, own) = (proxy.egress_address(), proxy.ingress_address());
+    let ingress = own.map_or_else(|| proxy.gateway_addresses(), |address| vec![address]);
+    let redirect = match (options.redirecting, own) {
         // Not before it serves: what the machine sends meanwhile goes where it always went.
-        (Some(wanted), Some(first)) => Some(Redirect::begin(wanted, [egress, first], following.config()).await?),
+        (Some(wanted), Some(own)) => Some(Redirect::begin(wanted, [egress, own], following.config()).await?),
         (Some(_), None) | (None, _) => None,
     };
-    Ok(Sidecar { egress, ingress, admin: proxy.admin_address().unwrap_or(options.admin), origin, proxy, redirect })
+    let admin = proxy.admin_address().unwrap_or(options.admin);
+    Ok(Sidecar { egress, ingress, admin, origin, predecessor, proxy, handover, redirect })
+}
+
+/// Where a process stands at the path of hot restarts.
+enum Place {
+    /// Nobody was there.
+    Free(Handover),
+    /// In place of another.
+    Taken(Predecessor),
+}
+
+fn place(path: &Path, before: Option<Predecessor>, listening: &mut proxy::Listening) -> Result<Place, StartupError> {
+    let kept = listening.keep_for_successor();
+    kept.map_err(|source| HandoverError::Path { path: path.to_owned(), source })?;
+    match before {
+        Some(before) => Ok(Place::Taken(before)),
+        None => Ok(Place::Free(Handover::claim(path)?)),
+    }
 }
 
 impl Sidecar {
@@ -98,6 +162,29 @@ impl Sidecar {
         let drained = self.proxy.drain(DRAIN).await;
         if drained.cut > 0 {
             tracing::warn!(connections = drained.cut, "connections cut: still busy at the end of the drain");
+        }
+    }
+
+    /// Waits until another process serves in this one's place; for ever where it was not started so. Then it is for
+    /// [`Sidecar::leave`].
+    pub async fn superseded(&mut self) -> i32 {
+        let Some(handover) = &self.handover else { return std::future::pending().await };
+        let successor: Successor = handover.successor(|| self.proxy.sockets()).await;
+        let pid = successor.pid;
+        self.handover = None;
+        self.proxy.step_back();
+        successor.release().await;
+        pid
+    }
+
+    /// Lets what is under way end after another process took over. Clients are told by their next answer.
+    pub async fn leave(self) {
+        let drained = self.proxy.drain_gently(LEAVE_IDLE, LEAVE).await;
+        if drained.cut > 0 {
+            tracing::warn!(
+                connections = drained.cut,
+                "connections cut: still open long after another process took over"
+            );
         }
     }
 

@@ -19,15 +19,20 @@ pub(super) async fn proxy(arguments: ProxyArguments, output: Output, environment
     let stops = Stops::listen()?;
     let (node, control_plane) = (options.client.node.clone(), options.client.control_plane.clone());
     tracing::info!(node, control_plane, "waiting for the first configuration");
-    let running = tokio::select! {
+    let mut running = tokio::select! {
         running = start_proxy(options) => running?,
         // Nobody was told an address yet, so there is nothing to finish.
         () = stops.more_than(0) => return Ok(0),
     };
     welcome(&running, &node, output);
+    let quit = running.quit_requested();
     tokio::select! {
         () = stops.more_than(0) => {}
-        () = running.quit_requested() => {}
+        () = quit => {}
+        pid = running.superseded() => {
+            output.remark(&format!("process {pid} serves now: requests under way finish here; a signal stops at once"));
+            return stops.unless_once_more(running.leave(), "requests under way were cut", output).await;
+        }
     }
     output.remark("stopping: requests under way finish; once more stops at once");
     stops.unless_once_more(running.drain(), "requests under way were cut", output).await
@@ -46,6 +51,9 @@ fn welcome(running: &Sidecar, node: &str, output: Output) {
             output.line(&format!("what {what} goes to {address}"));
         }
         output.line(&format!("its admin pages are at http://{}", running.admin));
+    }
+    if let Some(pid) = running.predecessor {
+        output.remark(&format!("took over from process {pid}"));
     }
     if running.origin == Origin::Kept {
         output.remark("the control plane cannot be reached: going by the configuration that was kept");
@@ -95,6 +103,11 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
             .usage());
     }
     let is_gateway = is_gateway(&node);
+    if is_gateway && arguments.hot_restart.is_some() {
+        return Err(Failure::new(format!("the ports of {node} cannot be handed over: a gateway's follow the mesh"))
+            .hint("leave --hot-restart out, and start the next one behind the same load balancer")
+            .usage());
+    }
     if is_gateway && arguments.transparent {
         return Err(Failure::new(format!("nothing is redirected to {node}: a gateway is called by its own address"))
             .hint("leave --transparent out")
@@ -111,6 +124,7 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
         workers: arguments.workers.map_or(0, usize::from),
         discovery: arguments.discovery.clone(),
         sds: arguments.sds.clone().or_else(|| variable("APPMESH_SDS_SOCKET_PATH").map(PathBuf::from)),
+        hot_restart: arguments.hot_restart.clone(),
     })
 }
 

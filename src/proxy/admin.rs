@@ -12,16 +12,18 @@ use crate::base::tally::Report;
 use crate::mesh::snapshot::{Discovery, PathMatch};
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 type Proxy = State<Arc<Shared>>;
 
@@ -34,7 +36,7 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, ProxyError>
     TcpListener::bind(address).await.map_err(|source| ProxyError::Bind { what, address, flag, source })
 }
 
-/// Serves until its task is aborted.
+/// Serves until its task is aborted, or another process takes over: then who is connected is answered once more.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let router = Router::new()
         .route("/server_info", get(server_info))
@@ -47,9 +49,38 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route("/drain_listeners", post(drain_listeners))
         .route("/quitquitquit", post(quit))
         .layer(middleware::from_fn(no_foreign_pages))
-        .with_state(shared);
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), to_the_successor))
+        .with_state(Arc::clone(&shared));
+    let listener = Alone { successor: shared.has_successor.subscribe(), listener: Some(listener) };
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the proxy's admin interface ended");
+    }
+}
+
+/// Accepts until another process does. axum's own graceful end, and dropping its future too, close connections that have come
+/// and not asked yet.
+struct Alone {
+    listener: Option<TcpListener>,
+    successor: watch::Receiver<bool>,
+}
+
+impl axum::serve::Listener for Alone {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        if let Some(listener) = &mut self.listener {
+            tokio::select! {
+                accepted = axum::serve::Listener::accept(listener) => return accepted,
+                _ = self.successor.wait_for(|there| *there) => {}
+            }
+        }
+        self.listener = None;
+        std::future::pending().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
     }
 }
 
@@ -62,11 +93,22 @@ async fn no_foreign_pages(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// Sends whoever keeps a connection to the process that took over.
+async fn to_the_successor(State(shared): Proxy, request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    if *shared.has_successor.borrow() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
 fn state_of(shared: &Shared) -> &'static str {
     match *shared.phase.borrow() {
         Phase::Serving if shared.is_live.load(Ordering::Acquire) => "LIVE",
         // Envoy's word for a proxy that waits for its first configuration.
         Phase::Serving => "INITIALIZING",
+        // Whoever asked a moment ago means the place, and that is served.
+        _ if *shared.has_successor.borrow() => "LIVE",
         _ => "DRAINING",
     }
 }

@@ -355,11 +355,15 @@ pub(super) fn run(worker: Rc<Worker>, stream: Stream, whom: For) -> impl Future<
 /// What the client speaks, by its first bytes; `None` when the connection ends before that is known.
 async fn first_words(connection: &Connection, socket: &mut HttpSocket) -> Option<Protocol> {
     poll_fn(|cx| {
-        if matches!(connection.order.get(), Order::Finish | Order::Cut) {
+        if connection.order.get() == Order::Cut {
             return Poll::Ready(None);
         }
         connection.remember(cx.waker());
-        socket.poll_protocol(cx).map(Result::ok)
+        match socket.poll_protocol(cx) {
+            Poll::Pending if connection.order.get() == Order::Finish => Poll::Ready(None),
+            // What has come already is answered.
+            polled => polled.map(Result::ok),
+        }
     })
     .await
 }
@@ -368,7 +372,9 @@ async fn first_words(connection: &Connection, socket: &mut HttpSocket) -> Option
 async fn wait_for_request(connection: &Connection, socket: &mut HttpSocket) -> bool {
     poll_fn(|cx| {
         match connection.order.get() {
-            Order::Finish | Order::Cut => return Poll::Ready(false),
+            Order::Cut => return Poll::Ready(false),
+            // What has come already is answered.
+            Order::Finish => return Poll::Ready(socket.poll_readable(cx).is_ready()),
             Order::Park | Order::Serve => connection.order.set(Order::Serve),
         }
         connection.remember(cx.waker());
@@ -389,6 +395,10 @@ async fn serve_until_idle(worker: &Rc<Worker>, connection: &Rc<Connection>, sock
             Order::Park if connection.can_park() => return Poll::Ready(true),
             Order::Finish if !finishing => {
                 finishing = true;
+                // First what has come already: hyper closes an idle connection without another look.
+                if Pin::new(&mut served).poll(cx).is_ready() {
+                    return Poll::Ready(false);
+                }
                 Pin::new(&mut served).graceful_shutdown();
             }
             Order::Park => connection.order.set(Order::Serve),

@@ -77,9 +77,12 @@ pub(super) async fn run(
         }
         worker.draining.set(true);
         worker.connections.finish_http2();
-        accept_waiting(&worker, egress, serve_egress);
-        if let Some(ingress) = ingress {
-            accept_waiting(&worker, ingress, serve_ingress);
+        // What waits is a successor's, whose first answer does not end the connection.
+        if !*worker.shared.has_successor.borrow() {
+            accept_waiting(&worker, egress, serve_egress);
+            if let Some(ingress) = ingress {
+                accept_waiting(&worker, ingress, serve_ingress);
+            }
         }
         doors.into_listeners().for_each(|listener| accept_waiting(&worker, listener, serve_gateway));
     }

@@ -6,11 +6,12 @@ use super::config::{Compiled, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
 use super::doors::Doors;
+use super::sockets::Sockets;
 use crate::clock::Monotonic;
 use arc_swap::ArcSwap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -69,6 +70,10 @@ pub(super) struct Shared {
     pub(super) max_connections: usize,
     /// One for each worker.
     pub(super) workers: Vec<Arc<WorkerView>>,
+    /// Whether another process accepts from the same sockets.
+    pub(super) has_successor: watch::Sender<bool>,
+    /// Second descriptors of the listening sockets, for a successor. No request looks at them.
+    spare: Mutex<Option<Arc<Sockets>>>,
 }
 
 impl Shared {
@@ -102,6 +107,8 @@ impl Shared {
             connections: AtomicUsize::new(0),
             max_connections,
             workers: (0..workers).map(|_| Arc::new(view())).collect(),
+            has_successor: watch::Sender::new(false),
+            spare: Mutex::new(None),
         }
     }
 
@@ -147,8 +154,19 @@ impl Shared {
         }
     }
 
+    /// What a successor would be given.
+    pub(super) fn spare(&self) -> Option<Arc<Sockets>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn keep_spare(&self, sockets: Option<Arc<Sockets>>) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
+    }
+
     /// Stops accepting, if it has not stopped yet.
     pub(super) fn start_draining(&self) {
+        // First: what the workers close must be closed.
+        self.keep_spare(None);
         self.phase.send_if_modified(|phase| {
             let serving = *phase == Phase::Serving;
             if serving {

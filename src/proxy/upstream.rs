@@ -9,6 +9,9 @@
 
 /// Connections of HTTP/2 to one endpoint.
 mod channel;
+/// Answers of any bytes, for the fuzzer.
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 /// One connection of HTTP/1.1.
 mod http1;
 /// One stream of HTTP/2.

@@ -1,6 +1,9 @@
 //! Bytes of a stranger, as far as they get: entry points for the fuzzer (`make fuzz`) and for the tests that go through
 //! its corpus in every run. Each panics when something is not as it has to be, whatever the bytes are.
 
+/// Heads of requests.
+mod requests;
+
 use crate::base::certificate::SecretFiles;
 use crate::base::time::Timestamp;
 use crate::mesh::compile::{self, View, Whole};
@@ -9,9 +12,11 @@ use crate::mesh::model::{Key, MeshState, Quotas, Resource, Spec};
 use crate::mesh::ops::{self, OpContext};
 use crate::mesh::problems::Problems;
 use crate::mesh::wire;
+pub use crate::proxy::fuzz::answers;
 use crate::xds::server::asked;
 use crate::xds::session::{Form, Session};
 use crate::xds::translate::{Endpoints, Options, Resources, translate};
+pub use requests::requests;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 

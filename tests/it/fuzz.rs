@@ -82,6 +82,39 @@ static DISCOVERY: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     vec![whole, delta]
 });
 
+static REQUESTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let all: [&[u8]; 8] = [
+        b"/a/%2e%2e/b//c/./%2F\\d;x/..;y/%00\nShop.local:80",
+        b"/public/../admin?x\n[::1]:8080\nhost: a\nconnection: close, x-own\nx-own: 1\ncookie: a\ncookie: b",
+        b"*\nshop.local:x\ntransfer-encoding: chunked\ncontent-length: 5\nte: gzip, trailers",
+        b"/%41%zz%4\n\nconnection: upgrade\nupgrade: websocket\nhttp2-settings: x\nkeep-alive: timeout=5",
+        b"//..//%5c..%5C\nHOST\nconnection: host, content-length, transfer-encoding\nhost: a\ncontent-length: 3",
+        b"/\xff\xfe\nb\xfcro:99999\nproxy-connection: close\nproxy-authorization: x\nTrailer: x-late",
+        b"/a b\"<>^`{|}\n:80\nconnection: ,,;,\nupgrade: h2c, websocket",
+        b"/.../..a/.\n[a:80\nte: trailers\nconnection: te",
+    ];
+    all.map(<[u8]>::to_vec).to_vec()
+});
+
+static ANSWERS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let all: [&[u8]; 11] = [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx: a\r\nx: b\r\n\r\nhello and more",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;ext=\"1\"\r\nhello\r\n0\r\nx-late: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\ncontent-length: 3\r\n\r\nA\r\n0123456789\r\n000\r\n\r\n",
+        b"HTTP/1.0 200 Fine\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\n\nuntil the end",
+        b"HTTP/1.1 200 OK\r\nfolded: a\r\n b\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\nx",
+        b"HTTP/1.1 200 \xff\r\nx: \xff\r\ncontent-length: 18446744073709551615\r\n\r\n",
+    ];
+    // In pieces of every size up to 12 bytes, to GET and to HEAD.
+    let ways = (0..24_u8).flat_map(|how| all.map(|answer| [&[how], answer].concat()));
+    ways.collect()
+});
+
 fn framed(out: &mut Vec<u8>, message: &[u8]) {
     out.extend(u16::try_from(message.len()).unwrap().to_le_bytes());
     out.extend(message);
@@ -132,6 +165,15 @@ fn harms() -> impl Strategy<Value = Vec<Harm>> {
         "&a ",
         "*a",
         "<<: ",
+        "\r\n",
+        "\r\n\r\n",
+        "0\r\n\r\n",
+        "content-length: 5\r\n",
+        "transfer-encoding: chunked\r\n",
+        "connection: ",
+        "/../",
+        "%2e%2e",
+        "\\",
     ]);
     let harm = prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Harm::Byte(at, byte)),
@@ -175,6 +217,8 @@ fn what_the_fuzzer_begins_with_holds() {
     OPERATIONS.iter().for_each(|input| fuzz::operations(input));
     DOCUMENTS.iter().for_each(|input| fuzz::documents(input));
     DISCOVERY.iter().for_each(|input| fuzz::discovery(input));
+    REQUESTS.iter().for_each(|input| fuzz::requests(input));
+    ANSWERS.iter().for_each(|input| fuzz::answers(input));
 }
 
 proptest! {
@@ -193,5 +237,15 @@ proptest! {
     #[test]
     fn spoilt_messages_hold(seed: Index, harms in harms()) {
         fuzz::discovery(&spoilt(&DISCOVERY, seed, &harms));
+    }
+
+    #[test]
+    fn spoilt_requests_hold(seed: Index, harms in harms()) {
+        fuzz::requests(&spoilt(&REQUESTS, seed, &harms));
+    }
+
+    #[test]
+    fn spoilt_answers_hold(seed: Index, harms in harms()) {
+        fuzz::answers(&spoilt(&ANSWERS, seed, &harms));
     }
 }

@@ -1,7 +1,8 @@
 //! Helpers of the integration tests: plans, a mesh and a journal in memory, a PostgreSQL server, an Envoy, certificates,
-//! network namespaces, and a rollout's life in one thread.
+//! network namespaces, steady load and a service that answers it, and a rollout's life in one thread.
 
 pub(crate) mod certificates;
+pub(crate) mod echo;
 pub(crate) mod envoy;
 pub(crate) mod life;
 pub(crate) mod memory;
@@ -9,6 +10,7 @@ pub(crate) mod netns;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod sds;
+pub(crate) mod steady;
 pub(crate) mod world;
 
 use tidegate::base::ids::{RolloutId, RouteRef, Seq};

@@ -5,11 +5,13 @@ mod admin;
 mod answers;
 mod ends;
 mod failures;
+mod frames;
 mod harness;
 mod hostile;
 mod http2;
 mod idle;
 mod reload;
+mod removed;
 mod tunnel;
 mod wire;
 

@@ -48,6 +48,9 @@ pub struct ProxyArguments {
     /// Keeps the last configuration in this file, for a start without the control plane
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// Takes over from the process that runs with the same FILE, and hands over to the next: no connection is lost
+    #[arg(long, value_name = "FILE", conflicts_with = "transparent")]
+    pub hot_restart: Option<PathBuf>,
     /// File that stands in for Cloud Map and DNS
     #[arg(long, value_name = "FILE")]
     pub discovery: Option<PathBuf>,

@@ -1,0 +1,135 @@
+//! Handing over between two sides in one process; real processes are in `tests/it/lossless.rs`.
+
+use super::*;
+use std::net::TcpListener;
+
+fn sockets() -> Arc<Sockets> {
+    let any = || TcpListener::bind("127.0.0.1:0").expect("a port of this machine");
+    Arc::new(Sockets { egress: vec![any(), any()], ingress: vec![any(), any()], admin: Some(any()) })
+}
+
+fn addresses(sockets: &Sockets) -> Vec<std::net::SocketAddr> {
+    let all = sockets.egress.iter().chain(&sockets.ingress).chain(&sockets.admin);
+    all.map(|socket| socket.local_addr().expect("it is bound")).collect()
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[test]
+fn offers_are_read_as_they_are_written_and_nothing_else_is() {
+    let counts = Counts { egress: 2, ingress: 300, admin: 1 };
+    let written = offer(counts, 0x0102_0304);
+    assert_eq!(written, *b"TGHO\x01\x02\x00\x2c\x01\x01\x00\x04\x03\x02\x01");
+    assert_eq!(read_offer(&written), Ok((counts, 0x0102_0304)));
+    for (at, byte, expected) in [
+        (0, b'X', Err(None)),
+        (4, 2, Err(Some(2))),
+        // No workers, too many of them, two admin pages.
+        (5, 0, Err(None)),
+        (6, 5, Err(None)),
+        (8, 5, Err(None)),
+        (9, 2, Err(None)),
+    ] {
+        let mut other = written;
+        other[at] = byte;
+        assert_eq!(read_offer(&other), expected, "byte {at} is {byte}");
+    }
+}
+
+#[tokio::test]
+async fn sockets_go_over_and_so_does_the_place() {
+    let folder = folder();
+    let path = folder.path().join("hot");
+    assert!(find(&path).await.expect("there is nothing").is_none());
+    let place = Handover::claim(&path).expect("the folder is ours");
+    assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+    let own = sockets();
+    let (first, (successor, mut predecessor)) = (Arc::clone(&own), {
+        let finding = async { find(&path).await.expect("it answers").expect("it is there") };
+        let ours = Arc::clone(&own);
+        let running = async move {
+            let successor = place.successor(|| Some(Arc::clone(&ours))).await;
+            drop(place);
+            successor.release().await;
+        };
+        let running = tokio::spawn(running);
+        (running, finding.await)
+    });
+    let came = predecessor.take_sockets();
+    assert_eq!(addresses(&came), addresses(&first));
+    assert_eq!(predecessor.pid, std::process::id());
+    let (released, place) = predecessor.release().await.expect("the place is free");
+    assert_eq!(released, Released::SteppedBack);
+    successor.await.expect("it was released");
+    // The socket is the same one, now with its successor.
+    let next = tokio::spawn(async move { place.successor(|| None).await.pid });
+    assert!(find(&path).await.expect("it answers").is_none(), "it ends, and says so");
+    next.abort();
+}
+
+#[tokio::test]
+async fn a_newcomer_that_ends_leaves_everything_as_it_was() {
+    let folder = folder();
+    let path = folder.path().join("hot");
+    let place = Handover::claim(&path).expect("the folder is ours");
+    let own = sockets();
+    let running = tokio::spawn(async move { place.successor(|| Some(Arc::clone(&own))).await.release().await });
+    // One that says nothing, one that says something else, one that has the sockets and ends.
+    drop(UnixStream::connect(&path).await.expect("it listens"));
+    let mut other = UnixStream::connect(&path).await.expect("it listens");
+    other.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("it is taken");
+    drop(find(&path).await.expect("it answers").expect("it is there"));
+    let predecessor = find(&path).await.expect("it answers").expect("it is there still");
+    assert_eq!(predecessor.release().await.expect("the place is free").0, Released::SteppedBack);
+    running.await.expect("it was released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_that_does_not_serve_is_given_up() {
+    let folder = folder();
+    let path = folder.path().join("hot");
+    let place = Handover::claim(&path).expect("the folder is ours");
+    let own = sockets();
+    let running = tokio::spawn(async move { place.successor(|| Some(Arc::clone(&own))).await.pid });
+    // Time passes whenever both wait for each other, so only the limit can end this.
+    let slow = find(&path).await.expect("it answers").expect("it is there");
+    tokio::time::sleep(READY_WITHIN * 2).await;
+    assert_eq!(slow.release().await.expect("the place is free").0, Released::GoesOn);
+    assert!(!running.is_finished(), "the next may come");
+    running.abort();
+}
+
+#[tokio::test]
+async fn what_is_no_such_process_is_told_apart() {
+    let folder = folder();
+    let path = folder.path().join("hot");
+    fs::write(&path, "a file").expect("the folder is ours");
+    assert!(matches!(find(&path).await, Err(HandoverError::NotASocket { .. })));
+    assert_eq!(fs::read_to_string(&path).expect("it is left alone"), "a file");
+    fs::remove_file(&path).expect("it is ours");
+    drop(UnixListener::bind(&path).expect("the name is free"));
+    assert!(find(&path).await.expect("nobody is there").is_none());
+    let place = Handover::claim(&path).expect("what nobody listens at is replaced");
+    drop(place);
+    for (answer, said) in [
+        (&b"TGHO\x02\x01\x00\x00\x00\x00\x00\x07\x00\x00\x00"[..], "by protocol 2"),
+        (b"HTTP/1.1 400 Bad", "no running proxy"),
+    ] {
+        fs::remove_file(&path).expect("it is ours");
+        let listener = UnixListener::bind(&path).expect("the name is free");
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("one comes");
+            let mut hello = [0; 5];
+            stream.read_exact(&mut hello).await.expect("it says who it is");
+            stream.write_all(answer).await.expect("it listens");
+            (stream, hello)
+        });
+        let error = find(&path).await.err().expect("it is none").to_string();
+        assert!(error.contains(said), "{error}");
+        assert_eq!(answering.await.expect("it answered").1, *b"TGHO\x01");
+    }
+    let error = Handover::claim(&folder.path().join("no/folder")).err().expect("there is no such folder");
+    assert!(error.to_string().contains("name a file in a folder that this user may write to"), "{error}");
+}
