@@ -23,6 +23,8 @@ mod connection;
 mod control;
 /// What workers count.
 mod counters;
+/// What a route does beyond App Mesh.
+mod extension;
 /// Bounds towards the application.
 mod gate;
 /// Hop-by-hop headers (pure).
@@ -388,7 +390,9 @@ impl Reporter {
     /// Everything counted up to now, by all workers together.
     #[must_use]
     pub fn report(&self) -> Report {
-        let mut report = counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table));
+        let series = counters::series(self.0.workers.iter().map(|worker| &worker.table));
+        let unjudged = counters::series(self.0.workers.iter().map(|worker| &worker.unjudged));
+        let mut report = Report { proxy: self.0.name.clone(), series, unjudged, ..Report::default() };
         // Read by all workers from the next request on, unless one is still at an older snapshot.
         let current = self.0.current();
         if self.0.applied_generation() >= current.generation {

@@ -73,6 +73,8 @@ pub(super) struct Compiled {
     pub(super) series: usize,
     /// Number of endpoints over all sets: one pool each.
     pub(super) endpoints: usize,
+    /// Number of targets of routes with extensions: each has a cell for what is not judged.
+    pub(super) apart: usize,
 }
 
 /// A virtual service.
@@ -118,6 +120,8 @@ pub(super) struct CompiledTarget {
     pub(super) set: usize,
     /// Index of its first series, which is for requests that found no endpoint; endpoint i has the i-th after it.
     pub(super) first_series: usize,
+    /// Index of its cell for what is not judged, where its route has extensions.
+    pub(super) apart: usize,
 }
 
 /// The endpoints of a virtual node on one port.
@@ -222,7 +226,7 @@ impl Compiled {
                 None => drop(services.insert(name.to_ascii_lowercase(), compiled)),
             }
         }
-        let Building { sets, series, slots, .. } = building;
+        let Building { sets, series, slots, apart, .. } = building;
         let ports = config.services.values().flat_map(|service| &service.ports).map(|port| port.port).collect();
         Self {
             generation,
@@ -234,6 +238,7 @@ impl Compiled {
             sets,
             series,
             endpoints: slots,
+            apart,
             config,
             secured,
         }
@@ -274,11 +279,12 @@ struct Building<'a> {
     index: BTreeMap<SetKey, usize>,
     series: usize,
     slots: usize,
+    apart: usize,
 }
 
 impl<'a> Building<'a> {
     const fn new(config: &'a NodeConfig, endpoints: &'a Endpoints, secured: &'a Secured) -> Self {
-        Self { config, endpoints, secured, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0 }
+        Self { config, endpoints, secured, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0, apart: 0 }
     }
 
     fn route(&mut self, route: &Arc<Route>) -> CompiledRoute {
@@ -291,7 +297,9 @@ impl<'a> Building<'a> {
                 let first_series = self.series;
                 self.series += 1 + self.sets[set].addresses.len();
                 let share = if total == 0 { 0.0 } else { f64::from(target.weight) / total as f64 };
-                CompiledTarget { node: target.cluster.node.clone(), share, set, first_series }
+                let apart = self.apart;
+                self.apart += usize::from(route.extensions.is_some());
+                CompiledTarget { node: target.cluster.node.clone(), share, set, first_series, apart }
             })
             .collect();
         let weights = route.targets.iter().map(|target| target.weight).collect();
@@ -355,6 +363,7 @@ mod tests {
             idle_timeout: None,
             retry,
             fallback: None,
+            extensions: None,
         });
         let service =
             VirtualService { mesh: "m".into(), name: "Shop.local".into(), ports: vec![], routes: vec![route] };

@@ -4,6 +4,7 @@
 use super::body::ResponseBody;
 use super::connection::For;
 use super::counters::Totals;
+use super::extension;
 use super::headers::{Upgrade, join_cookies, say_upgrade, strip_hop_by_hop, upgrade};
 use super::path;
 use super::reply::own;
@@ -89,7 +90,10 @@ pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Re
     let Some(route) = local.compiled.first_match(service, &request) else {
         return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this request"));
     };
-    let placement = Placement::drawn(local, route, worker.draw());
+    let placement = match &local.compiled.routes[route].route.extensions {
+        None => Placement::drawn(local, route, worker.draw()),
+        Some(extensions) => extension::place(worker, Rc::clone(&local), (route, extensions), &request),
+    };
     placement.map_or_else(
         || refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0")),
         Ok,

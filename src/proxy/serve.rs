@@ -6,6 +6,7 @@
 use super::body::{Deadline, Late, Pending, Relay, ResponseBody};
 use super::connection::InFlight;
 use super::counters::{Outcome, Totals};
+use super::extension;
 use super::gate::Inside;
 use super::headers::{is_grpc, is_grpc_failure, say_upgrade, strip_hop_by_hop};
 use super::intake::{place, prepare, spell_path};
@@ -104,6 +105,8 @@ enum Ended {
     Late(Late),
     /// The client stopped in the middle of its body.
     ClientGone,
+    /// Answered with this status on purpose.
+    Injected(StatusCode),
 }
 
 /// Why a try on one endpoint failed.
@@ -242,6 +245,7 @@ impl Exchange {
                 let reason = HeaderValue::from_static("the request body did not arrive in time");
                 return Ok(own(&self.headers, StatusCode::REQUEST_TIMEOUT, "", reason));
             }
+            Ended::Injected(status) => (self.injected(status), status, extension::ABORTED),
             Ended::Unsupported(why) => (Outcome::Reset, StatusCode::NOT_IMPLEMENTED, why),
             Ended::Unsecured => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, UNSECURED),
             Ended::NoEndpoint => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, NO_UPSTREAM),
@@ -261,8 +265,20 @@ impl Exchange {
         Ok(own(&self.headers, status, text, HeaderValue::from_static(text)))
     }
 
+    /// What a status that was given on purpose comes to: what it would have come to had the target given it.
+    fn injected(&self, status: StatusCode) -> Outcome {
+        if status.is_server_error() {
+            return Outcome::Status5xx;
+        }
+        let took = self.started.elapsed();
+        Outcome::Good { latency_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX) }
+    }
+
     /// Tries endpoints of the drawn target until one answers or the policy allows no more.
     async fn run(&self) -> Result<Lease, Ended> {
+        if let Some(extra) = &self.placement.extra {
+            extra.meet(&self.worker).await.map_err(Ended::Injected)?;
+        }
         let Some(spoken) = self.placement.set().spoken else {
             return Err(Ended::Unsupported("the target takes connections and no requests"));
         };

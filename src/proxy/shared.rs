@@ -32,6 +32,8 @@ pub(super) struct WorkerView {
     pub(super) generation: AtomicU64,
     /// Its counts.
     pub(super) table: Table,
+    /// Its counts of requests that went to a target and are not judged.
+    pub(super) unjudged: Table,
     /// Its counts outside of series.
     pub(super) totals: Totals,
 }
@@ -78,6 +80,7 @@ impl Shared {
             applied: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             table: Table::new(kept_versions),
+            unjudged: Table::new(kept_versions),
             totals: Totals::default(),
         };
         Self {

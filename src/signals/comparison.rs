@@ -245,6 +245,7 @@ mod tests {
         let report = Report {
             proxy: "p".into(),
             applied: Vec::new(),
+            unjudged: Vec::new(),
             series: vec![
                 series("checkout", 7, "v1", 0.9, 90, 1),
                 series("checkout", 7, "v2", 0.1, 4, 1),
@@ -272,7 +273,7 @@ mod tests {
             with(series("checkout", 7, "v1", 0.9, 3, 0), &[1000, 1000, 9000]),
             with(series("checkout", 7, "v2", 0.1, 2, 0), &[2000, 9000]),
         ];
-        let report = ByRoute::new(Report { proxy: "p".into(), applied: Vec::new(), series });
+        let report = ByRoute::new(Report { proxy: "p".into(), series, ..Report::default() });
         let told = |compared| {
             let ask = TimingAsk { compared: Some(compared), bounds_us: vec![8192] };
             by_version(report.series(&route("checkout")), "v2", "v1", &ask).remove(0)
