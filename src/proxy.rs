@@ -35,8 +35,12 @@ mod health;
 pub mod health_state;
 /// A request's head, before anything is sent.
 mod intake;
+/// How many requests a route takes (pure).
+mod limit;
 /// Accepting and ending client connections.
 mod listener;
+/// Copies of requests.
+mod mirror;
 /// Who is left out for its answers (pure).
 pub mod outlier;
 /// One spelling for a path (pure).
@@ -49,6 +53,8 @@ pub mod retry;
 pub mod route;
 /// One request.
 mod serve;
+/// Which requests of a session count.
+mod session;
 /// State shared by the workers and the control side.
 mod shared;
 /// Sockets as hyper wants them.
@@ -392,7 +398,8 @@ impl Reporter {
     pub fn report(&self) -> Report {
         let series = counters::series(self.0.workers.iter().map(|worker| &worker.table));
         let unjudged = counters::series(self.0.workers.iter().map(|worker| &worker.unjudged));
-        let mut report = Report { proxy: self.0.name.clone(), series, unjudged, ..Report::default() };
+        let raw = counters::series(self.0.workers.iter().map(|worker| &worker.raw));
+        let mut report = Report { proxy: self.0.name.clone(), series, unjudged, raw, ..Report::default() };
         // Read by all workers from the next request on, unless one is still at an older snapshot.
         let current = self.0.current();
         if self.0.applied_generation() >= current.generation {

@@ -8,11 +8,12 @@
 use super::application;
 use super::gate::Gate;
 use super::health_state::{Health, usable};
+use super::limit::Bucket;
 use super::outlier::{Ejection, Failures};
 use super::route::{RequestView, matches};
 use super::tls::{Secured, Towards};
 use super::upstream::Spoken;
-use crate::base::ids::NodeName;
+use crate::base::ids::{NodeName, RouteRef};
 use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Pool, Protocol, Route};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -73,7 +74,7 @@ pub(super) struct Compiled {
     pub(super) series: usize,
     /// Number of endpoints over all sets: one pool each.
     pub(super) endpoints: usize,
-    /// Number of targets of routes with extensions: each has a cell for what is not judged.
+    /// Number of cells for what is not judged, and for all of sessions: two for each target of routes with extensions.
     pub(super) apart: usize,
 }
 
@@ -108,6 +109,8 @@ pub(super) struct CompiledRoute {
     pub(super) weights: Vec<u32>,
     /// Targets in the same order.
     pub(super) targets: Vec<CompiledTarget>,
+    /// Tokens for its requests, where they are bounded. All snapshots and all services with this route have the same.
+    pub(super) bucket: Option<Arc<Bucket>>,
 }
 
 /// A target of a route.
@@ -120,7 +123,7 @@ pub(super) struct CompiledTarget {
     pub(super) set: usize,
     /// Index of its first series, which is for requests that found no endpoint; endpoint i has the i-th after it.
     pub(super) first_series: usize,
-    /// Index of its cell for what is not judged, where its route has extensions.
+    /// Index of its cell for what is not judged, where its route has extensions; behind it is that for all of sessions.
     pub(super) apart: usize,
 }
 
@@ -228,7 +231,7 @@ impl Compiled {
         }
         let Building { sets, series, slots, apart, .. } = building;
         let ports = config.services.values().flat_map(|service| &service.ports).map(|port| port.port).collect();
-        Self {
+        let mut compiled = Self {
             generation,
             services,
             ports,
@@ -241,6 +244,23 @@ impl Compiled {
             apart,
             config,
             secured,
+        };
+        compiled.share_buckets(BTreeMap::new());
+        compiled
+    }
+
+    /// The buckets of its routes.
+    pub(super) fn buckets(&self) -> BTreeMap<RouteRef, Arc<Bucket>> {
+        let bucket = |route: &CompiledRoute| Some((route.route.id.clone(), Arc::clone(route.bucket.as_ref()?)));
+        self.routes.iter().filter_map(bucket).collect()
+    }
+
+    /// Gives each route that needs one a bucket: one of `known`, so that a new snapshot fills nobody's.
+    pub(super) fn share_buckets(&mut self, mut known: BTreeMap<RouteRef, Arc<Bucket>>) {
+        for route in &mut self.routes {
+            if route.route.extensions.as_ref().is_some_and(|extensions| extensions.limit.is_some()) {
+                route.bucket = Some(Arc::clone(known.entry(route.route.id.clone()).or_default()));
+            }
         }
     }
 
@@ -298,12 +318,12 @@ impl<'a> Building<'a> {
                 self.series += 1 + self.sets[set].addresses.len();
                 let share = if total == 0 { 0.0 } else { f64::from(target.weight) / total as f64 };
                 let apart = self.apart;
-                self.apart += usize::from(route.extensions.is_some());
+                self.apart += if route.extensions.is_some() { 2 } else { 0 };
                 CompiledTarget { node: target.cluster.node.clone(), share, set, first_series, apart }
             })
             .collect();
         let weights = route.targets.iter().map(|target| target.weight).collect();
-        CompiledRoute { route: Arc::clone(route), weights, targets }
+        CompiledRoute { route: Arc::clone(route), weights, targets, bucket: None }
     }
 
     fn set(&mut self, key: SetKey) -> usize {
@@ -338,7 +358,6 @@ fn targets_of(config: &NodeConfig) -> impl Iterator<Item = (SetKey, u32)> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::RouteRef;
     use crate::mesh::snapshot::{ClusterPort, RetryPolicy, RouteMatch, Target, VirtualService};
 
     fn cluster(node: &str, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {

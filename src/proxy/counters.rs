@@ -98,6 +98,16 @@ pub(super) struct Totals {
     pub(super) aborted: AtomicU64,
     /// Requests that met a failure on purpose (`tidegate:fault`).
     pub(super) faults: AtomicU64,
+    /// Requests that chose their version (`tidegate:override`).
+    pub(super) forced: AtomicU64,
+    /// Sessions that were begun (`tidegate:affinity` by cookie).
+    pub(super) sessions: AtomicU64,
+    /// Requests beyond the bound of their route (`tidegate:limit`).
+    pub(super) limited: AtomicU64,
+    /// Copies sent (`tidegate:mirror`).
+    pub(super) mirrored: AtomicU64,
+    /// Requests that were to be copied and were not: too many copies under way, or a body that is too long or not complete.
+    pub(super) unmirrored: AtomicU64,
 }
 
 impl Totals {
@@ -107,7 +117,7 @@ impl Totals {
     }
 
     /// Every total by name.
-    pub(super) fn read(&self) -> [(&'static str, u64); 9] {
+    pub(super) fn read(&self) -> [(&'static str, u64); 14] {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("unrouted", get(&self.unrouted)),
@@ -119,6 +129,11 @@ impl Totals {
             ("upstream_connects", get(&self.connects)),
             ("aborted_by_client", get(&self.aborted)),
             ("faults_injected", get(&self.faults)),
+            ("forced", get(&self.forced)),
+            ("sessions_begun", get(&self.sessions)),
+            ("rate_limited", get(&self.limited)),
+            ("mirrored", get(&self.mirrored)),
+            ("not_mirrored", get(&self.unmirrored)),
         ]
     }
 }

@@ -7,7 +7,7 @@ use super::counters::Totals;
 use super::extension;
 use super::headers::{Upgrade, join_cookies, say_upgrade, strip_hop_by_hop, upgrade};
 use super::path;
-use super::reply::own;
+use super::reply::{LIMITED, own};
 use super::route::{RequestView, host_and_port};
 use super::worker::{Placement, Worker};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
@@ -24,6 +24,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
+/// Says that a bound of requests was reached, as Envoy does.
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
+
 /// Why a request was refused before any draw.
 pub(super) struct Refusal {
     status: StatusCode,
@@ -33,9 +36,15 @@ pub(super) struct Refusal {
 impl Refusal {
     /// The answer, counted.
     pub(super) fn answer(&self, worker: &Worker, request: &HeaderMap) -> Response<ResponseBody> {
+        let reason = HeaderValue::from_str(&self.reason).unwrap_or(HeaderValue::from_static("no match"));
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            Totals::count(&worker.view.totals.limited);
+            let mut answer = own(request, self.status, LIMITED, reason);
+            answer.headers_mut().insert(RATE_LIMITED, HeaderValue::from_static("true"));
+            return answer;
+        }
         Totals::count(&worker.view.totals.unrouted);
-        let reason = HeaderValue::from_str(&self.reason);
-        own(request, self.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
+        own(request, self.status, "", reason)
     }
 }
 
@@ -92,7 +101,12 @@ pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Re
     };
     let placement = match &local.compiled.routes[route].route.extensions {
         None => Placement::drawn(local, route, worker.draw()),
-        Some(extensions) => extension::place(worker, Rc::clone(&local), (route, extensions), &request),
+        Some(extensions) => {
+            if !extension::has_token(worker, &local.compiled.routes[route], extensions) {
+                return refuse(StatusCode::TOO_MANY_REQUESTS, format!("the limit of the route of {host} is reached"));
+            }
+            extension::place(worker, &local, (route, extensions), &request)
+        }
     };
     placement.map_or_else(
         || refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0")),

@@ -10,6 +10,7 @@ use super::extension;
 use super::gate::Inside;
 use super::headers::{is_grpc, is_grpc_failure, say_upgrade, strip_hop_by_hop};
 use super::intake::{place, prepare, spell_path};
+use super::mirror;
 use super::reply::{
     CONNECT_FAILED, NO_UPSTREAM, OVERFLOW, STREAM_IDLE, TIMED_OUT, UNSECURED, WAS_REFUSED, WAS_RESET, own,
 };
@@ -148,7 +149,8 @@ impl Exchange {
         started: Monotonic,
     ) -> Self {
         let route = &placement.route().route;
-        let (keeps, is_http2) = (route.retry.max_retries > 0, head.version == Version::HTTP_2);
+        let is_copied = placement.extra.as_ref().is_some_and(|extra| extra.mirror.is_some());
+        let (keeps, is_http2) = (route.retry.max_retries > 0 || is_copied, head.version == Version::HTTP_2);
         let body = (!body.is_end_stream()).then(|| ClientBody::new(body, keeps, is_http2, started));
         let upload = body.as_ref().map(ClientBody::upload);
         let watched = (upload, is_grpc(&head.headers));
@@ -177,10 +179,29 @@ impl Exchange {
             // The try that it came from was broken off.
             self.note_outlier(&ended);
         }
+        let Some(extra) = self.placement.extra.clone() else { return self.conclude(ended) };
+        if let Some(target) = extra.mirror {
+            self.mirror(target);
+        }
+        let mut answer = self.conclude(ended)?;
+        extra.tell(answer.headers_mut());
+        Ok(answer)
+    }
+
+    /// The answer, of the endpoint or the proxy's own.
+    fn conclude(self: Box<Self>, ended: Result<Lease, Ended>) -> Result<Response<ResponseBody>, ClientGone> {
         match ended {
             Ok(answered) => Ok(self.relay(answered)),
             Err(ended) => self.fail(ended),
         }
+    }
+
+    /// Sends a copy to another target of the route.
+    fn mirror(&self, target: usize) {
+        let body = self.body.as_ref().map(ClientBody::copy);
+        let placement = Placement::at(Rc::clone(&self.placement.local), self.placement.route, target);
+        let head = (self.method.clone(), self.uri.clone(), self.headers.clone());
+        mirror::send(&self.worker, placement, head, body);
     }
 
     /// As [`Self::run`], but until the deadline at most.

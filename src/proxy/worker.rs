@@ -29,6 +29,8 @@ pub(super) struct Worker {
     pub(super) connections: Connections,
     /// Whether answers carry `Connection: close`.
     pub(super) draining: Cell<bool>,
+    /// Copies of requests under way.
+    pub(super) shadows: Cell<usize>,
     local: RefCell<Rc<Local>>,
     pools: RefCell<HashMap<PoolKey, Rc<Pool>>>,
     draws: Cell<Draws>,
@@ -63,6 +65,7 @@ impl Worker {
             view,
             connections: Connections::default(),
             draining: Cell::new(false),
+            shadows: Cell::new(0),
             local: RefCell::new(Rc::new(local)),
             pools: RefCell::default(),
             draws: Cell::new(draws),
@@ -183,19 +186,24 @@ impl Placement {
 
     /// Counts the request. Each request is counted at most once, by whoever learns its outcome.
     pub(super) fn count(&self, view: &WorkerView, outcome: Outcome) {
-        if self.extra.as_ref().is_some_and(|extra| extra.is_unjudged) {
-            return self.count_apart(view, outcome);
+        if self.extra.as_ref().is_some_and(|extra| self.is_kept_from_judge(extra, view, outcome)) {
+            return;
         }
         let first = self.route().targets[self.target].first_series;
         let series = first + self.endpoint.get().map_or(0, |endpoint| endpoint + 1);
         self.local.counts[series].get_or_init(|| self.cell(view)).record(outcome);
     }
 
-    /// Counts a request that the judge is not to see.
-    fn count_apart(&self, view: &WorkerView, outcome: Outcome) {
+    /// Counts a request where an extension wants it counted; whether that is all.
+    fn is_kept_from_judge(&self, extra: &Extra, view: &WorkerView, outcome: Outcome) -> bool {
         let target = &self.route().targets[self.target];
-        let cell = self.local.apart[target.apart].get_or_init(|| view.unjudged.cell(self.key(None), target.share));
-        cell.record(outcome);
+        let (index, table) = match (extra.is_unjudged, extra.session) {
+            (true, _) => (target.apart, &view.unjudged),
+            (false, Some(_)) => (target.apart + 1, &view.raw),
+            (false, None) => return false,
+        };
+        self.local.apart[index].get_or_init(|| table.cell(self.key(None), target.share)).record(outcome);
+        extra.is_unjudged || !extra.session.is_some_and(|session| session.counts(&view.sessions, outcome))
     }
 
     /// Asks the worker's table for the cell: once for each series and snapshot.

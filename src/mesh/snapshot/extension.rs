@@ -4,10 +4,18 @@
 //! blanks and `_.:/=+-@`, up to 256 characters. A tag on a route that begins with `tidegate:` and is none of these is an error,
 //! and so is each word that its tag does not know.
 
+mod affinity;
 mod fault;
+mod forced;
+mod limit;
+mod mirror;
 mod words;
 
+pub use affinity::Affinity;
 pub use fault::{Abort, Delay, Fault};
+pub use forced::Override;
+pub use limit::Limit;
+pub use mirror::Mirror;
 pub use words::{Flaw, Share};
 
 use serde::{Deserialize, Serialize};
@@ -24,10 +32,22 @@ pub struct Extensions {
     /// Failures on purpose (`tidegate:fault`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
+    /// Versions chosen by hand (`tidegate:override`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Override>,
+    /// Sessions that stay with a version (`tidegate:affinity`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// Bound of requests (`tidegate:limit`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// Copies for another target (`tidegate:mirror`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
 }
 
 /// Names of the tags.
-const TAGS: [&str; 1] = [Fault::TAG];
+const TAGS: [&str; 5] = [Fault::TAG, Override::TAG, Affinity::TAG, Limit::TAG, Mirror::TAG];
 
 impl Extensions {
     /// Reads the tags of a route with these targets: what can be used, `None` without any, and what is wrong with the rest.
@@ -39,6 +59,10 @@ impl Extensions {
         for (tag, value) in tags.into_iter().filter(|(tag, _)| tag.starts_with(PREFIX)) {
             let read = match tag {
                 Fault::TAG => Fault::read(value, targets).map(|fault| found.fault = Some(fault)),
+                Override::TAG => Override::read(value).map(|forced| found.forced = Some(forced)),
+                Affinity::TAG => Affinity::read(value).map(|affinity| found.affinity = Some(affinity)),
+                Limit::TAG => Limit::read(value).map(|limit| found.limit = Some(limit)),
+                Mirror::TAG => Mirror::read(value, targets).map(|mirror| found.mirror = Some(mirror)),
                 _ => Err(unknown(tag)),
             };
             flaws.extend(read.err());

@@ -32,6 +32,25 @@ fn faults_are_read() {
 }
 
 #[test]
+fn the_other_tags_are_read() {
+    let forced = |value| good("tidegate:override", value).forced.map(|forced| (forced.header, forced.cookie));
+    assert_eq!(forced("header=X-Version"), Some((Some("x-version".into()), None)));
+    assert_eq!(forced("cookie=Version header=v"), Some((Some("v".into()), Some("Version".into()))));
+    let affinity = |value| good("tidegate:affinity", value).affinity;
+    let cookie = |ttl, path: &str| Some(Affinity::Cookie { name: "s".into(), ttl, path: path.into() });
+    assert_eq!(affinity("cookie=s"), cookie(None, "/"));
+    assert_eq!(affinity("cookie=s ttl=1h path=/shop"), cookie(Some(Millis::from_seconds(3600)), "/shop"));
+    assert_eq!(affinity("header=X-User"), Some(Affinity::Header("x-user".into())));
+    let limit = |value| good("tidegate:limit", value).limit;
+    let bound = |requests, per, burst| Some(Limit { requests, per: Millis(per), burst });
+    assert_eq!(limit("requests=10"), bound(10, 1000, 10));
+    assert_eq!(limit("requests=10 per=50ms burst=200"), bound(10, 50, 200));
+    let mirror = good("tidegate:mirror", "target=v2 percent=5").mirror.expect("copies");
+    assert_eq!((&*mirror.target, mirror.share.millionths()), ("v2", 50_000));
+    assert_eq!(good("tidegate:mirror", "target=v1").mirror.map(|mirror| mirror.share), Some(Share::ALL));
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     for (tag, value, flaw) in [
         ("tidegate:falt", "abort=503", "tidegate:falt: is not known; tags of a route that begin with tidegate: are"),
@@ -56,6 +75,18 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         ("tidegate:fault", "abort=503 header=host:a", "character 18: header host is for HTTP itself"),
         ("tidegate:fault", "abort=503 header=:a", "character 18: header must be a name"),
+        ("tidegate:override", "", "tidegate:override: has neither header nor cookie"),
+        ("tidegate:override", "header=a/b", "character 8: header must be a name"),
+        ("tidegate:affinity", "", "tidegate:affinity: needs one of cookie and header"),
+        ("tidegate:affinity", "cookie=a header=b", "tidegate:affinity: needs one of cookie and header"),
+        ("tidegate:affinity", "header=b ttl=1h", "has ttl or path, which are a cookie's"),
+        ("tidegate:affinity", "cookie=a ttl=721h", "character 14: ttl must be from 1s to"),
+        ("tidegate:affinity", "cookie=a path=shop", "character 15: path must begin with /"),
+        ("tidegate:limit", "per=1s", "tidegate:limit: has no requests"),
+        ("tidegate:limit", "requests=0", "character 10: requests must be a whole number from 1 to 1000000"),
+        ("tidegate:limit", "requests=1 per=49ms", "character 16: per must be from 50ms to 1h"),
+        ("tidegate:mirror", "percent=5", "tidegate:mirror: has no target"),
+        ("tidegate:mirror", "target=v3", "character 8: target \"v3\" is no target of this route; it has v1, v2"),
     ] {
         let (found, flaws) = read(tag, value);
         assert!(found.is_none() && flaws.len() == 1 && flaws[0].contains(flaw), "{tag} {value}: {flaws:?}");
