@@ -1,7 +1,7 @@
 //! Routes: conditions, targets, retries and timeouts, as Envoy's.
 
 use super::pieces::{any, number, span_of, span_or_off, tagged};
-use super::{Translation, Type, cluster};
+use super::{Translation, Type, cluster, extension};
 use crate::mesh::snapshot::{
     HeaderMatch, Listener, Own, PathMatch, Protocol, QueryMatch, RetryPolicy, Role, Route, RouteMatch, Target,
     ValueMatch, VirtualService,
@@ -195,7 +195,7 @@ fn routes_of(out: &mut Translation<'_>, service: &VirtualService, port: Option<u
             message.request_headers_to_remove = vec![SERVICE_HEADER.into(), PORT_HEADER.into()];
         }
         message.metadata = tagged("TargetVirtualService", &service.name);
-        routes.push(message);
+        routes.extend(extension::extended(out.config, route, message));
     }
     routes
 }
@@ -287,7 +287,7 @@ pub(super) fn header_is(name: &str, value: &str) -> pb::HeaderMatcher {
     header(&HeaderMatch { name: name.to_owned(), value: ValueMatch::Exact(value.to_owned()), invert: false })
 }
 
-fn header(matches: &HeaderMatch) -> pb::HeaderMatcher {
+pub(super) fn header(matches: &HeaderMatch) -> pb::HeaderMatcher {
     use matcher::string_matcher::MatchPattern;
     use pb::header_matcher::HeaderMatchSpecifier;
     let specifier = match &matches.value {
