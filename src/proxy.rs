@@ -23,16 +23,24 @@ mod connection;
 mod control;
 /// What workers count.
 mod counters;
+/// Listening sockets of a virtual gateway.
+mod doors;
+/// A request's way into a virtual gateway.
+mod entrance;
 /// What a route does beyond App Mesh.
 mod extension;
 /// Bounds towards the application.
 mod gate;
+/// Routes and rewrites of a virtual gateway (pure).
+pub mod gateway;
 /// Hop-by-hop headers (pure).
 pub mod headers;
 /// Active health checks.
 mod health;
 /// When an endpoint is healthy (pure).
 pub mod health_state;
+/// The first words of a connection of TLS.
+mod hello;
 /// A request's head, before anything is sent.
 mod intake;
 /// How many requests a route takes (pure).
@@ -61,6 +69,8 @@ mod shared;
 mod socket;
 /// Which target and endpoint a request goes to (pure).
 pub mod split;
+/// Requests to what is no part of the mesh.
+mod stranger;
 /// A connection's bytes.
 mod stream;
 /// TLS of both sides.
@@ -80,7 +90,7 @@ use crate::ports::EndpointSource;
 use config::Compiled;
 use shared::{Phase, Shared};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -101,6 +111,8 @@ pub struct ProxySettings {
     pub egress: SocketAddr,
     /// Where it takes what is meant for the application beside it; `None` for nowhere.
     pub ingress: Option<SocketAddr>,
+    /// Where a virtual gateway's listeners are bound, on the ports that its configuration says; `None` for what is no gateway.
+    pub gateway: Option<IpAddr>,
     /// Where the admin interface listens; `None` for none.
     pub admin: Option<SocketAddr>,
     /// Worker threads; 0 for one to each core.
@@ -123,6 +135,7 @@ impl ProxySettings {
             name: name.into(),
             egress,
             ingress: None,
+            gateway: None,
             admin: None,
             workers: 0,
             max_connections: 30_000,
@@ -144,6 +157,17 @@ pub enum ProxyError {
         address: SocketAddr,
         /// The option that sets it.
         flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A port of the virtual gateway cannot be listened on.
+    #[error(
+        "cannot listen on {address} for the virtual gateway: {source}; free the port, let the process have it (below 1024 it \
+         needs CAP_NET_BIND_SERVICE), or give the gateway's listener another port in the mesh"
+    )]
+    Gateway {
+        /// The address.
+        address: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
@@ -243,7 +267,7 @@ impl Listening {
     /// and all workers listen.
     ///
     /// # Errors
-    /// [`ProxyError::Worker`]; nothing runs then.
+    /// [`ProxyError::Worker`] or [`ProxyError::Gateway`]; nothing runs then.
     pub async fn start(
         self,
         config: watch::Receiver<Arc<NodeConfig>>,
@@ -268,7 +292,13 @@ impl Listening {
         let count = listeners.len();
         let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new(), Arc::default());
         let (connections, versions) = (settings.max_connections, settings.kept_versions.max(1));
-        let shared = Arc::new(Shared::new((settings.name, egress, ingress), connections, versions, count, first));
+        let shared = Arc::new(Shared::new(
+            (settings.name, egress, ingress, settings.gateway),
+            connections,
+            versions,
+            count,
+            first,
+        ));
         let (ready, published) = oneshot::channel();
         let mut handle =
             ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
@@ -278,7 +308,7 @@ impl Listening {
         happened.await;
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, settings.secrets, ready)));
         // The control side always publishes; were it to end first, the empty snapshot would answer 404.
-        let _ = published.await;
+        published.await.unwrap_or(Ok(()))?;
         for (index, listeners) in listeners.into_iter().enumerate() {
             let ended =
                 spawn_worker(&shared, index, listeners).map_err(|source| ProxyError::Worker { index, source })?;
@@ -308,7 +338,7 @@ fn spawn_worker(
         let _ = started.send(Ok(()));
         let cut = runtime.block_on(async {
             let worker = Rc::new(Worker::new(shared, view));
-            listener::run(worker, listeners).await
+            listener::run(worker, index, listeners).await
         });
         // Connections end with their tasks, before the end is told.
         drop(runtime);
@@ -329,6 +359,12 @@ impl ProxyHandle {
     #[must_use]
     pub const fn ingress_address(&self) -> Option<SocketAddr> {
         self.ingress
+    }
+
+    /// Where the listeners of its virtual gateway are now; none for what is no gateway.
+    #[must_use]
+    pub fn gateway_addresses(&self) -> Vec<SocketAddr> {
+        self.shared.doors.borrow().values().map(|door| door.address).collect()
     }
 
     /// Where its admin interface listens.

@@ -21,8 +21,11 @@ pub struct ProxyOptions {
     pub client: ClientSettings,
     /// Where applications send their requests.
     pub egress: SocketAddr,
-    /// Where it takes what is meant for its application.
+    /// Where it takes what is meant for its application; for a virtual gateway, the address of its listeners, whose ports the
+    /// mesh says.
     pub ingress: SocketAddr,
+    /// Whether it is a virtual gateway.
+    pub is_gateway: bool,
     /// Its admin pages.
     pub admin: SocketAddr,
     /// Worker threads; 0 for one to each core.
@@ -39,8 +42,9 @@ pub struct ProxyOptions {
 pub struct Sidecar {
     /// Where it takes requests.
     pub egress: SocketAddr,
-    /// Where it takes what is meant for its application.
-    pub ingress: SocketAddr,
+    /// Where it takes what is meant for its application, or as a virtual gateway what comes from outside: one address for each
+    /// listener that it has now.
+    pub ingress: Vec<SocketAddr>,
     /// Its admin pages.
     pub admin: SocketAddr,
     /// Where its first configuration came from.
@@ -61,7 +65,11 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     let name = format!("{} {}", options.client.node, new_uuid());
     let mut settings = ProxySettings::new(name, options.egress);
     settings.admin = Some(options.admin);
-    settings.ingress = Some(options.ingress);
+    if options.is_gateway {
+        settings.gateway = Some(options.ingress.ip());
+    } else {
+        settings.ingress = Some(options.ingress);
+    }
     settings.workers = options.workers;
     let node = options.client.node.clone();
     let mut following = follow(options.client).map_err(|error| StartupError::Options(error.to_string()))?;
@@ -71,11 +79,12 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     let config = following.config();
     let mut origin = Origin::Told;
     let proxy = listening.start_after(async { origin = following.first().await }, config, endpoints).await?;
-    let (egress, ingress) = (proxy.egress_address(), proxy.ingress_address().unwrap_or(options.ingress));
-    let redirect = match options.redirecting {
+    let (egress, first) = (proxy.egress_address(), proxy.ingress_address());
+    let ingress = first.map_or_else(|| proxy.gateway_addresses(), |address| vec![address]);
+    let redirect = match (options.redirecting, first) {
         // Not before it serves: what the machine sends meanwhile goes where it always went.
-        Some(wanted) => Some(Redirect::begin(wanted, [egress, ingress], following.config()).await?),
-        None => None,
+        (Some(wanted), Some(first)) => Some(Redirect::begin(wanted, [egress, first], following.config()).await?),
+        (Some(_), None) | (None, _) => None,
     };
     Ok(Sidecar { egress, ingress, admin: proxy.admin_address().unwrap_or(options.admin), origin, proxy, redirect })
 }

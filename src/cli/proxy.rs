@@ -35,12 +35,16 @@ pub(super) async fn proxy(arguments: ProxyArguments, output: Output, environment
 
 fn welcome(running: &Sidecar, node: &str, output: Output) {
     if output.is_json() {
-        for (name, address) in [("egress", running.egress), ("ingress", running.ingress), ("admin", running.admin)] {
+        let outside = running.ingress.iter().map(|address| ("ingress", *address));
+        for (name, address) in [("egress", running.egress), ("admin", running.admin)].into_iter().chain(outside) {
             output.json(&json!({"event": "listening", "name": name, "address": address.to_string()}));
         }
     } else {
-        output.line(&format!("the proxy of {node} takes its application's requests at http://{}", running.egress));
-        output.line(&format!("what is meant for its application goes to {}", running.ingress));
+        output.line(&format!("the proxy of {node} takes requests of this machine at http://{}", running.egress));
+        for address in &running.ingress {
+            let what = if is_gateway(node) { "comes from outside" } else { "is meant for its application" };
+            output.line(&format!("what {what} goes to {address}"));
+        }
         output.line(&format!("its admin pages are at http://{}", running.admin));
     }
     if running.origin == Origin::Kept {
@@ -58,11 +62,6 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
             .hint("for example --node mesh/shop/virtualNode/checkout-v1")
             .usage()
     })?;
-    if node.contains("/virtualGateway/") || node.contains(":virtualGateway/") {
-        return Err(Failure::new(format!("{node} is a virtual gateway, which this proxy cannot be yet"))
-            .hint("docs/envoy.md tells how an Envoy is one")
-            .usage());
-    }
     let by_variable = variable("APPMESH_XDS_ENDPOINT")
         .map(|endpoint| if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") });
     let control_plane = arguments.control_plane.clone().or(by_variable).ok_or_else(|| {
@@ -95,12 +94,19 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
             .hint("use a --control-plane with https://")
             .usage());
     }
+    let is_gateway = is_gateway(&node);
+    if is_gateway && arguments.transparent {
+        return Err(Failure::new(format!("nothing is redirected to {node}: a gateway is called by its own address"))
+            .hint("leave --transparent out")
+            .usage());
+    }
     let client = ClientSettings { control_plane, node, token, authorities, identity, kept: arguments.state.clone() };
     Ok(ProxyOptions {
         client,
         egress: arguments.egress(),
         redirecting: redirecting(arguments, environment)?,
         ingress: arguments.ingress,
+        is_gateway,
         admin: arguments.admin(port, is_image),
         workers: arguments.workers.map_or(0, usize::from),
         discovery: arguments.discovery.clone(),
@@ -136,6 +142,11 @@ fn given_or<T: FromStr + Clone>(given: &[T], variable: &str, list: &str) -> Resu
         word.parse().map_err(|_| wrong())
     };
     words.map(read).collect()
+}
+
+/// Whether this names a virtual gateway, by its path or its ARN.
+fn is_gateway(node: &str) -> bool {
+    node.split('/').nth_back(1) == Some("virtualGateway")
 }
 
 fn read(option: &str, path: &Path) -> Result<String, Failure> {

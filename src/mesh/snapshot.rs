@@ -5,11 +5,13 @@
 //! It deliberately holds no endpoints: those come from discovery and change on another clock.
 
 pub mod extension;
+mod gateway;
 mod own;
 mod pattern;
 mod tls;
 
 pub use extension::Extensions;
+pub use gateway::{GatewayHost, PORT_HEADER, SERVICE_HEADER, gateway_hosts};
 pub use own::{
     AccessLog, AppAddress, GatewayRoute, GatewayTarget, HostMatch, Listener, LogFormat, Own, PathRewrite, Pool, Role,
 };

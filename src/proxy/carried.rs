@@ -14,8 +14,8 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-/// Carries a connection to the target that was drawn for it; where none was, it is closed.
-pub(super) async fn run(worker: Rc<Worker>, client: Stream, placement: Option<Placement>) {
+/// Carries a connection to the target that was drawn for it; where none was, it is closed. `read` came of it already.
+pub(super) async fn run(worker: Rc<Worker>, client: Stream, read: Bytes, placement: Option<Placement>) {
     let view = Rc::clone(&worker);
     let (open, connection) = Open::carried(worker);
     let Some(placement) = placement.filter(|placement| !placement.set().towards.is_unusable()) else { return };
@@ -30,7 +30,7 @@ pub(super) async fn run(worker: Rc<Worker>, client: Stream, placement: Option<Pl
     // What it routed by may go while the connection stays.
     drop(placement);
     let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None };
-    tunnel::run(&connection, tunnel, client, Bytes::new()).await;
+    tunnel::run(&connection, tunnel, client, read).await;
     drop(open);
 }
 
@@ -57,12 +57,12 @@ async fn connect(worker: &Worker, placement: &Placement) -> Option<Stream> {
     None
 }
 
-/// Carries a connection to this address. One that nobody takes there is closed.
-pub(super) async fn run_to(worker: Rc<Worker>, client: Stream, address: SocketAddr) {
+/// Carries a connection to this address. One that nobody takes there is closed. `read` came of it already.
+pub(super) async fn run_to(worker: Rc<Worker>, client: Stream, read: Bytes, address: SocketAddr) {
     let (_open, connection) = Open::carried(worker);
     let _ = client.socket().set_nodelay(true);
     if let Ok(endpoint) = dial(address, &Towards::Plain).await {
         let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None };
-        tunnel::run(&connection, tunnel, client, Bytes::new()).await;
+        tunnel::run(&connection, tunnel, client, read).await;
     }
 }

@@ -6,8 +6,10 @@
 //! routed it to its end.
 
 use super::application;
+use super::entrance::{self, Entered};
 use super::gate::Gate;
 use super::health_state::{Health, usable};
+use super::intake::Refusal;
 use super::limit::Bucket;
 use super::outlier::{Ejection, Failures};
 use super::route::{RequestView, matches};
@@ -15,6 +17,7 @@ use super::tls::{Secured, Towards};
 use super::upstream::Spoken;
 use crate::base::ids::{NodeName, RouteRef};
 use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Pool, Protocol, Route};
+use http::{StatusCode, request};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -64,6 +67,8 @@ pub(super) struct Compiled {
     ports: BTreeSet<u16>,
     /// The application beside the proxy, by its ports.
     applications: BTreeMap<u16, CompiledService>,
+    /// The listeners of a virtual gateway, by their ports.
+    pub(super) gateway: BTreeMap<u16, entrance::Listener>,
     /// Routes of connections that are carried as they are, by the port that they are sent to.
     carried: BTreeMap<u16, usize>,
     /// The routes of all services, those of one service together and in match order.
@@ -97,6 +102,15 @@ impl CompiledService {
                 self.ports.iter().find(|known| **known == port).map(|port| Some(*port)).ok_or(port)
             }
             _ => Ok(self.ports.first().copied()),
+        }
+    }
+
+    /// Whether a redirected request is for it, by the port that its connection was sent to and the one in its host: with one in
+    /// the host they have to agree.
+    fn is_called(&self, sent_to: u16, said: Option<u16>) -> bool {
+        match said {
+            Some(said) => said == sent_to && self.ports.contains(&sent_to),
+            None => self.ports.is_empty() || self.ports.contains(&sent_to),
         }
     }
 }
@@ -231,11 +245,13 @@ impl Compiled {
         }
         let Building { sets, series, slots, apart, .. } = building;
         let ports = config.services.values().flat_map(|service| &service.ports).map(|port| port.port).collect();
+        let gateway = entrance::listeners(&config);
         let mut compiled = Self {
             generation,
             services,
             ports,
             applications,
+            gateway,
             carried,
             routes,
             sets,
@@ -269,9 +285,39 @@ impl Compiled {
         self.services.get(host)
     }
 
+    /// The service with this name, for a redirected request.
+    pub(super) fn redirected(
+        &self,
+        host: &str,
+        sent_to: u16,
+        said: Option<u16>,
+    ) -> Option<(&CompiledService, Option<u16>)> {
+        let service = self.service(host).filter(|service| service.is_called(sent_to, said))?;
+        Some((service, Some(sent_to).filter(|port| service.ports.contains(port))))
+    }
+
+    /// Whether what is no part of the mesh may be called too.
+    pub(super) fn lets_all_out(&self) -> bool {
+        self.config.own.as_ref().is_some_and(|own| own.allow_all)
+    }
+
     /// The application on this port.
     pub(super) fn application(&self, port: u16) -> Option<&CompiledService> {
         self.applications.get(&port)
+    }
+
+    /// Takes a request in through a gateway's listener on this port.
+    ///
+    /// # Errors
+    /// As [`entrance::Listener::enter`], or there is no such listener any more.
+    pub(super) fn enter(&self, port: u16, is_secure: bool, head: &mut request::Parts) -> Result<Entered<'_>, Refusal> {
+        let Some(listener) = self.gateway.get(&port) else {
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!("the gateway has no listener on port {port} any more"),
+            ));
+        };
+        listener.enter((port, is_secure), head)
     }
 
     /// Whether any service has this port.

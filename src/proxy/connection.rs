@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -57,21 +58,36 @@ pub(super) enum Order {
 /// Whom a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum For {
-    /// Services that each request names; where a redirected connection was sent to, that is their port.
+    /// Services that each request names; where a redirected connection was sent to, its port is theirs.
     Services {
-        /// The port that it was sent to, before it was redirected.
-        sent_to: Option<u16>,
+        /// Where it was sent to, before it was redirected.
+        sent_to: Option<SocketAddr>,
     },
     /// The application beside the proxy.
     Application {
         /// Its port.
         port: u16,
     },
+    /// Whatever the routes of the virtual gateway lead to.
+    Gateway {
+        /// Port of its listener.
+        port: u16,
+    },
+}
+
+/// The small part of [`For`].
+#[derive(Clone, Copy)]
+enum Whom {
+    Services,
+    Application(u16),
+    Gateway(u16),
 }
 
 /// One client connection.
 pub(super) struct Connection {
-    whom: For,
+    whom: Whom,
+    /// Apart, since most connections were not redirected, and there are many.
+    sent_to: Option<Box<SocketAddr>>,
     /// Whether TLS protects it.
     is_secure: bool,
     order: Cell<Order>,
@@ -89,13 +105,19 @@ pub(super) struct Connection {
     /// Whether it speaks HTTP/2.
     is_http2: Cell<bool>,
     /// Where it leads once the answer under way is out, when it is no HTTP any more.
-    tunnel: RefCell<Option<Box<Tunnel>>>,
+    tunnel: Cell<Option<Box<Tunnel>>>,
 }
 
 impl Connection {
     fn new(whom: For, is_secure: bool) -> Self {
+        let (whom, sent_to) = match whom {
+            For::Services { sent_to } => (Whom::Services, sent_to.map(Box::new)),
+            For::Application { port } => (Whom::Application(port), None),
+            For::Gateway { port } => (Whom::Gateway(port), None),
+        };
         Self {
             whom,
+            sent_to,
             is_secure,
             order: Cell::new(Order::Serve),
             in_flight: Cell::new(0),
@@ -107,7 +129,7 @@ impl Connection {
             flow: Rc::default(),
             stalled_seconds: Cell::new(0),
             is_http2: Cell::new(false),
-            tunnel: RefCell::new(None),
+            tunnel: Cell::new(None),
         }
     }
 
@@ -200,7 +222,12 @@ impl InFlight {
 
     /// Whom its connection is for.
     pub(super) fn whom(&self) -> For {
-        self.connection.whom
+        let Connection { whom, sent_to, .. } = &*self.connection;
+        match *whom {
+            Whom::Services => For::Services { sent_to: sent_to.as_deref().copied() },
+            Whom::Application(port) => For::Application { port },
+            Whom::Gateway(port) => For::Gateway { port },
+        }
     }
 
     /// Whether TLS protects its connection.

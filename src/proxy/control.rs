@@ -5,8 +5,11 @@
 //! looked up yet waits for them, for a second at most: published sooner, it would answer 503. A node that cannot be
 //! looked up keeps its last endpoints.
 
+use super::ProxyError;
 use super::application::with_application;
 use super::config::{Compiled, Endpoints, Known, SetKey, sets_of, weighted_sets_of};
+use super::doors;
+use super::entrance::{Gates, keep_gates};
 use super::health::{self, Checked};
 use super::health_state::{Health, Thresholds};
 use super::outlier::may_eject;
@@ -67,6 +70,10 @@ struct Control {
     secured: Arc<Secured>,
     /// Whether files are being read.
     reading: bool,
+    /// Who is under way through a gateway.
+    gates: Gates,
+    /// Whether all of a gateway's ports could be taken.
+    doors: Result<(), ProxyError>,
 }
 
 struct Check {
@@ -87,7 +94,7 @@ pub(super) async fn run(
     mut config: watch::Receiver<Arc<NodeConfig>>,
     source: Arc<dyn EndpointSource>,
     secrets: Secrets,
-    ready: oneshot::Sender<()>,
+    ready: oneshot::Sender<Result<(), ProxyError>>,
 ) {
     let (events, mut inbox) = mpsc::channel(QUEUE);
     // Whoever took it before would be another control side.
@@ -111,7 +118,10 @@ pub(super) async fn run(
                 Err(_) => connected = false,
             },
             Some(event) = inbox.recv() => control.take(event),
-            _ = resolve.tick() => control.look_up_all(),
+            _ = resolve.tick() => {
+                control.look_up_all();
+                control.open_doors();
+            }
             _ = reload.tick() => control.read(control.tls.files(&control.wanted)),
             () = &mut secret => {
                 control.tls.take_secrets();
@@ -126,7 +136,7 @@ pub(super) async fn run(
         if control.published.is_some()
             && let Some(ready) = ready.take()
         {
-            let _ = ready.send(());
+            let _ = ready.send(std::mem::replace(&mut control.doors, Ok(())));
         }
     }
 }
@@ -139,7 +149,7 @@ impl Control {
         secrets: Secrets,
         wanted: Arc<NodeConfig>,
     ) -> Self {
-        let tls = Keeper::new(secrets, shared.ingress.is_none());
+        let tls = Keeper::new(secrets, !shared.is_own());
         let mut control = Self {
             shared,
             source,
@@ -156,6 +166,8 @@ impl Control {
             tls,
             secured: Arc::default(),
             reading: false,
+            gates: Gates::new(),
+            doors: Ok(()),
         };
         control.want(wanted);
         control
@@ -231,7 +243,26 @@ impl Control {
             self.forget_unused();
         }
         self.generation += 1;
-        self.shared.publish(Compiled::new(self.generation, config, &self.endpoints, secured));
+        let mut compiled = Compiled::new(self.generation, config, &self.endpoints, secured);
+        keep_gates(&mut compiled.gateway, &mut self.gates);
+        self.shared.publish(compiled);
+        // Whoever comes in finds the routes.
+        self.open_doors();
+    }
+
+    /// Has a gateway listen on the ports that it should, as far as they can be had.
+    fn open_doors(&mut self) {
+        let Some(config) = &self.published else { return };
+        let doors = doors::open(&self.shared, config);
+        match (&self.doors, &doors) {
+            // Said once; at the start it is its end.
+            (Ok(()), Err(error)) if self.generation > 1 => {
+                tracing::error!(%error, "the gateway serves its other ports and tries this one again")
+            }
+            (Err(_), Ok(())) => tracing::info!("all ports of the gateway are served now"),
+            _ => {}
+        }
+        self.doors = doors;
     }
 
     /// Drops endpoints and checks of nodes that the published configuration no longer names.

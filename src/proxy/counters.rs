@@ -40,7 +40,7 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 impl Counts {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             status_5xx: AtomicU64::new(0),
             reset: AtomicU64::new(0),

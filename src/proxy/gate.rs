@@ -15,6 +15,9 @@ pub(super) struct Gate {
     left: Notify,
 }
 
+/// The way to something of which only so much may be under way.
+pub(super) type Bound = (Pool, Arc<Gate>);
+
 /// A request that is inside.
 #[derive(Debug)]
 pub(super) struct Inside(Arc<Gate>);

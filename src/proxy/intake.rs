@@ -2,6 +2,7 @@
 //! drawn, and its fields are made those of the next hop's request.
 
 use super::body::ResponseBody;
+use super::config::{Compiled, CompiledService};
 use super::connection::For;
 use super::counters::Totals;
 use super::extension;
@@ -11,11 +12,12 @@ use super::reply::{LIMITED, own};
 use super::route::{RequestView, host_and_port};
 use super::worker::{Placement, Worker};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,6 +36,10 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    pub(super) const fn new(status: StatusCode, reason: String) -> Self {
+        Self { status, reason }
+    }
+
     /// The answer, counted.
     pub(super) fn answer(&self, worker: &Worker, request: &HeaderMap) -> Response<ResponseBody> {
         let reason = HeaderValue::from_str(&self.reason).unwrap_or(HeaderValue::from_static("no match"));
@@ -48,24 +54,35 @@ impl Refusal {
     }
 }
 
+fn bad(reason: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, reason)
+}
+
 /// Gives the request's path its one spelling, by which it is matched and which the service sees.
 pub(super) fn spell_path(head: &mut request::Parts) -> Result<(), Refusal> {
-    let bad = |reason: String| Refusal { status: StatusCode::BAD_REQUEST, reason };
-    let path = match path::normal(head.uri.path()).map_err(|error| bad(error.to_string()))? {
-        Cow::Borrowed(_) => return Ok(()),
-        Cow::Owned(path) => path,
-    };
-    let target = head.uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    match path::normal(head.uri.path()).map_err(|error| bad(error.to_string()))? {
+        Cow::Borrowed(_) => Ok(()),
+        Cow::Owned(path) => set_path(head, &path),
+    }
+}
+
+/// Puts another path in the place of the request's; its query stays.
+pub(super) fn set_path(head: &mut request::Parts, path: &str) -> Result<(), Refusal> {
+    let target = head.uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     let mut parts = std::mem::take(&mut head.uri).into_parts();
-    // What is spelled anew holds nothing but what a target may.
+    // What is spelled anew holds nothing but what a target may; what a mesh says may hold more.
     parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|error| bad(error.to_string()))?);
     head.uri = Uri::from_parts(parts).map_err(|error| bad(error.to_string()))?;
     Ok(())
 }
 
-/// Finds the route and draws the target. `whom` is who the connection is for.
-pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Result<Placement, Refusal> {
-    let refuse = |status, reason: String| Err(Refusal { status, reason });
+/// Finds the route and draws the target. `whom` is who the connection is for. A gateway's request becomes one of the service
+/// that it is for.
+pub(super) fn place(
+    worker: &Rc<Worker>,
+    (whom, is_secure): (For, bool),
+    head: &mut request::Parts,
+) -> Result<Placement, Refusal> {
     // Both as Envoy answers what App Mesh did not allow.
     if head.method == Method::CONNECT {
         return refuse(StatusCode::FORBIDDEN, "CONNECT is not allowed".into());
@@ -73,49 +90,103 @@ pub(super) fn place(worker: &Rc<Worker>, whom: For, head: &request::Parts) -> Re
     if upgrade(&head.headers) == Upgrade::Other {
         return refuse(StatusCode::FORBIDDEN, "no upgrade but that to a WebSocket is allowed".into());
     }
-    let authority = authority(head)?;
-    let (host, port) = host_and_port(authority);
     let local = worker.local();
-    let (service, port) = match whom {
-        // What is for the application says whatever it likes.
-        For::Application { port } => (local.compiled.application(port), None),
-        For::Services { sent_to } => (local.compiled.service(&host), port.or(sent_to)),
+    let entered = match whom {
+        For::Gateway { port } => Some(local.compiled.enter(port, is_secure, head)?),
+        For::Services { .. } | For::Application { .. } => None,
     };
-    let Some(service) = service else {
-        let reason = match &local.compiled.config.own {
-            // The mesh may well have it.
-            Some(own) => format!("{host} is no backend of {}: add it to `backends` of the virtual node", own.name),
-            None => format!("no virtual service is called {host}"),
-        };
-        return refuse(StatusCode::NOT_FOUND, reason);
+    let authority = authority(head)?;
+    let (host, said) = host_and_port(authority);
+    let (name, scheme) = match &entered {
+        Some(entered) => (&*entered.entrance.service, entered.scheme.as_ref().map(Scheme::as_str)),
+        None => (&*host, head.uri.scheme_str().filter(|_| head.version == Version::HTTP_2)),
     };
-    let port = match service.port(port, worker.shared.port) {
-        Ok(port) => port,
-        Err(port) => return refuse(StatusCode::NOT_FOUND, format!("{host} does not listen on port {port}")),
+    let way = match &entered {
+        Some(entered) => local.compiled.service(name).map(|service| Way::Service(service, entered.entrance.port)),
+        None => way(worker, &local.compiled, whom, name, said)?,
+    };
+    let (service, port) = match way {
+        Some(Way::Service(service, port)) => (service, port),
+        Some(Way::Out(address)) => return placed(Placement::out(worker, address), name),
+        None => return refuse(StatusCode::NOT_FOUND, unknown(&local.compiled, name)),
     };
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query());
-    let scheme = head.uri.scheme_str().filter(|_| head.version == Version::HTTP_2);
     let request = RequestView { method, path, query, authority, scheme, headers: &head.headers, port };
     let Some(route) = local.compiled.first_match(service, &request) else {
-        return refuse(StatusCode::NOT_FOUND, format!("no route of {host} matches this request"));
+        return refuse(StatusCode::NOT_FOUND, format!("no route of {name} matches this request"));
     };
     let placement = match &local.compiled.routes[route].route.extensions {
-        None => Placement::drawn(local, route, worker.draw()),
+        None => Placement::drawn(Rc::clone(&local), route, worker.draw()),
         Some(extensions) => {
             if !extension::has_token(worker, &local.compiled.routes[route], extensions) {
-                return refuse(StatusCode::TOO_MANY_REQUESTS, format!("the limit of the route of {host} is reached"));
+                return refuse(StatusCode::TOO_MANY_REQUESTS, format!("the limit of the route of {name} is reached"));
             }
             extension::place(worker, &local, (route, extensions), &request)
         }
     };
+    placed(placement, name)
+}
+
+/// Where a request goes.
+enum Way<'c> {
+    /// To a service, on this port of it.
+    Service(&'c CompiledService, Option<u16>),
+    /// To where its connection was sent.
+    Out(SocketAddr),
+}
+
+/// Where a request of an application or for it goes; `None` where nobody has that name.
+fn way<'c>(
+    worker: &Worker,
+    compiled: &'c Compiled,
+    whom: For,
+    name: &str,
+    said: Option<u16>,
+) -> Result<Option<Way<'c>>, Refusal> {
+    Ok(match whom {
+        // What is for the application says whatever it likes.
+        For::Application { port } => compiled.application(port).map(|service| Way::Service(service, None)),
+        For::Services { sent_to: Some(address) } => {
+            let service = compiled.redirected(name, address.port(), said);
+            let out = || compiled.lets_all_out().then_some(Way::Out(address));
+            service.map(|(service, port)| Way::Service(service, port)).or_else(out)
+        }
+        For::Services { sent_to: None } | For::Gateway { .. } => {
+            let Some(service) = compiled.service(name) else { return Ok(None) };
+            match service.port(said, worker.shared.port) {
+                Ok(port) => Some(Way::Service(service, port)),
+                Err(port) => {
+                    return refuse(StatusCode::NOT_FOUND, format!("{name} does not listen on port {port}"));
+                }
+            }
+        }
+    })
+}
+
+/// Why nobody is called.
+fn unknown(compiled: &Compiled, name: &str) -> String {
+    match &compiled.config.own {
+        // The mesh may well have it.
+        Some(own) => {
+            format!("{name} is no backend of {}: add it to `backends` of the virtual node", own.name)
+        }
+        None => format!("no virtual service is called {name}"),
+    }
+}
+
+fn placed(placement: Option<Placement>, name: &str) -> Result<Placement, Refusal> {
     placement.map_or_else(
-        || refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {host} is 0")),
+        || refuse(StatusCode::SERVICE_UNAVAILABLE, format!("every weight of the route of {name} is 0")),
         Ok,
     )
 }
 
+fn refuse<T>(status: StatusCode, reason: String) -> Result<T, Refusal> {
+    Err(Refusal::new(status, reason))
+}
+
 /// The host that the request names: in an absolute request target, else in the one Host header.
-fn authority(head: &request::Parts) -> Result<&str, Refusal> {
+pub(super) fn authority(head: &request::Parts) -> Result<&str, Refusal> {
     let refuse = |reason: &str| Err(Refusal { status: StatusCode::BAD_REQUEST, reason: reason.into() });
     let mut hosts = head.headers.get_all(HOST).iter();
     let host = hosts.next();
@@ -179,13 +250,18 @@ fn tell(worker: &Worker, placement: &Placement, is_secure: bool, headers: &mut H
     {
         headers.insert(REQUEST_ID, id);
     }
-    let scheme = if is_secure { "https" } else { "http" };
-    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+    say_scheme(headers, is_secure);
     headers.remove(CLIENT_CERTIFICATE);
     match placement.route().route.request_timeout {
         Some(timeout) => headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.0)),
         None => headers.remove(EXPECTED_TIMEOUT),
     };
+}
+
+/// Says by which scheme a request came, where nobody before has.
+pub(super) fn say_scheme(headers: &mut HeaderMap, is_secure: bool) {
+    let scheme = if is_secure { "https" } else { "http" };
+    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
 }
 
 /// A random UUID (version 4) as text.

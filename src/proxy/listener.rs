@@ -4,11 +4,14 @@
 use super::application;
 use super::carried;
 use super::connection::{self, For, Order};
+use super::doors;
+use super::hello::{self, Beginning};
 use super::shared::Phase;
 use super::stream::Stream;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
 use crate::mesh::snapshot;
+use bytes::Bytes;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +26,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 const BACKLOG: i32 = 4096;
 /// Pause after a failed accept (out of file descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Where TLS is spoken, and so the port on which AWS's services are let out by their names (appmesh "Egress filter").
+const TLS_PORT: u16 = 443;
 /// What a client beyond the connection limit reads.
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-tidegate-reason: too many connections\r\n\
     content-length: 0\r\nconnection: close\r\n\r\n";
@@ -57,14 +62,17 @@ fn new_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 /// Runs a worker until the proxy ends. Returns how many connections were cut at the deadline.
 pub(super) async fn run(
     worker: Rc<Worker>,
+    index: usize,
     (egress, ingress): (std::net::TcpListener, Option<std::net::TcpListener>),
 ) -> usize {
     tokio::task::spawn_local(housekeeping(Rc::clone(&worker)));
     let mut phase = worker.shared.phase.subscribe();
+    let mut doors = doors::Own::new(index);
     if let (Ok(egress), Ok(ingress)) = (TcpListener::from_std(egress), ingress.map(TcpListener::from_std).transpose()) {
         tokio::select! {
             () = accept(&worker, Some(&egress), serve_egress) => {}
             () = accept(&worker, ingress.as_ref(), serve_ingress) => {}
+            () = accept_gateway(&worker, &mut doors) => {}
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
         }
         worker.draining.set(true);
@@ -73,6 +81,7 @@ pub(super) async fn run(
         if let Some(ingress) = ingress {
             accept_waiting(&worker, ingress, serve_ingress);
         }
+        doors.into_listeners().for_each(|listener| accept_waiting(&worker, listener, serve_gateway));
     }
     let ending = phase.wait_for(|phase| matches!(phase, Phase::Ending { .. })).await.map(|phase| *phase);
     let Ok(Phase::Ending { grace, deadline }) = ending else { return 0 };
@@ -89,6 +98,27 @@ async fn accept(worker: &Rc<Worker>, listener: Option<&TcpListener>, serve: Serv
             Ok((stream, _)) => admit(worker, stream, serve),
             // Also errors of the one connection (reset before it was accepted), where the pause does no harm.
             Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Accepts at a virtual gateway's ports, as they come and go.
+async fn accept_gateway(worker: &Rc<Worker>, own: &mut doors::Own) {
+    let mut doors = worker.shared.doors.subscribe();
+    doors.mark_changed();
+    loop {
+        tokio::select! {
+            changed = doors.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = Arc::clone(&doors.borrow_and_update());
+                own.follow(&now).into_iter().for_each(|closed| accept_waiting(worker, closed, serve_gateway));
+            }
+            accepted = own.accept() => match accepted {
+                Ok(stream) => admit(worker, stream, serve_gateway),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
         }
     }
 }
@@ -119,32 +149,65 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, serve: Serve) {
     serve(worker, stream);
 }
 
-/// A connection of an application that calls services: carried as it is where its port is one of connections, else full of
-/// requests that name their services.
+/// A connection of an application that calls services.
 fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
-    let local = worker.local();
     // Only beside an application anything is redirected, or anybody else could come.
-    let is_sidecar = worker.shared.ingress.is_some();
+    let is_sidecar = worker.shared.is_own();
     let original = if is_sidecar { original_address(&stream) } else { None };
     let original = original.filter(|address| address.port() != worker.shared.port);
     if is_sidecar && !is_from_here(&stream) {
         return turn_away(worker);
     }
-    let sent_to = original.map(|address| address.port());
+    match original.filter(|address| address.port() == TLS_PORT) {
+        Some(address) if !lets_all_out(worker) => {
+            tokio::task::spawn_local(by_name(Rc::clone(worker), stream, address));
+        }
+        _ => by_port(worker, stream, Bytes::new(), original),
+    }
+}
+
+/// Whether the mesh lets out what it does not know.
+fn lets_all_out(worker: &Rc<Worker>) -> bool {
+    worker.local().compiled.lets_all_out()
+}
+
+/// A connection that may ask for a name of AWS, which is let out whatever the mesh says of others.
+async fn by_name(worker: Rc<Worker>, mut stream: TcpStream, address: SocketAddr) {
+    match hello::beginning(&mut stream).await {
+        None => turn_away(&worker),
+        Some(Beginning::Plain) => by_port(&worker, stream, Bytes::new(), Some(address)),
+        Some(Beginning::Tls { name: Some(name), read }) if hello::is_aws(&name) => {
+            carried::run_to(worker, stream.into(), read, address).await;
+        }
+        Some(Beginning::Tls { read, .. }) => by_port(&worker, stream, read, Some(address)),
+    }
+}
+
+/// A connection by the port that it was sent to: carried as it is where that is one of connections, else full of requests that
+/// name their services. `read` came of it already; who began with TLS has no requests.
+fn by_port(worker: &Rc<Worker>, stream: TcpStream, read: Bytes, original: Option<SocketAddr>) {
+    let local = worker.local();
     if let Some(address) = original.filter(|address| !local.compiled.is_known(address.port())) {
         // The mesh has nothing on this port: what is no part of it is let out or not, whatever is spoken.
-        if local.compiled.config.own.as_ref().is_some_and(|own| own.allow_all) {
-            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream.into(), address));
+        if local.compiled.lets_all_out() {
+            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream.into(), read, address));
         } else {
             turn_away(worker);
         }
         return;
     }
-    if let Some(route) = local.compiled.carried(sent_to.unwrap_or(worker.shared.port)) {
+    let port = original.map_or(worker.shared.port, |address| address.port());
+    if let Some(route) = local.compiled.carried(port) {
         let place = Placement::drawn(local, route, worker.draw());
-        tokio::task::spawn_local(carried::run(Rc::clone(worker), stream.into(), place));
+        tokio::task::spawn_local(carried::run(Rc::clone(worker), stream.into(), read, place));
+    } else if read.is_empty() {
+        tokio::task::spawn_local(connection::run(
+            Rc::clone(worker),
+            stream.into(),
+            For::Services { sent_to: original },
+        ));
     } else {
-        tokio::task::spawn_local(connection::run(Rc::clone(worker), stream.into(), For::Services { sent_to }));
+        turn_away(worker);
     }
 }
 
@@ -159,21 +222,44 @@ fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
     let is_carried = listener.protocol == snapshot::Protocol::Tcp;
     let serve = move |worker: Rc<Worker>, stream: Stream| {
         if is_carried {
-            tokio::task::spawn_local(carried::run_to(worker, stream, address));
+            tokio::task::spawn_local(carried::run_to(worker, stream, Bytes::new(), address));
         } else {
             tokio::task::spawn_local(connection::run(worker, stream, For::Application { port }));
         }
     };
+    serve_own(worker, stream, listener, serve);
+}
+
+/// Serves a connection to an own listener, after its handshake where it takes TLS.
+fn serve_own(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    listener: &snapshot::Listener,
+    serve: impl FnOnce(Rc<Worker>, Stream) + 'static,
+) {
     if listener.tls.is_none() {
         return serve(Rc::clone(worker), stream.into());
     }
-    let Some(side) = local.compiled.secured.own(port).map(Arc::clone) else { return turn_away(worker) };
+    let Some(side) = worker.local().compiled.secured.own(listener.port).map(Arc::clone) else {
+        return turn_away(worker);
+    };
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         match side.accept(stream).await {
             Some(stream) => serve(worker, stream),
             None => turn_away(&worker),
         }
+    });
+}
+
+/// A connection of somebody who calls the gateway.
+fn serve_gateway(worker: &Rc<Worker>, stream: TcpStream) {
+    let Ok(port) = stream.local_addr().map(|address| address.port()) else { return turn_away(worker) };
+    let local = worker.local();
+    let mut listeners = local.compiled.config.own.iter().flat_map(|own| &own.listeners);
+    let Some(listener) = listeners.find(|listener| listener.port == port) else { return turn_away(worker) };
+    serve_own(worker, stream, listener, move |worker, stream| {
+        tokio::task::spawn_local(connection::run(worker, stream, For::Gateway { port }));
     });
 }
 

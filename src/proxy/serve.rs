@@ -4,10 +4,10 @@
 //! service, no such route, refused by this version) are answered by the proxy and not judged.
 
 use super::body::{Deadline, Late, Pending, Relay, ResponseBody};
-use super::connection::InFlight;
+use super::connection::{For, InFlight};
 use super::counters::{Outcome, Totals};
 use super::extension;
-use super::gate::Inside;
+use super::gate::{Bound, Inside};
 use super::headers::{is_grpc, is_grpc_failure, say_upgrade, strip_hop_by_hop};
 use super::intake::{place, prepare, spell_path};
 use super::mirror;
@@ -52,7 +52,9 @@ pub(super) fn handle(
     let started = Monotonic::now();
     let (mut head, body) = request.into_parts();
     let version = head.version;
-    let placed = match spell_path(&mut head).and_then(|()| place(worker, in_flight.whom(), &head)) {
+    let placed = match spell_path(&mut head)
+        .and_then(|()| place(worker, (in_flight.whom(), in_flight.is_secure()), &mut head))
+    {
         Ok(placement) => {
             prepare(worker, &placement, in_flight.is_secure(), &mut head, &body);
             Ok(Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started)))
@@ -309,7 +311,7 @@ impl Exchange {
         if spoken == Spoken::Http2 && self.headers.contains_key(UPGRADE) {
             return Err(Ended::Unsupported("a WebSocket needs an endpoint that speaks HTTP/1.1"));
         }
-        if let Some((pool, gate)) = &self.placement.set().bound {
+        if let Some((pool, gate)) = self.bound() {
             let inside = gate.enter(*pool).await.ok_or(Ended::Failed(Failure::Overflow))?;
             self.inside.set(Some(inside));
         }
@@ -339,6 +341,14 @@ impl Exchange {
             Totals::count(&self.worker.view.totals.retries);
             sleep(pause).await;
             self.now.set(Monotonic::now());
+        }
+    }
+
+    /// How much may be under way on the request's way, where that is bounded.
+    fn bound(&self) -> Option<&Bound> {
+        match self.in_flight.whom() {
+            For::Gateway { port } => self.placement.local.compiled.gateway.get(&port)?.bound.as_ref(),
+            For::Application { .. } | For::Services { .. } => self.placement.set().bound.as_ref(),
         }
     }
 

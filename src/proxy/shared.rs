@@ -5,10 +5,11 @@
 use super::config::{Compiled, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
+use super::doors::Doors;
 use super::session::Sessions;
 use crate::clock::Monotonic;
 use arc_swap::ArcSwap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -51,6 +52,10 @@ pub(super) struct Shared {
     pub(super) port: u16,
     /// Port that takes what is meant for the application; `None` where nothing does.
     pub(super) ingress: Option<u16>,
+    /// Where a virtual gateway's listeners are; `None` for what is none.
+    pub(super) gateway: Option<IpAddr>,
+    /// Their sockets.
+    pub(super) doors: watch::Sender<Arc<Doors>>,
     /// Since when it runs.
     pub(super) started: Monotonic,
     generation: AtomicU64,
@@ -75,7 +80,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        (name, egress, ingress): (String, SocketAddr, Option<SocketAddr>),
+        (name, egress, ingress, gateway): (String, SocketAddr, Option<SocketAddr>, Option<IpAddr>),
         max_connections: usize,
         kept_versions: usize,
         workers: usize,
@@ -95,6 +100,8 @@ impl Shared {
             name,
             port: egress.port(),
             ingress: ingress.map(|ingress| ingress.port()),
+            gateway,
+            doors: watch::Sender::default(),
             started: Monotonic::now(),
             generation: AtomicU64::new(first.generation),
             published: watch::Sender::new(first.generation),
@@ -137,6 +144,11 @@ impl Shared {
     /// The configuration version that every worker routes by.
     pub(super) fn applied_version(&self) -> u64 {
         self.workers.iter().map(|worker| worker.applied.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// Whether it stands for a node or gateway of the mesh, and not for nobody as in local mode.
+    pub(super) const fn is_own(&self) -> bool {
+        self.ingress.is_some() || self.gateway.is_some()
     }
 
     /// An endpoint failed as often in a row as it may. A note that finds no room is lost: the next failure makes another.

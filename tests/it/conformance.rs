@@ -24,7 +24,7 @@ use tidegate::clock::Monotonic;
 /// Files that are tried at the same time: each has proxies of its own.
 const AT_ONCE: usize = 2;
 /// Fewer cases than that are a loss, by [`Plane::ALL`].
-const LEAST: [usize; 2] = [150, 110];
+const LEAST: [usize; 2] = [150, 140];
 
 /// A case and what came of it.
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! Traffic that is redirected to a real Envoy, in network namespaces, by the rules that ECS makes of a task definition's
 //! `proxyConfiguration`; and the rest of what the guide's task definition asks of that Envoy.
 
+mod gateway;
 mod rules;
 mod server;
 mod task;
@@ -219,11 +220,13 @@ async fn the_guides_task_definition_runs_the_native_proxy_in_the_place_of_envoy(
     let direct = format!("http://payments.local:{EGRESS}/");
     assert_eq!(task.application(&direct, "127.0.0.1").await, by("payments-v2"));
     assert_eq!(task.client(&direct, TASK).await, Said::Nothing);
-    // What is no part of the mesh is let out or not, on ports that the mesh does not have.
+    // What is no part of the mesh is let out or not, and AWS's own names are.
     let refused = Said::Answered(404, String::new());
     assert_eq!(task.application("http://outside.test:8080/", OUTSIDE).await, refused);
     assert_eq!(task.application("http://outside.test:9090/", OUTSIDE).await, Said::Nothing);
     assert_eq!(task.first_words(OUTSIDE, 3306).await, "");
+    assert_eq!(task.application("https://outside.test/", OUTSIDE).await, Said::Nothing);
+    assert_eq!(task.application("https://sqs.us-west-2.amazonaws.com/", OUTSIDE).await, by("outside-443"));
     task.apply(&[filter("ALLOW_ALL")]).await;
     until("the filter is open", async || {
         (task.application("http://outside.test:9090/", OUTSIDE).await == by("outside-9090")).then_some(())
@@ -232,6 +235,14 @@ async fn the_guides_task_definition_runs_the_native_proxy_in_the_place_of_envoy(
     assert_eq!(task.application("https://outside.test/", OUTSIDE).await, by("outside-443"));
     assert_eq!(task.first_words(OUTSIDE, 3306).await, "outside-3306");
     assert_eq!(task.application("http://payments.local:8080/", OUTSIDE).await, by("payments-v2"));
+    // On a port of the mesh too, request by request.
+    assert_eq!(task.application("http://outside.test:8080/x", OUTSIDE).await, by("outside"));
+    let seen = task.server("outside").one();
+    assert!(seen.by_envoy() && seen.head.contains("\r\nhost: outside.test:8080\r\n"), "{seen:?}");
+    assert!(!seen.head.contains("x-envoy-expected-rq-timeout-ms"), "{seen:?}");
+    assert_eq!(task.application("http://hidden.local:8080/", NOWHERE).await, Said::Answered(503, String::new()));
+    // Nobody is judged by it.
+    assert!(!task.admin("/tidegate/report").await.contains("stranger"));
 }
 
 #[tokio::test]

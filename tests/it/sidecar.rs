@@ -222,10 +222,6 @@ async fn wrong_options_are_said_with_what_to_do() {
             &["neither http:// nor https://"],
         ),
         (
-            &["proxy", "--node", "mesh/shop/virtualGateway/in", "--control-plane", "http://127.0.0.1:1"],
-            &["is a virtual gateway", "docs/envoy.md"],
-        ),
-        (
             &["proxy", "--node", NODE, "--control-plane", "http://127.0.0.1:1", "--ca", "/dev/null"],
             &["--ca and --certificate are for TLS"],
         ),

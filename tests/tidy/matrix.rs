@@ -57,6 +57,7 @@ pub(crate) const MATRIX: &[Row] = &[
         &["base", "mesh::snapshot", "proxy::headers"],
         "pure",
     ),
+    row(&["proxy::gateway"], &["base", "mesh::snapshot", "proxy::route"], "pure; by the conditions of routes"),
     row(&["proxy::upstream::wire"], &["base"], "pure; HTTP on bytes"),
     row(
         &["ports"],
@@ -307,6 +308,7 @@ pub(crate) const PURE: &[&str] = &[
     "proxy::path",
     "proxy::application",
     "proxy::limit",
+    "proxy::gateway",
     "proxy::upstream::wire",
 ];
 

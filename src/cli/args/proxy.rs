@@ -15,7 +15,8 @@ use std::path::PathBuf;
                   APPMESH_XDS_ENDPOINT, APPMESH_SDS_SOCKET_PATH and ENVOY_ADMIN_ACCESS_PORT are heeded."
 )]
 pub struct ProxyArguments {
-    /// Virtual node: mesh/MESH/virtualNode/NAME or an ARN [default: $APPMESH_RESOURCE_ARN]
+    /// Virtual node or gateway: mesh/MESH/virtualNode/NAME, mesh/MESH/virtualGateway/NAME or an ARN
+    /// [default: $APPMESH_RESOURCE_ARN]
     #[arg(long, value_name = "NODE")]
     pub node: Option<String>,
     /// The control plane: https://HOST:PORT or http://HOST:PORT [default: $APPMESH_XDS_ENDPOINT, by TLS]
@@ -26,7 +27,7 @@ pub struct ProxyArguments {
     #[arg(long, value_name = "ADDRESS")]
     pub egress: Option<SocketAddr>,
     /// Where it takes what is meant for its application; redirected connections go by the port that they were sent to,
-    /// others to the node's first listener
+    /// others to the node's first listener. Of a virtual gateway, whose ports the mesh says, only the host counts
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), INGRESS_PORT))]
     pub ingress: SocketAddr,
     /// Redirects what this machine (or network namespace) sends, and what comes for the node's listeners, to itself while it

@@ -174,7 +174,7 @@ fn affected(state: &MeshState, key: &Key, names: &mut BTreeSet<String>) {
 }
 
 fn gateway(state: &MeshState, key: &Key) -> Vec<Problem> {
-    let message = "does not listen: virtual gateways are not in this version's data plane";
+    let message = "the proxy of local mode does not listen for it; `tidegate proxy` with its name does, or an Envoy";
     let problem = Problem { resource: key.path(), message: message.into() };
     state.get(key).map(|_| problem).into_iter().collect()
 }

@@ -3,14 +3,15 @@
 
 use super::listener::{chain, http_filter, name as listener_name, secured, tls_inspector, to_services_filter};
 use super::pieces::{any, listening, socket, span_or_off, tagged};
-use super::route::{Door, PORT_HEADER, SERVICE_HEADER, add, conditions, host, set_header, to_services};
+use super::route::{Door, add, conditions, host, set_header, to_services};
 use super::{Translation, Type, cluster};
-use crate::mesh::snapshot::{AppAddress, GatewayRoute, HostMatch, Listener, Own, PathMatch, PathRewrite};
+use crate::mesh::snapshot::{
+    AppAddress, GatewayRoute, Listener, Own, PORT_HEADER, PathMatch, PathRewrite, SERVICE_HEADER, gateway_hosts,
+};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -64,59 +65,18 @@ fn ingress(out: &mut Translation<'_>, own: &Own, listener: &Listener, routes: &[
     out.resources.add(Type::Listener, &message.name, any(&message));
 }
 
-/// One virtual host for each name that some route asks for, and one for the rest. A request is looked for in one of them
-/// only, so each holds every route that its requests may meet, in the order of all.
+/// One virtual host for each name that some route asks for, and one for the rest.
 fn hosts(
     out: &Translation<'_>,
     own: &Own,
     listener: &Listener,
     routes: &[Arc<GatewayRoute>],
 ) -> Vec<route::VirtualHost> {
-    let here: Vec<&GatewayRoute> = routes
-        .iter()
-        .map(|route| &**route)
-        .filter(|route| !route.matches.is_never() && route.matches.port.is_none_or(|port| port == listener.port))
-        .collect();
-    let names: BTreeSet<Option<&HostMatch>> =
-        here.iter().map(|route| route.host.as_ref()).chain(std::iter::once(None)).collect();
-    let mut hosts = Vec::new();
-    // Envoy refuses all where two hosts have one domain: names that differ by case, or by the port that is meant anyway.
-    let mut taken: BTreeSet<String> = BTreeSet::new();
-    for name in names {
-        let (label, domains) = match name {
-            None => ("self_redirect".to_owned(), vec!["*".to_owned()]),
-            Some(HostMatch::Exact(name)) => {
-                let name = name.to_lowercase();
-                (format!("self_redirect_{name}"), vec![name.clone(), format!("{name}:{}", listener.port)])
-            }
-            Some(HostMatch::Suffix(suffix)) => {
-                let suffix = suffix.to_lowercase();
-                let domains = vec![format!("*{suffix}"), format!("*{suffix}:{}", listener.port)];
-                (format!("self_redirect_*{suffix}"), domains)
-            }
-        };
-        let domains: Vec<String> = domains.into_iter().filter(|domain| taken.insert(domain.clone())).collect();
-        if domains.is_empty() {
-            continue;
-        }
-        let met = here.iter().filter(|route| meets(route.host.as_ref(), name));
-        let routes = met.flat_map(|route| messages(out, own, listener, route)).collect();
-        hosts.push(host(&label, domains, routes));
-    }
-    hosts
-}
-
-/// Whether a request whose host is described by `name` can fulfil a route's condition.
-fn meets(condition: Option<&HostMatch>, name: Option<&HostMatch>) -> bool {
-    match (condition, name) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(HostMatch::Exact(wanted)), Some(HostMatch::Exact(name))) => wanted.eq_ignore_ascii_case(name),
-        (Some(HostMatch::Exact(_)), Some(HostMatch::Suffix(_))) => false,
-        (Some(HostMatch::Suffix(wanted)), Some(HostMatch::Exact(name) | HostMatch::Suffix(name))) => {
-            name.to_lowercase().ends_with(&wanted.to_lowercase())
-        }
-    }
+    let hosts = gateway_hosts(routes, listener.port).into_iter().map(|found| {
+        let routes = found.routes.into_iter().flat_map(|route| messages(out, own, listener, route)).collect();
+        host(&found.label, found.domains, routes)
+    });
+    hosts.collect()
 }
 
 /// A gateway route as Envoy's: two where a prefix without a slash at its end is replaced, so that `/p` and `/p/x` become

@@ -3,8 +3,8 @@
 use super::pieces::{any, number, span_of, span_or_off, tagged};
 use super::{Translation, Type, cluster, extension};
 use crate::mesh::snapshot::{
-    HeaderMatch, Listener, Own, PathMatch, Protocol, QueryMatch, RetryPolicy, Role, Route, RouteMatch, Target,
-    ValueMatch, VirtualService,
+    HeaderMatch, Listener, Own, PORT_HEADER, PathMatch, Protocol, QueryMatch, RetryPolicy, Role, Route, RouteMatch,
+    SERVICE_HEADER, Target, ValueMatch, VirtualService,
 };
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as pb;
@@ -13,12 +13,6 @@ use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::envoy::r#type::v3::Int64Range;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Header by which a gateway tells its egress listener the service when Host stays as it came (appmesh "Virtual gateway
-/// and gateway routes").
-pub(super) const SERVICE_HEADER: &str = "x-app-mesh-virtual-service";
-/// Header by which it tells the port of a service that has several; ours, since App Mesh's is not known.
-pub(super) const PORT_HEADER: &str = "x-app-mesh-virtual-service-port";
 
 /// How often another endpoint is looked for before one that failed is asked again (appmesh "Retries").
 const HOST_SELECTION_ATTEMPTS: i64 = 5;
@@ -155,7 +149,9 @@ fn by_header(out: &mut Translation<'_>, services: &[Arc<VirtualService>]) -> Vec
     };
     let mut routes = Vec::new();
     for service in services.iter().filter(|service| kept.contains(&*service.name.to_lowercase())) {
-        for mut route in routes_of(out, service, None, Door::Gateway) {
+        // Where there is one port it is meant, as it is by the service's name.
+        let port = if let [only] = &service.ports[..] { Some(only.port) } else { None };
+        for mut route in routes_of(out, service, port, Door::Gateway) {
             if let Some(matches) = &mut route.r#match {
                 matches.headers.push(header_is(SERVICE_HEADER, &service.name));
             }

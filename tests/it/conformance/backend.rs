@@ -5,7 +5,7 @@ use super::case::Backend;
 use super::certificates;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -158,7 +158,9 @@ impl App {
         if let Some(answer) = self.deed(&text(DEED), attempt).await? {
             return Ok(answer);
         }
-        Ok(if is_grpc { grpc(&[]) } else { plain(StatusCode::OK, &self.name) })
+        // hyper sends a body where HTTP/2 has none.
+        let text = if head.method == Method::HEAD { "" } else { &self.name };
+        Ok(if is_grpc { grpc(&[]) } else { plain(StatusCode::OK, text) })
     }
 
     /// Does what a request asks for; `None` to answer as usual.

@@ -61,11 +61,11 @@ impl Running {
             envoy.wait_ready().await;
         }
         let mut natives = BTreeMap::new();
-        for (name, proxy) in group.proxies.iter().filter(|(_, proxy)| plane == Plane::Native && proxy.node.is_some()) {
+        for (name, proxy) in group.proxies.iter().filter(|_| plane == Plane::Native) {
             let ports = ["egress", "ingress"].map(|side| places.port(&format!("{name}.{side}")));
             let discovery = group.discovery.as_ref().map(|_| places.folder.join(DISCOVERY));
             let mut native = Process::spawn(native(proxy, ports, addresses["xds"], discovery.as_deref()));
-            native.listening(3).await;
+            native.listening(2 + listeners(group, proxy)).await;
             natives.insert(name.clone(), (proxy.clone(), native));
         }
         Self { api: addresses["api"], mesh: addresses["appmesh"], proxies, natives, _control: control }
@@ -135,6 +135,15 @@ fn resource(proxy: &Proxy) -> String {
         (None, Some(gateway)) => format!("mesh/{}/virtualGateway/{gateway}", proxy.mesh),
         (None, None) => panic!("a proxy is that of a node or of a gateway"),
     }
+}
+
+/// How many ports a proxy takes what comes in on: a node has one, a gateway those of its listeners.
+fn listeners(group: &Group, proxy: &Proxy) -> usize {
+    let Some(gateway) = &proxy.gateway else { return 1 };
+    let is_it =
+        |document: &&Value| document["virtualGatewayName"] == **gateway && document["gatewayRouteName"].is_null();
+    let found = group.mesh.iter().find(is_it);
+    found.and_then(|document| document["spec"]["listeners"].as_array()).map_or(0, Vec::len)
 }
 
 /// Writes a file; answers its path.

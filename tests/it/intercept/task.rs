@@ -360,7 +360,7 @@ async fn call(mut curl: Command, url: &str, address: &str) -> Said {
     }
 }
 
-fn container(definition: &Value, name: &str) -> Value {
+pub(super) fn container(definition: &Value, name: &str) -> Value {
     let all = definition["containerDefinitions"].as_array().unwrap();
     all.iter().find(|container| container["name"] == name).unwrap().clone()
 }
