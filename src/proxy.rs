@@ -27,6 +27,8 @@ mod counters;
 mod doors;
 /// A request's way into a virtual gateway.
 mod entrance;
+/// What a route does beyond App Mesh.
+mod extension;
 /// Bounds towards the application.
 mod gate;
 /// Routes and rewrites of a virtual gateway (pure).
@@ -43,8 +45,12 @@ pub mod health_state;
 mod hello;
 /// A request's head, before anything is sent.
 mod intake;
+/// How many requests a route takes (pure).
+mod limit;
 /// Accepting and ending client connections.
 mod listener;
+/// Copies of requests.
+mod mirror;
 /// Who is left out for its answers (pure).
 pub mod outlier;
 /// One spelling for a path (pure).
@@ -57,6 +63,8 @@ pub mod retry;
 pub mod route;
 /// One request.
 mod serve;
+/// Which requests of a session count.
+mod session;
 /// State shared by the workers and the control side.
 mod shared;
 /// Sockets as hyper wants them.
@@ -472,7 +480,10 @@ impl Reporter {
     /// Everything counted up to now, by all workers together.
     #[must_use]
     pub fn report(&self) -> Report {
-        let mut report = counters::report(&self.0.name, self.0.workers.iter().map(|worker| &worker.table));
+        let series = counters::series(self.0.workers.iter().map(|worker| &worker.table));
+        let unjudged = counters::series(self.0.workers.iter().map(|worker| &worker.unjudged));
+        let raw = counters::series(self.0.workers.iter().map(|worker| &worker.raw));
+        let mut report = Report { proxy: self.0.name.clone(), series, unjudged, raw, ..Report::default() };
         // Read by all workers from the next request on, unless one is still at an older snapshot.
         let current = self.0.current();
         if self.0.applied_generation() >= current.generation {

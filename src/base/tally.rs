@@ -70,4 +70,12 @@ pub struct Report {
     /// Every route that it has, with the version by which all of its workers route now: its acknowledgement.
     #[serde(default)]
     pub applied: Vec<(RouteRef, u64)>,
+    /// Requests that went to a target and are not judged, by that target; their endpoint is left empty. They are those that
+    /// an extension of the route took out of the judge's sight, and they are in no series above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unjudged: Vec<Series>,
+    /// Every request of routes whose requests belong to sessions, by target; their endpoint is left empty. Of these, `series`
+    /// has what is judged: of each session at most one request and one failure in each minute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raw: Vec<Series>,
 }

@@ -260,6 +260,7 @@ impl<'a> Compiler<'a> {
             idle_timeout: idle_timeout(timeouts),
             retry: retry::default_policy(),
             fallback: None,
+            extensions: None,
         }
     }
 
@@ -298,6 +299,10 @@ impl<'a> Compiler<'a> {
 
     fn route(&mut self, resource: &Resource, spec: &RouteSpec, matches: RouteMatch) -> Route {
         let key = &resource.key;
+        let (extensions, flaws) = spec.extensions(&resource.tags);
+        for flaw in flaws {
+            self.problem(key, format!("{flaw}; this tag is not in force"));
+        }
         let targets = spec.targets().iter();
         let targets =
             targets.map(|target| self.target(&key.mesh, &target.virtual_node, target.port, target.weight)).collect();
@@ -324,6 +329,7 @@ impl<'a> Compiler<'a> {
             idle_timeout: idle_timeout(timeouts),
             retry: policy.map_or_else(retry::default_policy, retry::policy),
             fallback: resource.lease.as_ref().map(|lease| weights(&lease.fallback, spec.targets()).collect()),
+            extensions,
         }
     }
 

@@ -4,11 +4,13 @@
 //! data planes cannot drift apart. Everything is resolved: routes are in match order, targets point into `clusters`.
 //! It deliberately holds no endpoints: those come from discovery and change on another clock.
 
+pub mod extension;
 mod gateway;
 mod own;
 mod pattern;
 mod tls;
 
+pub use extension::Extensions;
 pub use gateway::{GatewayHost, PORT_HEADER, SERVICE_HEADER, gateway_hosts};
 pub use own::{
     AccessLog, AppAddress, GatewayRoute, GatewayTarget, HostMatch, Listener, LogFormat, Own, PathRewrite, Pool, Role,
@@ -90,6 +92,9 @@ pub struct Route {
     pub retry: RetryPolicy,
     /// Weights of the targets for when nobody renews those that it has; `None` where they are for good.
     pub fallback: Option<Vec<u32>>,
+    /// What it does beyond App Mesh; `None` for most routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<Box<Extensions>>,
 }
 
 impl NodeConfig {

@@ -8,6 +8,7 @@
 //! Unknown members and nulls are dropped, as AWS does; a file is held to be exact ([`Unknown::Refuse`]), because there
 //! an unknown member is a typing error.
 
+mod extensions;
 mod names;
 mod rules;
 mod shape;
@@ -60,6 +61,12 @@ pub fn create_body(kind: Kind, body: &Value, unknown: Unknown) -> Result<CreateB
     let token = client_token(&members, &mut out);
     let tags = tags_of(members.get("tags"), &mut out);
     let spec = finish_spec(kind, members.get("spec"), out)?;
+    if let Some(route) = spec.typed.route() {
+        let flaws = extensions::check(&tags, members.get("tags"), route);
+        if !flaws.is_empty() {
+            return Err(flaws);
+        }
+    }
     Ok(CreateBody { name, spec, tags, token })
 }
 
@@ -78,11 +85,14 @@ pub fn spec(kind: Kind, raw: &Value, unknown: Unknown) -> Result<SpecPair, Vec<V
     finish_spec(kind, pruned.as_ref(), out)
 }
 
-/// Checks the body of `TagResource`.
-pub fn tag_body(body: &Value) -> Result<BTreeMap<String, String>, Vec<Violation>> {
+/// Checks the body of `TagResource`, for this resource where there is one.
+pub fn tag_body(body: &Value, resource: Option<&Spec>) -> Result<BTreeMap<String, String>, Vec<Violation>> {
     let mut out = Vec::new();
     let members = shape::members(body, table::TAG, Unknown::Drop, &mut out);
     let tags = tags_of(members.get("tags"), &mut out);
+    if let Some(route) = resource.and_then(Spec::route) {
+        out.extend(extensions::check(&tags, members.get("tags"), route));
+    }
     if out.is_empty() { Ok(tags) } else { Err(out) }
 }
 

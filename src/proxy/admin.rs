@@ -8,7 +8,7 @@ use super::shared::{Phase, Shared};
 use super::{ProxyError, Reporter};
 use crate::base::histogram::upper_bound_us;
 use crate::base::loopback::is_origin_of_this_machine;
-use crate::base::tally::Report;
+use crate::base::tally::{Report, Series};
 use crate::mesh::snapshot::{Discovery, PathMatch};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -146,6 +146,11 @@ fn merged(shared: &Shared) -> Vec<Merged> {
     counters::merge(shared.workers.iter().map(|worker| &worker.table))
 }
 
+/// What went to targets without being judged.
+fn unjudged(shared: &Shared) -> Vec<Merged> {
+    counters::merge(shared.workers.iter().map(|worker| &worker.unjudged))
+}
+
 /// The workers' totals, added up.
 fn totals(shared: &Shared) -> Vec<(&'static str, u64)> {
     let mut sums: Vec<(&'static str, u64)> = Vec::new();
@@ -181,11 +186,17 @@ async fn stats(State(shared): Proxy) -> String {
             let _ = writeln!(text, "{name}.{what}: {value}");
         }
     }
+    for Merged { series: Series { key, outcomes, .. }, .. } in unjudged(&shared) {
+        let name = format!("route.{}.v{}.{}.unjudged", key.route, key.version, key.target);
+        let _ = writeln!(text, "{name}.requests: {}", outcomes.requests);
+        let _ = writeln!(text, "{name}.errors: {}", outcomes.errors());
+    }
     text
 }
 
 async fn prometheus(State(shared): Proxy) -> Response {
-    let text = prometheus_text(&merged(&shared), &totals(&shared), shared.connections.load(Ordering::Relaxed));
+    let mut text = prometheus_text(&merged(&shared), &totals(&shared), shared.connections.load(Ordering::Relaxed));
+    text.push_str(&unjudged_text(&unjudged(&shared)));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -235,6 +246,23 @@ fn prometheus_text(all: &[Merged], totals: &[(&str, u64)], connections: usize) -
     }
     let name = "tidegate_proxy_connections_active";
     family(name, "gauge", "Client connections open now.", format!("{name} {connections}\n"));
+    text
+}
+
+/// Requests that went to a target without being judged.
+fn unjudged_text(all: &[Merged]) -> String {
+    let mut text = String::new();
+    for (name, help, count) in [
+        ("tidegate_proxy_unjudged_requests_total", "Requests kept from the judge by a tag of their route.", 0),
+        ("tidegate_proxy_unjudged_request_errors_total", "Those of them that failed.", 1),
+    ] {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+        for merged in all {
+            let outcomes = &merged.series.outcomes;
+            let value = [outcomes.requests, outcomes.errors()][count];
+            let _ = writeln!(text, "{name}{{{}}} {value}", labels(merged));
+        }
+    }
     text
 }
 
@@ -315,6 +343,7 @@ fn dump(compiled: &Compiled) -> Value {
                 "on_reset": route.retry.on_reset,
                 "statuses": route.retry.statuses,
             },
+            "extensions": route.extensions,
         })
     };
     let service = |service: &crate::mesh::snapshot::VirtualService| json!({ "name": service.name, "mesh": service.mesh, "routes": service.routes.iter().map(|each| route(each)).collect::<Vec<_>>() });

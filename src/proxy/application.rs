@@ -90,6 +90,7 @@ fn route(own: &Own, listener: &Listener, key: &ClusterKey, version: u64) -> Arc<
         // Whoever called this node tries again where that is wanted.
         retry: RetryPolicy::default(),
         fallback: None,
+        extensions: None,
     })
 }
 

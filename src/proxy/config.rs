@@ -10,11 +10,12 @@ use super::entrance::{self, Entered};
 use super::gate::Gate;
 use super::health_state::{Health, usable};
 use super::intake::Refusal;
+use super::limit::Bucket;
 use super::outlier::{Ejection, Failures};
 use super::route::{RequestView, matches};
 use super::tls::{Secured, Towards};
 use super::upstream::Spoken;
-use crate::base::ids::NodeName;
+use crate::base::ids::{NodeName, RouteRef};
 use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Pool, Protocol, Route};
 use http::{StatusCode, request};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,8 @@ pub(super) struct Compiled {
     pub(super) series: usize,
     /// Number of endpoints over all sets: one pool each.
     pub(super) endpoints: usize,
+    /// Number of cells for what is not judged, and for all of sessions: two for each target of routes with extensions.
+    pub(super) apart: usize,
 }
 
 /// A virtual service.
@@ -120,6 +123,8 @@ pub(super) struct CompiledRoute {
     pub(super) weights: Vec<u32>,
     /// Targets in the same order.
     pub(super) targets: Vec<CompiledTarget>,
+    /// Tokens for its requests, where they are bounded. All snapshots and all services with this route have the same.
+    pub(super) bucket: Option<Arc<Bucket>>,
 }
 
 /// A target of a route.
@@ -132,6 +137,8 @@ pub(super) struct CompiledTarget {
     pub(super) set: usize,
     /// Index of its first series, which is for requests that found no endpoint; endpoint i has the i-th after it.
     pub(super) first_series: usize,
+    /// Index of its cell for what is not judged, where its route has extensions; behind it is that for all of sessions.
+    pub(super) apart: usize,
 }
 
 /// The endpoints of a virtual node on one port.
@@ -236,10 +243,10 @@ impl Compiled {
                 None => drop(services.insert(name.to_ascii_lowercase(), compiled)),
             }
         }
-        let Building { sets, series, slots, .. } = building;
+        let Building { sets, series, slots, apart, .. } = building;
         let ports = config.services.values().flat_map(|service| &service.ports).map(|port| port.port).collect();
         let gateway = entrance::listeners(&config);
-        Self {
+        let mut compiled = Self {
             generation,
             services,
             ports,
@@ -250,8 +257,26 @@ impl Compiled {
             sets,
             series,
             endpoints: slots,
+            apart,
             config,
             secured,
+        };
+        compiled.share_buckets(BTreeMap::new());
+        compiled
+    }
+
+    /// The buckets of its routes.
+    pub(super) fn buckets(&self) -> BTreeMap<RouteRef, Arc<Bucket>> {
+        let bucket = |route: &CompiledRoute| Some((route.route.id.clone(), Arc::clone(route.bucket.as_ref()?)));
+        self.routes.iter().filter_map(bucket).collect()
+    }
+
+    /// Gives each route that needs one a bucket: one of `known`, so that a new snapshot fills nobody's.
+    pub(super) fn share_buckets(&mut self, mut known: BTreeMap<RouteRef, Arc<Bucket>>) {
+        for route in &mut self.routes {
+            if route.route.extensions.as_ref().is_some_and(|extensions| extensions.limit.is_some()) {
+                route.bucket = Some(Arc::clone(known.entry(route.route.id.clone()).or_default()));
+            }
         }
     }
 
@@ -320,11 +345,12 @@ struct Building<'a> {
     index: BTreeMap<SetKey, usize>,
     series: usize,
     slots: usize,
+    apart: usize,
 }
 
 impl<'a> Building<'a> {
     const fn new(config: &'a NodeConfig, endpoints: &'a Endpoints, secured: &'a Secured) -> Self {
-        Self { config, endpoints, secured, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0 }
+        Self { config, endpoints, secured, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0, apart: 0 }
     }
 
     fn route(&mut self, route: &Arc<Route>) -> CompiledRoute {
@@ -337,11 +363,13 @@ impl<'a> Building<'a> {
                 let first_series = self.series;
                 self.series += 1 + self.sets[set].addresses.len();
                 let share = if total == 0 { 0.0 } else { f64::from(target.weight) / total as f64 };
-                CompiledTarget { node: target.cluster.node.clone(), share, set, first_series }
+                let apart = self.apart;
+                self.apart += if route.extensions.is_some() { 2 } else { 0 };
+                CompiledTarget { node: target.cluster.node.clone(), share, set, first_series, apart }
             })
             .collect();
         let weights = route.targets.iter().map(|target| target.weight).collect();
-        CompiledRoute { route: Arc::clone(route), weights, targets }
+        CompiledRoute { route: Arc::clone(route), weights, targets, bucket: None }
     }
 
     fn set(&mut self, key: SetKey) -> usize {
@@ -376,7 +404,6 @@ fn targets_of(config: &NodeConfig) -> impl Iterator<Item = (SetKey, u32)> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::RouteRef;
     use crate::mesh::snapshot::{ClusterPort, RetryPolicy, RouteMatch, Target, VirtualService};
 
     fn cluster(node: &str, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
@@ -401,6 +428,7 @@ mod tests {
             idle_timeout: None,
             retry,
             fallback: None,
+            extensions: None,
         });
         let service =
             VirtualService { mesh: "m".into(), name: "Shop.local".into(), ports: vec![], routes: vec![route] };

@@ -7,7 +7,7 @@
 
 use crate::base::histogram::{BUCKETS, Histogram, bucket_of};
 use crate::base::ids::RouteRef;
-use crate::base::tally::{Outcomes, Report, Series, SeriesKey};
+use crate::base::tally::{Outcomes, Series, SeriesKey};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,6 +96,18 @@ pub(super) struct Totals {
     pub(super) connects: AtomicU64,
     /// Requests whose client went away before their outcome was known.
     pub(super) aborted: AtomicU64,
+    /// Requests that met a failure on purpose (`tidegate:fault`).
+    pub(super) faults: AtomicU64,
+    /// Requests that chose their version (`tidegate:override`).
+    pub(super) forced: AtomicU64,
+    /// Sessions that were begun (`tidegate:affinity` by cookie).
+    pub(super) sessions: AtomicU64,
+    /// Requests beyond the bound of their route (`tidegate:limit`).
+    pub(super) limited: AtomicU64,
+    /// Copies sent (`tidegate:mirror`).
+    pub(super) mirrored: AtomicU64,
+    /// Requests that were to be copied and were not: too many copies under way, or a body that is too long or not complete.
+    pub(super) unmirrored: AtomicU64,
 }
 
 impl Totals {
@@ -105,7 +117,7 @@ impl Totals {
     }
 
     /// Every total by name.
-    pub(super) fn read(&self) -> [(&'static str, u64); 8] {
+    pub(super) fn read(&self) -> [(&'static str, u64); 14] {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("unrouted", get(&self.unrouted)),
@@ -116,6 +128,12 @@ impl Totals {
             ("connections_parked", get(&self.parked)),
             ("upstream_connects", get(&self.connects)),
             ("aborted_by_client", get(&self.aborted)),
+            ("faults_injected", get(&self.faults)),
+            ("forced", get(&self.forced)),
+            ("sessions_begun", get(&self.sessions)),
+            ("rate_limited", get(&self.limited)),
+            ("mirrored", get(&self.mirrored)),
+            ("not_mirrored", get(&self.unmirrored)),
         ]
     }
 }
@@ -189,13 +207,9 @@ pub(super) fn merge<'a>(tables: impl Iterator<Item = &'a Table>) -> Vec<Merged> 
     all.into_values().collect()
 }
 
-/// The report of a proxy.
-pub(super) fn report<'a>(proxy: &str, tables: impl Iterator<Item = &'a Table>) -> Report {
-    Report {
-        proxy: proxy.to_owned(),
-        series: merge(tables).into_iter().map(|merged| merged.series).collect(),
-        applied: Vec::new(),
-    }
+/// All series of the workers.
+pub(super) fn series<'a>(tables: impl Iterator<Item = &'a Table>) -> Vec<Series> {
+    merge(tables).into_iter().map(|merged| merged.series).collect()
 }
 
 #[cfg(test)]

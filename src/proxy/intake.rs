@@ -5,9 +5,10 @@ use super::body::ResponseBody;
 use super::config::{Compiled, CompiledService};
 use super::connection::For;
 use super::counters::Totals;
+use super::extension;
 use super::headers::{Upgrade, join_cookies, say_upgrade, strip_hop_by_hop, upgrade};
 use super::path;
-use super::reply::own;
+use super::reply::{LIMITED, own};
 use super::route::{RequestView, host_and_port};
 use super::worker::{Placement, Worker};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
@@ -25,6 +26,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
+/// Says that a bound of requests was reached, as Envoy does.
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
+
 /// Why a request was refused before any draw.
 pub(super) struct Refusal {
     status: StatusCode,
@@ -38,9 +42,15 @@ impl Refusal {
 
     /// The answer, counted.
     pub(super) fn answer(&self, worker: &Worker, request: &HeaderMap) -> Response<ResponseBody> {
+        let reason = HeaderValue::from_str(&self.reason).unwrap_or(HeaderValue::from_static("no match"));
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            Totals::count(&worker.view.totals.limited);
+            let mut answer = own(request, self.status, LIMITED, reason);
+            answer.headers_mut().insert(RATE_LIMITED, HeaderValue::from_static("true"));
+            return answer;
+        }
         Totals::count(&worker.view.totals.unrouted);
-        let reason = HeaderValue::from_str(&self.reason);
-        own(request, self.status, "", reason.unwrap_or(HeaderValue::from_static("no match")))
+        own(request, self.status, "", reason)
     }
 }
 
@@ -105,7 +115,16 @@ pub(super) fn place(
     let Some(route) = local.compiled.first_match(service, &request) else {
         return refuse(StatusCode::NOT_FOUND, format!("no route of {name} matches this request"));
     };
-    placed(Placement::drawn(Rc::clone(&local), route, worker.draw()), name)
+    let placement = match &local.compiled.routes[route].route.extensions {
+        None => Placement::drawn(Rc::clone(&local), route, worker.draw()),
+        Some(extensions) => {
+            if !extension::has_token(worker, &local.compiled.routes[route], extensions) {
+                return refuse(StatusCode::TOO_MANY_REQUESTS, format!("the limit of the route of {name} is reached"));
+            }
+            extension::place(worker, &local, (route, extensions), &request)
+        }
+    };
+    placed(placement, name)
 }
 
 /// Where a request goes.

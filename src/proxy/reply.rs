@@ -22,6 +22,7 @@ pub(super) const UNSECURED: &str =
     "the mesh wants TLS to this target, and its certificates cannot be used: the proxy's log says why";
 pub(super) const OVERFLOW: &str = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
 pub(super) const TIMED_OUT: &str = "upstream request timeout";
+pub(super) const LIMITED: &str = "local_rate_limited";
 pub(super) const STREAM_IDLE: &str = "stream timeout";
 
 /// An answer with a text, to a request with these headers: callers by gRPC are told in their own way.

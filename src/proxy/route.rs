@@ -66,8 +66,11 @@ pub fn matches(conditions: &RouteMatch, request: &RequestView<'_>) -> bool {
         && conditions.query.iter().all(|wanted| query_fits(wanted, request.query))
 }
 
-/// A header that is absent fits nothing but an inverted presence: inverting a value needs a value, as Envoy has it.
-fn header_fits(wanted: &HeaderMatch, request: &RequestView<'_>) -> bool {
+/// Whether a request has such a header.
+///
+/// One that is absent fits nothing but an inverted presence: inverting a value needs a value, as Envoy has it.
+#[must_use]
+pub fn header_fits(wanted: &HeaderMatch, request: &RequestView<'_>) -> bool {
     let value = match wanted.name.as_str() {
         // Those of HTTP/2, which Envoy makes of any request.
         ":method" => Some(Cow::Borrowed(request.method)),

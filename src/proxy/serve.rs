@@ -6,9 +6,11 @@
 use super::body::{Deadline, Late, Pending, Relay, ResponseBody};
 use super::connection::{For, InFlight};
 use super::counters::{Outcome, Totals};
+use super::extension;
 use super::gate::{Bound, Inside};
 use super::headers::{is_grpc, is_grpc_failure, say_upgrade, strip_hop_by_hop};
 use super::intake::{place, prepare, spell_path};
+use super::mirror;
 use super::reply::{
     CONNECT_FAILED, NO_UPSTREAM, OVERFLOW, STREAM_IDLE, TIMED_OUT, UNSECURED, WAS_REFUSED, WAS_RESET, own,
 };
@@ -106,6 +108,8 @@ enum Ended {
     Late(Late),
     /// The client stopped in the middle of its body.
     ClientGone,
+    /// Answered with this status on purpose.
+    Injected(StatusCode),
 }
 
 /// Why a try on one endpoint failed.
@@ -147,7 +151,8 @@ impl Exchange {
         started: Monotonic,
     ) -> Self {
         let route = &placement.route().route;
-        let (keeps, is_http2) = (route.retry.max_retries > 0, head.version == Version::HTTP_2);
+        let is_copied = placement.extra.as_ref().is_some_and(|extra| extra.mirror.is_some());
+        let (keeps, is_http2) = (route.retry.max_retries > 0 || is_copied, head.version == Version::HTTP_2);
         let body = (!body.is_end_stream()).then(|| ClientBody::new(body, keeps, is_http2, started));
         let upload = body.as_ref().map(ClientBody::upload);
         let watched = (upload, is_grpc(&head.headers));
@@ -176,10 +181,29 @@ impl Exchange {
             // The try that it came from was broken off.
             self.note_outlier(&ended);
         }
+        let Some(extra) = self.placement.extra.clone() else { return self.conclude(ended) };
+        if let Some(target) = extra.mirror {
+            self.mirror(target);
+        }
+        let mut answer = self.conclude(ended)?;
+        extra.tell(answer.headers_mut());
+        Ok(answer)
+    }
+
+    /// The answer, of the endpoint or the proxy's own.
+    fn conclude(self: Box<Self>, ended: Result<Lease, Ended>) -> Result<Response<ResponseBody>, ClientGone> {
         match ended {
             Ok(answered) => Ok(self.relay(answered)),
             Err(ended) => self.fail(ended),
         }
+    }
+
+    /// Sends a copy to another target of the route.
+    fn mirror(&self, target: usize) {
+        let body = self.body.as_ref().map(ClientBody::copy);
+        let placement = Placement::at(Rc::clone(&self.placement.local), self.placement.route, target);
+        let head = (self.method.clone(), self.uri.clone(), self.headers.clone());
+        mirror::send(&self.worker, placement, head, body);
     }
 
     /// As [`Self::run`], but until the deadline at most.
@@ -244,6 +268,7 @@ impl Exchange {
                 let reason = HeaderValue::from_static("the request body did not arrive in time");
                 return Ok(own(&self.headers, StatusCode::REQUEST_TIMEOUT, "", reason));
             }
+            Ended::Injected(status) => (self.injected(status), status, extension::ABORTED),
             Ended::Unsupported(why) => (Outcome::Reset, StatusCode::NOT_IMPLEMENTED, why),
             Ended::Unsecured => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, UNSECURED),
             Ended::NoEndpoint => (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, NO_UPSTREAM),
@@ -263,8 +288,20 @@ impl Exchange {
         Ok(own(&self.headers, status, text, HeaderValue::from_static(text)))
     }
 
+    /// What a status that was given on purpose comes to: what it would have come to had the target given it.
+    fn injected(&self, status: StatusCode) -> Outcome {
+        if status.is_server_error() {
+            return Outcome::Status5xx;
+        }
+        let took = self.started.elapsed();
+        Outcome::Good { latency_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX) }
+    }
+
     /// Tries endpoints of the drawn target until one answers or the policy allows no more.
     async fn run(&self) -> Result<Lease, Ended> {
+        if let Some(extra) = &self.placement.extra {
+            extra.meet(&self.worker).await.map_err(Ended::Injected)?;
+        }
         let Some(spoken) = self.placement.set().spoken else {
             return Err(Ended::Unsupported("the target takes connections and no requests"));
         };

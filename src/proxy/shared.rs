@@ -6,6 +6,7 @@ use super::config::{Compiled, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
 use super::doors::Doors;
+use super::session::Sessions;
 use super::sockets::Sockets;
 use crate::clock::Monotonic;
 use arc_swap::ArcSwap;
@@ -34,6 +35,12 @@ pub(super) struct WorkerView {
     pub(super) generation: AtomicU64,
     /// Its counts.
     pub(super) table: Table,
+    /// Its counts of requests that went to a target and are not judged.
+    pub(super) unjudged: Table,
+    /// Its counts of all requests of routes with sessions.
+    pub(super) raw: Table,
+    /// Which requests of sessions were counted lately, by all workers.
+    pub(super) sessions: Arc<Sessions>,
     /// Its counts outside of series.
     pub(super) totals: Totals,
 }
@@ -84,10 +91,14 @@ impl Shared {
         workers: usize,
         first: Compiled,
     ) -> Self {
+        let sessions = Arc::new(Sessions::new());
         let view = || WorkerView {
             applied: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             table: Table::new(kept_versions),
+            unjudged: Table::new(kept_versions),
+            raw: Table::new(kept_versions),
+            sessions: Arc::clone(&sessions),
             totals: Totals::default(),
         };
         Self {
@@ -113,7 +124,8 @@ impl Shared {
     }
 
     /// Makes a snapshot the one that every request from now on is routed by.
-    pub(super) fn publish(&self, compiled: Compiled) {
+    pub(super) fn publish(&self, mut compiled: Compiled) {
+        compiled.share_buckets(self.current.load().buckets());
         let generation = compiled.generation;
         self.current.store(Arc::new(compiled));
         // Released after the snapshot: a worker that sees the new generation finds a snapshot at least as new.

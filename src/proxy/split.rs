@@ -1,7 +1,8 @@
 //! Which target and which endpoint a request goes to. Pure: chance comes in as a number.
 //!
 //! The target is an independent draw for each request, in proportion to the weights: the judge's proof rests on that
-//! coin, so there is no round robin, no stickiness and no smoothing between targets. Inside a target, endpoints take
+//! coin, so there is no round robin and no smoothing between targets; where a route's sessions stay with a version, the draw
+//! is the session's. Inside a target, endpoints take
 //! turns, since there only evenness matters.
 
 /// A worker's generator: SplitMix64, eight bytes of state, a few instructions a number.
@@ -32,7 +33,22 @@ impl Draws {
 pub fn pick(draw: u64, weights: &[u32]) -> Option<usize> {
     let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
     // Scales the draw to 0..total by its upper half, which is off by less than total / 2^64.
-    let mut point = u64::try_from((u128::from(draw) * u128::from(total)) >> 64).ok()?;
+    at(u64::try_from((u128::from(draw) * u128::from(total)) >> 64).ok()?, weights)
+}
+
+/// Index of the target of a session with this number, evenly distributed; `None` when no weight is above zero.
+///
+/// The remainder by the total, as Envoy takes it (`WeightedCluster.use_hash_policy`), so that a session is with one version
+/// whatever carries it. While the total stays the same, which it does over a rollout, the border between two targets moves
+/// with their weights: sessions beside it change sides, as many as the weights say, and no other.
+#[must_use]
+pub fn pick_for(session: u64, weights: &[u32]) -> Option<usize> {
+    let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+    at(session.checked_rem(total)?, weights)
+}
+
+/// Index of the target in whose part of the total a point lies.
+fn at(mut point: u64, weights: &[u32]) -> Option<usize> {
     for (index, weight) in weights.iter().enumerate() {
         let weight = u64::from(*weight);
         if point < weight {
@@ -127,12 +143,29 @@ mod tests {
     }
 
     proptest! {
+        /// Raising the canary moves sessions to it, as many as it gets, and none back; lowering it the other way.
+        #[test]
+        fn sessions_move_one_way_only(session: u64, from in 0_u32..=100, to in 0_u32..=100, canary_is_first: bool) {
+            let weights = |canary: u32| if canary_is_first { [canary, 0, 100 - canary] } else { [100 - canary, 0, canary] };
+            let canary = if canary_is_first { 0 } else { 2 };
+            let (low, high) = (from.min(to), from.max(to));
+            let before = pick_for(session, &weights(low)) == Some(canary);
+            let after = pick_for(session, &weights(high)) == Some(canary);
+            prop_assert!(!before || after);
+            let edge = u32::try_from(session % 100).expect("below 100");
+            let place = if canary_is_first { edge } else { 99 - edge };
+            prop_assert_eq!((before, after), (place < low, place < high));
+        }
+
         #[test]
         fn only_a_target_with_weight_is_picked(draw: u64, weights in proptest::collection::vec(0_u32.., 0..8)) {
             match pick(draw, &weights) {
                 Some(index) => prop_assert!(weights[index] > 0),
                 None => prop_assert!(weights.iter().all(|weight| *weight == 0)),
             }
+            let session = pick_for(draw, &weights);
+            prop_assert_eq!(session.is_none(), weights.iter().all(|weight| *weight == 0));
+            prop_assert!(session.is_none_or(|index| weights[index] > 0));
         }
     }
 }

@@ -45,6 +45,7 @@ fn only(address: SocketAddr) -> Compiled {
         idle_timeout: Some(IDLE_TIMEOUT),
         retry: RetryPolicy::default(),
         fallback: None,
+        extensions: None,
     };
     let routes = vec![Arc::new(route)];
     let service = VirtualService { mesh: String::new(), name: NAME.into(), ports: Vec::new(), routes };

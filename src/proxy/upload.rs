@@ -108,10 +108,22 @@ impl ClientBody {
         !self.source.borrow().is_lost
     }
 
+    /// All of it once more, for a request that nobody waits for; `None` where it is not complete, or too long to be kept.
+    pub(super) fn copy(&self) -> Option<RequestBody> {
+        let source = self.source.borrow();
+        if source.is_lost || !source.is_over() {
+            return None;
+        }
+        // What becomes of the copy is not to be seen in the original.
+        let upload = Upload { stage: Cell::new(Stage::Sending), last: Cell::new(self.upload.last.get()) };
+        let body = Self { source: Rc::clone(&self.source), upload: Rc::new(upload) };
+        Some(RequestBody { body, at: 0, _in_flight: None })
+    }
+
     /// It for one try, from its beginning. An earlier try must not take any more of it.
     pub(super) fn begin(&self, in_flight: InFlight) -> RequestBody {
         self.upload.stage.set(Stage::Sending);
-        RequestBody { body: self.clone(), at: 0, _in_flight: in_flight }
+        RequestBody { body: self.clone(), at: 0, _in_flight: Some(in_flight) }
     }
 }
 
@@ -166,8 +178,8 @@ pub(super) struct RequestBody {
     body: ClientBody,
     /// So many of the kept pieces were taken.
     at: usize,
-    /// An upstream may answer before it has read everything; the client's connection is not idle then.
-    _in_flight: InFlight,
+    /// An upstream may answer before it has read everything; the client's connection is not idle then. `None` for a copy.
+    _in_flight: Option<InFlight>,
 }
 
 impl RequestBody {

@@ -5,6 +5,7 @@
 use super::config::{Compiled, CompiledRoute, EndpointSet};
 use super::connection::Connections;
 use super::counters::{Counts, Outcome};
+use super::extension::Extra;
 use super::shared::{Shared, WorkerView};
 use super::split::{Draws, pick, take_turn};
 use super::tls::{ClientSide, Towards};
@@ -28,6 +29,8 @@ pub(super) struct Worker {
     pub(super) connections: Connections,
     /// Whether answers carry `Connection: close`.
     pub(super) draining: Cell<bool>,
+    /// Copies of requests under way.
+    pub(super) shadows: Cell<usize>,
     local: RefCell<Rc<Local>>,
     pools: RefCell<HashMap<PoolKey, Rc<Pool>>>,
     draws: Cell<Draws>,
@@ -46,6 +49,7 @@ pub(super) struct Local {
     /// The shared part.
     pub(super) compiled: Arc<Compiled>,
     counts: Box<[OnceCell<Arc<Counts>>]>,
+    apart: Box<[OnceCell<Arc<Counts>>]>,
     pools: Box<[OnceCell<Rc<Pool>>]>,
     turns: Box<[Cell<usize>]>,
     /// Whether what is counted is for a judge to see.
@@ -63,6 +67,7 @@ impl Worker {
             view,
             connections: Connections::default(),
             draining: Cell::new(false),
+            shadows: Cell::new(0),
             local: RefCell::new(Rc::new(local)),
             pools: RefCell::default(),
             draws: Cell::new(draws),
@@ -118,6 +123,7 @@ impl Local {
         let start = usize::try_from(start >> 32).unwrap_or(0);
         Self {
             counts: (0..compiled.series).map(|_| OnceCell::new()).collect(),
+            apart: (0..compiled.apart).map(|_| OnceCell::new()).collect(),
             pools: (0..compiled.endpoints).map(|_| OnceCell::new()).collect(),
             turns: compiled.sets.iter().map(|_| Cell::new(start)).collect(),
             is_judged: true,
@@ -155,13 +161,20 @@ pub(super) struct Placement {
     pub(super) target: usize,
     /// The endpoint within the target's set; `None` while none was chosen.
     pub(super) endpoint: Cell<Option<usize>>,
+    /// What an extension of the route has to do with it; `None` for most requests.
+    pub(super) extra: Option<Box<Extra>>,
 }
 
 impl Placement {
     /// A target of the route, drawn in proportion to the weights; `None` when all of them are 0.
     pub(super) fn drawn(local: Rc<Local>, route: usize, draw: u64) -> Option<Self> {
         let target = pick(draw, &local.compiled.routes[route].weights)?;
-        Some(Self { local, route, target, endpoint: Cell::new(None) })
+        Some(Self::at(local, route, target))
+    }
+
+    /// This target of the route.
+    pub(super) const fn at(local: Rc<Local>, route: usize, target: usize) -> Self {
+        Self { local, route, target, endpoint: Cell::new(None), extra: None }
     }
 
     /// The route.
@@ -181,9 +194,24 @@ impl Placement {
 
     /// Counts the request. Each request is counted at most once, by whoever learns its outcome.
     pub(super) fn count(&self, view: &WorkerView, outcome: Outcome) {
+        if self.extra.as_ref().is_some_and(|extra| self.is_kept_from_judge(extra, view, outcome)) {
+            return;
+        }
         let first = self.route().targets[self.target].first_series;
         let series = first + self.endpoint.get().map_or(0, |endpoint| endpoint + 1);
         self.local.counts[series].get_or_init(|| self.cell(view)).record(outcome);
+    }
+
+    /// Counts a request where an extension wants it counted; whether that is all.
+    fn is_kept_from_judge(&self, extra: &Extra, view: &WorkerView, outcome: Outcome) -> bool {
+        let target = &self.route().targets[self.target];
+        let (index, table) = match (extra.is_unjudged, extra.session) {
+            (true, _) => (target.apart, &view.unjudged),
+            (false, Some(_)) => (target.apart + 1, &view.raw),
+            (false, None) => return false,
+        };
+        self.local.apart[index].get_or_init(|| table.cell(self.key(None), target.share)).record(outcome);
+        extra.is_unjudged || !extra.session.is_some_and(|session| session.counts(&view.sessions, outcome))
     }
 
     /// Asks the worker's table for the cell: once for each series and snapshot.
@@ -192,14 +220,17 @@ impl Placement {
         if !self.local.is_judged {
             return Arc::new(Counts::new());
         }
-        let (route, target) = (&self.route().route, &self.route().targets[self.target]);
         let endpoint = self.endpoint.get().and_then(|endpoint| self.set().addresses.get(endpoint));
-        let key = SeriesKey {
+        view.table.cell(self.key(endpoint), self.route().targets[self.target].share)
+    }
+
+    fn key(&self, endpoint: Option<&SocketAddr>) -> SeriesKey {
+        let (route, target) = (&self.route().route, &self.route().targets[self.target]);
+        SeriesKey {
             route: route.id.clone(),
             version: route.version,
             target: target.node.clone(),
             endpoint: endpoint.map(ToString::to_string).unwrap_or_default(),
-        };
-        view.table.cell(key, target.share)
+        }
     }
 }

@@ -388,13 +388,16 @@ pub struct VersionCounts {
     /// Successful requests that were slower than the bounds of absolute gates; empty where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slower: Vec<SlowCounts>,
+    /// Whether requests were placed by sessions and not one by one: then their number on each arm is no binomial.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_sessions: bool,
 }
 
 impl VersionCounts {
     /// Requests and errors alone.
     #[must_use]
     pub const fn new(version: u64, share_ppm: u32, counts: Counts) -> Self {
-        Self { version, share_ppm, counts, latency: None, slower: Vec::new() }
+        Self { version, share_ppm, counts, latency: None, slower: Vec::new(), in_sessions: false }
     }
 }
 

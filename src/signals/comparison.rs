@@ -90,7 +90,7 @@ impl Comparison {
 
     /// Whether a proxy placed requests on a route lately. One seen for the first time counts if it ever did.
     fn serves(&self, report: &ByRoute, route: &RouteRef) -> bool {
-        let requests = report.series(route).iter().map(|series| series.outcomes.requests).sum();
+        let requests = report.placed(route);
         let now = Monotonic::now();
         // The map is valid after any panic: every change to it is one insert or clear.
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +118,7 @@ impl LiveCounts for Comparison {
             proxy: report.proxy.clone(),
             applied: report.applied.get(route).copied(),
             serving: self.serves(report, route),
-            versions: by_version(report.series(route), canary, stable, ask),
+            versions: report.by_version(route, canary, stable, ask),
         });
         Ok(LiveReading { proxies: proxies.collect() })
     }
@@ -136,23 +136,50 @@ struct ByRoute {
     proxy: String,
     applied: BTreeMap<RouteRef, u64>,
     series: BTreeMap<RouteRef, Vec<Series>>,
+    /// All requests where `series` has those of sessions that count.
+    raw: BTreeMap<RouteRef, Vec<Series>>,
 }
 
 impl ByRoute {
     fn new(report: Report) -> Self {
-        let mut all: BTreeMap<RouteRef, Vec<Series>> = BTreeMap::new();
-        for series in report.series {
-            match all.get_mut(&series.key.route) {
-                Some(of_route) => of_route.push(series),
-                None => drop(all.insert(series.key.route.clone(), vec![series])),
-            }
+        Self {
+            proxy: report.proxy,
+            applied: report.applied.into_iter().collect(),
+            series: by_route(report.series),
+            raw: by_route(report.raw),
         }
-        Self { proxy: report.proxy, applied: report.applied.into_iter().collect(), series: all }
+    }
+
+    /// Rises with every request that it places on a route. Sessions count once a minute, and those that last are served too.
+    fn placed(&self, route: &RouteRef) -> u64 {
+        let all = self.series(route).iter().chain(self.raw.get(route).into_iter().flatten());
+        all.map(|series| series.outcomes.requests).sum()
+    }
+
+    /// Its counts on a route by weights version.
+    fn by_version(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Vec<VersionCounts> {
+        let mut versions = by_version(self.series(route), canary, stable, ask);
+        let raw = self.raw.get(route).map(Vec::as_slice).unwrap_or_default();
+        for counts in &mut versions {
+            counts.in_sessions = raw.iter().any(|series| series.key.version == counts.version);
+        }
+        versions
     }
 
     fn series(&self, route: &RouteRef) -> &[Series] {
         self.series.get(route).map(Vec::as_slice).unwrap_or_default()
     }
+}
+
+fn by_route(series: Vec<Series>) -> BTreeMap<RouteRef, Vec<Series>> {
+    let mut all: BTreeMap<RouteRef, Vec<Series>> = BTreeMap::new();
+    for series in series {
+        match all.get_mut(&series.key.route) {
+            Some(of_route) => of_route.push(series),
+            None => drop(all.insert(series.key.route.clone(), vec![series])),
+        }
+    }
+    all
 }
 
 /// Successful requests of both arms under one weights version, by latency.
@@ -245,6 +272,8 @@ mod tests {
         let report = Report {
             proxy: "p".into(),
             applied: Vec::new(),
+            unjudged: Vec::new(),
+            raw: Vec::new(),
             series: vec![
                 series("checkout", 7, "v1", 0.9, 90, 1),
                 series("checkout", 7, "v2", 0.1, 4, 1),
@@ -260,6 +289,21 @@ mod tests {
     }
 
     #[test]
+    fn who_places_sessions_says_so_and_serves_with_each_of_their_requests() {
+        let report = |raw: u64| Report {
+            proxy: "p".into(),
+            series: vec![series("checkout", 7, "v1", 0.9, 9, 0), series("checkout", 8, "v2", 0.1, 1, 0)],
+            raw: vec![series("checkout", 8, "v2", 0.1, raw, 0)],
+            ..Report::default()
+        };
+        let of = ByRoute::new(report(50)).by_version(&route("checkout"), "v2", "v1", &TimingAsk::default());
+        let told: Vec<_> = of.iter().map(|counts| (counts.version, counts.in_sessions)).collect();
+        assert_eq!(told, [(7, false), (8, true)]);
+        assert_eq!(ByRoute::new(report(50)).placed(&route("checkout")), 60);
+        assert_eq!(ByRoute::new(report(51)).placed(&route("checkout")), 61);
+    }
+
+    #[test]
     fn latencies_are_told_as_asked() {
         let with = |mut series: Series, latencies: &[u64]| {
             latencies.iter().for_each(|latency| series.latency.record(*latency));
@@ -272,7 +316,7 @@ mod tests {
             with(series("checkout", 7, "v1", 0.9, 3, 0), &[1000, 1000, 9000]),
             with(series("checkout", 7, "v2", 0.1, 2, 0), &[2000, 9000]),
         ];
-        let report = ByRoute::new(Report { proxy: "p".into(), applied: Vec::new(), series });
+        let report = ByRoute::new(Report { proxy: "p".into(), series, ..Report::default() });
         let told = |compared| {
             let ask = TimingAsk { compared: Some(compared), bounds_us: vec![8192] };
             by_version(report.series(&route("checkout")), "v2", "v1", &ask).remove(0)

@@ -104,7 +104,12 @@ mod tests {
         (0..requests).for_each(|_| latency.record(5000));
         let key = SeriesKey { route: route(), version, target: "v1".into(), endpoint: "127.0.0.1:1".into() };
         let outcomes = Outcomes { requests, ..Outcomes::default() };
-        Report { proxy: proxy.into(), applied: vec![], series: vec![Series { key, share: 1.0, outcomes, latency }] }
+        Report {
+            proxy: proxy.into(),
+            applied: vec![],
+            series: vec![Series { key, share: 1.0, outcomes, latency }],
+            ..Report::default()
+        }
     }
 
     fn known(recent: &Recent) -> Option<u64> {

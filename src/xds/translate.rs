@@ -9,6 +9,7 @@
 
 mod access_log;
 mod cluster;
+mod extension;
 mod gateway;
 mod listener;
 pub mod native;

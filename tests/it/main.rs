@@ -20,6 +20,7 @@ mod documents;
 mod ecs;
 mod envoy;
 mod examples;
+mod extensions;
 mod faults;
 mod freeze;
 mod fuzz;

@@ -4,6 +4,7 @@
 mod admin;
 mod answers;
 mod ends;
+mod extensions;
 mod failures;
 mod frames;
 mod harness;

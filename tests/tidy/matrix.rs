@@ -52,6 +52,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "proxy::headers",
             "proxy::path",
             "proxy::application",
+            "proxy::limit",
         ],
         &["base", "mesh::snapshot", "proxy::headers"],
         "pure",
@@ -306,6 +307,7 @@ pub(crate) const PURE: &[&str] = &[
     "proxy::headers",
     "proxy::path",
     "proxy::application",
+    "proxy::limit",
     "proxy::gateway",
     "proxy::upstream::wire",
 ];

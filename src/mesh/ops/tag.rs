@@ -11,8 +11,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 pub(super) fn tag(op: &Op<'_>, arn: Option<&str>, body: &Value) -> Result<Outcome, ApiError> {
-    let tags = validate::tag_body(body).map_err(ApiError::invalid)?;
-    let resource = find(op, arn)?;
+    let found = find(op, arn);
+    let tags = validate::tag_body(body, found.as_ref().ok().map(|found| &found.spec)).map_err(ApiError::invalid)?;
+    let resource = found?;
     let mut merged = resource.tags.clone();
     merged.extend(tags);
     if merged.len() > validate::TAGS_MAX {

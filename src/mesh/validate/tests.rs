@@ -335,7 +335,7 @@ fn names_tokens_and_tags() {
         assert_eq!(create_body(Kind::Mesh, &body, Unknown::Drop).is_ok(), fits, "{token:?}");
     }
     let tags = json!([{ "key": "a", "value": "" }, { "key": "a", "value": "b" }]);
-    let told = tag_body(&json!({ "tags": tags })).expect_err("twice");
+    let told = tag_body(&json!({ "tags": tags }), None).expect_err("twice");
     assert_eq!(told[0].to_string(), "tags[1].key: \"a\" is given twice");
     let body = create_body(Kind::Mesh, &json!([]), Unknown::Drop).expect_err("is no object");
     assert_eq!(body[0].to_string(), "body: must be an object, not a list");

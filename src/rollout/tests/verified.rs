@@ -62,6 +62,22 @@ fn a_split_that_luck_does_not_explain_is_not_in_force() {
     world.check_replay();
 }
 
+/// A session that lasts looks like many draws: where sessions are placed, their requests say nothing about the coin.
+#[test]
+fn requests_of_sessions_say_nothing_about_the_split() {
+    let mut world = World::at(plan(&[10, 100]), "baking");
+    world.traffic((60, 0), (140, 0));
+    world.counted.values_mut().for_each(|counts| counts.in_sessions = true);
+    world.wait(1);
+    world.read();
+    assert_eq!(world.stand(), "baking 10");
+    // Nor does what was heard before, when nothing new is heard.
+    let route = world.mesh.clone();
+    world.give(Event::Observed(Observation { route: Some(Ok(route)), live: None, ..Observation::default() }));
+    assert_eq!(world.stand(), "baking 10");
+    world.check_replay();
+}
+
 #[test]
 fn a_split_that_luck_explains_passes() {
     let mut world = World::at(plan(&[10, 100]), "baking");

@@ -1,7 +1,7 @@
 //! A virtual gateway: its own listeners, which choose the virtual service and send requests on to an egress listener of the
 //! same proxy, which routes them as a node's would (appmesh "Virtual gateway and gateway routes").
 
-use super::listener::{chain, http_filter, name as listener_name, secured, tls_inspector};
+use super::listener::{chain, http_filter, name as listener_name, secured, tls_inspector, to_services_filter};
 use super::pieces::{any, listening, socket, span_or_off, tagged};
 use super::route::{Door, add, conditions, host, set_header, to_services};
 use super::{Translation, Type, cluster};
@@ -34,7 +34,7 @@ pub(super) fn all(out: &mut Translation<'_>, own: &Own, routes: &[Arc<GatewayRou
         address: socket(SocketAddr::new(local, egress.port())),
         stat_prefix: egress.to_string().replace(':', "_"),
         traffic_direction: core::TrafficDirection::Outbound.into(),
-        filter_chains: vec![chain(egress.port(), vec![http_filter(own, "egress", &name)])],
+        filter_chains: vec![chain(egress.port(), vec![to_services_filter(out, own, "egress", &name)])],
         ..Default::default()
     };
     out.resources.add(Type::Listener, &message.name, any(&message));
@@ -48,7 +48,7 @@ fn ingress(out: &mut Translation<'_>, own: &Own, listener: &Listener, routes: &[
     add(out, &name, hosts);
     let prefix =
         if several { format!("ingress.{}.{}", listener.protocol.word(), listener.port) } else { "ingress".to_owned() };
-    let filters = [http_filter(own, &prefix, &name)];
+    let filters = [http_filter(own, &prefix, &name, Vec::new())];
     let filter_chains = secured(out, own, listener, listener.port, &filters);
     // Envoy takes no listener without a chain; why there is none was said.
     if filter_chains.is_empty() {

@@ -6,7 +6,7 @@
 
 use super::pieces::{any, by_ads, listening, number, span_or_off, truth};
 use super::route::{Door, add, to_application, to_services};
-use super::{Translation, Type, access_log, cluster, tls};
+use super::{Translation, Type, access_log, cluster, extension, tls};
 use crate::base::time::Millis;
 use crate::mesh::snapshot::{Listener, Own, Protocol, Role, Route, ServerTlsMode, VirtualService};
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -59,7 +59,7 @@ fn ingress(out: &mut Translation<'_>, own: &Own) {
             let routes = format!("rds_ingress_{}_{}", listener.protocol.word(), listener.port);
             let hosts = to_application(own, listener);
             add(out, &routes, hosts);
-            filters.push(http_filter(own, &prefix, &routes));
+            filters.push(http_filter(own, &prefix, &routes, Vec::new()));
         }
         chains.extend(secured(out, own, listener, listener.port, &filters));
         if number == 0 && direct {
@@ -143,7 +143,7 @@ fn egress(out: &mut Translation<'_>, own: &Own) {
             let routes = format!("rds_egress_{}_{port}", protocol.word());
             let hosts = to_services(out, Door::Port(port), allow_all.clone());
             add(out, &routes, hosts);
-            http_filter(own, &stat_prefix("egress", own, protocol, port), &routes)
+            to_services_filter(out, own, &stat_prefix("egress", own, protocol, port), &routes)
         };
         chains.push(chain(port, vec![filter]));
     }
@@ -151,7 +151,8 @@ fn egress(out: &mut Translation<'_>, own: &Own) {
         let routes = format!("rds_egress_http_{}", address.port());
         let hosts = to_services(out, Door::Host, None);
         add(out, &routes, hosts);
-        chains.push(from_here(chain(address.port(), vec![http_filter(own, "egress", &routes)])));
+        let filter = to_services_filter(out, own, "egress", &routes);
+        chains.push(from_here(chain(address.port(), vec![filter])));
         if allow_all.is_some() {
             // Where it was going is this port itself: let out, it would come back as a call of the machine's own. Envoy
             // closes what has no filters.
@@ -267,21 +268,22 @@ fn destination(chain: &pb::FilterChain) -> Option<u32> {
     chain.filter_chain_match.as_ref()?.destination_port.map(|port| port.value)
 }
 
-/// Requests, by routes that come over the stream.
-pub(super) fn http_filter(own: &Own, stat_prefix: &str, routes: &str) -> pb::Filter {
+/// Requests, by routes that come over the stream, through these filters before they are routed.
+pub(super) fn http_filter(own: &Own, stat_prefix: &str, routes: &str, mut filters: Vec<hcm::HttpFilter>) -> pb::Filter {
     use hcm::http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig};
     let router = hcm::HttpFilter {
         name: "envoy.filters.http.router".into(),
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(&Router::default()))),
         ..Default::default()
     };
+    filters.push(router);
     let manager = hcm::HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
         route_specifier: Some(RouteSpecifier::Rds(hcm::Rds {
             config_source: by_ads(),
             route_config_name: routes.to_owned(),
         })),
-        http_filters: vec![router],
+        http_filters: filters,
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".into(), ..Default::default() }],
         normalize_path: truth(true),
         merge_slashes: true,
@@ -291,6 +293,11 @@ pub(super) fn http_filter(own: &Own, stat_prefix: &str, routes: &str) -> pb::Fil
         ..Default::default()
     };
     filter("envoy.filters.network.http_connection_manager", any(&manager))
+}
+
+/// Requests for services.
+pub(super) fn to_services_filter(out: &Translation<'_>, own: &Own, stat_prefix: &str, routes: &str) -> pb::Filter {
+    http_filter(own, stat_prefix, routes, extension::filters(out.config))
 }
 
 fn tcp_filter(

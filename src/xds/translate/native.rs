@@ -51,8 +51,10 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The form that this version writes and reads. It rises with everything that a proxy must not overlook.
+/// The form of a configuration. It rises with everything that a proxy must not overlook.
 const FORMAT: u32 = 1;
+/// The form of one with extensions of routes: a proxy that does not know them keeps what it has, and the others go on.
+const FORMAT_EXTENDED: u32 = 2;
 
 /// A configuration as the one resource that a native proxy takes.
 #[must_use]
@@ -72,7 +74,10 @@ pub fn whole(config: &NodeConfig, secrets: &SecretFiles) -> Resources {
     }
     match serde_json::to_vec(config) {
         Ok(json) => {
-            let value = Message { json, format: FORMAT, secrets: named }.encode_to_vec();
+            let mut routes = config.services.values().flat_map(|service| &service.routes);
+            let is_extended = routes.any(|route| route.extensions.is_some());
+            let format = if is_extended { FORMAT_EXTENDED } else { FORMAT };
+            let value = Message { json, format, secrets: named }.encode_to_vec();
             resources.add(Type::Native, NAME, Any { type_url: URL.to_owned(), value });
         }
         // Nothing in it can fail to be written; were it to, the proxy keeps what it has and people are told.
@@ -90,9 +95,9 @@ pub fn read(any: &Any) -> Result<(NodeConfig, SecretFiles), String> {
         return Err(format!("{} is not {URL}", any.type_url));
     }
     let Message { json, format, secrets } = Message::decode(&*any.value).map_err(|error| error.to_string())?;
-    if format != FORMAT {
+    if !(FORMAT..=FORMAT_EXTENDED).contains(&format) {
         return Err(format!(
-            "form {format} of a configuration, and this proxy knows {FORMAT}: it is of another version"
+            "form {format} of a configuration, and this proxy knows up to {FORMAT_EXTENDED}: it is of another version"
         ));
     }
     let config = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
@@ -117,7 +122,7 @@ mod tests {
             (any("type.googleapis.com/x", Vec::new()), "is not type.googleapis.com/tidegate.v1"),
             (any(URL, vec![0xff; 3]), "invalid"),
             (any(URL, json("{")), "EOF while parsing"),
-            (any(URL, message("{}", FORMAT + 1)), "it is of another version"),
+            (any(URL, message("{}", FORMAT_EXTENDED + 1)), "it is of another version"),
             (any(URL, json("{\"version\":1}")), "missing field `services`"),
         ] {
             let error = read(&bad).unwrap_err();

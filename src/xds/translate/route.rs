@@ -1,7 +1,7 @@
 //! Routes: conditions, targets, retries and timeouts, as Envoy's.
 
 use super::pieces::{any, number, span_of, span_or_off, tagged};
-use super::{Translation, Type, cluster};
+use super::{Translation, Type, cluster, extension};
 use crate::mesh::snapshot::{
     HeaderMatch, Listener, Own, PORT_HEADER, PathMatch, Protocol, QueryMatch, RetryPolicy, Role, Route, RouteMatch,
     SERVICE_HEADER, Target, ValueMatch, VirtualService,
@@ -191,7 +191,7 @@ fn routes_of(out: &mut Translation<'_>, service: &VirtualService, port: Option<u
             message.request_headers_to_remove = vec![SERVICE_HEADER.into(), PORT_HEADER.into()];
         }
         message.metadata = tagged("TargetVirtualService", &service.name);
-        routes.push(message);
+        routes.extend(extension::extended(out.config, route, message));
     }
     routes
 }
@@ -283,7 +283,7 @@ pub(super) fn header_is(name: &str, value: &str) -> pb::HeaderMatcher {
     header(&HeaderMatch { name: name.to_owned(), value: ValueMatch::Exact(value.to_owned()), invert: false })
 }
 
-fn header(matches: &HeaderMatch) -> pb::HeaderMatcher {
+pub(super) fn header(matches: &HeaderMatch) -> pb::HeaderMatcher {
     use matcher::string_matcher::MatchPattern;
     use pb::header_matcher::HeaderMatchSpecifier;
     let specifier = match &matches.value {

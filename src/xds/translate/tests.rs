@@ -36,6 +36,7 @@ fn config(weights: [u32; 2], tls: Option<UpstreamTls>, own_tls: Option<ServerTls
         idle_timeout: None,
         retry: RetryPolicy::default(),
         fallback: None,
+        extensions: None,
     };
     let ports = vec![ServicePort { port: 8080, protocol: Protocol::Http }];
     let service = VirtualService { mesh: "m".into(), name: "s.local".into(), ports, routes: vec![Arc::new(route)] };

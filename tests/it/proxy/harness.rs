@@ -18,8 +18,8 @@ use tidegate::base::ids::RouteRef;
 use tidegate::base::time::Millis;
 use tidegate::discovery::dns::DnsSource;
 use tidegate::mesh::snapshot::{
-    Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, NodeConfig, PathMatch, Protocol, RetryPolicy, Route,
-    RouteMatch, Target, VirtualService,
+    Cluster, ClusterKey, ClusterPort, Discovery, Extensions, HealthCheck, NodeConfig, PathMatch, Protocol, RetryPolicy,
+    Route, RouteMatch, Target, VirtualService,
 };
 use tidegate::ports::EndpointSource;
 use tidegate::proxy::{self, ProxyHandle, ProxySettings};
@@ -160,6 +160,7 @@ impl Mesh {
             idle_timeout: None,
             retry: RetryPolicy::default(),
             fallback: None,
+            extensions: None,
         };
         Self { config: NodeConfig { version, ..NodeConfig::default() }, route }
     }
@@ -179,6 +180,15 @@ impl Mesh {
 
     pub(super) fn prefix(mut self, prefix: &str) -> Self {
         self.route.matches.path = PathMatch::Prefix(prefix.into());
+        self
+    }
+
+    /// What this tag of the route says.
+    pub(super) fn tag(mut self, tag: &str, value: &str) -> Self {
+        let targets: Vec<&str> = self.route.targets.iter().map(|target| &*target.cluster.node).collect();
+        let (extensions, flaws) = Extensions::read([(tag, value)], &targets);
+        assert_eq!(flaws, []);
+        self.route.extensions = extensions;
         self
     }
 

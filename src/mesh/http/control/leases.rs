@@ -78,9 +78,12 @@ impl Leases {
     }
 }
 
-/// Whether a change is of tags or of a lease alone: everything else raises the version, or makes another resource.
+/// Whether a change is of a lease alone: everything else raises the version, gives other tags, or makes another resource.
 pub(super) fn is_same_version(old: Option<&Arc<Resource>>, new: Option<&Arc<Resource>>) -> bool {
-    old.zip(new).is_some_and(|(old, new)| (&old.uid, old.version, old.lapsed) == (&new.uid, new.version, new.lapsed))
+    let same = |old: &Resource, new: &Resource| {
+        (&old.uid, old.version, old.lapsed) == (&new.uid, new.version, new.lapsed) && old.tags == new.tags
+    };
+    old.zip(new).is_some_and(|(old, new)| same(old, new))
 }
 
 impl MeshControl {

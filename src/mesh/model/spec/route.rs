@@ -1,7 +1,9 @@
 //! Routes: what they match and where they send (App Mesh API 2019-01-25, `RouteSpec`).
 
 use super::{Span, Timeouts};
+use crate::mesh::snapshot::extension::{Extensions, Flaw, PREFIX};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// `RouteSpec`: exactly one of the four routes is there.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -48,6 +50,18 @@ impl RouteSpec {
         let grpc = self.grpc_route.as_ref().and_then(|route| route.matches.port);
         let tcp = self.tcp_route.as_ref().and_then(|route| route.matches.as_ref()).and_then(|matches| matches.port);
         http.or(grpc).or(tcp)
+    }
+
+    /// What its resource's tags add to it, and what is wrong with them.
+    #[must_use]
+    pub fn extensions(&self, tags: &BTreeMap<String, String>) -> (Option<Box<Extensions>>, Vec<Flaw>) {
+        if self.tcp_route.is_none() {
+            let targets: Vec<&str> = self.targets().iter().map(|target| &*target.virtual_node).collect();
+            return Extensions::of(tags, &targets);
+        }
+        let ours = tags.keys().filter(|tag| tag.starts_with(PREFIX));
+        let message = "is for requests, and this route carries connections (tcpRoute)";
+        (None, ours.map(|tag| Flaw { tag: tag.clone(), at: None, message: message.into() }).collect())
     }
 }
 
