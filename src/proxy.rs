@@ -5,6 +5,8 @@
 //! runs on the caller's runtime and publishes immutable snapshots. When the control plane goes away, the last snapshot
 //! goes on serving. `docs/PROXY.md` tells the request's path and every limit with its reason.
 
+/// The log of requests.
+pub mod access_log;
 /// The admin interface.
 mod admin;
 /// A client connection's timer.
@@ -25,6 +27,8 @@ mod control;
 mod counters;
 /// Listening sockets of a virtual gateway.
 mod doors;
+/// Metrics for CloudWatch.
+pub mod emf;
 /// A request's way into a virtual gateway.
 mod entrance;
 /// Bounds towards the application.
@@ -43,10 +47,14 @@ mod hello;
 mod intake;
 /// Accepting and ending client connections.
 mod listener;
+/// What Envoy calls things (pure).
+pub mod names;
 /// Who is left out for its answers (pure).
 pub mod outlier;
 /// One spelling for a path (pure).
 pub mod path;
+/// What a request leaves behind.
+mod record;
 /// Its own answers.
 mod reply;
 /// When a try is made again (pure).
@@ -61,18 +69,24 @@ mod shared;
 mod socket;
 /// Which target and endpoint a request goes to (pure).
 pub mod split;
+/// Counts by Envoy's names.
+pub mod stats;
 /// Requests to what is no part of the mesh.
 mod stranger;
 /// A connection's bytes.
 mod stream;
 /// TLS of both sides.
 pub mod tls;
+/// Traces of requests.
+pub mod trace;
 /// Connections that are no HTTP any more.
 mod tunnel;
 /// Bodies of requests.
 mod upload;
 /// Connections to endpoints.
 mod upstream;
+/// Whom a connection is for.
+mod whom;
 /// One worker's state.
 mod worker;
 
@@ -80,6 +94,7 @@ use crate::base::tally::Report;
 use crate::mesh::snapshot::NodeConfig;
 use crate::ports::EndpointSource;
 use config::Compiled;
+use emf::EmfSettings;
 use shared::{Phase, Shared};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -92,6 +107,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use trace::{TraceSettings, Tracer};
 use worker::Worker;
 
 /// How a proxy is set up.
@@ -117,6 +133,12 @@ pub struct ProxySettings {
     pub kept_versions: usize,
     /// Where certificates come from that are no files.
     pub secrets: tls::Secrets,
+    /// Whether every count for Prometheus says mesh and node (`ENABLE_ENVOY_STATS_TAGS`).
+    pub stats_tags: bool,
+    /// How requests are traced; `None` for not at all.
+    pub traces: Option<Arc<TraceSettings>>,
+    /// How metrics go to CloudWatch; `None` for not at all.
+    pub emf: Option<EmfSettings>,
 }
 
 impl ProxySettings {
@@ -133,6 +155,9 @@ impl ProxySettings {
             max_connections: 30_000,
             kept_versions: 32,
             secrets: tls::Secrets::default(),
+            stats_tags: false,
+            traces: None,
+            emf: None,
         }
     }
 }
@@ -284,18 +309,27 @@ impl Listening {
         let count = listeners.len();
         let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new(), Arc::default());
         let (connections, versions) = (settings.max_connections, settings.kept_versions.max(1));
-        let shared = Arc::new(Shared::new(
-            (settings.name, egress, ingress, settings.gateway),
-            connections,
-            versions,
-            count,
-            first,
-        ));
+        let names = (settings.name, egress, ingress, settings.gateway);
+        let mut shared = Shared::new(names, connections, versions, count, first);
+        shared.has_tags = settings.stats_tags;
+        shared.tracer = settings.traces.map(Tracer::new);
+        let shared = Arc::new(shared);
         let (ready, published) = oneshot::channel();
         let mut handle =
             ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
         if let Some(listener) = admin_listener {
             handle.tasks.push(tokio::spawn(admin::serve(listener, Arc::clone(&shared))));
+        }
+        if shared.tracer.is_some() {
+            let shared = Arc::clone(&shared);
+            handle.tasks.push(tokio::spawn(async move {
+                if let Some(tracer) = &shared.tracer {
+                    tracer.run().await;
+                }
+            }));
+        }
+        if let Some(emf) = settings.emf {
+            handle.tasks.push(tokio::spawn(emf::run(Arc::clone(&shared), emf)));
         }
         happened.await;
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, settings.secrets, ready)));
@@ -402,6 +436,7 @@ impl ProxyHandle {
         for ended in std::mem::take(&mut self.workers) {
             cut += ended.await.unwrap_or(0);
         }
+        self.shared.logs.finish().await;
         Drained { cut }
     }
 }
@@ -431,6 +466,11 @@ impl Reporter {
             report.applied = current.routes.iter().map(|route| (route.route.id.clone(), route.route.version)).collect();
         }
         report
+    }
+
+    /// Opens the access log's file anew, by its name.
+    pub fn reopen_logs(&self) {
+        self.0.logs.reopen();
     }
 
     /// The configuration version that every worker routes by now.

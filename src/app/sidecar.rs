@@ -7,15 +7,19 @@ use super::{DRAIN, StartupError, endpoints};
 use crate::clock::new_uuid;
 use crate::discovery::cloudmap::CloudMapSource;
 use crate::discovery::everywhere::Everywhere;
-use crate::proxy::{self, ProxyHandle, ProxySettings};
+pub use crate::proxy::emf::{EmfSettings, EmfTarget};
+pub use crate::proxy::trace::{TraceSettings, sampling::Rules};
+use crate::proxy::{self, ProxyHandle, ProxySettings, Reporter};
 use crate::xds::client::follow;
 pub use crate::xds::client::{ClientSettings, Origin};
 use crate::xds::sds;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What a proxy is started with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ProxyOptions {
     /// Where its configuration comes from.
     pub client: ClientSettings,
@@ -30,6 +34,12 @@ pub struct ProxyOptions {
     pub admin: SocketAddr,
     /// Worker threads; 0 for one to each core.
     pub workers: usize,
+    /// Whether every count for Prometheus says mesh and node.
+    pub stats_tags: bool,
+    /// How requests are traced; `None` for not at all.
+    pub traces: Option<TraceSettings>,
+    /// How metrics go to CloudWatch; `None` for not at all.
+    pub emf: Option<EmfSettings>,
     /// File that stands in for Cloud Map and DNS.
     pub discovery: Option<PathBuf>,
     /// Whether connections of the machine are redirected to it, and which are not.
@@ -71,6 +81,9 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
         settings.ingress = Some(options.ingress);
     }
     settings.workers = options.workers;
+    settings.stats_tags = options.stats_tags;
+    settings.traces = options.traces.map(Arc::new);
+    settings.emf = options.emf;
     let node = options.client.node.clone();
     let mut following = follow(options.client).map_err(|error| StartupError::Options(error.to_string()))?;
     settings.secrets.acm = Some(following.secrets());
@@ -79,6 +92,7 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     let config = following.config();
     let mut origin = Origin::Told;
     let proxy = listening.start_after(async { origin = following.first().await }, config, endpoints).await?;
+    tokio::spawn(reopen_on_signal(proxy.reporter()));
     let (egress, first) = (proxy.egress_address(), proxy.ingress_address());
     let ingress = first.map_or_else(|| proxy.gateway_addresses(), |address| vec![address]);
     let redirect = match (options.redirecting, first) {
@@ -87,6 +101,14 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
         (Some(_), None) | (None, _) => None,
     };
     Ok(Sidecar { egress, ingress, admin: proxy.admin_address().unwrap_or(options.admin), origin, proxy, redirect })
+}
+
+/// Opens the access log anew at each SIGUSR1, as Envoy does.
+async fn reopen_on_signal(proxy: Reporter) {
+    let Ok(mut asked) = signal(SignalKind::user_defined1()) else { return };
+    while asked.recv().await.is_some() {
+        proxy.reopen_logs();
+    }
 }
 
 impl Sidecar {

@@ -5,11 +5,13 @@
 //! It deliberately holds no endpoints: those come from discovery and change on another clock.
 
 mod gateway;
+mod log_format;
 mod own;
 mod pattern;
 mod tls;
 
 pub use gateway::{GatewayHost, PORT_HEADER, SERVICE_HEADER, gateway_hosts};
+pub use log_format::{FormatPiece, format_pieces};
 pub use own::{
     AccessLog, AppAddress, GatewayRoute, GatewayTarget, HostMatch, Listener, LogFormat, Own, PathRewrite, Pool, Role,
 };

@@ -111,7 +111,7 @@ impl ClientBody {
     /// It for one try, from its beginning. An earlier try must not take any more of it.
     pub(super) fn begin(&self, in_flight: InFlight) -> RequestBody {
         self.upload.stage.set(Stage::Sending);
-        RequestBody { body: self.clone(), at: 0, _in_flight: in_flight }
+        RequestBody { body: self.clone(), at: 0, in_flight }
     }
 }
 
@@ -167,7 +167,7 @@ pub(super) struct RequestBody {
     /// So many of the kept pieces were taken.
     at: usize,
     /// An upstream may answer before it has read everything; the client's connection is not idle then.
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 impl RequestBody {
@@ -203,6 +203,9 @@ impl RequestBody {
         self.at = source.kept.len();
         if !matches!(frame, None | Some(Err(_))) {
             upload.last.set(Monotonic::now());
+            if let (Some(record), Some(Ok(frame))) = (self.in_flight.record(), &frame) {
+                record.received(frame.data_ref().map_or(0, Bytes::len));
+            }
         }
         upload.stage.set(match &frame {
             Some(Ok(frame)) if frame.is_data() && !source.is_over() => Stage::Sending,

@@ -9,6 +9,7 @@ mod harness;
 mod hostile;
 mod http2;
 mod idle;
+mod observe;
 mod reload;
 mod tunnel;
 mod wire;
