@@ -16,7 +16,10 @@ mod triggers;
 
 pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
-pub use sidecar::{ClientSettings, Origin, ProxyOptions, Redirecting, Sidecar, start_proxy};
+pub use sidecar::{
+    ClientSettings, EmfSettings, EmfTarget, Origin, ProxyOptions, Redirecting, Rules, Sidecar, TraceSettings,
+    start_proxy,
+};
 pub use triggers::HookSecrets;
 
 use self::proxies::MeshListeners;

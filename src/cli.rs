@@ -10,6 +10,7 @@ mod freeze;
 mod journal;
 mod local;
 mod mesh;
+mod observed;
 mod output;
 mod policy;
 mod proxy;

@@ -5,6 +5,8 @@
 //! runs on the caller's runtime and publishes immutable snapshots. When the control plane goes away, the last snapshot
 //! goes on serving. `docs/PROXY.md` tells the request's path and every limit with its reason.
 
+/// The log of requests.
+pub mod access_log;
 /// The admin interface.
 mod admin;
 /// A client connection's timer.
@@ -25,6 +27,10 @@ mod control;
 mod counters;
 /// Listening sockets of a virtual gateway.
 mod doors;
+/// Metrics for CloudWatch.
+pub mod emf;
+/// Why there is no answer.
+mod ended;
 /// A request's way into a virtual gateway.
 mod entrance;
 /// What a route does beyond App Mesh.
@@ -51,10 +57,14 @@ mod limit;
 mod listener;
 /// Copies of requests.
 mod mirror;
+/// What Envoy calls things (pure).
+pub mod names;
 /// Who is left out for its answers (pure).
 pub mod outlier;
 /// One spelling for a path (pure).
 pub mod path;
+/// What a request leaves behind.
+mod record;
 /// Its own answers.
 mod reply;
 /// When a try is made again (pure).
@@ -65,6 +75,8 @@ pub mod route;
 mod serve;
 /// Which requests of a session count.
 mod session;
+/// How a proxy is set up, and why it may not start.
+mod settings;
 /// State shared by the workers and the control side.
 mod shared;
 /// Sockets as hyper wants them.
@@ -73,18 +85,24 @@ mod socket;
 mod sockets;
 /// Which target and endpoint a request goes to (pure).
 pub mod split;
+/// Counts by Envoy's names.
+pub mod stats;
 /// Requests to what is no part of the mesh.
 mod stranger;
 /// A connection's bytes.
 mod stream;
 /// TLS of both sides.
 pub mod tls;
+/// Traces of requests.
+pub mod trace;
 /// Connections that are no HTTP any more.
 mod tunnel;
 /// Bodies of requests.
 mod upload;
 /// Connections to endpoints.
 mod upstream;
+/// Whom a connection is for.
+mod whom;
 /// One worker's state.
 mod worker;
 
@@ -92,10 +110,11 @@ use crate::base::tally::Report;
 use crate::mesh::snapshot::NodeConfig;
 use crate::ports::EndpointSource;
 use config::Compiled;
+pub use settings::{ProxyError, ProxySettings};
 use shared::{Phase, Shared};
 pub use sockets::{Sockets, adopt};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -105,88 +124,10 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use trace::Tracer;
 #[cfg(any(test, feature = "testing"))]
 pub use upstream::fuzz;
 use worker::Worker;
-
-/// How a proxy is set up.
-#[derive(Debug, Clone)]
-pub struct ProxySettings {
-    /// Names the proxy process in its reports; a new name after each restart, since counts begin again at zero.
-    pub name: String,
-    /// Where applications send their requests. Port 0 takes a free one.
-    pub egress: SocketAddr,
-    /// Where it takes what is meant for the application beside it; `None` for nowhere.
-    pub ingress: Option<SocketAddr>,
-    /// Where a virtual gateway's listeners are bound, on the ports that its configuration says; `None` for what is no gateway.
-    pub gateway: Option<IpAddr>,
-    /// Where the admin interface listens; `None` for none.
-    pub admin: Option<SocketAddr>,
-    /// Worker threads; 0 for one to each core.
-    pub workers: usize,
-    /// Client connections in all; those beyond are answered 503 and closed. Each needs a file descriptor here and one
-    /// upstream, and common limits are 65,536 descriptors to a process.
-    pub max_connections: usize,
-    /// Versions of each route whose counts stay readable. A rollout makes one for each step and the judge looks at the
-    /// present one and the last; 32 leave room for reports that come late, at about 1.4 KB a series and worker.
-    pub kept_versions: usize,
-    /// Where certificates come from that are no files.
-    pub secrets: tls::Secrets,
-}
-
-impl ProxySettings {
-    /// Settings with the default limits, without an admin interface.
-    #[must_use]
-    pub fn new(name: impl Into<String>, egress: SocketAddr) -> Self {
-        Self {
-            name: name.into(),
-            egress,
-            ingress: None,
-            gateway: None,
-            admin: None,
-            workers: 0,
-            max_connections: 30_000,
-            kept_versions: 32,
-            secrets: tls::Secrets::default(),
-        }
-    }
-}
-
-/// Why a proxy did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum ProxyError {
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address} for {what}: {source}; {flag} ADDR moves it (port 0 takes a free one)")]
-    Bind {
-        /// What would have listened there.
-        what: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The option that sets it.
-        flag: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A port of the virtual gateway cannot be listened on.
-    #[error(
-        "cannot listen on {address} for the virtual gateway: {source}; free the port, let the process have it (below 1024 it \
-         needs CAP_NET_BIND_SERVICE), or give the gateway's listener another port in the mesh"
-    )]
-    Gateway {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A worker thread could not be made.
-    #[error("cannot start worker {index} of the proxy: {source}")]
-    Worker {
-        /// Which one.
-        index: usize,
-        /// What the system said.
-        source: io::Error,
-    },
-}
 
 /// What became of a drained proxy's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -326,13 +267,11 @@ impl Listening {
         let count = listeners.len();
         let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new(), Arc::default());
         let (connections, versions) = (settings.max_connections, settings.kept_versions.max(1));
-        let shared = Arc::new(Shared::new(
-            (settings.name, egress, ingress, settings.gateway),
-            connections,
-            versions,
-            count,
-            first,
-        ));
+        let names = (settings.name, egress, ingress, settings.gateway);
+        let mut shared = Shared::new(names, connections, versions, count, first);
+        shared.has_tags = settings.stats_tags;
+        shared.tracer = settings.traces.map(Tracer::new);
+        let shared = Arc::new(shared);
         let (ready, published) = oneshot::channel();
         shared.keep_spare(spare);
         let mut handle =
@@ -340,6 +279,17 @@ impl Listening {
         let serve_admin = |listener| tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
         if released.is_none() {
             handle.tasks.extend(admin_listener.take().map(serve_admin));
+        }
+        if shared.tracer.is_some() {
+            let shared = Arc::clone(&shared);
+            handle.tasks.push(tokio::spawn(async move {
+                if let Some(tracer) = &shared.tracer {
+                    tracer.run().await;
+                }
+            }));
+        }
+        if let Some(emf) = settings.emf {
+            handle.tasks.push(tokio::spawn(emf::run(Arc::clone(&shared), emf)));
         }
         happened.await;
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, settings.secrets, ready)));
@@ -457,6 +407,7 @@ impl ProxyHandle {
         for ended in std::mem::take(&mut self.workers) {
             cut += ended.await.unwrap_or(0);
         }
+        self.shared.logs.finish().await;
         Drained { cut }
     }
 }
@@ -490,6 +441,11 @@ impl Reporter {
             report.applied = current.routes.iter().map(|route| (route.route.id.clone(), route.route.version)).collect();
         }
         report
+    }
+
+    /// Opens the access log's file anew, by its name.
+    pub fn reopen_logs(&self) {
+        self.0.logs.reopen();
     }
 
     /// The configuration version that every worker routes by now.

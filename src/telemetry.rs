@@ -2,6 +2,7 @@
 
 use crate::config::{Environment, LOG_VARIABLE};
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 
 /// Writes logs to stderr: JSON lines or text, filtered by `TIDEGATE_LOG` (default as given).
@@ -17,6 +18,46 @@ pub fn init(environment: &dyn Environment, json: bool, default: &str) -> Result<
     let coloured = std::io::stderr().is_terminal() && environment.get("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(coloured);
     // A second initialisation in one process (tests) keeps the first.
-    let _ = if json { builder.json().try_init() } else { builder.with_target(false).compact().try_init() };
+    if json {
+        let builder = builder.json().with_filter_reloading();
+        let handle = builder.reload_handle();
+        if builder.try_init().is_ok() {
+            let _ = FILTER.set(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())));
+        }
+    } else {
+        let builder = builder.with_target(false).compact().with_filter_reloading();
+        let handle = builder.reload_handle();
+        if builder.try_init().is_ok() {
+            let _ = FILTER.set(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())));
+        }
+    }
     Ok(())
+}
+
+/// Changes what is logged.
+type Change = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// Changes what this process logs; set once logs are.
+static FILTER: OnceLock<Change> = OnceLock::new();
+
+/// Logs from now on what this level says, by Envoy's words or by `tracing`'s: `trace`, `debug`, `info`, `warning`, `error`,
+/// `critical` or `off`. Answers the filter that it came to.
+///
+/// # Errors
+/// What is wrong with the level, or that this process has no logs.
+pub fn set_level(level: &str) -> Result<&'static str, String> {
+    let filter = match level {
+        "trace" => "trace",
+        "debug" => "debug",
+        "info" => "info",
+        "warning" | "warn" => "warn",
+        "error" | "critical" => "error",
+        "off" => "off",
+        other => {
+            return Err(format!("level is {other:?}; it is trace, debug, info, warning, error, critical or off"));
+        }
+    };
+    let change = FILTER.get().ok_or("this process has no logs that could be changed")?;
+    change(EnvFilter::new(filter))?;
+    Ok(filter)
 }

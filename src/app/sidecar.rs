@@ -7,14 +7,18 @@ use super::{DRAIN, StartupError, endpoints};
 use crate::clock::new_uuid;
 use crate::discovery::cloudmap::CloudMapSource;
 use crate::discovery::everywhere::Everywhere;
+pub use crate::proxy::emf::{EmfSettings, EmfTarget};
 use crate::proxy::handover::{self, Handover, HandoverError, Predecessor, Released, Successor};
-use crate::proxy::{self, ProxyHandle, ProxySettings};
+pub use crate::proxy::trace::{TraceSettings, sampling::Rules};
+use crate::proxy::{self, ProxyHandle, ProxySettings, Reporter};
 use crate::xds::client::follow;
 pub use crate::xds::client::{ClientSettings, Origin};
 use crate::xds::sds;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long the connections of a process that was replaced may go on. Nothing waits for its end, and the longest silence of a
 /// WebSocket or a carried connection is as long.
@@ -23,7 +27,7 @@ const LEAVE: Duration = Duration::from_secs(300);
 const LEAVE_IDLE: Duration = Duration::from_secs(10);
 
 /// What a proxy is started with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ProxyOptions {
     /// Where its configuration comes from.
     pub client: ClientSettings,
@@ -38,6 +42,12 @@ pub struct ProxyOptions {
     pub admin: SocketAddr,
     /// Worker threads; 0 for one to each core.
     pub workers: usize,
+    /// Whether every count for Prometheus says mesh and node.
+    pub stats_tags: bool,
+    /// How requests are traced; `None` for not at all.
+    pub traces: Option<TraceSettings>,
+    /// How metrics go to CloudWatch; `None` for not at all.
+    pub emf: Option<EmfSettings>,
     /// File that stands in for Cloud Map and DNS.
     pub discovery: Option<PathBuf>,
     /// Whether connections of the machine are redirected to it, and which are not.
@@ -84,6 +94,9 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
         settings.ingress = Some(options.ingress);
     }
     settings.workers = options.workers;
+    settings.stats_tags = options.stats_tags;
+    settings.traces = options.traces.map(Arc::new);
+    settings.emf = options.emf;
     let node = options.client.node.clone();
     let mut before = match &options.hot_restart {
         Some(path) => handover::find(path).await?,
@@ -125,6 +138,7 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
             proxy
         }
     };
+    tokio::spawn(reopen_on_signal(proxy.reporter()));
     let (egress, own) = (proxy.egress_address(), proxy.ingress_address());
     let ingress = own.map_or_else(|| proxy.gateway_addresses(), |address| vec![address]);
     let redirect = match (options.redirecting, own) {
@@ -150,6 +164,14 @@ fn place(path: &Path, before: Option<Predecessor>, listening: &mut proxy::Listen
     match before {
         Some(before) => Ok(Place::Taken(before)),
         None => Ok(Place::Free(Handover::claim(path)?)),
+    }
+}
+
+/// Opens the access log anew at each SIGUSR1, as Envoy does.
+async fn reopen_on_signal(proxy: Reporter) {
+    let Ok(mut asked) = signal(SignalKind::user_defined1()) else { return };
+    while asked.recv().await.is_some() {
+        proxy.reopen_logs();
     }
 }
 

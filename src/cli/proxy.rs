@@ -2,7 +2,7 @@
 
 use super::args::ProxyArguments;
 use super::stops::Stops;
-use super::{Ended, Failure, Output};
+use super::{Ended, Failure, Output, observed};
 use crate::app::{ClientSettings, Origin, ProxyOptions, Redirecting, Sidecar, start_proxy};
 use crate::base::loopback::is_this_machine;
 use crate::base::secret::Redacted;
@@ -125,6 +125,9 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
         discovery: arguments.discovery.clone(),
         sds: arguments.sds.clone().or_else(|| variable("APPMESH_SDS_SOCKET_PATH").map(PathBuf::from)),
         hot_restart: arguments.hot_restart.clone(),
+        stats_tags: observed::stats_tags(environment)?,
+        traces: observed::traces(environment)?,
+        emf: observed::emf(environment)?,
     })
 }
 

@@ -6,12 +6,14 @@
 
 pub mod extension;
 mod gateway;
+mod log_format;
 mod own;
 mod pattern;
 mod tls;
 
 pub use extension::Extensions;
 pub use gateway::{GatewayHost, PORT_HEADER, SERVICE_HEADER, gateway_hosts};
+pub use log_format::{FormatPiece, format_pieces};
 pub use own::{
     AccessLog, AppAddress, GatewayRoute, GatewayTarget, HostMatch, Listener, LogFormat, Own, PathRewrite, Pool, Role,
 };

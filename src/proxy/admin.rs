@@ -2,21 +2,25 @@
 //!
 //! It reads what the workers show and never stands in a request's way.
 
-use super::config::Compiled;
+/// What is configured and where it leads.
+mod dump;
+
 use super::counters::{self, Merged};
 use super::shared::{Phase, Shared};
+use super::stats::show::{self, Stat, Value, escaped};
 use super::{ProxyError, Reporter};
 use crate::base::histogram::upper_bound_us;
 use crate::base::loopback::is_origin_of_this_machine;
 use crate::base::tally::{Report, Series};
-use crate::mesh::snapshot::{Discovery, PathMatch};
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde_json::{Value, json};
+use regex::{Regex, RegexBuilder};
+use serde_json::{Value as Json, json};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +51,8 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .route(REPORT, get(report))
         .route("/config_dump", get(config_dump))
         .route("/drain_listeners", post(drain_listeners))
+        .route("/logging", post(logging))
+        .route("/reopen_logs", post(reopen_logs))
         .route("/quitquitquit", post(quit))
         .layer(middleware::from_fn(no_foreign_pages))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), to_the_successor))
@@ -113,7 +119,7 @@ fn state_of(shared: &Shared) -> &'static str {
     }
 }
 
-async fn server_info(State(shared): Proxy) -> axum::Json<Value> {
+async fn server_info(State(shared): Proxy) -> axum::Json<Json> {
     let uptime = format!("{}s", shared.started.elapsed().as_secs());
     axum::Json(json!({
         "version": concat!("tidegate/", env!("CARGO_PKG_VERSION")),
@@ -134,6 +140,20 @@ async fn ready(State(shared): Proxy) -> (StatusCode, String) {
 
 async fn drain_listeners(State(shared): Proxy) -> &'static str {
     shared.start_draining();
+    "OK\n"
+}
+
+/// Sets what is logged from now on, by Envoy's words: `?level=debug`.
+async fn logging(query: Query<HashMap<String, String>>) -> Response {
+    let level = query.get("level").map_or("", String::as_str);
+    match crate::telemetry::set_level(level) {
+        Ok(filter) => format!("level: {filter}\n").into_response(),
+        Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn reopen_logs(State(shared): Proxy) -> &'static str {
+    shared.logs.reopen();
     "OK\n"
 }
 
@@ -163,17 +183,43 @@ fn totals(shared: &Shared) -> Vec<(&'static str, u64)> {
     sums
 }
 
-async fn stats(State(shared): Proxy) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "server.state: {}", state_of(&shared));
-    let _ = writeln!(text, "server.config_version: {}", shared.current().config.version);
-    let _ = writeln!(text, "server.applied_version: {}", shared.applied_version());
-    let _ = writeln!(text, "downstream.connections_active: {}", shared.connections.load(Ordering::Relaxed));
-    for (name, value) in totals(&shared) {
-        let _ = writeln!(text, "proxy.{name}: {value}");
+/// Counts by Envoy's names behind our own: `?filter=` keeps names that an expression meets, `?usedonly` those that counted
+/// anything, `?format=json` gives Envoy's object.
+async fn stats(State(shared): Proxy, query: Query<HashMap<String, String>>) -> Response {
+    let filter = match query.get("filter").map(|text| pattern(text)).transpose() {
+        Ok(filter) => filter,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("filter: {error}\n")).into_response(),
+    };
+    let mut all = own_stats(&shared);
+    all.extend(super::stats::list(&shared));
+    all.retain(|stat| filter.as_ref().is_none_or(|filter| filter.is_match(&stat.name)));
+    all.retain(|stat| !query.contains_key("usedonly") || stat.is_used());
+    match query.get("format").map(String::as_str) {
+        Some("json") => axum::Json(show::object(&all)).into_response(),
+        Some("prometheus") => prometheus_response(show::prometheus(&all, &shared.tags())),
+        _ => show::text(&all).into_response(),
     }
-    for Merged { series, .. } in merged(&shared) {
+}
+
+fn pattern(text: &str) -> Result<Regex, regex::Error> {
+    // Who may ask this may also stop the proxy; the bound is for slips.
+    RegexBuilder::new(text).size_limit(1 << 20).build()
+}
+
+/// What Envoy has no name for.
+fn own_stats(shared: &Shared) -> Vec<Stat> {
+    let plain = |name: String, value| Stat { family: name.clone(), name, labels: Vec::new(), value };
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let mut all = vec![plain("server.state".into(), Value::Text(state_of(shared).into()))];
+    for (name, value) in [
+        ("server.config_version", shared.current().config.version),
+        ("server.applied_version", shared.applied_version()),
+        ("downstream.connections_active", number(shared.connections.load(Ordering::Relaxed))),
+    ] {
+        all.push(plain(name.into(), Value::Gauge(value)));
+    }
+    all.extend(totals(shared).into_iter().map(|(name, value)| plain(format!("proxy.{name}"), Value::Counter(value))));
+    for Merged { series, .. } in merged(shared) {
         let key = &series.key;
         let name = format!("route.{}.v{}.{}.{}", key.route, key.version, key.target, key.endpoint);
         let counts = &series.outcomes;
@@ -183,26 +229,25 @@ async fn stats(State(shared): Proxy) -> String {
             ("reset", counts.reset),
             ("timeout", counts.timeout),
         ] {
-            let _ = writeln!(text, "{name}.{what}: {value}");
+            all.push(plain(format!("{name}.{what}"), Value::Counter(value)));
         }
     }
-    for Merged { series: Series { key, outcomes, .. }, .. } in unjudged(&shared) {
+    for Merged { series: Series { key, outcomes, .. }, .. } in unjudged(shared) {
         let name = format!("route.{}.v{}.{}.unjudged", key.route, key.version, key.target);
-        let _ = writeln!(text, "{name}.requests: {}", outcomes.requests);
-        let _ = writeln!(text, "{name}.errors: {}", outcomes.errors());
+        all.push(plain(format!("{name}.requests"), Value::Counter(outcomes.requests)));
+        all.push(plain(format!("{name}.errors"), Value::Counter(outcomes.errors())));
     }
-    text
+    all
 }
 
 async fn prometheus(State(shared): Proxy) -> Response {
     let mut text = prometheus_text(&merged(&shared), &totals(&shared), shared.connections.load(Ordering::Relaxed));
     text.push_str(&unjudged_text(&unjudged(&shared)));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    prometheus_response(text + &show::prometheus(&super::stats::list(&shared), &shared.tags()))
 }
 
-/// A label's value: backslash, quote and newline are escaped, as the text format has it.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+fn prometheus_response(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 fn labels(series: &Merged) -> String {
@@ -292,83 +337,15 @@ async fn report(State(shared): Proxy) -> axum::Json<Report> {
     axum::Json(Reporter(shared).report())
 }
 
-async fn clusters(State(shared): Proxy) -> String {
-    let mut text = String::new();
-    for set in &shared.current().sets {
-        let name = format!("{}/{}:{}", set.key.0.mesh, set.key.0.node, set.key.1);
-        for ((address, healthy), ejected) in set.addresses.iter().zip(&set.healthy).zip(&set.ejected) {
-            let health = match (healthy, ejected) {
-                (true, false) => "healthy",
-                (false, false) => "/failed_active_hc",
-                (true, true) => "/failed_outlier_check",
-                (false, true) => "/failed_active_hc/failed_outlier_check",
-            };
-            let _ = writeln!(text, "{name}::{address}::health_flags::{health}");
-        }
-        if set.addresses.is_empty() {
-            let _ = writeln!(text, "{name}::no endpoints");
-        }
+/// Endpoints by cluster, as text, or as an object with `?format=json`.
+async fn clusters(State(shared): Proxy, query: Query<HashMap<String, String>>) -> Response {
+    let (current, all) = (shared.current(), merged(&shared));
+    match query.get("format").map(String::as_str) {
+        Some("json") => axum::Json(dump::clusters_object(&current)).into_response(),
+        _ => dump::clusters(&current, &all).into_response(),
     }
-    text
 }
 
-async fn config_dump(State(shared): Proxy) -> axum::Json<Value> {
-    axum::Json(dump(&shared.current()))
-}
-
-fn dump(compiled: &Compiled) -> Value {
-    let route = |route: &crate::mesh::snapshot::Route| {
-        let path = match &route.matches.path {
-            PathMatch::Any => json!("any"),
-            PathMatch::Prefix(prefix) => json!({ "prefix": prefix }),
-            PathMatch::Exact(path) => json!({ "exact": path }),
-            PathMatch::Regex(pattern) => json!({ "regex": pattern.source() }),
-        };
-        let target = |target: &crate::mesh::snapshot::Target| json!({ "node": target.cluster.node, "port": target.port, "weight": target.weight });
-        json!({
-            "route": route.id.to_string(),
-            "version": route.version,
-            "match": {
-                "path": path,
-                "method": route.matches.method,
-                "headers": route.matches.headers.iter().map(|header| &header.name).collect::<Vec<_>>(),
-                "query": route.matches.query.iter().map(|query| &query.name).collect::<Vec<_>>(),
-            },
-            "targets": route.targets.iter().map(target).collect::<Vec<_>>(),
-            "request_timeout_ms": route.request_timeout.map(|timeout| timeout.0),
-            "retry": {
-                "max_retries": route.retry.max_retries,
-                "per_try_timeout_ms": route.retry.per_try_timeout.map(|timeout| timeout.0),
-                "on_connect_failure": route.retry.on_connect_failure,
-                "on_reset": route.retry.on_reset,
-                "statuses": route.retry.statuses,
-            },
-            "extensions": route.extensions,
-        })
-    };
-    let service = |service: &crate::mesh::snapshot::VirtualService| json!({ "name": service.name, "mesh": service.mesh, "routes": service.routes.iter().map(|each| route(each)).collect::<Vec<_>>() });
-    let set = |set: &super::config::EndpointSet| {
-        let discovery = set.cluster.as_ref().map(|cluster| match &cluster.discovery {
-            Discovery::None => json!(null),
-            Discovery::Dns { hostname, .. } => json!({ "dns": hostname }),
-            Discovery::CloudMap { namespace, service, attributes, .. } => {
-                json!({ "namespace": namespace, "service": service, "attributes": attributes })
-            }
-        });
-        let endpoints: Vec<Value> = set
-            .addresses
-            .iter()
-            .zip(&set.healthy)
-            .zip(&set.ejected)
-            .map(|((address, healthy), ejected)| {
-                json!({ "address": address.to_string(), "healthy": healthy, "ejected": ejected })
-            })
-            .collect();
-        json!({ "mesh": set.key.0.mesh, "node": set.key.0.node, "port": set.key.1, "discovery": discovery, "endpoints": endpoints })
-    };
-    json!({
-        "version": compiled.config.version,
-        "services": compiled.config.services.values().map(|each| service(each)).collect::<Vec<_>>(),
-        "clusters": compiled.sets.iter().map(set).collect::<Vec<_>>(),
-    })
+async fn config_dump(State(shared): Proxy) -> axum::Json<Json> {
+    axum::Json(dump::config(&shared.current()))
 }

@@ -1,6 +1,7 @@
 //! What arrives for the application beside the proxy, as part of its configuration: each listener of the own node becomes a
 //! service with one route to one address, so that requests for the application take the way of all others. Pure.
 
+use super::names;
 use crate::base::ids::RouteRef;
 use crate::mesh::snapshot::{
     AppAddress, Cluster, ClusterKey, ClusterPort, Discovery, Listener, NodeConfig, Own, Pool, Protocol, RetryPolicy,
@@ -8,6 +9,9 @@ use crate::mesh::snapshot::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+
+/// What the application's node is called by, behind the own node's name: no virtual node has a name with a blank.
+const APPLICATION: &str = " application";
 
 /// Name of the service that is the application on a port. No mesh can have it: names have no line ends.
 #[must_use]
@@ -69,9 +73,21 @@ pub fn with_application(config: &Arc<NodeConfig>) -> Arc<NodeConfig> {
     Arc::new(with)
 }
 
-/// Names the application as a target: no virtual node has a name with a blank.
+/// Names the application as a target.
 fn application(own: &Own) -> ClusterKey {
-    ClusterKey { mesh: own.mesh.clone(), node: format!("{} application", own.name) }
+    ClusterKey { mesh: own.mesh.clone(), node: format!("{}{APPLICATION}", own.name) }
+}
+
+/// What Envoy calls a set of endpoints: the application's is named by its node.
+#[must_use]
+pub fn cluster_name((key, port): &(ClusterKey, u16), cluster: Option<&Cluster>) -> String {
+    match key.node.strip_suffix(APPLICATION) {
+        Some(node) => {
+            let own = ClusterKey { mesh: key.mesh.clone(), node: node.into() };
+            names::cluster("ingress", &own, cluster, *port)
+        }
+        None => names::cluster("egress", key, cluster, *port),
+    }
 }
 
 fn route(own: &Own, listener: &Listener, key: &ClusterKey, version: u64) -> Arc<Route> {

@@ -186,6 +186,10 @@ impl Relay {
     }
 
     fn finish(&mut self) {
+        self.in_flight.ended_at(self.head_came);
+        if let Some(record) = self.in_flight.record() {
+            record.complete();
+        }
         if let Some(pending) = self.pending.take() {
             pending.placement.count(&pending.worker.view, Outcome::Good { latency_us: pending.latency_us });
         }
@@ -200,6 +204,12 @@ impl Relay {
             pending.placement.count(&pending.worker.view, outcome);
         }
         (self.lease, self.deadline) = (None, None);
+    }
+
+    fn note_broken(&self, late: Option<Late>) {
+        if let Some(record) = self.in_flight.record() {
+            record.broken_off(late);
+        }
     }
 
     /// Whether nothing more comes.
@@ -221,6 +231,9 @@ impl Relay {
                 if let Some(deadline) = &self.deadline {
                     deadline.heard();
                 }
+                if let Some(record) = self.in_flight.record() {
+                    record.passed(&frame);
+                }
                 if frame.trailers_ref().is_some_and(is_grpc_failure)
                     && let Some(pending) = self.pending.take()
                 {
@@ -240,6 +253,7 @@ impl Relay {
                 // A client that breaks its own request off says nothing about the upstream: it has gone away.
                 if !matches!(error, BodyError::ClientGone) {
                     self.fail(Outcome::Reset);
+                    self.note_broken(None);
                 }
                 Poll::Ready(Some(Err(error.into())))
             }
@@ -249,7 +263,9 @@ impl Relay {
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let Some(deadline) = &self.deadline else { return Poll::Pending };
-        match ready!(deadline.poll(cx, self.in_flight.alarm())) {
+        let late = ready!(deadline.poll(cx, self.in_flight.alarm()));
+        self.note_broken(Some(late));
+        match late {
             Late::Upstream | Late::Idle => self.fail(Outcome::Timeout),
             // Counted as gone when this is dropped.
             Late::Client => (self.lease, self.deadline) = (None, None),

@@ -4,12 +4,14 @@
 
 use super::connection::Open;
 use super::counters::Outcome;
+use super::record::Record;
 use super::stream::Stream;
 use super::tls::Towards;
 use super::tunnel::{self, Tunnel};
 use super::upstream::dial;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
+use crate::mesh::snapshot::Own;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,17 +21,24 @@ pub(super) async fn run(worker: Rc<Worker>, client: Stream, read: Bytes, placeme
     let view = Rc::clone(&worker);
     let (open, connection) = Open::carried(worker);
     let Some(placement) = placement.filter(|placement| !placement.set().towards.is_unusable()) else { return };
+    let record = Record::of_connection(&view, client.socket(), Ok(&placement));
     let _ = client.socket().set_nodelay(true);
     let started = Monotonic::now();
     let Some(endpoint) = connect(&view, &placement).await else {
         placement.count(&view.view, Outcome::Reset);
+        if let Some(record) = record {
+            record.not_carried(placement.address());
+        }
         return;
     };
     let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     placement.count(&view.view, Outcome::Good { latency_us });
+    if let (Some(record), Some(address)) = (&record, placement.address()) {
+        record.reached(address);
+    }
     // What it routed by may go while the connection stays.
     drop(placement);
-    let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None };
+    let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None, record };
     tunnel::run(&connection, tunnel, client, read).await;
     drop(open);
 }
@@ -57,12 +66,25 @@ async fn connect(worker: &Worker, placement: &Placement) -> Option<Stream> {
     None
 }
 
-/// Carries a connection to this address. One that nobody takes there is closed. `read` came of it already.
-pub(super) async fn run_to(worker: Rc<Worker>, client: Stream, read: Bytes, address: SocketAddr) {
+/// Carries a connection to this address, which Envoy has a cluster of this name for. One that nobody takes there is closed. `read`
+/// came of it already.
+pub(super) async fn run_to(
+    worker: Rc<Worker>,
+    client: Stream,
+    read: Bytes,
+    address: SocketAddr,
+    cluster: fn(&Own) -> String,
+) {
+    let record = Record::of_connection(&worker, client.socket(), Err(cluster));
+    if let Some(record) = &record {
+        record.reached(address);
+    }
     let (_open, connection) = Open::carried(worker);
     let _ = client.socket().set_nodelay(true);
     if let Ok(endpoint) = dial(address, &Towards::Plain).await {
-        let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None };
+        let tunnel = Tunnel { endpoint, early: Bytes::new(), inside: None, record };
         tunnel::run(&connection, tunnel, client, read).await;
+    } else if let Some(record) = record {
+        record.not_carried(Some(address));
     }
 }

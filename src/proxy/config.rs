@@ -5,18 +5,21 @@
 //! its own part of each in plain arrays (`worker.rs`). It holds no state of requests: a request keeps the snapshot that
 //! routed it to its end.
 
+use super::access_log::Log;
 use super::application;
 use super::entrance::{self, Entered};
 use super::gate::Gate;
 use super::health_state::{Health, usable};
 use super::intake::Refusal;
 use super::limit::Bucket;
+use super::names;
 use super::outlier::{Ejection, Failures};
 use super::route::{RequestView, matches};
+use super::stats::TargetKey;
 use super::tls::{Secured, Towards};
 use super::upstream::Spoken;
 use crate::base::ids::{NodeName, RouteRef};
-use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Pool, Protocol, Route};
+use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Own, Pool, Protocol, Route};
 use http::{StatusCode, request};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -73,6 +76,12 @@ pub(super) struct Compiled {
     carried: BTreeMap<u16, usize>,
     /// The routes of all services, those of one service together and in match order.
     pub(super) routes: Vec<CompiledRoute>,
+    /// What counts of clients' requests begin with: those to services first, then those of each own listener.
+    pub(super) prefixes: Vec<String>,
+    /// What is counted of targets, and under which name.
+    pub(super) tallies: Vec<TargetKey>,
+    /// The own node's or gateway's access log.
+    pub(super) log: Option<Arc<Log>>,
     /// All sets that some route may use.
     pub(super) sets: Vec<EndpointSet>,
     /// Number of series: one cell each.
@@ -139,12 +148,16 @@ pub(super) struct CompiledTarget {
     pub(super) first_series: usize,
     /// Index of its cell for what is not judged, where its route has extensions; behind it is that for all of sessions.
     pub(super) apart: usize,
+    /// Index of its counts by Envoy's name.
+    pub(super) tally: usize,
 }
 
 /// The endpoints of a virtual node on one port.
 pub(super) struct EndpointSet {
     /// What it is.
     pub(super) key: SetKey,
+    /// What Envoy calls it.
+    pub(super) name: String,
     /// The node; `None` when the configuration names one that it does not hold.
     pub(super) cluster: Option<Arc<Cluster>>,
     /// All addresses: those in use first, then the other address family's, tried when a connect is refused.
@@ -199,6 +212,7 @@ impl EndpointSet {
         let ejected: Vec<bool> = known.iter().map(|known| known.is_ejected).collect();
         let in_order: Vec<bool> = healthy.iter().zip(&ejected).map(|(healthy, out)| *healthy && !out).collect();
         Self {
+            name: application::cluster_name(&key, cluster.as_deref()),
             key,
             cluster,
             addresses: known.iter().map(|known| known.address).collect(),
@@ -230,12 +244,12 @@ impl Compiled {
                 // A connection names no service: the first one by name has the port.
                 if let Some(route) = service.routes.iter().find(is_for).filter(|_| !carried.contains_key(&port.port)) {
                     carried.insert(port.port, routes.len());
-                    routes.push(building.route(route));
+                    routes.push(building.route(name, route));
                 }
             }
             let from = routes.len();
             let requests = service.routes.iter().filter(|route| route.protocol != Protocol::Tcp);
-            routes.extend(requests.map(|route| building.route(route)));
+            routes.extend(requests.map(|route| building.route(name, route)));
             let ports = service.ports.iter().filter(|port| port.protocol != Protocol::Tcp).map(|port| port.port);
             let compiled = CompiledService { ports: ports.collect(), routes: from..routes.len() };
             match application::port_of(name) {
@@ -243,10 +257,18 @@ impl Compiled {
                 None => drop(services.insert(name.to_ascii_lowercase(), compiled)),
             }
         }
-        let Building { sets, series, slots, apart, .. } = building;
+        let Building { sets, series, slots, apart, tallies, .. } = building;
+        let mut by_index: Vec<(usize, TargetKey)> = tallies.into_iter().map(|(key, index)| (index, key)).collect();
+        by_index.sort_unstable_by_key(|(index, _)| *index);
+        let tallies = by_index.into_iter().map(|(_, key)| key).collect();
+        let prefixes = prefixes(config.own.as_deref());
         let ports = config.services.values().flat_map(|service| &service.ports).map(|port| port.port).collect();
         let gateway = entrance::listeners(&config);
+        let log = config.own.as_ref().and_then(|own| own.access_log.as_ref()).map(|log| Arc::new(Log::new(log)));
         let mut compiled = Self {
+            log,
+            prefixes,
+            tallies,
             generation,
             services,
             ports,
@@ -343,6 +365,7 @@ struct Building<'a> {
     secured: &'a Secured,
     sets: Vec<EndpointSet>,
     index: BTreeMap<SetKey, usize>,
+    tallies: BTreeMap<TargetKey, usize>,
     series: usize,
     slots: usize,
     apart: usize,
@@ -350,10 +373,20 @@ struct Building<'a> {
 
 impl<'a> Building<'a> {
     const fn new(config: &'a NodeConfig, endpoints: &'a Endpoints, secured: &'a Secured) -> Self {
-        Self { config, endpoints, secured, sets: Vec::new(), index: BTreeMap::new(), series: 0, slots: 0, apart: 0 }
+        Self {
+            config,
+            endpoints,
+            secured,
+            sets: Vec::new(),
+            index: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            series: 0,
+            slots: 0,
+            apart: 0,
+        }
     }
 
-    fn route(&mut self, route: &Arc<Route>) -> CompiledRoute {
+    fn route(&mut self, service: &str, route: &Arc<Route>) -> CompiledRoute {
         let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
         let targets = route
             .targets
@@ -365,11 +398,28 @@ impl<'a> Building<'a> {
                 let share = if total == 0 { 0.0 } else { f64::from(target.weight) / total as f64 };
                 let apart = self.apart;
                 self.apart += if route.extensions.is_some() { 2 } else { 0 };
-                CompiledTarget { node: target.cluster.node.clone(), share, set, first_series, apart }
+                CompiledTarget {
+                    node: target.cluster.node.clone(),
+                    share,
+                    set,
+                    first_series,
+                    apart,
+                    tally: self.tally(service, set),
+                }
             })
             .collect();
         let weights = route.targets.iter().map(|target| target.weight).collect();
         CompiledRoute { route: Arc::clone(route), weights, targets, bucket: None }
+    }
+
+    fn tally(&mut self, service: &str, set: usize) -> usize {
+        let EndpointSet { name, key, .. } = &self.sets[set];
+        // What is for the application is nobody's target.
+        let service = if application::port_of(service).is_some() { "" } else { service };
+        let (cluster, service) = (name.clone(), service.to_owned());
+        let key = TargetKey { cluster, service, node: key.0.node.clone() };
+        let next = self.tallies.len();
+        *self.tallies.entry(key).or_insert(next)
     }
 
     fn set(&mut self, key: SetKey) -> usize {
@@ -384,6 +434,13 @@ impl<'a> Building<'a> {
         self.index.insert(key, self.sets.len() - 1);
         self.sets.len() - 1
     }
+}
+
+/// What counts of clients' requests begin with.
+fn prefixes(own: Option<&Own>) -> Vec<String> {
+    let listeners = own.into_iter().flat_map(|own| own.listeners.iter().map(move |listener| (own, listener)));
+    let of_listeners = listeners.map(|(own, listener)| names::prefix("ingress", own, listener.protocol, listener.port));
+    std::iter::once("egress".to_owned()).chain(of_listeners).collect()
 }
 
 /// Every set that a configuration refers to.

@@ -6,11 +6,16 @@
 
 use super::alarm::Alarm;
 use super::counters::Totals;
+use super::record::{Ends, Record};
 use super::serve;
-use super::socket::{Flow, HttpSocket, Protocol};
+use super::socket::{Flow, HttpSocket, OnThisThread, Protocol};
+use super::stats::{self, Watch};
 use super::stream::Stream;
 use super::tunnel::{self, Tunnel};
+pub(super) use super::whom::For;
+use super::whom::Whom;
 use super::worker::Worker;
+use crate::clock::Monotonic;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use std::cell::{Cell, RefCell};
@@ -55,39 +60,20 @@ pub(super) enum Order {
     Cut,
 }
 
-/// Whom a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum For {
-    /// Services that each request names; where a redirected connection was sent to, its port is theirs.
-    Services {
-        /// Where it was sent to, before it was redirected.
-        sent_to: Option<SocketAddr>,
-    },
-    /// The application beside the proxy.
-    Application {
-        /// Its port.
-        port: u16,
-    },
-    /// Whatever the routes of the virtual gateway lead to.
-    Gateway {
-        /// Port of its listener.
-        port: u16,
-    },
-}
-
-/// The small part of [`For`].
-#[derive(Clone, Copy)]
-enum Whom {
-    Services,
-    Application(u16),
-    Gateway(u16),
+/// What is rarely known of a connection.
+struct About {
+    /// Where it was sent to, before it was redirected.
+    sent_to: Option<SocketAddr>,
+    /// Where it comes from and leads to, where that is logged.
+    ends: Option<Ends>,
 }
 
 /// One client connection.
 pub(super) struct Connection {
-    whom: Whom,
-    /// Apart, since most connections were not redirected, and there are many.
-    sent_to: Option<Box<SocketAddr>>,
+    /// Whom its requests are for; `None` for one that carries none.
+    whom: Option<Whom>,
+    /// Apart, since most connections were not redirected and few proxies log, and there are many connections.
+    about: Option<Box<About>>,
     /// Whether TLS protects it.
     is_secure: bool,
     order: Cell<Order>,
@@ -109,15 +95,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(whom: For, is_secure: bool) -> Self {
+    fn new(whom: Option<For>, ends: Option<Ends>, is_secure: bool) -> Self {
         let (whom, sent_to) = match whom {
-            For::Services { sent_to } => (Whom::Services, sent_to.map(Box::new)),
-            For::Application { port } => (Whom::Application(port), None),
-            For::Gateway { port } => (Whom::Gateway(port), None),
+            None => (None, None),
+            Some(For::Services { sent_to }) => (Some(Whom::Services), sent_to),
+            Some(For::Application { port }) => (Some(Whom::Application(port)), None),
+            Some(For::Gateway { port }) => (Some(Whom::Gateway(port)), None),
         };
+        let about = (sent_to.is_some() || ends.is_some()).then(|| Box::new(About { sent_to, ends }));
         Self {
             whom,
-            sent_to,
+            about,
             is_secure,
             order: Cell::new(Order::Serve),
             in_flight: Cell::new(0),
@@ -131,6 +119,15 @@ impl Connection {
             is_http2: Cell::new(false),
             tunnel: Cell::new(None),
         }
+    }
+
+    /// Whom its requests are for.
+    fn whom(&self) -> Option<For> {
+        self.whom.map(|whom| match whom {
+            Whom::Services => For::Services { sent_to: self.about.as_ref().and_then(|about| about.sent_to) },
+            Whom::Application(port) => For::Application { port },
+            Whom::Gateway(port) => For::Gateway { port },
+        })
     }
 
     fn tell(&self, order: Order) {
@@ -196,6 +193,10 @@ pub(super) struct InFlight {
     connection: Rc<Connection>,
     /// The request's own timer, where a connection has several requests at a time.
     alarm: Option<Rc<Alarm>>,
+    /// What is noted of it, where that is asked for.
+    record: Option<Rc<Record>>,
+    /// Counts it, in one of its places.
+    watch: Option<Watch>,
 }
 
 impl InFlight {
@@ -212,22 +213,42 @@ impl InFlight {
     fn with(connection: Rc<Connection>, alarm: Option<Rc<Alarm>>) -> Self {
         connection.in_flight.set(connection.in_flight.get() + 1);
         connection.used.set(true);
-        Self { connection, alarm }
+        Self { connection, alarm, record: None, watch: None }
     }
 
     /// The same request under way in one more place.
     pub(super) fn also(&self) -> Self {
-        Self::with(Rc::clone(&self.connection), self.alarm.clone())
+        let mut also = Self::with(Rc::clone(&self.connection), self.alarm.clone());
+        also.record.clone_from(&self.record);
+        also
+    }
+
+    /// Counts it, and notes what becomes of it.
+    pub(super) fn note(&mut self, watch: Watch, record: Option<Rc<Record>>) {
+        (self.watch, self.record) = (Some(watch), record);
+    }
+
+    /// When its answer was complete, where that is known without a look at the clock.
+    pub(super) fn ended_at(&self, at: Option<Monotonic>) {
+        if let Some(watch) = &self.watch {
+            watch.ended_at(at);
+        }
+    }
+
+    /// Where that is noted.
+    pub(super) fn record(&self) -> Option<&Rc<Record>> {
+        self.record.as_ref()
+    }
+
+    /// The ends of its connection, where that is logged.
+    pub(super) fn ends(&self) -> Option<&Ends> {
+        self.connection.about.as_ref()?.ends.as_ref()
     }
 
     /// Whom its connection is for.
     pub(super) fn whom(&self) -> For {
-        let Connection { whom, sent_to, .. } = &*self.connection;
-        match *whom {
-            Whom::Services => For::Services { sent_to: sent_to.as_deref().copied() },
-            Whom::Application(port) => For::Application { port },
-            Whom::Gateway(port) => For::Gateway { port },
-        }
+        // One that carries none has none.
+        self.connection.whom().unwrap_or(For::Services { sent_to: None })
     }
 
     /// Whether TLS protects its connection.
@@ -262,18 +283,20 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    fn add(&self, whom: For, is_secure: bool) -> (u64, Rc<Connection>) {
-        let (id, connection) = (self.next.get(), Rc::new(Connection::new(whom, is_secure)));
+    fn add(&self, whom: Option<For>, ends: Option<Ends>, is_secure: bool) -> (u64, Rc<Connection>) {
+        let (id, connection) = (self.next.get(), Rc::new(Connection::new(whom, ends, is_secure)));
         self.next.set(id + 1);
         self.open.borrow_mut().insert(id, Rc::clone(&connection));
         (id, connection)
     }
 
-    fn remove(&self, id: u64) {
-        self.open.borrow_mut().remove(&id);
+    /// Answers whom its requests were for.
+    fn remove(&self, id: u64) -> Option<For> {
+        let removed = self.open.borrow_mut().remove(&id);
         if self.open.borrow().is_empty() {
             self.emptied.notify_one();
         }
+        removed.and_then(|connection| connection.whom())
     }
 
     /// How many there are.
@@ -314,7 +337,7 @@ pub(super) struct Open {
 impl Open {
     /// Enters a connection that carries no requests.
     pub(super) fn carried(worker: Rc<Worker>) -> (Self, Rc<Connection>) {
-        let (id, connection) = worker.connections.add(For::Services { sent_to: None }, false);
+        let (id, connection) = worker.connections.add(None, None, false);
         // It may be silent as long as one that had a request.
         connection.used.set(true);
         (Self { worker, id }, connection)
@@ -323,7 +346,10 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.worker.connections.remove(self.id);
+        if let Some(whom) = self.worker.connections.remove(self.id) {
+            let local = self.worker.local();
+            local.http(&self.worker, stats::prefix(&local, whom)).connections_ended.add();
+        }
         self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -332,7 +358,10 @@ impl Drop for Open {
 ///
 /// Made of what was set up before, since an `async fn` would keep its arguments beside what it makes of them.
 pub(super) fn run(worker: Rc<Worker>, stream: Stream, whom: For) -> impl Future<Output = ()> {
-    let (id, connection) = worker.connections.add(whom, stream.is_secure());
+    let ends = Ends::of(&worker, stream.socket());
+    let local = worker.local();
+    local.http(&worker, stats::prefix(&local, whom)).connections.add();
+    let (id, connection) = worker.connections.add(Some(whom), ends, stream.is_secure());
     let mut socket = HttpSocket::watched(stream, Rc::clone(&connection.flow));
     let open = Open { worker, id };
     async move {
@@ -424,18 +453,6 @@ async fn serve_until_idle(worker: &Rc<Worker>, connection: &Rc<Connection>, sock
     socket.put_back(&parts.read_buf);
     Totals::count(&worker.view.totals.parked);
     Some(socket)
-}
-
-/// Runs the requests of an HTTP/2 connection on its worker.
-#[derive(Clone, Copy)]
-struct OnThisThread;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
-    fn execute(&self, request: F) {
-        tokio::task::spawn_local(async move {
-            request.await;
-        });
-    }
 }
 
 /// Serves a connection of HTTP/2 until it has ended.

@@ -40,6 +40,11 @@ impl Refusal {
         Self { status, reason }
     }
 
+    /// What is answered.
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The answer, counted.
     pub(super) fn answer(&self, worker: &Worker, request: &HeaderMap) -> Response<ResponseBody> {
         let reason = HeaderValue::from_str(&self.reason).unwrap_or(HeaderValue::from_static("no match"));
@@ -245,11 +250,7 @@ pub(super) fn prepare(
 /// Tells the service what Envoys under App Mesh told it: a number for the request that all its hops share, the scheme that it
 /// was asked for by, and how long its answer is waited for.
 fn tell(worker: &Worker, placement: &Placement, is_secure: bool, headers: &mut HeaderMap) {
-    if !headers.contains_key(REQUEST_ID)
-        && let Ok(id) = HeaderValue::from_bytes(&request_id([worker.draw(), worker.draw()]))
-    {
-        headers.insert(REQUEST_ID, id);
-    }
+    number(worker, headers);
     say_scheme(headers, is_secure);
     headers.remove(CLIENT_CERTIFICATE);
     match placement.route().route.request_timeout {
@@ -262,6 +263,15 @@ fn tell(worker: &Worker, placement: &Placement, is_secure: bool, headers: &mut H
 pub(super) fn say_scheme(headers: &mut HeaderMap, is_secure: bool) {
     let scheme = if is_secure { "https" } else { "http" };
     headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+}
+
+/// Numbers a request that has no number yet.
+pub(super) fn number(worker: &Worker, headers: &mut HeaderMap) {
+    if !headers.contains_key(REQUEST_ID)
+        && let Ok(id) = HeaderValue::from_bytes(&request_id([worker.draw(), worker.draw()]))
+    {
+        headers.insert(REQUEST_ID, id);
+    }
 }
 
 /// A random UUID (version 4) as text.

@@ -6,6 +6,7 @@ use super::carried;
 use super::connection::{self, For, Order};
 use super::doors;
 use super::hello::{self, Beginning};
+use super::names;
 use super::shared::Phase;
 use super::stream::Stream;
 use super::worker::{Placement, Worker};
@@ -180,7 +181,7 @@ async fn by_name(worker: Rc<Worker>, mut stream: TcpStream, address: SocketAddr)
         None => turn_away(&worker),
         Some(Beginning::Plain) => by_port(&worker, stream, Bytes::new(), Some(address)),
         Some(Beginning::Tls { name: Some(name), read }) if hello::is_aws(&name) => {
-            carried::run_to(worker, stream.into(), read, address).await;
+            carried::run_to(worker, stream.into(), read, address, names::aws_cluster).await;
         }
         Some(Beginning::Tls { read, .. }) => by_port(&worker, stream, read, Some(address)),
     }
@@ -193,7 +194,8 @@ fn by_port(worker: &Rc<Worker>, stream: TcpStream, read: Bytes, original: Option
     if let Some(address) = original.filter(|address| !local.compiled.is_known(address.port())) {
         // The mesh has nothing on this port: what is no part of it is let out or not, whatever is spoken.
         if local.compiled.lets_all_out() {
-            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream.into(), read, address));
+            let cluster = names::outside_cluster;
+            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream.into(), read, address, cluster));
         } else {
             turn_away(worker);
         }
@@ -225,7 +227,7 @@ fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
     let is_carried = listener.protocol == snapshot::Protocol::Tcp;
     let serve = move |worker: Rc<Worker>, stream: Stream| {
         if is_carried {
-            tokio::task::spawn_local(carried::run_to(worker, stream, Bytes::new(), address));
+            tokio::task::spawn_local(carried::run_to(worker, stream, Bytes::new(), address, names::own_connections));
         } else {
             tokio::task::spawn_local(connection::run(worker, stream, For::Application { port }));
         }
@@ -282,7 +284,7 @@ fn is_from_here(stream: &TcpStream) -> bool {
 }
 
 /// Where a connection was sent to before the system redirected it here; `None` where it was sent here.
-fn original_address(stream: &TcpStream) -> Option<SocketAddr> {
+pub(super) fn original_address(stream: &TcpStream) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
     let original = socket.original_dst_v4().or_else(|_| socket.original_dst_v6());
     original.ok()?.as_socket()
@@ -304,6 +306,7 @@ async fn housekeeping(worker: Rc<Worker>) {
             _ = second.tick() => {
                 worker.connections.sweep();
                 worker.expire_idle();
+                worker.lines.flush(&worker.shared.logs);
                 nudge_allocator();
             }
         }

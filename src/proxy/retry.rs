@@ -69,6 +69,12 @@ pub fn allowed(policy: &RetryPolicy, retries: u32, failure: Failure) -> bool {
         }
 }
 
+/// Whether the policy would allow another try, had not as many been made as it allows at most.
+#[must_use]
+pub fn is_spent(policy: &RetryPolicy, retries: u32, failure: Failure) -> bool {
+    retries >= policy.max_retries && allowed(policy, 0, failure)
+}
+
 /// Pause before retry number `retry` (0 for the first): uniform below 25 ms, 50 ms, 100 ms, … up to 250 ms.
 #[must_use]
 pub fn backoff(retry: u32, draw: u64) -> Duration {

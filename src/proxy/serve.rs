@@ -6,15 +6,18 @@
 use super::body::{Deadline, Late, Pending, Relay, ResponseBody};
 use super::connection::{For, InFlight};
 use super::counters::{Outcome, Totals};
+use super::ended::{Ended, TryError};
 use super::extension;
 use super::gate::{Bound, Inside};
 use super::headers::{is_grpc, is_grpc_failure, say_upgrade, strip_hop_by_hop};
 use super::intake::{place, prepare, spell_path};
 use super::mirror;
+use super::record;
 use super::reply::{
     CONNECT_FAILED, NO_UPSTREAM, OVERFLOW, STREAM_IDLE, TIMED_OUT, UNSECURED, WAS_REFUSED, WAS_RESET, own,
 };
 use super::retry::{self, Failure};
+use super::stats;
 use super::tunnel::Tunnel;
 use super::upload::{ClientBody, RequestBody};
 use super::upstream::{Lease, NoConnection, Pool, Spoken, Unsuccessful, Upstream};
@@ -46,22 +49,28 @@ pub(super) struct ClientGone;
 /// as long as the connection, so it has to be small.
 pub(super) fn handle(
     worker: &Rc<Worker>,
-    in_flight: InFlight,
+    mut in_flight: InFlight,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, ClientGone>> + use<> {
     let started = Monotonic::now();
     let (mut head, body) = request.into_parts();
-    let version = head.version;
+    let (version, whom) = (head.version, in_flight.whom());
+    let record;
     let placed = match spell_path(&mut head)
         .and_then(|()| place(worker, (in_flight.whom(), in_flight.is_secure()), &mut head))
     {
         Ok(placement) => {
             prepare(worker, &placement, in_flight.is_secure(), &mut head, &body);
+            record = record::begin(worker, &mut in_flight, &mut head, Ok(&placement), started);
             Ok(Box::new(Exchange::new(Rc::clone(worker), placement, head, body, in_flight, started)))
         }
-        Err(refusal) => Err(Box::new(refusal.answer(worker, &head.headers))),
+        Err(refusal) => {
+            record = record::begin(worker, &mut in_flight, &mut head, Err(&refusal), started);
+            Err(Box::new(refusal.answer(worker, &head.headers)))
+        }
     };
-    let worker = Rc::clone(worker);
+    let (worker, local) = (Rc::clone(worker), worker.local());
+    let http = stats::prefix(&local, whom);
     async move {
         let mut response = match placed {
             Ok(exchange) => exchange.answer().await?,
@@ -71,6 +80,10 @@ pub(super) fn handle(
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if worker.draining.get() && version != Version::HTTP_2 && !switches {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        local.http(&worker, http).answered(response.status().as_u16());
+        if let Some(record) = record {
+            record.head(&response);
         }
         Ok(response)
     }
@@ -91,54 +104,6 @@ struct Exchange {
     started: Monotonic,
     /// The time as this request last read it. Reading a clock costs, and what is decided by it can be a moment off.
     now: Cell<Monotonic>,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    /// The target has no endpoint.
-    NoEndpoint,
-    /// This version cannot talk to the target.
-    Unsupported(&'static str),
-    /// The mesh wants TLS to the target, and what that takes cannot be had.
-    Unsecured,
-    /// The last try failed.
-    Failed(Failure),
-    /// Time ran out.
-    Late(Late),
-    /// The client stopped in the middle of its body.
-    ClientGone,
-    /// Answered with this status on purpose.
-    Injected(StatusCode),
-}
-
-/// Why a try on one endpoint failed.
-enum TryError {
-    NoConnection(NoConnection),
-    Reset,
-    Refused,
-    ClientGone,
-}
-
-impl From<Unsuccessful> for TryError {
-    fn from(unsuccessful: Unsuccessful) -> Self {
-        match unsuccessful {
-            Unsuccessful::ClientGone => Self::ClientGone,
-            Unsuccessful::Refused => Self::Refused,
-            Unsuccessful::Unsent | Unsuccessful::Broken | Unsuccessful::Malformed => Self::Reset,
-        }
-    }
-}
-
-impl From<TryError> for Ended {
-    fn from(error: TryError) -> Self {
-        match error {
-            TryError::NoConnection(_) => Self::Failed(Failure::Connect),
-            TryError::Reset => Self::Failed(Failure::Reset),
-            TryError::Refused => Self::Failed(Failure::Refused),
-            TryError::ClientGone => Self::ClientGone,
-        }
-    }
 }
 
 impl Exchange {
@@ -224,6 +189,11 @@ impl Exchange {
     fn relay(self: Box<Self>, mut answered: Lease) -> Response<ResponseBody> {
         let exchange = *self;
         let now = Monotonic::now();
+        if let Some(record) = exchange.in_flight.record() {
+            record.answered(now, exchange.placement.address());
+        }
+        let status = answered.upstream.status().as_u16();
+        exchange.placement.tally(&exchange.worker).answered(status);
         let latency_us = u64::try_from(now.since(exchange.started).as_micros()).unwrap_or(u64::MAX);
         let mut response = answered.upstream.take_response(exchange.headers);
         strip_hop_by_hop(response.headers_mut());
@@ -235,7 +205,13 @@ impl Exchange {
                 return own(&HeaderMap::new(), StatusCode::SERVICE_UNAVAILABLE, WAS_RESET, reason);
             };
             exchange.placement.count(&exchange.worker.view, Outcome::Good { latency_us });
-            exchange.in_flight.lead_to(Tunnel { endpoint, early: early.freeze(), inside: exchange.inside.take() });
+            let record = exchange.in_flight.record().cloned();
+            exchange.in_flight.lead_to(Tunnel {
+                endpoint,
+                early: early.freeze(),
+                inside: exchange.inside.take(),
+                record,
+            });
             say_upgrade(response.headers_mut());
             return response.map(|()| ResponseBody::Own(None));
         }
@@ -258,6 +234,9 @@ impl Exchange {
     }
 
     fn fail(&self, ended: Ended) -> Result<Response<ResponseBody>, ClientGone> {
+        if let Some(record) = self.in_flight.record() {
+            record.ended(&ended, self.placement.address());
+        }
         let (outcome, status, text) = match ended {
             Ended::ClientGone => {
                 Totals::count(&self.worker.view.totals.aborted);
@@ -285,6 +264,7 @@ impl Exchange {
             }
         };
         self.placement.count(&self.worker.view, outcome);
+        self.placement.tally(&self.worker).failed(&ended, status.as_u16());
         Ok(own(&self.headers, status, text, HeaderValue::from_static(text)))
     }
 
@@ -320,14 +300,26 @@ impl Exchange {
         loop {
             let endpoint = self.placement.local.turn(self.placement.set_index(), tried).ok_or(Ended::NoEndpoint)?;
             tried |= 1_u64.checked_shl(u32::try_from(endpoint).unwrap_or(u32::MAX)).unwrap_or(0);
+            if let Some(record) = self.in_flight.record() {
+                record.tried();
+            }
             let result = self.try_endpoint(endpoint, spoken).await;
             self.note_outlier(&result);
             let failure = match &result {
                 Ok(answered) => Failure::of(answered.upstream.status(), answered.upstream.headers()),
-                Err(Ended::Failed(failure)) => *failure,
+                Err(Ended::Failed(failure)) => {
+                    self.placement.tally(&self.worker).try_failed(*failure);
+                    *failure
+                }
                 Err(_) => return result,
             };
             if !retry::allowed(policy, retries, failure) || !self.can_send_again() {
+                if retry::is_spent(policy, retries, failure) {
+                    self.placement.tally(&self.worker).retries_spent.add();
+                    if let Some(record) = self.in_flight.record() {
+                        record.retries_spent();
+                    }
+                }
                 return result;
             }
             let pause = retry::backoff(retries, self.worker.draw());
@@ -339,6 +331,7 @@ impl Exchange {
             }
             retries += 1;
             Totals::count(&self.worker.view.totals.retries);
+            self.placement.tally(&self.worker).retries.add();
             sleep(pause).await;
             self.now.set(Monotonic::now());
         }
@@ -449,10 +442,12 @@ impl Exchange {
         }
         let upstream = pool.connect(spoken).await.map_err(TryError::NoConnection)?;
         Totals::count(&self.worker.view.totals.connects);
+        self.placement.tally(&self.worker).connections.add();
         self.send(upstream, pool).await.map_err(TryError::from)
     }
 
     async fn send(&self, mut upstream: Upstream, pool: &Rc<Pool>) -> Result<Lease, Unsuccessful> {
+        self.placement.tally(&self.worker).requests.add();
         upstream.begin(&self.method, &self.uri, &self.headers, self.request_body());
         poll_fn(|cx| upstream.poll_head(cx)).await?;
         Ok(Lease { upstream, pool: Rc::clone(pool) })

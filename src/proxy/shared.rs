@@ -2,13 +2,17 @@
 //!
 //! Requests touch one word of it (the generation), which changes only when a snapshot is published.
 
+use super::access_log::Logs;
 use super::config::{Compiled, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
 use super::doors::Doors;
 use super::session::Sessions;
 use super::sockets::Sockets;
+use super::stats::Names;
+use super::trace::Tracer;
 use crate::clock::Monotonic;
+use crate::mesh::snapshot::Role;
 use arc_swap::ArcSwap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -43,6 +47,8 @@ pub(super) struct WorkerView {
     pub(super) sessions: Arc<Sessions>,
     /// Its counts outside of series.
     pub(super) totals: Totals,
+    /// Its counts by Envoy's names.
+    pub(super) names: Names,
 }
 
 /// Shared by all parts of one proxy.
@@ -75,6 +81,14 @@ pub(super) struct Shared {
     pub(super) connections: AtomicUsize,
     /// Most client connections.
     pub(super) max_connections: usize,
+    /// Whether Prometheus is told mesh and node with each count (`ENABLE_ENVOY_STATS_TAGS`).
+    pub(super) has_tags: bool,
+    /// Traces requests, where that is on.
+    pub(super) tracer: Option<Tracer>,
+    /// Lines of metrics that were sent, and those that could not be.
+    pub(super) emf_lines: [AtomicU64; 2],
+    /// The way to the access log.
+    pub(super) logs: Logs,
     /// One for each worker.
     pub(super) workers: Vec<Arc<WorkerView>>,
     /// Whether another process accepts from the same sockets.
@@ -100,6 +114,7 @@ impl Shared {
             raw: Table::new(kept_versions),
             sessions: Arc::clone(&sessions),
             totals: Totals::default(),
+            names: Names::default(),
         };
         Self {
             name,
@@ -117,6 +132,10 @@ impl Shared {
             control: OnceLock::new(),
             connections: AtomicUsize::new(0),
             max_connections,
+            has_tags: false,
+            tracer: None,
+            emf_lines: Default::default(),
+            logs: Logs::default(),
             workers: (0..workers).map(|_| Arc::new(view())).collect(),
             has_successor: watch::Sender::new(false),
             spare: Mutex::new(None),
@@ -131,6 +150,16 @@ impl Shared {
         // Released after the snapshot: a worker that sees the new generation finds a snapshot at least as new.
         self.generation.store(generation, Ordering::Release);
         self.published.send_replace(generation);
+    }
+
+    /// Labels of every count, where they are wanted: those of the App Mesh image.
+    pub(super) fn tags(&self) -> Vec<(String, String)> {
+        let current = self.current();
+        let own = current.config.own.as_ref().filter(|_| self.has_tags);
+        own.map_or_else(Vec::new, |own| {
+            let kind = if own.role == Role::Node { "appmesh_virtual_node" } else { "appmesh_virtual_gateway" };
+            vec![("appmesh_mesh".to_owned(), own.mesh.clone()), (kind.to_owned(), own.name.clone())]
+        })
     }
 
     /// Number of the newest snapshot.

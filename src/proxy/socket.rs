@@ -6,7 +6,7 @@
 
 use super::stream::Stream;
 use bytes::{Buf, Bytes, BytesMut};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Executor, Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -33,6 +33,18 @@ const FIRST_READ: usize = 2048;
 pub(super) enum Protocol {
     Http1,
     Http2,
+}
+
+/// Runs the requests of an HTTP/2 connection on its worker.
+#[derive(Clone, Copy)]
+pub(super) struct OnThisThread;
+
+impl<F: Future + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, request: F) {
+        tokio::task::spawn_local(async move {
+            request.await;
+        });
+    }
 }
 
 /// A connection's socket.

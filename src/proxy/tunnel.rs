@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Order};
 use super::gate::Inside;
+use super::record::Record;
 use super::stream::Stream;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -20,6 +21,8 @@ pub(super) struct Tunnel {
     pub(super) early: Bytes,
     /// Its place at the endpoint, where places are counted.
     pub(super) inside: Option<Inside>,
+    /// What is noted of it, where that is asked for.
+    pub(super) record: Option<Rc<Record>>,
 }
 
 /// Carries bytes until both sides have ended, or the connection is told to; silence ends it as it ends idle connections.
@@ -39,9 +42,12 @@ pub(super) async fn run(connection: &Rc<Connection>, tunnel: Tunnel, client: Str
 }
 
 async fn carry(connection: &Rc<Connection>, tunnel: Tunnel, client: Stream, early: Bytes) -> io::Result<()> {
-    let Tunnel { mut endpoint, early: early_answer, inside: _inside } = tunnel;
+    let Tunnel { mut endpoint, early: early_answer, inside: _inside, record } = tunnel;
+    if let Some(record) = &record {
+        record.received(early.len());
+    }
     endpoint.write_all(&early).await?;
-    let mut client = Watched { stream: client, connection: Rc::clone(connection) };
+    let mut client = Watched { stream: client, connection: Rc::clone(connection), record };
     client.write_all(&early_answer).await?;
     copy_bidirectional_with_sizes(&mut client, &mut endpoint, BUFFER, BUFFER).await?;
     Ok(())
@@ -51,11 +57,16 @@ async fn carry(connection: &Rc<Connection>, tunnel: Tunnel, client: Stream, earl
 struct Watched {
     stream: Stream,
     connection: Rc<Connection>,
+    record: Option<Rc<Record>>,
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        if let Some(record) = &self.record {
+            record.received(buffer.filled().len() - before);
+        }
         self.connection.is_used();
         Poll::Ready(read)
     }
@@ -64,6 +75,9 @@ impl AsyncRead for Watched {
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        if let (Some(record), Ok(written)) = (&self.record, &written) {
+            record.sent(*written);
+        }
         self.connection.is_used();
         Poll::Ready(written)
     }

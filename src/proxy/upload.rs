@@ -117,13 +117,13 @@ impl ClientBody {
         // What becomes of the copy is not to be seen in the original.
         let upload = Upload { stage: Cell::new(Stage::Sending), last: Cell::new(self.upload.last.get()) };
         let body = Self { source: Rc::clone(&self.source), upload: Rc::new(upload) };
-        Some(RequestBody { body, at: 0, _in_flight: None })
+        Some(RequestBody { body, at: 0, in_flight: None })
     }
 
     /// It for one try, from its beginning. An earlier try must not take any more of it.
     pub(super) fn begin(&self, in_flight: InFlight) -> RequestBody {
         self.upload.stage.set(Stage::Sending);
-        RequestBody { body: self.clone(), at: 0, _in_flight: Some(in_flight) }
+        RequestBody { body: self.clone(), at: 0, in_flight: Some(in_flight) }
     }
 }
 
@@ -179,7 +179,7 @@ pub(super) struct RequestBody {
     /// So many of the kept pieces were taken.
     at: usize,
     /// An upstream may answer before it has read everything; the client's connection is not idle then. `None` for a copy.
-    _in_flight: Option<InFlight>,
+    in_flight: Option<InFlight>,
 }
 
 impl RequestBody {
@@ -215,6 +215,9 @@ impl RequestBody {
         self.at = source.kept.len();
         if !matches!(frame, None | Some(Err(_))) {
             upload.last.set(Monotonic::now());
+            if let (Some(record), Some(Ok(frame))) = (self.in_flight.as_ref().and_then(InFlight::record), &frame) {
+                record.received(frame.data_ref().map_or(0, Bytes::len));
+            }
         }
         upload.stage.set(match &frame {
             Some(Ok(frame)) if frame.is_data() && !source.is_over() => Stage::Sending,

@@ -2,12 +2,14 @@
 //!
 //! Everything here stays on one thread, so nothing is locked and reference counts are plain integers.
 
+use super::access_log::Lines;
 use super::config::{Compiled, CompiledRoute, EndpointSet};
 use super::connection::Connections;
 use super::counters::{Counts, Outcome};
 use super::extension::Extra;
 use super::shared::{Shared, WorkerView};
 use super::split::{Draws, pick, take_turn};
+use super::stats::{Http, Target};
 use super::tls::{ClientSide, Towards};
 use super::upstream::Pool;
 use crate::base::tally::SeriesKey;
@@ -27,6 +29,8 @@ pub(super) struct Worker {
     pub(super) view: Arc<WorkerView>,
     /// Its client connections.
     pub(super) connections: Connections,
+    /// Its lines of the access log.
+    pub(super) lines: Lines,
     /// Whether answers carry `Connection: close`.
     pub(super) draining: Cell<bool>,
     /// Copies of requests under way.
@@ -54,6 +58,8 @@ pub(super) struct Local {
     turns: Box<[Cell<usize>]>,
     /// Whether what is counted is for a judge to see.
     is_judged: bool,
+    https: Box<[OnceCell<Arc<Http>>]>,
+    targets: Box<[OnceCell<Arc<Target>>]>,
 }
 
 impl Worker {
@@ -66,6 +72,7 @@ impl Worker {
             shared,
             view,
             connections: Connections::default(),
+            lines: Lines::default(),
             draining: Cell::new(false),
             shadows: Cell::new(0),
             local: RefCell::new(Rc::new(local)),
@@ -117,6 +124,13 @@ impl Worker {
     }
 }
 
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Its connections are gone, and with them the last of their lines are here.
+        self.lines.flush(&self.shared.logs);
+    }
+}
+
 impl Local {
     fn new(compiled: Arc<Compiled>, start: u64) -> Self {
         // Turns begin at a random endpoint, so that workers and snapshots do not all start with the first.
@@ -127,6 +141,8 @@ impl Local {
             pools: (0..compiled.endpoints).map(|_| OnceCell::new()).collect(),
             turns: compiled.sets.iter().map(|_| Cell::new(start)).collect(),
             is_judged: true,
+            https: compiled.prefixes.iter().map(|_| OnceCell::new()).collect(),
+            targets: compiled.tallies.iter().map(|_| OnceCell::new()).collect(),
             compiled,
         }
     }
@@ -139,6 +155,16 @@ impl Local {
     /// The connections to an endpoint of a set.
     pub(super) fn pool(&self, worker: &Worker, set: &EndpointSet, endpoint: usize) -> &Rc<Pool> {
         self.pools[set.first_endpoint + endpoint].get_or_init(|| worker.pool(set.addresses[endpoint], &set.towards))
+    }
+
+    /// Counts of clients' requests by the index of their prefix.
+    pub(super) fn http(&self, worker: &Worker, prefix: usize) -> &Arc<Http> {
+        self.https[prefix].get_or_init(|| worker.view.names.http(&self.compiled.prefixes[prefix]))
+    }
+
+    /// Counts of what a target is sent.
+    pub(super) fn target(&self, worker: &Worker, tally: usize) -> &Target {
+        self.targets[tally].get_or_init(|| worker.view.names.target(&self.compiled.tallies[tally]))
     }
 
     /// The next endpoint of a set; `None` when it has none.
@@ -190,6 +216,21 @@ impl Placement {
     /// The drawn target's endpoints.
     pub(super) fn set(&self) -> &EndpointSet {
         &self.local.compiled.sets[self.set_index()]
+    }
+
+    /// Index of the counts of what the drawn target is sent.
+    pub(super) fn tally_index(&self) -> usize {
+        self.route().targets[self.target].tally
+    }
+
+    /// Counts of what the drawn target is sent.
+    pub(super) fn tally(&self, worker: &Worker) -> &Target {
+        self.local.target(worker, self.tally_index())
+    }
+
+    /// The endpoint that was chosen last.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.endpoint.get().and_then(|endpoint| self.set().addresses.get(endpoint).copied())
     }
 
     /// Counts the request. Each request is counted at most once, by whoever learns its outcome.

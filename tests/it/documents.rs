@@ -106,6 +106,7 @@ fn the_pages_about_a_running_daemon_do_what_they_say() {
     let page = |file| Page::of(file, "the_pages_about_a_running_daemon_do_what_they_say");
     let [mesh, proxy, api] = ["docs/MESH.md", "docs/PROXY.md", "docs/API.md"].map(page);
     let [journal, operations] = ["docs/JOURNAL.md", "docs/operations.md"].map(page);
+    let observability = page("docs/proxy-observability.md");
     let [mut first, mut second] = [desk.terminal(), desk.terminal()];
     let ports = &desk.ports;
 
@@ -117,6 +118,8 @@ fn the_pages_about_a_running_daemon_do_what_they_say() {
         expect(&first.run(&aws), &[r#""routeName": "checkout""#, r#""weight": 100"#]);
     }
     expect(&first.run(&proxy.text("admin", ports)), &[r#""state":"LIVE""#, "tidegate_proxy_requests_total"]);
+    let counts = first.run(&observability.text("counts", ports));
+    expect(&counts, &[".membership_total: 1", r#""name":"server.live","value":1"#, "cluster_statuses", "level: info"]);
 
     second.enter(&api.text("events", ports));
     expect(&first.run(&api.text("start", ports)), &[r#""policy":"checkout""#, r#""canary":"checkout-v2""#]);
@@ -140,7 +143,7 @@ fn the_pages_about_a_running_daemon_do_what_they_say() {
     }
     first.run(&operations.text("backup by python", ports));
     expect(&first.run(&operations.text("restore", ports)), &["1 rollout, 0 differ"]);
-    [mesh, proxy, api, journal, operations].iter().for_each(Page::done);
+    [mesh, proxy, api, journal, operations, observability].iter().for_each(Page::done);
 }
 
 #[test]

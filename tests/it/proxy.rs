@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod http2;
 mod idle;
+mod observe;
 mod reload;
 mod removed;
 mod tunnel;

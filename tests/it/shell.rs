@@ -53,6 +53,7 @@ pub(crate) const RUN: &[(&str, &str, &[&str])] = &[
     ("docs/API.md", "the_pages_about_a_running_daemon_do_what_they_say", &["start", "verb", "events"]),
     ("docs/JOURNAL.md", "the_pages_about_a_running_daemon_do_what_they_say", &["verify", "export"]),
     ("docs/MESH.md", "the_pages_about_a_running_daemon_do_what_they_say", &["tool", "aws"]),
+    ("docs/proxy-observability.md", "the_pages_about_a_running_daemon_do_what_they_say", &["counts"]),
     ("docs/PROXY.md", "the_pages_about_a_running_daemon_do_what_they_say", &["admin"]),
     (
         "docs/operations.md",

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub(super) fn of(own: &Own) -> Vec<accesslog::AccessLog> {
     let Some(log) = &own.access_log else { return Vec::new() };
     let config = match &log.format {
-        _ if wrong(&log.format).is_some() => file_log(&log.path, None),
+        _ if log.format.fault().is_some() => file_log(&log.path, None),
         LogFormat::Default => file_log(&log.path, None),
         LogFormat::Text(text) => file_log(&log.path, Some(text)),
         LogFormat::Json(members) => json_log(&log.path, members),
@@ -27,60 +27,10 @@ pub(super) fn of(own: &Own) -> Vec<accesslog::AccessLog> {
 
 /// Why a node's format is not used; Envoy's own is then, since a listener with a wrong one would be refused as a whole.
 pub(super) fn problem(own: &Own) -> Option<String> {
-    let reason = wrong(&own.access_log.as_ref()?.format)?;
+    let reason = own.access_log.as_ref()?.format.fault()?;
     let kind = if matches!(own.role, Role::Node) { "virtualNode" } else { "virtualGateway" };
     let path = format!("mesh/{}/{kind}/{}", own.mesh, own.name);
     Some(format!("{path}: spec.logging.accessLog.file.format: {reason}; Envoy's default format is used"))
-}
-
-fn wrong(format: &LogFormat) -> Option<String> {
-    match format {
-        LogFormat::Default => None,
-        LogFormat::Text(text) => command_error(text),
-        LogFormat::Json(members) => members.iter().find_map(|(_, text)| command_error(text)),
-    }
-}
-
-/// Commands of Envoy's formats that belong to no family (its page "Access logging", "Command Operators").
-const COMMANDS: &str = "REQ RESP TRAILER START_TIME START_TIME_LOCAL EMIT_TIME EMIT_TIME_LOCAL BYTES_RECEIVED BYTES_SENT \
-    BYTES_RETRANSMITTED PACKETS_RETRANSMITTED PROTOCOL CONNECTION_TERMINATION_DETAILS DURATION COMMON_DURATION \
-    ROUNDTRIP_DURATION CONNECTION_ID STREAM_ID DYNAMIC_METADATA CLUSTER_METADATA METADATA FILTER_STATE FILTER_CHAIN_NAME \
-    VIRTUAL_CLUSTER_NAME ROUTE_NAME REQUESTED_SERVER_NAME GRPC_STATUS GRPC_STATUS_NUMBER HOSTNAME ACCESS_LOG_TYPE \
-    ENVIRONMENT UNIQUE_ID TRACE_ID SPAN_ID QUERY_PARAM QUERY_PARAMS PATH CUSTOM_FLAGS TLS_JA3_FINGERPRINT \
-    TLS_JA4_FINGERPRINT LOCAL_REPLY_BODY COALESCE";
-
-/// Families of commands, by how their names begin; which there are depends on the version of Envoy.
-const FAMILIES: [&str; 4] = ["DOWNSTREAM_", "UPSTREAM_", "RESPONSE_", "REQUEST_"];
-
-/// What is wrong with a format: `%NAME%`, `%NAME(arguments)%` or `%NAME(arguments):length%`, and `%%` for a percent sign.
-fn command_error(text: &str) -> Option<String> {
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('%') {
-        if let Some(next) = after.strip_prefix('%') {
-            rest = next;
-            continue;
-        }
-        let end = after.find(|character: char| {
-            !(character.is_ascii_uppercase() || character.is_ascii_digit() || character == '_')
-        });
-        let (name, mut tail) = after.split_at(end.unwrap_or(after.len()));
-        let plain = COMMANDS.split(' ').any(|known| known == name);
-        if !plain && !FAMILIES.iter().any(|family| name.starts_with(family)) {
-            return Some(format!("%{name}% is no command of Envoy's"));
-        }
-        if let Some(arguments) = tail.strip_prefix('(') {
-            let Some((_, after)) = arguments.split_once(')') else { return Some(format!("%{name}(… has no )")) };
-            tail = after;
-        }
-        if let Some(length) = tail.strip_prefix(':') {
-            tail = length.trim_start_matches(|character: char| character.is_ascii_digit());
-        }
-        match tail.strip_prefix('%') {
-            Some(after) => rest = after,
-            None => return Some(format!("%{name} has no % at its end")),
-        }
-    }
-    None
 }
 
 fn file_log(path: &str, text: Option<&String>) -> Any {
@@ -153,30 +103,5 @@ mod tests {
             panic!("it is an object");
         };
         assert_eq!(object.fields.len(), 20);
-    }
-
-    #[test]
-    fn a_format_that_envoy_refuses_is_known_before() {
-        let good = [
-            "",
-            "plain 100%%\n",
-            "[%START_TIME(%Y/%m/%dT%H:%M:%S%z)%] \"%REQ(:METHOD)%\" %RESPONSE_CODE%",
-            "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH):20% %BYTES_SENT%%DURATION%",
-            "%DOWNSTREAM_REMOTE_ADDRESS%",
-        ];
-        for text in good {
-            assert_eq!(command_error(text), None, "{text}");
-        }
-        let bad = [
-            ("100%", "%% is no command"),
-            ("%PATHS%", "%PATHS% is no command"),
-            ("%REQ(:METHOD%", "%REQ(… has no )"),
-            ("%DURATION is long", "%DURATION has no %"),
-            ("%duration%", "%% is no command"),
-        ];
-        for (text, reason) in bad {
-            let error = command_error(text).unwrap_or_else(|| panic!("{text} is wrong"));
-            assert!(error.starts_with(reason), "{text}: {error}");
-        }
     }
 }

@@ -83,6 +83,7 @@ pub fn whole(config: &NodeConfig, secrets: &SecretFiles) -> Resources {
         // Nothing in it can fail to be written; were it to, the proxy keeps what it has and people are told.
         Err(error) => resources.problems.push(format!("the configuration cannot be written: {error}")),
     }
+    resources.problems.extend(config.own.as_ref().and_then(|own| super::access_log::problem(own)));
     resources
 }
 
