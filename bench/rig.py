@@ -198,12 +198,12 @@ def memory_kib(process):
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
-def wrk(port, seconds, core=None, connections=64):
+def wrk(port, seconds, core=None, connections=64, scheme="http"):
     """One run of wrk with one thread; fails when a request does."""
     command = [need("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-H", "Host: shop.local"]
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
-    done = subprocess.run([*command, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, f"{scheme}://127.0.0.1:{port}/"], capture_output=True, text=True, check=True)
     bad = re.search(r"Socket errors:.*|Non-2xx.*", done.stdout)
     if bad:
         raise RuntimeError(f"port {port}: {bad[0]}")

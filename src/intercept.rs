@@ -9,7 +9,8 @@ mod rules;
 
 pub use rules::{Address, Interception};
 
-use rules::Family;
+use rules::{Family, LINKS};
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -20,6 +21,10 @@ use tokio::time::timeout;
 const VARIANTS: [&str; 3] = ["iptables", "iptables-nft", "iptables-legacy"];
 /// One call of iptables, which may wait for another program that holds its lock.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Before the arguments of a call: another program that holds the lock is waited for, which legacy tables do not do by themselves.
+const WAITS: [&str; 2] = ["-w", "15"];
+/// A link that somebody doubled is taken away so often.
+const TIMES_MAX: usize = 16;
 /// Of what iptables says to an error, so much is passed on, in characters.
 const SAID_MAX: usize = 300;
 
@@ -43,11 +48,14 @@ pub enum InterceptError {
     },
 }
 
-/// Rules that are in force.
+/// Rules that are in force. Dropped without [`Installed::remove`], they go all the same: nothing may be redirected to a process
+/// that is no more.
 #[derive(Debug)]
 pub struct Installed {
     variant: &'static str,
     interception: Interception,
+    /// Whether any may be in force.
+    is_armed: bool,
 }
 
 impl Installed {
@@ -58,13 +66,14 @@ impl Installed {
     pub async fn new(interception: Interception) -> Result<Self, InterceptError> {
         let mut said = String::new();
         for variant in VARIANTS {
-            match call(&Family::V4.program(variant), &["-t", "nat", "-S", "OUTPUT"], None).await {
-                Ok(_) => {
-                    let installed = Self { variant, interception };
+            let words = [&WAITS[..], &["-t", "nat", "-S", "OUTPUT"]].concat();
+            match call(&Family::V4.program(variant), &words, None).await {
+                Ok(()) => {
+                    let installed = Self { variant, interception, is_armed: true };
                     installed.put().await?;
                     return Ok(installed);
                 }
-                Err(why) => said = format!("{variant}: {why}"),
+                Err(failed) => said = format!("{variant}: {}", failed.said),
             }
         }
         Err(InterceptError::Missing { said })
@@ -79,6 +88,10 @@ impl Installed {
         let changed = self.put().await;
         if changed.is_err() {
             self.interception = last;
+            for family in self.families() {
+                // One family may have taken what the other refused.
+                let _ = self.restore(family, &self.interception.table(family, &[])).await;
+            }
         }
         changed
     }
@@ -90,19 +103,29 @@ impl Installed {
     }
 
     async fn put(&self) -> Result<(), InterceptError> {
-        let mut done = Vec::new();
+        let mut linked = Vec::new();
         for family in self.families() {
-            let linked = self.is_linked(family).await;
-            if let Err(said) = self.restore(family, &self.interception.table(family, !linked)).await {
-                // One family alone would be half of it.
-                for family in done {
-                    let _ = self.restore(family, &Interception::removal()).await;
+            if let Err(said) = self.put_for(family, &mut linked).await {
+                for family in linked {
+                    // One family alone would be half of it.
+                    let _ = self.unlink(family).await;
                 }
                 return Err(InterceptError::Refused { said });
             }
-            if !linked {
-                done.push(family);
+        }
+        Ok(())
+    }
+
+    async fn put_for(&self, family: Family, linked: &mut Vec<Family>) -> Result<(), String> {
+        let mut missing = Vec::new();
+        for link in LINKS {
+            if !self.has(family, link).await? {
+                missing.push(link);
             }
+        }
+        self.restore(family, &self.interception.table(family, &missing)).await?;
+        if !missing.is_empty() {
+            linked.push(family);
         }
         Ok(())
     }
@@ -111,13 +134,26 @@ impl Installed {
     ///
     /// # Errors
     /// [`InterceptError::Refused`]: what is left has to be removed by hand.
-    pub async fn remove(self) -> Result<(), InterceptError> {
+    pub async fn remove(mut self) -> Result<(), InterceptError> {
         for family in self.families() {
-            if self.is_linked(family).await {
-                let removed = self.restore(family, &Interception::removal()).await;
-                removed.map_err(|said| InterceptError::Refused { said })?;
+            self.unlink(family).await.map_err(|said| InterceptError::Refused { said })?;
+        }
+        self.is_armed = false;
+        Ok(())
+    }
+
+    /// Takes both links away, as often as they are there, and the chains.
+    async fn unlink(&self, family: Family) -> Result<(), String> {
+        for link in LINKS {
+            for _ in 0..TIMES_MAX {
+                if !self.has(family, link).await? {
+                    break;
+                }
+                self.rule(family, "-D", link).await.map_err(|failed| failed.said)?;
             }
         }
+        // Nothing comes to the chains any more; where they cannot go they do no harm.
+        let _ = self.restore(family, &Interception::removal()).await;
         Ok(())
     }
 
@@ -126,22 +162,64 @@ impl Installed {
         [Family::V4, Family::V6].into_iter().filter(move |family| both || *family == Family::V4)
     }
 
-    /// Whether connections come to the chains: they are linked in one transaction, so one link tells of both.
-    async fn is_linked(&self, family: Family) -> bool {
-        let words = rules::linked();
-        call(&family.program(self.variant), &words, None).await.is_ok()
+    /// Whether a link is there. That it could not be found out is no answer: exit codes 1 and 2 are (no such rule, no such chain).
+    async fn has(&self, family: Family, link: &str) -> Result<bool, String> {
+        match self.rule(family, "-C", link).await {
+            Ok(()) => Ok(true),
+            Err(Failed { code: Some(1 | 2), .. }) => Ok(false),
+            Err(Failed { said, .. }) => Err(said),
+        }
+    }
+
+    async fn rule(&self, family: Family, what: &str, link: &str) -> Result<(), Failed> {
+        call(&family.program(self.variant), &words(what, link), None).await
     }
 
     async fn restore(&self, family: Family, table: &str) -> Result<(), String> {
         let program = format!("{}-restore", family.program(self.variant));
-        call(&program, &["--noflush", "--wait"], Some(table)).await
+        call(&program, &["--noflush", "--wait"], Some(table)).await.map_err(|failed| failed.said)
     }
 }
 
-/// Calls a program; what it said where it failed.
-async fn call(program: &str, words: &[&str], input: Option<&str>) -> Result<(), String> {
+impl Drop for Installed {
+    fn drop(&mut self) {
+        if !self.is_armed {
+            return;
+        }
+        for (family, link) in self.families().flat_map(|family| LINKS.map(|link| (family, link))) {
+            for _ in 0..TIMES_MAX {
+                let mut command = std::process::Command::new(family.program(self.variant));
+                command.args(words("-D", link)).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+                if !command.status().is_ok_and(|status| status.success()) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Arguments that do something with a link.
+fn words<'w>(what: &'w str, link: &'w str) -> Vec<&'w str> {
+    WAITS.into_iter().chain(["-t", "nat", what]).chain(link.split(' ')).collect()
+}
+
+/// How a call failed.
+struct Failed {
+    /// `None` where it did not come to an end by itself.
+    code: Option<i32>,
+    said: String,
+}
+
+impl From<String> for Failed {
+    fn from(said: String) -> Self {
+        Self { code: None, said }
+    }
+}
+
+/// Calls a program. In a group of its own: Ctrl-C in a terminal is for this process to hear.
+async fn call(program: &str, words: &[&str], input: Option<&str>) -> Result<(), Failed> {
     let mut command = Command::new(program);
-    command.args(words).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(words).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0);
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let called = async {
         let mut child = command.spawn().map_err(|error| format!("{program} cannot be run: {error}"))?;
@@ -153,7 +231,9 @@ async fn call(program: &str, words: &[&str], input: Option<&str>) -> Result<(), 
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(said.trim().replace('\n', "; ").chars().take(SAID_MAX).collect())
+        let said = said.trim().replace('\n', "; ").chars().take(SAID_MAX).collect();
+        Err(Failed { code: output.status.code(), said })
     };
-    timeout(CALL_TIMEOUT, called).await.unwrap_or_else(|_| Err(format!("{program} did not answer within 20 s")))
+    let late = || Err(format!("{program} did not answer within 20 s").into());
+    timeout(CALL_TIMEOUT, called).await.unwrap_or_else(|_| late())
 }

@@ -235,9 +235,13 @@ fn malformed(what: &'static str, path: &Path, why: String) -> TlsError {
 /// [`TlsError::Unreadable`].
 pub fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     let unreadable = |why: String| TlsError::Unreadable { what, file: path.display().to_string(), why };
-    let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if length > FILE_MAX_BYTES {
-        return Err(unreadable(format!("it has {length} bytes, and {FILE_MAX_BYTES} is the most")));
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    if !metadata.is_file() {
+        // A pipe or a device may have nothing for ever, or never end.
+        return Err(unreadable("it is no file".to_owned()));
+    }
+    if metadata.len() > FILE_MAX_BYTES {
+        return Err(unreadable(format!("it has {} bytes, and {FILE_MAX_BYTES} is the most", metadata.len())));
     }
     std::fs::read(path).map_err(|error| unreadable(error.to_string()))
 }

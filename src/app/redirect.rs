@@ -6,9 +6,13 @@ use crate::mesh::snapshot::NodeConfig;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
+/// A change that was refused is tried again so often: meanwhile what comes for a new port goes past the proxy.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// Administrators come in by this port, and are not to be locked out (appmesh "Interception").
 const SSH: u16 = 22;
 
@@ -72,6 +76,7 @@ async fn follow(
     loop {
         tokio::select! {
             changed = config.changed() => if changed.is_err() { break },
+            () = sleep(TRY_AGAIN), if ports(&config.borrow()) != installed.interception().app_ports => {}
             _ = &mut stopped => break,
         }
         let app_ports = ports(&config.borrow_and_update());

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long the connections of a process that was replaced may go on. Nothing waits for its end, and the longest silence of a
 /// WebSocket or a carried connection is as long.
@@ -88,15 +88,14 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     let name = format!("{} {}", options.client.node, new_uuid());
     let mut settings = ProxySettings::new(name, options.egress);
     settings.admin = Some(options.admin);
-    if options.is_gateway {
-        settings.gateway = Some(options.ingress.ip());
-    } else {
-        settings.ingress = Some(options.ingress);
-    }
+    settings.gateway = options.is_gateway.then(|| options.ingress.ip());
+    settings.ingress = (!options.is_gateway).then_some(options.ingress);
     settings.workers = options.workers;
     settings.stats_tags = options.stats_tags;
     settings.traces = options.traces.map(Arc::new);
     settings.emf = options.emf;
+    // From here on a signal that is meant for its log does not end it.
+    let reopen = signal(SignalKind::user_defined1()).ok();
     let node = options.client.node.clone();
     let mut before = match &options.hot_restart {
         Some(path) => handover::find(path).await?,
@@ -138,7 +137,7 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
             proxy
         }
     };
-    tokio::spawn(reopen_on_signal(proxy.reporter()));
+    tokio::spawn(reopen_on_signal(reopen, proxy.reporter()));
     let (egress, own) = (proxy.egress_address(), proxy.ingress_address());
     let ingress = own.map_or_else(|| proxy.gateway_addresses(), |address| vec![address]);
     let redirect = match (options.redirecting, own) {
@@ -168,8 +167,8 @@ fn place(path: &Path, before: Option<Predecessor>, listening: &mut proxy::Listen
 }
 
 /// Opens the access log anew at each SIGUSR1, as Envoy does.
-async fn reopen_on_signal(proxy: Reporter) {
-    let Ok(mut asked) = signal(SignalKind::user_defined1()) else { return };
+async fn reopen_on_signal(asked: Option<Signal>, proxy: Reporter) {
+    let Some(mut asked) = asked else { return };
     while asked.recv().await.is_some() {
         proxy.reopen_logs();
     }

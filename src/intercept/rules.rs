@@ -11,8 +11,10 @@ const PORTS_OF_A_RULE: usize = 15;
 const EGRESS: &str = "TIDEGATE_EGRESS";
 const INGRESS: &str = "TIDEGATE_INGRESS";
 /// The links to both.
-const FROM_OUTPUT: &str = "OUTPUT -p tcp -m addrtype ! --dst-type LOCAL -j TIDEGATE_EGRESS";
-const FROM_PREROUTING: &str = "PREROUTING -p tcp -m addrtype ! --src-type LOCAL -j TIDEGATE_INGRESS";
+pub(super) const LINKS: [&str; 2] = [
+    "OUTPUT -p tcp -m addrtype ! --dst-type LOCAL -j TIDEGATE_EGRESS",
+    "PREROUTING -p tcp -m addrtype ! --src-type LOCAL -j TIDEGATE_INGRESS",
+];
 
 /// What is redirected where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,14 +78,9 @@ impl Family {
     }
 }
 
-/// Arguments that ask whether the chains are linked.
-pub(super) fn linked() -> Vec<&'static str> {
-    ["-t", "nat", "-C"].into_iter().chain(FROM_OUTPUT.split(' ')).collect()
-}
-
 impl Interception {
-    /// Fills both chains, and links them where they are not yet.
-    pub(super) fn table(&self, family: Family, links: bool) -> String {
+    /// Fills both chains, and makes these links to them.
+    pub(super) fn table(&self, family: Family, links: &[&str]) -> String {
         // A chain that is declared is emptied.
         let mut text = format!("*nat\n:{EGRESS} - [0:0]\n:{INGRESS} - [0:0]\n");
         let mut add = |rule: std::fmt::Arguments<'_>| {
@@ -104,19 +101,16 @@ impl Interception {
             let to = self.ingress_port;
             add(format_args!("{INGRESS} -p tcp -m multiport --dports {ports} -j REDIRECT --to-ports {to}"));
         }
-        if links {
-            add(format_args!("{FROM_OUTPUT}"));
-            add(format_args!("{FROM_PREROUTING}"));
+        for link in links {
+            add(format_args!("{link}"));
         }
         text.push_str("COMMIT\n");
         text
     }
 
-    /// Removes everything again.
+    /// Removes both chains, once nothing links to them.
     pub(super) fn removal() -> String {
-        format!(
-            "*nat\n-D {FROM_OUTPUT}\n-D {FROM_PREROUTING}\n-F {EGRESS}\n-F {INGRESS}\n-X {EGRESS}\n-X {INGRESS}\nCOMMIT\n"
-        )
+        format!("*nat\n-F {EGRESS}\n-F {INGRESS}\n-X {EGRESS}\n-X {INGRESS}\nCOMMIT\n")
     }
 }
 
@@ -151,11 +145,10 @@ mod tests {
             -A TIDEGATE_INGRESS -p tcp -m multiport --dports 8095 -j REDIRECT --to-ports 15000\n\
             -A OUTPUT -p tcp -m addrtype ! --dst-type LOCAL -j TIDEGATE_EGRESS\n\
             -A PREROUTING -p tcp -m addrtype ! --src-type LOCAL -j TIDEGATE_INGRESS\nCOMMIT\n";
-        assert_eq!(interception.table(Family::V4, true), expected);
-        let v6 = interception.table(Family::V6, false);
+        assert_eq!(interception.table(Family::V4, &LINKS), expected);
+        let v6 = interception.table(Family::V6, &[]);
         assert!(v6.contains("-d fd00::/8 -j RETURN") && !v6.contains("169.254") && !v6.contains("OUTPUT"), "{v6}");
         assert_eq!(Family::V6.program("iptables-nft"), "ip6tables-nft");
-        assert_eq!(linked()[..5], ["-t", "nat", "-C", "OUTPUT", "-p"]);
     }
 
     #[test]

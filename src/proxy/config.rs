@@ -19,6 +19,7 @@ use super::stats::TargetKey;
 use super::tls::{Secured, Towards};
 use super::upstream::Spoken;
 use crate::base::ids::{NodeName, RouteRef};
+use crate::mesh::snapshot::extension::Limit;
 use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Own, Pool, Protocol, Route};
 use http::{StatusCode, request};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,9 @@ impl Known {
         Self { address, health, failures, ejection, is_ejected: false, gate }
     }
 }
+
+/// Buckets of routes, with the limits that they are for.
+pub(super) type Buckets = BTreeMap<RouteRef, (Limit, Arc<Bucket>)>;
 
 /// The compiled snapshot.
 pub(super) struct Compiled {
@@ -288,17 +292,24 @@ impl Compiled {
     }
 
     /// The buckets of its routes.
-    pub(super) fn buckets(&self) -> BTreeMap<RouteRef, Arc<Bucket>> {
-        let bucket = |route: &CompiledRoute| Some((route.route.id.clone(), Arc::clone(route.bucket.as_ref()?)));
+    pub(super) fn buckets(&self) -> Buckets {
+        let bucket = |route: &CompiledRoute| {
+            let limit = route.route.extensions.as_ref()?.limit?;
+            Some((route.route.id.clone(), (limit, Arc::clone(route.bucket.as_ref()?))))
+        };
         self.routes.iter().filter_map(bucket).collect()
     }
 
-    /// Gives each route that needs one a bucket: one of `known`, so that a new snapshot fills nobody's.
-    pub(super) fn share_buckets(&mut self, mut known: BTreeMap<RouteRef, Arc<Bucket>>) {
+    /// Gives each route that needs one a bucket: one of `known`, so that a new snapshot fills nobody's. Another limit is another
+    /// bucket, since what is left in one means nothing under another rate.
+    pub(super) fn share_buckets(&mut self, mut known: Buckets) {
         for route in &mut self.routes {
-            if route.route.extensions.as_ref().is_some_and(|extensions| extensions.limit.is_some()) {
-                route.bucket = Some(Arc::clone(known.entry(route.route.id.clone()).or_default()));
+            let Some(limit) = route.route.extensions.as_ref().and_then(|all| all.limit) else { continue };
+            let kept = known.entry(route.route.id.clone()).or_insert_with(|| (limit, Arc::default()));
+            if kept.0 != limit {
+                *kept = (limit, Arc::default());
             }
+            route.bucket = Some(Arc::clone(&kept.1));
         }
     }
 
@@ -461,6 +472,8 @@ fn targets_of(config: &NodeConfig) -> impl Iterator<Item = (SetKey, u32)> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::time::Millis;
+    use crate::mesh::snapshot::extension::Extensions;
     use crate::mesh::snapshot::{ClusterPort, RetryPolicy, RouteMatch, Target, VirtualService};
 
     fn cluster(node: &str, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
@@ -526,5 +539,24 @@ mod tests {
         assert_eq!(set.addresses[0], "127.0.0.1:80".parse().unwrap());
         assert_eq!(sets_of(&config).len(), 2);
         assert_eq!(weighted_sets_of(&config).len(), 2);
+    }
+
+    #[test]
+    fn another_limit_is_another_bucket() {
+        let limited = |requests| {
+            let mut config = two_targets();
+            let service = Arc::make_mut(config.services.get_mut("Shop.local").unwrap());
+            let limit = Limit { requests, per: Millis(60_000), burst: 1 };
+            Arc::make_mut(&mut service.routes[0]).extensions =
+                Some(Box::new(Extensions { limit: Some(limit), ..Extensions::default() }));
+            Compiled::new(1, Arc::new(config), &BTreeMap::new(), Arc::default())
+        };
+        let bucket = |compiled: &Compiled| Arc::clone(compiled.routes[0].bucket.as_ref().unwrap());
+        let first = limited(100);
+        for (requests, is_same) in [(100, true), (1000, false)] {
+            let mut next = limited(requests);
+            next.share_buckets(first.buckets());
+            assert_eq!(Arc::ptr_eq(&bucket(&next), &bucket(&first)), is_same, "{requests}");
+        }
     }
 }

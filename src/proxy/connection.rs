@@ -279,6 +279,8 @@ impl Drop for InFlight {
 pub(super) struct Connections {
     open: RefCell<HashMap<u64, Rc<Connection>>>,
     next: Cell<u64>,
+    /// Those that are on their way to be entered.
+    entering: Cell<usize>,
     emptied: Notify,
 }
 
@@ -321,8 +323,15 @@ impl Connections {
         self.open.borrow().values().for_each(|connection| connection.tell(order));
     }
 
+    /// One more is on its way to be entered, or one less.
+    pub(super) fn leads(&self, one_more: bool) {
+        let entering = self.entering.get();
+        self.entering.set(if one_more { entering + 1 } else { entering - 1 });
+        self.emptied.notify_one();
+    }
+
     pub(super) async fn all_closed(&self) {
-        while !self.open.borrow().is_empty() {
+        while !self.open.borrow().is_empty() || self.entering.get() > 0 {
             self.emptied.notified().await;
         }
     }

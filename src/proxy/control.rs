@@ -175,6 +175,8 @@ impl Control {
 
     /// Takes a new configuration in.
     fn want(&mut self, wanted: Arc<NodeConfig>) {
+        // Those that came with it: it may name new ones.
+        self.tls.take_secrets();
         if !self.is_waiting() {
             self.wanted_since = Monotonic::now();
         }

@@ -6,7 +6,7 @@
 
 use super::ProxyError;
 use super::listener;
-use super::shared::Shared;
+use super::shared::{Phase, Shared};
 use crate::mesh::snapshot::{NodeConfig, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
@@ -53,6 +53,10 @@ fn wanted(config: &NodeConfig, address: IpAddr) -> BTreeSet<SocketAddr> {
 /// [`ProxyError::Gateway`] of the first that cannot be taken.
 pub(super) fn open(shared: &Shared, config: &NodeConfig) -> Result<(), ProxyError> {
     let Some(address) = shared.gateway else { return Ok(()) };
+    if *shared.phase.borrow() != Phase::Serving {
+        // Nobody would take what comes to a new one.
+        return Ok(());
+    }
     let wanted = wanted(config, address);
     let mut doors = Doors::clone(&shared.doors.borrow());
     let before = doors.len();

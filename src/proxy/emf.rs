@@ -65,7 +65,15 @@ pub(super) async fn run(shared: Arc<Shared>, settings: EmfSettings) {
         };
         let lines = lines::lines(&source, &before, &now);
         let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        match timeout(MAX_WAIT, send(settings.to, &lines)).await.unwrap_or_else(|late| Err(late.into())) {
+        let sending = send(settings.to, &lines);
+        let sent = match settings.to {
+            // What was begun there is written in the end, however long that takes: given up, it would be reported twice.
+            EmfTarget::Stdout => sending.await,
+            EmfTarget::Udp(_) | EmfTarget::Tcp(_) => {
+                timeout(MAX_WAIT, sending).await.unwrap_or_else(|late| Err(late.into()))
+            }
+        };
+        match sent {
             Ok(()) => {
                 shared.emf_lines[0].fetch_add(count, Ordering::Relaxed);
                 (before, was_told) = (now, false);

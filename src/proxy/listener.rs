@@ -164,7 +164,7 @@ fn serve_egress(worker: &Rc<Worker>, stream: TcpStream) {
     }
     match original.filter(|address| address.port() == TLS_PORT) {
         Some(address) if !lets_all_out(worker) => {
-            tokio::task::spawn_local(by_name(Rc::clone(worker), stream, address));
+            lead(worker, by_name(Rc::clone(worker), stream, address));
         }
         _ => by_port(worker, stream, Bytes::new(), original),
     }
@@ -195,7 +195,7 @@ fn by_port(worker: &Rc<Worker>, stream: TcpStream, read: Bytes, original: Option
         // The mesh has nothing on this port: what is no part of it is let out or not, whatever is spoken.
         if local.compiled.lets_all_out() {
             let cluster = names::outside_cluster;
-            tokio::task::spawn_local(carried::run_to(Rc::clone(worker), stream.into(), read, address, cluster));
+            lead(worker, carried::run_to(Rc::clone(worker), stream.into(), read, address, cluster));
         } else {
             turn_away(worker);
         }
@@ -204,7 +204,7 @@ fn by_port(worker: &Rc<Worker>, stream: TcpStream, read: Bytes, original: Option
     let port = original.map_or(worker.shared.port, |address| address.port());
     if let Some(route) = local.compiled.carried(port) {
         let place = Placement::drawn(local, route, worker.draw());
-        tokio::task::spawn_local(carried::run(Rc::clone(worker), stream.into(), read, place));
+        lead(worker, carried::run(Rc::clone(worker), stream.into(), read, place));
     } else if read.is_empty() {
         tokio::task::spawn_local(connection::run(
             Rc::clone(worker),
@@ -227,7 +227,8 @@ fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
     let is_carried = listener.protocol == snapshot::Protocol::Tcp;
     let serve = move |worker: Rc<Worker>, stream: Stream| {
         if is_carried {
-            tokio::task::spawn_local(carried::run_to(worker, stream, Bytes::new(), address, names::own_connections));
+            let carried = carried::run_to(Rc::clone(&worker), stream, Bytes::new(), address, names::own_connections);
+            lead(&worker, carried);
         } else {
             tokio::task::spawn_local(connection::run(worker, stream, For::Application { port }));
         }
@@ -248,12 +249,37 @@ fn serve_own(
     let Some(side) = worker.local().compiled.secured.own(listener.port).map(Arc::clone) else {
         return turn_away(worker);
     };
-    let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
+    let accepting = Rc::clone(worker);
+    lead(worker, async move {
         match side.accept(stream).await {
-            Some(stream) => serve(worker, stream),
-            None => turn_away(&worker),
+            Some(stream) => serve(accepting, stream),
+            None => turn_away(&accepting),
         }
+    });
+}
+
+/// A connection that was let in and is not entered yet, as while its handshake goes on.
+struct Entering(Rc<Worker>);
+
+impl Entering {
+    fn of(worker: &Rc<Worker>) -> Self {
+        worker.connections.leads(true);
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        self.0.connections.leads(false);
+    }
+}
+
+/// Runs what leads a connection to where it is entered: a worker that ends waits for it as for those that are.
+fn lead(worker: &Rc<Worker>, task: impl Future<Output = ()> + 'static) {
+    let entering = Entering::of(worker);
+    tokio::task::spawn_local(async move {
+        task.await;
+        drop(entering);
     });
 }
 

@@ -135,7 +135,8 @@ impl Record {
         place: Result<&Placement, fn(&Own) -> String>,
     ) -> Option<Rc<Self>> {
         let ends = Ends::of(worker, stream)?;
-        let local = worker.local();
+        // The snapshot of the draw: what is noted by index is of that one.
+        let local = place.as_ref().map_or_else(|_| worker.local(), |placement| Rc::clone(&placement.local));
         let facts = Facts { is_connection: true, ..Self::begun(Some(&ends)) };
         let record = Self::new(worker, local, Monotonic::now(), facts, false);
         match place {

@@ -263,9 +263,16 @@ impl Exchange {
                 (Outcome::Reset, StatusCode::SERVICE_UNAVAILABLE, WAS_RESET)
             }
         };
+        let answer = own(&self.headers, status, text, HeaderValue::from_static(text));
+        let is_injected = matches!(ended, Ended::Injected(_));
+        // To gRPC a status of HTTP becomes one of its own, by which it is judged.
+        let outcome = if is_injected && is_grpc_failure(answer.headers()) { Outcome::Status5xx } else { outcome };
         self.placement.count(&self.worker.view, outcome);
-        self.placement.tally(&self.worker).failed(&ended, status.as_u16());
-        Ok(own(&self.headers, status, text, HeaderValue::from_static(text)))
+        // What is played to callers alone is no answer of the target.
+        if !(is_injected && self.placement.is_unjudged()) {
+            self.placement.tally(&self.worker).failed(&ended, status.as_u16());
+        }
+        Ok(answer)
     }
 
     /// What a status that was given on purpose comes to: what it would have come to had the target given it.
@@ -281,6 +288,7 @@ impl Exchange {
     async fn run(&self) -> Result<Lease, Ended> {
         if let Some(extra) = &self.placement.extra {
             extra.meet(&self.worker).await.map_err(Ended::Injected)?;
+            self.now.set(Monotonic::now());
         }
         let Some(spoken) = self.placement.set().spoken else {
             return Err(Ended::Unsupported("the target takes connections and no requests"));
@@ -294,6 +302,7 @@ impl Exchange {
         if let Some((pool, gate)) = self.bound() {
             let inside = gate.enter(*pool).await.ok_or(Ended::Failed(Failure::Overflow))?;
             self.inside.set(Some(inside));
+            self.now.set(Monotonic::now());
         }
         let policy = &self.placement.route().route.retry;
         let (mut retries, mut tried) = (0, 0_u64);

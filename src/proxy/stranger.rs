@@ -5,6 +5,8 @@
 //! It takes the way of all others, by a snapshot of its own that holds nothing but the address. Nobody is judged by it.
 
 use super::config::{Compiled, Endpoints, Known};
+use super::names;
+use super::stats::TargetKey;
 use super::worker::{Local, Placement, Worker};
 use crate::base::ids::RouteRef;
 use crate::base::time::Millis;
@@ -25,7 +27,18 @@ const NAME: &str = "\nstranger";
 impl Placement {
     /// To an address that is no part of the mesh.
     pub(super) fn out(worker: &Worker, address: SocketAddr) -> Option<Self> {
-        let local = Local::unjudged(Arc::new(only(address)), worker.draw());
+        let (mut compiled, now) = (only(address), worker.local());
+        compiled.log.clone_from(&now.compiled.log);
+        if let Some(own) = &now.compiled.config.own {
+            // It is told as Envoy tells it, and as connections that are let out are: by the one cluster of all of them.
+            let cluster = names::outside_cluster(own);
+            for (set, tally) in compiled.sets.iter_mut().zip(&mut compiled.tallies) {
+                set.name.clone_from(&cluster);
+                *tally = TargetKey { cluster: cluster.clone(), service: String::new(), node: String::new() };
+            }
+            Arc::make_mut(&mut compiled.config).own = Some(Arc::clone(own));
+        }
+        let local = Local::unjudged(Arc::new(compiled), worker.draw());
         Self::drawn(Rc::new(local), 0, worker.draw())
     }
 }
@@ -36,7 +49,7 @@ fn only(address: SocketAddr) -> Compiled {
     let ports = vec![ClusterPort::plain(address.port(), Protocol::Http)];
     let cluster = Cluster { key: key.clone(), discovery: Discovery::None, ports };
     let route = Route {
-        id: RouteRef { mesh: String::new(), router: String::new(), route: NAME.into() },
+        id: RouteRef { mesh: String::new(), router: String::new(), route: "allow-all".into() },
         version: 0,
         protocol: Protocol::Http,
         matches: RouteMatch::default(),

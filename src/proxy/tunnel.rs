@@ -47,8 +47,11 @@ async fn carry(connection: &Rc<Connection>, tunnel: Tunnel, client: Stream, earl
         record.received(early.len());
     }
     endpoint.write_all(&early).await?;
+    // What TLS holds back of it nobody else would send on.
+    endpoint.flush().await?;
     let mut client = Watched { stream: client, connection: Rc::clone(connection), record };
     client.write_all(&early_answer).await?;
+    client.flush().await?;
     copy_bidirectional_with_sizes(&mut client, &mut endpoint, BUFFER, BUFFER).await?;
     Ok(())
 }

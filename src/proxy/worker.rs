@@ -233,6 +233,11 @@ impl Placement {
         self.endpoint.get().and_then(|endpoint| self.set().addresses.get(endpoint).copied())
     }
 
+    /// Whether its requests are kept from the judge.
+    pub(super) fn is_unjudged(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.is_unjudged)
+    }
+
     /// Counts the request. Each request is counted at most once, by whoever learns its outcome.
     pub(super) fn count(&self, view: &WorkerView, outcome: Outcome) {
         if self.extra.as_ref().is_some_and(|extra| self.is_kept_from_judge(extra, view, outcome)) {

@@ -11,7 +11,7 @@ use crate::base::time::{Millis, Timestamp};
 use crate::judge::Counts;
 use crate::judge::latency::LatencyCounts;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Exposure after which a new block opens: the epoch for which the judge's error bounds were measured.
 const BLOCK: Millis = Millis::from_seconds(60);
@@ -81,6 +81,9 @@ pub struct Evidence {
     pub blocks: Vec<Block>,
     /// What each proxy had counted when it was last read, by weights version.
     pub seen: BTreeMap<String, BTreeMap<u64, Counts>>,
+    /// Weights versions under which some proxy placed sessions and not requests.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub in_sessions: BTreeSet<u64>,
     /// Latencies.
     #[serde(default, skip_serializing_if = "Timing::is_empty")]
     pub timing: Timing,
@@ -90,7 +93,8 @@ impl Evidence {
     /// Nothing counted yet; versions up to `after_version` are not this rollout's.
     #[must_use]
     pub fn new(after_version: u64, at: Timestamp, timing: Timing) -> Self {
-        Self { after_version, blocks: vec![Block::opened_at(at)], seen: BTreeMap::new(), timing }
+        let (seen, in_sessions) = Default::default();
+        Self { after_version, blocks: vec![Block::opened_at(at)], seen, in_sessions, timing }
     }
 
     /// Opens a block, for a weight change.
@@ -112,6 +116,9 @@ impl Evidence {
             }
             let seen = self.seen.entry(proxy.proxy.clone()).or_default();
             for news in news {
+                if news.now.in_sessions {
+                    self.in_sessions.insert(news.now.version);
+                }
                 if !news.counts.is_empty() {
                     seen.insert(news.now.version, news.now.counts);
                 }
@@ -125,6 +132,9 @@ impl Evidence {
                     self.timing.forget(&proxy.proxy, forgotten);
                 }
             }
+        }
+        while self.in_sessions.len() > VERSIONS_KEPT {
+            self.in_sessions.pop_first();
         }
         if all.is_empty() {
             return false;

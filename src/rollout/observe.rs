@@ -25,7 +25,7 @@ pub(super) fn take_in(moves: &mut Moves<'_>, observation: &Observation) {
     if let Some(Ok(route)) = &observation.route {
         compare(moves, route, acknowledged(moves, observation));
     }
-    check_split(moves, observation);
+    check_split(moves);
 }
 
 /// A reading of the route that is older than the last write may still be on its way so long after it: readings time out
@@ -112,7 +112,7 @@ fn acknowledged(moves: &Moves<'_>, observation: &Observation) -> bool {
 /// Looks whether the traffic is split as wanted, at 200 draws of the present version and at each doubling. A split that
 /// luck does not explain means that the weights are not in force, whatever the mesh answers. Where sessions are placed and
 /// not requests, one session that lasts looks like many draws, and nothing is concluded.
-fn check_split(moves: &mut Moves<'_>, observation: &Observation) {
+fn check_split(moves: &mut Moves<'_>) {
     let (Some(step), Some(written)) = (moves.state.step_index(), &moves.state.written) else { return };
     if !moves.state.pending.is_empty() || moves.state.paused.is_some() || moves.state.wanted == Percent::ZERO {
         return;
@@ -126,10 +126,7 @@ fn check_split(moves: &mut Moves<'_>, observation: &Observation) {
         return;
     }
     moves.state.split_checked = draws;
-    let version = written.version;
-    if let Some(Ok(reading)) = &observation.live
-        && reading.proxies.iter().flat_map(|proxy| &proxy.versions).any(|at| at.version == version && at.in_sessions)
-    {
+    if moves.state.evidence.in_sessions.contains(&written.version) {
         return;
     }
     let share = moves.state.wanted.share();

@@ -124,8 +124,22 @@ impl Client {
         };
         let hung_up = |_| Status::unavailable("the stream ended");
         requests.send(last.clone()).await.map_err(hung_up)?;
-        let mut answers = client.stream_secrets(ReceiverStream::new(waiting)).await?.into_inner();
         last.node = None;
+        let call = client.stream_secrets(ReceiverStream::new(waiting));
+        tokio::pin!(call);
+        // A server may begin its answer only once it has one, and other secrets may be wanted before.
+        let mut answers = loop {
+            tokio::select! {
+                answered = &mut call => break answered?.into_inner(),
+                changed = self.config.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    last.resource_names = self.names();
+                    requests.send(last.clone()).await.map_err(hung_up)?;
+                }
+            }
+        };
         loop {
             tokio::select! {
                 answer = answers.message() => {
@@ -164,18 +178,21 @@ impl Client {
 
     /// Adds what came to what is known: an answer need not repeat what has not changed.
     fn take(&self, answer: &pb::DiscoveryResponse) -> Result<(), String> {
-        let mut all = SecretFiles::clone(&self.told.borrow());
+        let (mut all, mut wrong) = (SecretFiles::clone(&self.told.borrow()), Vec::new());
         for resource in &answer.resources {
             let secret = tls::Secret::decode(&*resource.value).map_err(|error| error.to_string())?;
-            let pem = pem(&secret).map_err(|why| format!("{}: {why}", secret.name))?;
-            all.by_name.insert(secret.name, pem);
+            match pem(&secret) {
+                Ok(pem) => drop(all.by_name.insert(secret.name, pem)),
+                Err(why) => wrong.push(format!("{}: {why}", secret.name)),
+            }
         }
         self.told.send_if_modified(|last| {
             let is_new = **last != all;
             *last = Arc::new(all);
             is_new
         });
-        Ok(())
+        // The others of the message are good all the same.
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 }
 

@@ -286,6 +286,13 @@ async fn a_transparent_proxy_makes_the_rules_itself_and_leaves_none_behind() {
     task.start_transparent().await;
     assert_eq!(task.application("http://payments.local:8080/", NOWHERE).await, by("payments-v1"));
     assert_eq!(task.nat().await.matches("-j TIDEGATE_EGRESS").count(), 1);
+    // Somebody else doubles a link, and takes the other one away.
+    task.iptables("-A OUTPUT -p tcp -m addrtype ! --dst-type LOCAL -j TIDEGATE_EGRESS").await;
+    task.iptables("-F PREROUTING").await;
     task.stop_proxy(true).await;
+    assert_eq!(task.nat().await, untouched);
+    // Asked twice to stop, it leaves nothing either.
+    task.start_transparent().await;
+    task.interrupt_proxy_twice().await;
     assert_eq!(task.nat().await, untouched);
 }

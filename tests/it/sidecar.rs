@@ -142,10 +142,13 @@ async fn a_proxy_of_its_own_is_configured_reports_and_acknowledges() {
 
     plane.split(0, 100, None).await;
     plane.expect(egress, "v2").await;
-    let report: Value =
-        plane.http.get(format!("http://{admin}/tidegate/report")).send().await.unwrap().json().await.unwrap();
-    let version = &report["applied"][0];
-    assert!(report.to_string().contains("\"main\"") && !version.is_null(), "{report}");
+    // What is applied is told once every worker routes by it, also those that no request came to.
+    until("every worker routes by the new weights", async || {
+        let told = plane.http.get(format!("http://{admin}/tidegate/report")).send().await.ok()?;
+        let report: Value = told.json().await.ok()?;
+        report["applied"].to_string().contains("\"main\"").then_some(())
+    })
+    .await;
     assert_eq!(proxy.terminate().await, Some(0));
 }
 

@@ -159,6 +159,8 @@ fn write_member(parts: &[Part], facts: &Facts, instants: &mut Instants, out: &mu
     let mut value = Vec::new();
     if let [part] = parts {
         match write(part, facts, instants, &mut value) {
+            // Cut off to nothing, it would be no JSON.
+            Written::Number if value.is_empty() => out.extend_from_slice(b"null"),
             Written::Number => out.extend_from_slice(&value),
             Written::Nothing => out.extend_from_slice(b"null"),
             Written::Text => write_json(&value, out),

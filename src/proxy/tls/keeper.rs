@@ -132,7 +132,8 @@ impl Keeper {
                 let key = (cluster.key.clone(), port.port);
                 let parts = client_parts(&self.found, policy, port.protocol);
                 let last = last_towards.remove(&key);
-                let whom = || format!("calls to mesh/{}/virtualNode/{}", cluster.key.mesh, cluster.key.node);
+                let whom =
+                    || format!("calls to mesh/{}/virtualNode/{}:{}", cluster.key.mesh, cluster.key.node, port.port);
                 let made = make(policy, parts, last, ClientSide::new, |why| self.tell(&mut told, whom(), why));
                 let towards = made.as_ref().map_or(Towards::Unusable, |made| Towards::Tls(Arc::clone(&made.side)));
                 secured.towards.insert(key.clone(), towards);

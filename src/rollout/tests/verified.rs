@@ -78,6 +78,22 @@ fn requests_of_sessions_say_nothing_about_the_split() {
     world.check_replay();
 }
 
+/// A reading need not tell of all: what was placed by sessions before stays so, whoever is heard when enough was drawn.
+#[test]
+fn sessions_of_an_earlier_reading_count_as_well() {
+    let mut world = World::at(plan(&[10, 100]), "baking");
+    world.traffic((45, 0), (105, 0));
+    world.counted.values_mut().for_each(|counts| counts.in_sessions = true);
+    world.wait(1);
+    world.read();
+    world.traffic((15, 0), (35, 0));
+    world.counted.values_mut().for_each(|counts| counts.in_sessions = false);
+    world.wait(1);
+    world.read();
+    assert_eq!(world.stand(), "baking 10");
+    world.check_replay();
+}
+
 #[test]
 fn a_split_that_luck_explains_passes() {
     let mut world = World::at(plan(&[10, 100]), "baking");

@@ -98,12 +98,16 @@ async fn envoy(node: &str, xds: SocketAddr, [ingress, egress]: [u16; 2]) -> Envo
 
 /// The certificate that a listener shows, to whoever believes this authority.
 async fn shown(ingress: u16, authority: &Authority) -> Option<Vec<u8>> {
+    shown_on(TcpStream::connect(("127.0.0.1", ingress)).await.ok()?, authority).await
+}
+
+/// The same on a connection that is there.
+async fn shown_on(stream: TcpStream, authority: &Authority) -> Option<Vec<u8>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
     let ring = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions().unwrap();
     let config = builder.with_root_certificates(roots).with_no_client_auth();
-    let stream = TcpStream::connect(("127.0.0.1", ingress)).await.ok()?;
     let name = ServerName::try_from("served.test").unwrap();
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
     Some(stream.get_ref().1.peer_certificates()?.first()?.to_vec())
@@ -176,8 +180,8 @@ async fn renewed_without_a_restart(plane: Plane) {
     let addresses: BTreeMap<String, SocketAddr> = control.addresses().await;
     let sources = (addresses["xds"], discovery.as_str());
     let served = plane.proxy("served", sources, [ingress, a]).await;
-    let _caller = plane.proxy("caller", sources, [b, egress]).await;
-    let _stranger = plane.proxy("stranger", sources, [c, strange]).await;
+    let caller = plane.proxy("caller", sources, [b, egress]).await;
+    let stranger = plane.proxy("stranger", sources, [c, strange]).await;
     until("the request gets through", async || (asked(egress).await == Some(200)).then_some(())).await;
     assert_eq!(asked(strange).await, Some(503), "it believes another authority");
     assert_eq!(shown(ingress, &authority).await.as_ref(), Some(&first));
@@ -199,11 +203,16 @@ async fn renewed_without_a_restart(plane: Plane) {
     let said = control.stderr.text();
     assert!(said.contains(CERTIFICATE) && !said.contains("PRIVATE KEY"), "{said}");
     assert_eq!(control.terminate().await, Some(0));
-    if let Proxy::Native(served) = served {
+    if let Proxy::Native(mut served) = served {
         let said = served.stderr.text();
         assert!(!said.contains("PRIVATE KEY"), "{said}");
         // Its last answer came over TLS without a control plane.
         assert_eq!(asked(egress).await, Some(200));
-        assert_eq!(served.terminate().await, Some(0));
+        // Who is in the middle of a handshake when it ends is waited for, as who has a connection is.
+        drop((caller, stranger));
+        let waiting = TcpStream::connect(("127.0.0.1", ingress)).await.unwrap();
+        served.signal("TERM").await;
+        assert_eq!(shown_on(waiting, &authority).await.as_ref(), Some(&second));
+        assert_eq!(served.ended().await.code(), Some(0));
     }
 }

@@ -271,6 +271,20 @@ impl Task {
         }
     }
 
+    /// Tells the proxy to stop twice at once, so that it does not wait for anybody.
+    pub(super) async fn interrupt_proxy_twice(&mut self) {
+        let mut proxy = self.envoy.take().unwrap();
+        proxy.signal("TERM").await;
+        proxy.signal("TERM").await;
+        proxy.ended().await;
+    }
+
+    /// Changes a rule of the nat table.
+    pub(super) async fn iptables(&self, rule: &str) {
+        let words: Vec<String> = format!("-t nat {rule}").split(' ').map(str::to_owned).collect();
+        self.task.run(self.iptables, &words).await.expect(0);
+    }
+
     /// The rules of the nat table, as iptables writes them.
     pub(super) async fn nat(&self) -> String {
         let words = ["-t", "nat", "-S"].map(str::to_owned);
