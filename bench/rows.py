@@ -165,6 +165,8 @@ class Row:
             text = text.replace("defaults\n", "    log stdout len 1024 format raw local0\ndefaults\n    log global\n    option httplog\n")
         if self.is_http2:
             text = text.replace(f":{port}\n", f":{port} proto h2\n").replace(" check inter", " proto h2 check check-proto h2 inter")
+            # nginx answers 400 to a request of HTTP/2 that names no host.
+            text = text.replace("option httpchk GET /\n", "option httpchk\n    http-check send meth GET uri / hdr host shop.local\n")
         if self.is_tls:
             text = text.replace(f":{port}\n", f":{port} ssl crt {stage.directory}/both.pem alpn http/1.1\n")
             text = text.replace(" check inter", f" ssl verify required ca-file {self.ca} sni str(localhost) alpn http/1.1 check check-ssl inter")
