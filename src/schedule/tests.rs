@@ -99,6 +99,16 @@ fn a_window_keeps_its_clock_times_through_changes_of_the_clocks() {
     }
 }
 
+/// Nuuk kept its clocks on 2023-10-29, when its rule for later years began.
+#[test]
+fn a_rule_that_begins_puts_no_clock_back() {
+    let schedule = windows(&["Sat 23:30-00:00 America/Nuuk"]);
+    assert_eq!(
+        openings(&schedule, "2023-10-22T02:00:00Z", 2),
+        ["2023-10-29T01:30 2023-10-29T02:00", "2023-11-05T01:30 2023-11-05T02:00"]
+    );
+}
+
 #[test]
 fn departures_come_once_at_their_clock_times() {
     let twice = departures(&["0 9,14 * * Mon-Thu Europe/Berlin"]);

@@ -60,14 +60,22 @@ impl Zone {
         let (day, minutes) = if minutes >= 1440 { (day.tomorrow().ok()?, minutes - 1440) } else { (day, minutes) };
         let time = day.at(i8::try_from(minutes / 60).ok()?, i8::try_from(minutes % 60).ok()?, 0, 0);
         let by = |offset: jiff::tz::Offset| offset.to_timestamp(time).ok();
-        Some(match self.0.to_ambiguous_timestamp(time).offset() {
-            AmbiguousOffset::Unambiguous { offset } => Shown::Once(millis(by(offset)?)),
-            AmbiguousOffset::Fold { before, after } => Shown::Twice(millis(by(before)?), millis(by(after)?)),
-            AmbiguousOffset::Gap { before, after } => {
+        let ambiguous = self.0.to_ambiguous_timestamp(time).offset();
+        let (AmbiguousOffset::Fold { before, after } | AmbiguousOffset::Gap { before, after }) = ambiguous else {
+            let AmbiguousOffset::Unambiguous { offset } = ambiguous else { return None };
+            return Some(Shown::Once(millis(by(offset)?)));
+        };
+        let (by_old, by_new) = (by(before)?, by(after)?);
+        // Where a zone's table ends and its rule begins (Nuuk, 2023-10-29), jiff tells of clocks put back that never were:
+        // what the clocks show at the two instants decides.
+        Some(match (self.0.to_datetime(by_old) == time, self.0.to_datetime(by_new) == time) {
+            (true, true) => Shown::Twice(millis(by_old), millis(by_new)),
+            (true, false) => Shown::Once(millis(by_old)),
+            (false, true) => Shown::Once(millis(by_new)),
+            (false, false) => {
                 // By the later offset the time lies before the change, by the earlier one behind it.
-                let (earliest, latest) = (by(after)?, by(before)?);
-                let change = self.0.following(earliest).map(|change| change.timestamp()).find(|at| *at <= latest);
-                Shown::Skipped(millis(change.unwrap_or(latest)))
+                let change = self.0.following(by_new).map(|change| change.timestamp()).find(|at| *at <= by_old);
+                Shown::Skipped(millis(change.unwrap_or(by_old)))
             }
         })
     }
