@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills takeovers cuts detect many soak docs audit fuzz peers bench-proxy bench-weights bench-idle bench-mesh bench-streams
+.PHONY: help lint test kills takeovers cuts detect many soak docs audit fuzz peers bench-proxy bench-weights bench-idle bench-latency bench-mesh bench-streams
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ bench-weights: ## 1,000 weight changes under load: requests lost, and time until
 
 bench-idle: ## memory that 10,000 idle client connections take, beside HAProxy
 	@$(BENCH_PYTHON) bench/idle.py $(BENCH)
+
+bench-latency: ## latency that the proxy adds at half of saturation, beside HAProxy, nginx and Envoy
+	@$(BENCH_PYTHON) bench/latency.py $(BENCH)
 
 bench-mesh: ## CPU time for a change of a mesh of 100, 1,000 and 10,000 resources
 	@$(BENCH_PYTHON) bench/mesh.py $(BENCH)

@@ -7,11 +7,13 @@ memory that belongs to the proxy's process alone. Needs a limit of about 12,000 
 import argparse
 import resource
 import socket
+import ssl
 import sys
 import time
 
 import proxies
 import rig
+import rows
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: shop.local\r\nUser-Agent: idle\r\nAccept: */*\r\n\r\n"
 STARTERS = {"haproxy": proxies.start_haproxy, "nginx": proxies.start_nginx, "envoy": proxies.start_envoy}
@@ -25,6 +27,7 @@ def arguments():
     parser.add_argument("--connections", type=int, default=10_000, help="idle connections [10000]")
     parser.add_argument("--settle", type=float, default=8, help="seconds from the last request to the reading [8]")
     parser.add_argument("--only", help="proxies to measure, with commas [tidegate,haproxy,nginx,envoy]")
+    parser.add_argument("--tls", action="store_true", help="connections with TLS, to upstreams with TLS")
     parser.add_argument("--no-build", action="store_true", help="measure the binary as it is")
     parser.add_argument(
         "--against", metavar="NAME=PATH", action="append", default=[], help="another tidegate binary, measured beside"
@@ -45,17 +48,24 @@ def use(connection):
         raise ConnectionError(received.split(b"\r\n")[0].decode())
 
 
-def measure(process, port, count, settle):
+def connect(port, tls):
+    """A connection of a client, with TLS where there is a context for it."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+    return tls.wrap_socket(connection, server_hostname="localhost") if tls else connection
+
+
+def measure(process, port, options, tls):
     """Private memory before, with the idle connections, and whether they still work afterwards."""
-    rig.wrk(port, 1, connections=16)
+    count = options.connections
+    rig.wrk(port, 1, connections=16, scheme="https" if tls else "http")
     before = rig.memory_kib(process)
     connections = []
     try:
         for _ in range(count):
-            connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+            connection = connect(port, tls)
             use(connection)
             connections.append(connection)
-        time.sleep(settle)
+        time.sleep(options.settle)
         idle = rig.memory_kib(process)
         for connection in connections[:: max(1, count // 100)]:
             use(connection)
@@ -80,21 +90,24 @@ def main():
     results = {}
     for name in [*wanted, *binaries]:
         with rig.Stage() as stage:
-            backends = rig.start_backend(stage)
+            row = rows.Row("tls", stage) if options.tls else None
+            tls = ssl.create_default_context(cafile=row.ca) if row else None
+            backends = row.start_backend(None) if row else rig.start_backend(stage)
+            starters, start_tidegate = (row.starters(), row.start_tidegate) if row else (STARTERS, proxies.start_tidegate)
             try:
-                if name in STARTERS:
-                    process, port = STARTERS[name](stage, backends, None)
+                if name in starters:
+                    process, port = starters[name](stage, backends, None)
                 else:
-                    process, ports = proxies.start_tidegate(stage, backends, None, binaries.get(name), name)
+                    process, ports = start_tidegate(stage, backends, None, binaries.get(name), name)
                     port = ports["egress"]
             except rig.Unavailable as missing:
                 rig.say(f"skipped: {name}: {missing}")
                 continue
-            results[name] = measure(process, port, options.connections, options.settle)
+            results[name] = measure(process, port, options, tls)
     print(f"| proxy | before, MiB | with {options.connections:,} idle, MiB | KiB each |\n|---|---|---|---|")
     for name, one in results.items():
         print(f"| {name} | {one['before_kib'] / 1024:.1f} | {one['idle_kib'] / 1024:.1f} | {one['kib_each']:.2f} |")
-    rig.write_json("idle", {"machine": rig.machine(), "connections": options.connections, "results": results})
+    rig.write_json("idle-tls" if options.tls else "idle", {"machine": rig.machine(), "connections": options.connections, "results": results})
     mine = results.get("tidegate")
     missed = [p for p, most in TARGETS.items() if mine and p in results and mine["idle_kib"] > most * results[p]["idle_kib"]]
     if missed:

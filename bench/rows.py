@@ -3,6 +3,7 @@
 - `access-log`: one line for each request into a file, in each proxy's usual form and with its usual buffering (HAProxy
   writes no files itself: to its standard output, which is one here).
 - `http2`: HTTP/2 without TLS on both sides, 8 connections of 8 streams. nginx speaks none to its upstreams.
+- `grpc`: unary calls of gRPC over the same connections: a body of 15 bytes, an answer of 45 and trailers, routed as gRPC.
 - `tls`: TLS on both sides, HTTP/1.1 kept alive, certificates of upstreams judged by their authority.
 
 Tidegate is `tidegate proxy` here, beside a control plane that is not measured: as a node's proxy, and with `tls` as a
@@ -20,6 +21,7 @@ TARGETS = {
     "plain": {"haproxy": 1.10, "envoy": 0.30, "relay": 1.55},
     "access-log": {"haproxy": 1.00, "envoy": 0.30},
     "http2": {"envoy": 0.40},
+    "grpc": {"envoy": 0.40},
     "tls": {"haproxy": 1.10, "envoy": 0.40},
 }
 
@@ -35,7 +37,7 @@ virtualRouterName: shop
 routeName: all
 spec:
   {kind}:
-    match: {{ prefix: / }}
+    match: {match}
     action: {{ weightedTargets: [{{ virtualNode: v1, weight: 90 }}, {{ virtualNode: v2, weight: 10 }}] }}
 ---
 meshName: bench
@@ -73,9 +75,14 @@ spec:
   serviceDiscovery: {{ dns: {{ hostname: localhost }} }}
   listeners:
     - portMapping: {{ port: {port}, protocol: {protocol} }}
-      healthCheck: {{ protocol: {protocol}, path: /, intervalMillis: 5000, timeoutMillis: 2000, healthyThreshold: 2, unhealthyThreshold: 2 }}
+      healthCheck: {{ protocol: {protocol}, {path}intervalMillis: 5000, timeoutMillis: 2000, healthyThreshold: 2, unhealthyThreshold: 2 }}
 {tls}---
 """
+
+
+# A message of gRPC (five bytes before it tell its length): `SERVING` to a health check, and a field that nobody knows.
+GRPC_ANSWER = b"\x00\x00\x00\x00\x28" + b"\x08\x01" + b"\x7a\x24" + b"x" * 36
+GRPC_REQUEST = b"\x00\x00\x00\x00\x0a" + b"\x7a\x08" + b"x" * 8
 
 
 class Row:
@@ -83,7 +90,8 @@ class Row:
 
     def __init__(self, name, stage):
         self.name, self.stage = name, stage
-        self.is_http2, self.is_tls, self.logs = name == "http2", name == "tls", name == "access-log"
+        self.is_http2, self.is_tls, self.logs = name in ("http2", "grpc"), name == "tls", name == "access-log"
+        self.is_grpc = name == "grpc"
         self.ca = self.certificate = self.key = "none"
         if self.is_tls:
             self._issue()
@@ -113,14 +121,23 @@ class Row:
         text = rig.backend_config(ports).replace(" backlog=4096;", f"{words} backlog=4096;")
         if self.is_tls:
             text = text.replace("access_log off;", f"access_log off; ssl_certificate {self.certificate}; ssl_certificate_key {self.key};")
+        if self.is_grpc:
+            text = self._answering_grpc(text)
         config = self.stage.write("backend.conf", text)
         self.stage.start("backend", [nginx, "-p", self.stage.directory, "-e", "stderr", "-c", config], core, ports[0])
         return ports
 
+    def _answering_grpc(self, text):
+        """Each server answers every call with the same message: from a file, since a setting holds no zero bytes."""
+        (self.stage.directory / "answer").write_bytes(GRPC_ANSWER)
+        (self.stage.directory / "request").write_bytes(GRPC_REQUEST)
+        files = f"root {self.stage.directory}; error_page 405 =200 /answer; default_type application/grpc; add_trailer grpc-status 0;"
+        return re.sub(r"location / \{[^}]*\}", f"{files} open_file_cache max=10; location / {{ try_files /answer =404; }}", text)
+
     def load(self, port, seconds, core):
         """One measurement's worth of requests."""
         if self.is_http2:
-            return h2load(port, seconds, core)
+            return h2load(port, seconds, core, self.stage.directory / "request" if self.is_grpc else None)
         return rig.wrk(port, seconds, core, scheme="https" if self.is_tls else "http")
 
     def starters(self):
@@ -133,14 +150,17 @@ class Row:
     def start_tidegate(self, stage, backends, core, binary=None, name="tidegate"):
         """A control plane, which is not measured, and one proxy of it."""
         binary, port = binary or rig.TIDEGATE, rig.free_port()
-        protocol = "http2" if self.is_http2 else "http"
+        protocol = "grpc" if self.is_grpc else "http2" if self.is_http2 else "http"
         tls = f"      tls: {{ mode: STRICT, certificate: {{ file: {{ certificateChain: {self.certificate}, privateKey: {self.key} }} }} }}\n"
         nodes = "".join(
-            NODE.format(name=f"v{i + 1}", port=p, protocol=protocol, tls=tls if self.is_tls else "") for i, p in enumerate(backends)
+            NODE.format(
+                name=f"v{i + 1}", port=p, protocol=protocol, path="" if self.is_grpc else "path: /, ", tls=tls if self.is_tls else ""
+            )
+            for i, p in enumerate(backends)
         )
         log = f"  logging: {{ accessLog: {{ file: {{ path: {stage.directory / name}-access.log }} }} }}\n"
         mesh = MESH.format(
-            nodes=nodes, protocol=protocol, kind="http2Route" if self.is_http2 else "httpRoute",
+            nodes=nodes, protocol=protocol, kind=f"{protocol}Route", match="{}" if self.is_grpc else "{ prefix: / }",
             logging=log if self.logs else "", ca=self.ca, certificate=self.certificate, key=self.key, port=port,
         )
         mesh = stage.write(f"{name}-mesh.yaml", mesh if self.is_tls else mesh.split("---\nmeshName: bench\nvirtualGatewayName")[0])
@@ -226,10 +246,13 @@ class Row:
         return text.replace("      connect_timeout: 1s\n", "      connect_timeout: 1s\n" + client)
 
 
-def h2load(port, seconds, core):
-    """One run of h2load with one thread; fails when a request does."""
+def h2load(port, seconds, core, body=None):
+    """One run of h2load with one thread, of calls of gRPC where there is a body; fails when a request does."""
     command = ["taskset", "-c", str(core), rig.need("h2load", "nghttp2-client"), "-t1", "-c8", "-m8", "-D", str(seconds)]
-    command += ["--header", ":authority: shop.local", f"http://127.0.0.1:{port}/"]
+    command += ["--header", ":authority: shop.local"]
+    if body:
+        command += ["--data", body, "--header", "content-type: application/grpc", "--header", "te: trailers"]
+    command += [f"http://127.0.0.1:{port}/{'shop.Shop/Buy' if body else ''}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     counts = re.search(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed", done)
     statuses = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", done)
