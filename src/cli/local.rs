@@ -48,16 +48,30 @@ fn announce(addresses: &Addresses, output: Output) {
     }
 }
 
-/// Loopback only: local mode asks for no token.
+/// Loopback only, since local mode asks for no token, and each its own.
 fn check_loopback(listen: ListenArguments) -> Result<Addresses, Failure> {
     let addresses = Addresses::from(listen);
-    match addresses.named().into_iter().find(|(_, address)| !address.ip().is_loopback()) {
+    if let Some((name, address)) = addresses.named().into_iter().find(|(_, address)| !address.ip().is_loopback()) {
+        let message = format!("--{name} {address} is not a loopback address: local mode asks nobody for a token");
+        return Err(Failure::new(message).hint("use an address of 127.0.0.0/8").usage());
+    }
+    match shared(&addresses) {
         None => Ok(addresses),
-        Some((name, address)) => {
-            let message = format!("--{name} {address} is not a loopback address: local mode asks nobody for a token");
-            Err(Failure::new(message).hint("use an address of 127.0.0.0/8").usage())
+        Some([first, second, address]) => {
+            let message = format!("--{first} and --{second} are both {address}");
+            let hint = "give one of them another port (0 picks a free one); `--help` has the defaults";
+            Err(Failure::new(message).hint(hint).usage())
         }
     }
+}
+
+/// Two flags that name one address, and the address.
+fn shared(addresses: &Addresses) -> Option<[String; 3]> {
+    let named = addresses.named();
+    let twice = |at: usize| named[..at].iter().find(|(_, earlier)| *earlier == named[at].1 && earlier.port() != 0);
+    (1..named.len()).find_map(|at| {
+        twice(at).map(|(first, address)| [(*first).to_owned(), named[at].0.to_owned(), address.to_string()])
+    })
 }
 
 fn as_node(text: Option<&str>) -> Result<Option<(String, String)>, Failure> {

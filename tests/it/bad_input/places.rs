@@ -57,6 +57,14 @@ async fn only_loopback_is_listened_on() {
 }
 
 #[tokio::test]
+async fn two_flags_with_one_address_are_told_apart() {
+    let ran = run(&["demo", "--once", "--admin", "127.0.0.1:7072"]).await.expect(2);
+    ran.says(&["--xds and --admin are both 127.0.0.1:7072", "another port"]);
+    let ran = run(&["local", "--api", "127.0.0.1:4321", "--egress", "127.0.0.1:4321"]).await.expect(2);
+    ran.says(&["--api and --egress are both 127.0.0.1:4321"]);
+}
+
+#[tokio::test]
 async fn a_data_directory_belongs_to_one_daemon() {
     let files = Files::new([1, 2], "");
     let daemon = Daemon::start(&files.local(&BTreeMap::new())).await;
