@@ -8,8 +8,8 @@
 //! against, so a new endpoint gets what its requests under way say, and not all there is. A failure makes nobody quicker.
 //!
 //! **Slow start.** A new endpoint's weight grows over the window from 10 % to all of it, as Envoy's `SlowStartConfig` has it with
-//! an aggression of 1: max(10 %, age / window). Endpoints are drawn by weight, so the shares are exact; with least request
-//! both candidates are.
+//! an aggression of 1: max(10 %, age / window). Endpoints let turns pass as often as they lack weight; with least request
+//! both candidates are drawn by weight.
 
 use super::split::take_turn;
 use crate::clock::Monotonic;
@@ -178,12 +178,7 @@ impl Balanced {
                         None => two_of(draw(), usable),
                         Some(slow) => (slow.drawn(among, draw), slow.drawn(among, draw)),
                     };
-                    let prefers_two = match (among.was_tried(one), among.was_tried(two)) {
-                        (true, false) => true,
-                        (false, true) => false,
-                        _ => cost(two).is_below(cost(one)),
-                    };
-                    if prefers_two { two } else { one }
+                    if cost(two).is_below(cost(one)) { two } else { one }
                 }
             };
             if !among.was_tried(chosen) {
@@ -205,11 +200,17 @@ fn two_of(draw: u64, usable: &[u32]) -> (u32, u32) {
     (usable[one], usable[if other < one { other } else { other + 1 }])
 }
 
-/// The one whose turn it is as far as its weight goes, else one by weight: in all, each gets what its weight says, and while
-/// most have all of theirs, turns stay even.
+/// The next one in turn that does not let its turn pass, which an endpoint does as often as it lacks weight. So each gets what
+/// its weight says, and turns stay even. The heaviest lets none pass.
 fn slow_turn(among: &Among<'_>, cursor: &mut usize, slow: &SlowStart, draw: &mut impl FnMut() -> u64) -> Option<u32> {
-    let next = take_turn(cursor, among.usable, 0)?;
-    Some(if slow.takes(next, among.now, draw()) { next } else { slow.drawn(among, draw) })
+    let mut next = take_turn(cursor, among.usable, 0)?;
+    for _ in 0..DRAWS {
+        if slow.takes(next, among.now, draw()) {
+            break;
+        }
+        next = take_turn(cursor, among.usable, 0)?;
+    }
+    Some(next)
 }
 
 impl SlowStart {
@@ -289,6 +290,9 @@ mod tests {
         load.note(at(10), 10 * MS, false);
         let averaged = latency(10).expect("something is left");
         assert!((averaged - (36_787.9 + 6_321.2)).abs() < 1.0, "{averaged}");
+        // 43.1 ms have decayed to 15.9 ms, and a longer one is all that counts.
+        load.note(at(20), 20 * MS, false);
+        assert_eq!(latency(20), Some(20_000.0));
         assert_eq!(latency(1000), None, "after long nothing is known any more");
     }
 
@@ -430,5 +434,22 @@ mod tests {
             }
             assert_eq!((choose(&[], 0), choose(&[1], 0b010)), (None, Some(1)));
         }
+    }
+
+    /// The one that was tried is the cheapest; of the others the cheaper one is wanted.
+    #[test]
+    fn a_retry_is_a_choice_too() {
+        let (now, usable) = (Monotonic::now(), [0, 1, 2]);
+        let balanced = Balanced::new(balance(Choice::LeastRequest, None), vec![now; 3], &usable);
+        let (mut draws, mut cursor, mut cheaper) = (Draws::seeded(9), 0, 0);
+        for _ in 0..1000 {
+            let among = Among { usable: &usable, tried: 0b001, now };
+            let cost = |endpoint| Cost { latency_us: Some([1.0, 100.0, 10.0][endpoint as usize]), under_way: 0 };
+            let chosen = balanced.choose(&among, &mut cursor, &mut || draws.draw(), cost);
+            assert_ne!(chosen, Some(0));
+            cheaper += u32::from(chosen == Some(2));
+        }
+        // In two of three draws the one that was tried wins; after five of those it is a matter of turns.
+        assert!(cheaper > 850, "{cheaper}");
     }
 }
