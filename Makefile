@@ -70,10 +70,10 @@ CARGO_FUZZ := $(or $(shell command -v cargo-fuzz 2>/dev/null),.peers/bin/cargo-f
 # Longest input: what a mesh file of the tests has, twice over.
 FUZZ_MAX := 16384
 
-fuzz: ## operations, mesh files, messages of proxies, requests and answers by the fuzzer, each SECS=120 long; needs a nightly toolchain
+fuzz: ## operations, mesh files, messages of proxies, requests, answers and tags by the fuzzer, each SECS=120 long; needs a nightly toolchain
 	@[[ -x "$$(command -v $(CARGO_FUZZ))" ]] || cargo install cargo-fuzz --locked --root .peers
 	@python3 fuzz/seeds.py
-	@for target in operations documents discovery requests answers; do \
+	@for target in operations documents discovery requests answers tags; do \
 	    mkdir -p fuzz/corpus/$$target; \
 	    PATH="$(CURDIR)/.peers/bin:$$PATH" cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	        -max_total_time=$(or $(SECS),120) -max_len=$(FUZZ_MAX) -timeout=10 -rss_limit_mb=4096; \

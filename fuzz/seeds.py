@@ -64,6 +64,12 @@ def main():
         b"*\n[::1]:8080\ntransfer-encoding: chunked\ncontent-length: 5\nte: gzip, trailers\ncookie: a\ncookie: b",
     ]):
         write("requests", str(number), request)
+    for number, tags in enumerate([
+        b"v1,v2\ntidegate:fault abort=503 delay=20ms abort-percent=12.5 target=v2 header=x-try:1\ntidegate:override header=x cookie=y",
+        b"v1\ntidegate:affinity cookie=s ttl=1h path=/\ntidegate:limit requests=10 per=1s burst=20\ntidegate:mirror target=v1 percent=5",
+        b"\ntidegate:balance by=least-request slow-start=30s\ntidegate:retry-budget percent=20 least=3\nteam tidegate:",
+    ]):
+        write("tags", str(number), tags)
     for number, answer in enumerate([
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx: a\r\n\r\nhello and more",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;ext=1\r\nhello\r\n0\r\nx-late: 1\r\n\r\n",

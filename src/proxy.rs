@@ -13,8 +13,12 @@ mod admin;
 mod alarm;
 /// What arrives for the application (pure).
 pub mod application;
+/// Which endpoint a request goes to, by tags of its node (pure).
+pub mod balance;
 /// Bodies on their way through.
 mod body;
+/// How many retries a target takes.
+pub mod budget;
 /// Connections without requests.
 mod carried;
 /// The compiled snapshot.
@@ -47,6 +51,8 @@ pub mod headers;
 mod health;
 /// When an endpoint is healthy (pure).
 pub mod health_state;
+/// What a try counts as while it is under way.
+mod held;
 /// The first words of a connection of TLS.
 mod hello;
 /// A request's head, before anything is sent.

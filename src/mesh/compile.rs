@@ -28,6 +28,7 @@ use crate::mesh::model::spec::{
     VirtualNodeSpec,
 };
 use crate::mesh::model::{Key, Kind, MeshState, Resource};
+use crate::mesh::snapshot::extension::Flaw;
 use crate::mesh::snapshot::{
     Cluster, ClusterKey, NodeConfig, Own, Protocol, Route, RouteMatch, ServicePort, Target, VirtualService,
 };
@@ -168,6 +169,12 @@ impl<'a> Compiler<'a> {
         self.problems.insert(Problem { resource: key.path(), message: message.into() });
     }
 
+    fn not_in_force(&mut self, key: &Key, flaws: Vec<Flaw>) {
+        for flaw in flaws {
+            self.problem(key, format!("{flaw}; this tag is not in force"));
+        }
+    }
+
     /// A resource, noted as one that the result depends on.
     fn look(&mut self, key: Key) -> Option<&'a Arc<Resource>> {
         let found = self.state.get(&key);
@@ -300,9 +307,7 @@ impl<'a> Compiler<'a> {
     fn route(&mut self, resource: &Resource, spec: &RouteSpec, matches: RouteMatch) -> Route {
         let key = &resource.key;
         let (extensions, flaws) = spec.extensions(&resource.tags);
-        for flaw in flaws {
-            self.problem(key, format!("{flaw}; this tag is not in force"));
-        }
+        self.not_in_force(key, flaws);
         let targets = spec.targets().iter();
         let targets =
             targets.map(|target| self.target(&key.mesh, &target.virtual_node, target.port, target.weight)).collect();
@@ -337,7 +342,11 @@ impl<'a> Compiler<'a> {
     fn target(&mut self, mesh: &str, node: &str, port: Option<u16>, weight: u32) -> Target {
         let key = ClusterKey { mesh: mesh.into(), node: node.into() };
         let resource = self.look(Key::child(&*key.mesh, Kind::VirtualNode, &*key.node));
-        let cluster = cluster::cluster(&key, resource.map(|resource| &**resource), self.mesh_spec(mesh), self.policy);
+        let (cluster, flaws) =
+            cluster::cluster(&key, resource.map(|resource| &**resource), self.mesh_spec(mesh), self.policy);
+        if let Some(resource) = resource {
+            self.not_in_force(&resource.key, flaws);
+        }
         let cluster = match self.clusters.get(&key) {
             Some(first) => {
                 let first = Arc::clone(first);

@@ -11,7 +11,7 @@ mod own;
 mod pattern;
 mod tls;
 
-pub use extension::Extensions;
+pub use extension::{Extensions, NodeExtensions};
 pub use gateway::{GatewayHost, PORT_HEADER, SERVICE_HEADER, gateway_hosts};
 pub use log_format::{FormatPiece, format_pieces};
 pub use own::{
@@ -273,6 +273,9 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// What it listens on, in the order of the spec; empty for a node without listeners, which is never connected to.
     pub ports: Vec<ClusterPort>,
+    /// What it has beyond App Mesh.
+    #[serde(default, skip_serializing_if = "NodeExtensions::is_empty")]
+    pub extensions: NodeExtensions,
 }
 
 impl Cluster {

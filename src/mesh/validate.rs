@@ -61,11 +61,9 @@ pub fn create_body(kind: Kind, body: &Value, unknown: Unknown) -> Result<CreateB
     let token = client_token(&members, &mut out);
     let tags = tags_of(members.get("tags"), &mut out);
     let spec = finish_spec(kind, members.get("spec"), out)?;
-    if let Some(route) = spec.typed.route() {
-        let flaws = extensions::check(&tags, members.get("tags"), route);
-        if !flaws.is_empty() {
-            return Err(flaws);
-        }
+    let flaws = extensions::check(&tags, members.get("tags"), &spec.typed);
+    if !flaws.is_empty() {
+        return Err(flaws);
     }
     Ok(CreateBody { name, spec, tags, token })
 }
@@ -90,8 +88,8 @@ pub fn tag_body(body: &Value, resource: Option<&Spec>) -> Result<BTreeMap<String
     let mut out = Vec::new();
     let members = shape::members(body, table::TAG, Unknown::Drop, &mut out);
     let tags = tags_of(members.get("tags"), &mut out);
-    if let Some(route) = resource.and_then(Spec::route) {
-        out.extend(extensions::check(&tags, members.get("tags"), route));
+    if let Some(resource) = resource {
+        out.extend(extensions::check(&tags, members.get("tags"), resource));
     }
     if out.is_empty() { Ok(tags) } else { Err(out) }
 }

@@ -4,8 +4,8 @@
 use super::names;
 use crate::base::ids::RouteRef;
 use crate::mesh::snapshot::{
-    AppAddress, Cluster, ClusterKey, ClusterPort, Discovery, Listener, NodeConfig, Own, Pool, Protocol, RetryPolicy,
-    Role, Route, RouteMatch, Target, VirtualService,
+    AppAddress, Cluster, ClusterKey, ClusterPort, Discovery, Listener, NodeConfig, NodeExtensions, Own, Pool, Protocol,
+    RetryPolicy, Role, Route, RouteMatch, Target, VirtualService,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -62,7 +62,10 @@ pub fn with_application(config: &Arc<NodeConfig>) -> Arc<NodeConfig> {
     let key = application(own);
     let ports = own.listeners.iter().map(|listener| ClusterPort::plain(listener.port, listener.protocol)).collect();
     let discovery = Discovery::by_name(address(own).to_string(), false);
-    with.clusters.insert(key.clone(), Arc::new(Cluster { key: key.clone(), discovery, ports }));
+    with.clusters.insert(
+        key.clone(),
+        Arc::new(Cluster { key: key.clone(), discovery, ports, extensions: NodeExtensions::default() }),
+    );
     for listener in own.listeners.iter().filter(|listener| listener.protocol != Protocol::Tcp) {
         let name = service_name(listener.port);
         let route = route(own, listener, &key, config.version);

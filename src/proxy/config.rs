@@ -7,8 +7,11 @@
 
 use super::access_log::Log;
 use super::application;
+use super::balance::Balanced;
+use super::budget::Tries;
+use super::carried;
 use super::entrance::{self, Entered};
-use super::gate::Gate;
+use super::gate::{Bound, Gate};
 use super::health_state::{Health, usable};
 use super::intake::Refusal;
 use super::limit::Bucket;
@@ -19,7 +22,8 @@ use super::stats::TargetKey;
 use super::tls::{Secured, Towards};
 use super::upstream::Spoken;
 use crate::base::ids::{NodeName, RouteRef};
-use crate::mesh::snapshot::extension::Limit;
+use crate::clock::Monotonic;
+use crate::mesh::snapshot::extension::{Limit, RetryBudget};
 use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeConfig, Own, Pool, Protocol, Route};
 use http::{StatusCode, request};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,13 +51,15 @@ pub(super) struct Known {
     pub(super) is_ejected: bool,
     /// Counts who is on the way to it, where that is bounded.
     pub(super) gate: Arc<Gate>,
+    /// Since when it is there, or healthy again.
+    pub(super) since: Monotonic,
 }
 
 impl Known {
     /// One that was just found.
     pub(super) fn new(address: SocketAddr) -> Self {
         let (health, failures, ejection, gate) = Default::default();
-        Self { address, health, failures, ejection, is_ejected: false, gate }
+        Self { address, health, failures, ejection, is_ejected: false, gate, since: Monotonic::now() }
     }
 }
 
@@ -78,6 +84,8 @@ pub(super) struct Compiled {
     pub(super) gateway: BTreeMap<u16, entrance::Listener>,
     /// Routes of connections that are carried as they are, by the port that they are sent to.
     carried: BTreeMap<u16, usize>,
+    /// How many are carried to the application at a time, by its ports, where that is bounded.
+    pub(super) own_connections: BTreeMap<u16, Bound>,
     /// The routes of all services, those of one service together and in match order.
     pub(super) routes: Vec<CompiledRoute>,
     /// What counts of clients' requests begin with: those to services first, then those of each own listener.
@@ -185,7 +193,11 @@ pub(super) struct EndpointSet {
     /// What connections to them begin with.
     pub(super) towards: Towards,
     /// How much may be on the way to them, where that is bounded.
-    pub(super) bound: Option<(Pool, Arc<Gate>)>,
+    pub(super) bound: Option<Bound>,
+    /// How one of them is chosen, where they do not just take turns.
+    pub(super) balanced: Option<Balanced>,
+    /// How many retries they take, where that is bounded, and what is under way. All snapshots have the same.
+    pub(super) budget: Option<(RetryBudget, Arc<Tries>)>,
 }
 
 impl EndpointSet {
@@ -215,12 +227,17 @@ impl EndpointSet {
         let healthy: Vec<bool> = known.iter().map(|known| known.health.is_healthy()).collect();
         let ejected: Vec<bool> = known.iter().map(|known| known.is_ejected).collect();
         let in_order: Vec<bool> = healthy.iter().zip(&ejected).map(|(healthy, out)| *healthy && !out).collect();
+        let extensions = cluster.as_ref().map(|cluster| cluster.extensions).unwrap_or_default();
+        let usable = usable(&in_order[..fallback_from]);
+        let since = || known.iter().map(|known| known.since).collect();
         Self {
+            balanced: extensions.balance.map(|balance| Balanced::new(balance, since(), &usable)),
+            budget: extensions.retry_budget.map(|budget| (budget, Arc::default())),
             name: application::cluster_name(&key, cluster.as_deref()),
             key,
             cluster,
             addresses: known.iter().map(|known| known.address).collect(),
-            usable: usable(&in_order[..fallback_from]),
+            usable,
             healthy,
             ejected,
             failures: known.iter().map(|known| Arc::clone(&known.failures)).collect(),
@@ -279,6 +296,7 @@ impl Compiled {
             applications,
             gateway,
             carried,
+            own_connections: carried::bounds(config.own.as_deref()),
             routes,
             sets,
             series,
@@ -474,12 +492,12 @@ mod tests {
     use super::*;
     use crate::base::time::Millis;
     use crate::mesh::snapshot::extension::Extensions;
-    use crate::mesh::snapshot::{ClusterPort, RetryPolicy, RouteMatch, Target, VirtualService};
+    use crate::mesh::snapshot::{ClusterPort, NodeExtensions, RetryPolicy, RouteMatch, Target, VirtualService};
 
     fn cluster(node: &str, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
         let key = ClusterKey { mesh: "m".into(), node: node.into() };
         let ports = vec![ClusterPort::plain(80, Protocol::Http)];
-        let cluster = Cluster { key: key.clone(), discovery, ports };
+        let cluster = Cluster { key: key.clone(), discovery, ports, extensions: NodeExtensions::default() };
         (key, Arc::new(cluster))
     }
 

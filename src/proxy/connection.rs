@@ -142,11 +142,6 @@ impl Connection {
         self.order.get()
     }
 
-    /// Something went over it.
-    pub(super) fn is_used(&self) {
-        self.active.set(true);
-    }
-
     pub(super) fn remember(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {

@@ -333,7 +333,7 @@ impl Control {
         };
         let thresholds = Thresholds { healthy: wanted.healthy_threshold, unhealthy: wanted.unhealthy_threshold };
         let known = self.endpoints.get_mut(&checked.set).into_iter().flatten();
-        let Some(Known { health, .. }) = known.into_iter().find(|known| known.address == checked.address) else {
+        let Some(Known { health, since, .. }) = known.into_iter().find(|known| known.address == checked.address) else {
             return false;
         };
         let before = health.is_healthy();
@@ -341,6 +341,9 @@ impl Control {
         if health.is_healthy() != before {
             let (node, address, healthy) = (&checked.set.0.node, checked.address, health.is_healthy());
             tracing::info!(%node, %address, healthy, "endpoint's health changed");
+            if healthy {
+                *since = Monotonic::now();
+            }
         }
         health.is_healthy() != before
     }

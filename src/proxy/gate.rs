@@ -51,7 +51,8 @@ impl Gate {
         }
     }
 
-    fn try_enter(self: &Arc<Self>, most: u32) -> Option<Inside> {
+    /// Lets one in at once, where fewer than so many are inside.
+    pub(super) fn try_enter(self: &Arc<Self>, most: u32) -> Option<Inside> {
         let enters = |inside: u32| (inside < most).then_some(inside + 1);
         let entered = self.inside.fetch_update(Ordering::AcqRel, Ordering::Acquire, enters);
         entered.is_ok().then(|| Inside(Arc::clone(self)))

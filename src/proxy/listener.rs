@@ -2,7 +2,7 @@
 //! good order.
 
 use super::application;
-use super::carried;
+use super::carried::{self, Beside};
 use super::connection::{self, For, Order};
 use super::doors;
 use super::hello::{self, Beginning};
@@ -11,7 +11,7 @@ use super::shared::Phase;
 use super::stream::Stream;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
-use crate::mesh::snapshot;
+use crate::mesh::snapshot::{self, Own};
 use bytes::Bytes;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
@@ -29,6 +29,8 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Where TLS is spoken, and so the port on which AWS's services are let out by their names (appmesh "Egress filter").
 const TLS_PORT: u16 = 443;
+/// Silence after which a connection to what is no part of the mesh ends: App Mesh's documented idle timeout.
+const OUTSIDE_IDLE: Duration = Duration::from_secs(300);
 /// What a client beyond the connection limit reads.
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-tidegate-reason: too many connections\r\n\
     content-length: 0\r\nconnection: close\r\n\r\n";
@@ -175,13 +177,18 @@ fn lets_all_out(worker: &Rc<Worker>) -> bool {
     worker.local().compiled.lets_all_out()
 }
 
+/// To what is no part of the mesh.
+const fn outside(address: SocketAddr, cluster: fn(&Own) -> String) -> Beside {
+    Beside { address, cluster, idle: Some(OUTSIDE_IDLE), bound: None }
+}
+
 /// A connection that may ask for a name of AWS, which is let out whatever the mesh says of others.
 async fn by_name(worker: Rc<Worker>, mut stream: TcpStream, address: SocketAddr) {
     match hello::beginning(&mut stream).await {
         None => turn_away(&worker),
         Some(Beginning::Plain) => by_port(&worker, stream, Bytes::new(), Some(address)),
         Some(Beginning::Tls { name: Some(name), read }) if hello::is_aws(&name) => {
-            carried::run_to(worker, stream.into(), read, address, names::aws_cluster).await;
+            carried::run_to(worker, stream.into(), read, outside(address, names::aws_cluster)).await;
         }
         Some(Beginning::Tls { read, .. }) => by_port(&worker, stream, read, Some(address)),
     }
@@ -194,8 +201,8 @@ fn by_port(worker: &Rc<Worker>, stream: TcpStream, read: Bytes, original: Option
     if let Some(address) = original.filter(|address| !local.compiled.is_known(address.port())) {
         // The mesh has nothing on this port: what is no part of it is let out or not, whatever is spoken.
         if local.compiled.lets_all_out() {
-            let cluster = names::outside_cluster;
-            lead(worker, carried::run_to(Rc::clone(worker), stream.into(), read, address, cluster));
+            let to = outside(address, names::outside_cluster);
+            lead(worker, carried::run_to(Rc::clone(worker), stream.into(), read, to));
         } else {
             turn_away(worker);
         }
@@ -225,10 +232,12 @@ fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
     let Some((own, listener)) = found else { return turn_away(worker) };
     let (address, port) = (SocketAddr::new(application::address(own), listener.port), listener.port);
     let is_carried = listener.protocol == snapshot::Protocol::Tcp;
+    let idle = listener.idle_timeout.map(|idle| idle.duration());
+    let bound = local.compiled.own_connections.get(&port).cloned();
     let serve = move |worker: Rc<Worker>, stream: Stream| {
         if is_carried {
-            let carried = carried::run_to(Rc::clone(&worker), stream, Bytes::new(), address, names::own_connections);
-            lead(&worker, carried);
+            let to = Beside { address, cluster: names::own_connections, idle, bound };
+            lead(&worker, carried::run_to(Rc::clone(&worker), stream, Bytes::new(), to));
         } else {
             tokio::task::spawn_local(connection::run(worker, stream, For::Application { port }));
         }

@@ -4,6 +4,7 @@
 use super::counters::{Outcome, Totals};
 use super::extension::Extra;
 use super::headers::is_grpc_failure;
+use super::held::Held;
 use super::upload::RequestBody;
 use super::upstream::Lease;
 use super::worker::{Placement, Worker};
@@ -79,9 +80,10 @@ async fn exchange(
     body: Option<RequestBody>,
 ) -> Outcome {
     let (set, started) = (placement.set(), Monotonic::now());
-    let (Some(spoken), Some(endpoint)) = (set.spoken, placement.local.turn(placement.set_index(), 0)) else {
+    let (Some(spoken), Some(endpoint)) = (set.spoken, placement.local.turn(worker, placement.set_index(), 0)) else {
         return Outcome::Reset;
     };
+    let mut held = Held::at(worker, placement, endpoint, started);
     let pool = placement.local.pool(worker, set, endpoint);
     // What is sent twice, or not at all, harms nobody; a kept connection that turns out to be closed costs one copy.
     let mut upstream = match pool.take(spoken, body.is_none() && method.is_idempotent(), started) {
@@ -97,8 +99,11 @@ async fn exchange(
     }
     let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let failed = upstream.status().is_server_error() || is_grpc_failure(upstream.headers());
+    if let Some(held) = &mut held {
+        held.answered(failed);
+    }
     drop(upstream.take_response(HeaderMap::new()));
-    discard(Lease { upstream, pool: Rc::clone(pool) }).await;
+    discard(Lease { upstream, pool: Rc::clone(pool), held }).await;
     if failed { Outcome::Status5xx } else { Outcome::Good { latency_us } }
 }
 

@@ -208,6 +208,11 @@ impl Record {
         self.flag(Flags::RETRIES_SPENT);
     }
 
+    /// Something was left out because it would have been one too many: a retry, or a connection.
+    pub(super) fn over_bound(&self) {
+        self.flag(Flags::OVERFLOW);
+    }
+
     fn flag(&self, flag: Flags) {
         let mut facts = self.facts.borrow_mut();
         facts.flags = facts.flags.and(flag);

@@ -3,20 +3,25 @@
 //! The outcome belongs to the target that was drawn, whatever is tried for it. Requests that no draw placed (no such
 //! service, no such route, refused by this version) are answered by the proxy and not judged.
 
+/// Whether another try is made.
+mod again;
+
 use super::body::{Deadline, Late, Pending, Relay, ResponseBody};
+use super::budget::Retry;
 use super::connection::{For, InFlight};
 use super::counters::{Outcome, Totals};
 use super::ended::{Ended, TryError};
 use super::extension;
 use super::gate::{Bound, Inside};
 use super::headers::{is_grpc, is_grpc_failure, say_upgrade, strip_hop_by_hop};
+use super::held::Held;
 use super::intake::{place, prepare, spell_path};
 use super::mirror;
 use super::record;
 use super::reply::{
     CONNECT_FAILED, NO_UPSTREAM, OVERFLOW, STREAM_IDLE, TIMED_OUT, UNSECURED, WAS_REFUSED, WAS_RESET, own,
 };
-use super::retry::{self, Failure};
+use super::retry::Failure;
 use super::stats;
 use super::tunnel::Tunnel;
 use super::upload::{ClientBody, RequestBody};
@@ -100,6 +105,10 @@ struct Exchange {
     deadline: RefCell<Option<Deadline>>,
     /// Its place at the endpoint, where places are counted.
     inside: Cell<Option<Inside>>,
+    /// The places of the try under way, and of the retry that it is, where those are counted. Here, so that the future stays
+    /// small.
+    held: Cell<Option<Box<Held>>>,
+    retry: Cell<Option<Retry>>,
     in_flight: InFlight,
     started: Monotonic,
     /// The time as this request last read it. Reading a clock costs, and what is decided by it can be a moment off.
@@ -131,6 +140,8 @@ impl Exchange {
             body,
             deadline: RefCell::new(deadline),
             inside: Cell::new(None),
+            held: Cell::new(None),
+            retry: Cell::new(None),
             in_flight,
             started,
             now: Cell::new(started),
@@ -198,7 +209,7 @@ impl Exchange {
         let mut response = answered.upstream.take_response(exchange.headers);
         strip_hop_by_hop(response.headers_mut());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some((endpoint, early)) = answered.into_socket() else {
+            let Some((endpoint, early, held)) = answered.into_socket() else {
                 // Nobody asked for it over HTTP/2, which has no such answer.
                 exchange.placement.count(&exchange.worker.view, Outcome::Reset);
                 let reason = HeaderValue::from_static(WAS_RESET);
@@ -209,7 +220,8 @@ impl Exchange {
             exchange.in_flight.lead_to(Tunnel {
                 endpoint,
                 early: early.freeze(),
-                inside: exchange.inside.take(),
+                places: (exchange.inside.take(), held),
+                idle: exchange.placement.route().route.idle_timeout.map(|idle| idle.duration()),
                 record,
             });
             say_upgrade(response.headers_mut());
@@ -307,12 +319,15 @@ impl Exchange {
         let policy = &self.placement.route().route.retry;
         let (mut retries, mut tried) = (0, 0_u64);
         loop {
-            let endpoint = self.placement.local.turn(self.placement.set_index(), tried).ok_or(Ended::NoEndpoint)?;
+            let set = self.placement.set_index();
+            let endpoint = self.placement.local.turn(&self.worker, set, tried).ok_or(Ended::NoEndpoint)?;
             tried |= 1_u64.checked_shl(u32::try_from(endpoint).unwrap_or(u32::MAX)).unwrap_or(0);
             if let Some(record) = self.in_flight.record() {
                 record.tried();
             }
+            self.held.set(Held::at(&self.worker, &self.placement, endpoint, self.now.get()));
             let result = self.try_endpoint(endpoint, spoken).await;
+            let result = self.let_go_of(result);
             self.note_outlier(&result);
             let failure = match &result {
                 Ok(answered) => Failure::of(answered.upstream.status(), answered.upstream.headers()),
@@ -322,19 +337,7 @@ impl Exchange {
                 }
                 Err(_) => return result,
             };
-            if !retry::allowed(policy, retries, failure) || !self.can_send_again() {
-                if retry::is_spent(policy, retries, failure) {
-                    self.placement.tally(&self.worker).retries_spent.add();
-                    if let Some(record) = self.in_flight.record() {
-                        record.retries_spent();
-                    }
-                }
-                return result;
-            }
-            let pause = retry::backoff(retries, self.worker.draw());
-            if !self.has_time_for(pause) {
-                return result;
-            }
+            let Some(pause) = self.pause_before_retry(policy, retries, failure) else { return result };
             if let Ok(answered) = result {
                 answered.let_go(Monotonic::now());
             }
@@ -359,24 +362,13 @@ impl Exchange {
         let set = self.placement.set();
         let (Some(most), Some(endpoint)) = (set.max_failures, self.placement.endpoint.get()) else { return };
         let failed = match result {
-            Ok(answered) => {
-                answered.upstream.status().is_server_error() || is_grpc_failure(answered.upstream.headers())
-            }
+            Ok(answered) => has_failed(answered),
             Err(Ended::Failed(_) | Ended::Late(Late::Upstream | Late::Idle)) => true,
             Err(_) => return,
         };
         if set.failures[endpoint].note(failed, most) {
             self.worker.shared.tell_failing(&set.key, set.addresses[endpoint]);
         }
-    }
-
-    /// A body of which something was handed over and not kept cannot be sent again.
-    fn can_send_again(&self) -> bool {
-        self.body.as_ref().is_none_or(ClientBody::is_whole)
-    }
-
-    fn has_time_for(&self, pause: Duration) -> bool {
-        self.deadline.borrow().as_ref().is_none_or(|deadline| deadline.left().is_ok_and(|left| left > pause))
     }
 
     /// One try, within the time that the policy gives it.
@@ -459,13 +451,18 @@ impl Exchange {
         self.placement.tally(&self.worker).requests.add();
         upstream.begin(&self.method, &self.uri, &self.headers, self.request_body());
         poll_fn(|cx| upstream.poll_head(cx)).await?;
-        Ok(Lease { upstream, pool: Rc::clone(pool) })
+        Ok(Lease { upstream, pool: Rc::clone(pool), held: None })
     }
 
     /// The client's body from its beginning.
     fn request_body(&self) -> Option<RequestBody> {
         Some(self.body.as_ref()?.begin(self.in_flight.also()))
     }
+}
+
+/// Whether an answer is a failure of its endpoint.
+fn has_failed(answered: &Lease) -> bool {
+    answered.upstream.status().is_server_error() || is_grpc_failure(answered.upstream.headers())
 }
 
 /// Counts a request whose future is dropped before it is answered: its client went away.

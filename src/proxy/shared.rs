@@ -7,6 +7,7 @@ use super::config::{Compiled, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
 use super::doors::Doors;
+use super::held::keep_counts;
 use super::session::Sessions;
 use super::sockets::Sockets;
 use super::stats::Names;
@@ -144,7 +145,9 @@ impl Shared {
 
     /// Makes a snapshot the one that every request from now on is routed by.
     pub(super) fn publish(&self, mut compiled: Compiled) {
-        compiled.share_buckets(self.current.load().buckets());
+        let before = self.current.load();
+        compiled.share_buckets(before.buckets());
+        keep_counts(&mut compiled, &before);
         let generation = compiled.generation;
         self.current.store(Arc::new(compiled));
         // Released after the snapshot: a worker that sees the new generation finds a snapshot at least as new.

@@ -11,8 +11,8 @@ use super::worker::{Local, Placement, Worker};
 use crate::base::ids::RouteRef;
 use crate::base::time::Millis;
 use crate::mesh::snapshot::{
-    Cluster, ClusterKey, ClusterPort, Discovery, NodeConfig, Protocol, RetryPolicy, Route, RouteMatch, Target,
-    VirtualService,
+    Cluster, ClusterKey, ClusterPort, Discovery, NodeConfig, NodeExtensions, Protocol, RetryPolicy, Route, RouteMatch,
+    Target, VirtualService,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,7 +47,8 @@ impl Placement {
 fn only(address: SocketAddr) -> Compiled {
     let key = ClusterKey { mesh: String::new(), node: NAME.into() };
     let ports = vec![ClusterPort::plain(address.port(), Protocol::Http)];
-    let cluster = Cluster { key: key.clone(), discovery: Discovery::None, ports };
+    let cluster =
+        Cluster { key: key.clone(), discovery: Discovery::None, ports, extensions: NodeExtensions::default() };
     let route = Route {
         id: RouteRef { mesh: String::new(), router: String::new(), route: "allow-all".into() },
         version: 0,

@@ -21,6 +21,8 @@ mod outgoing;
 /// HTTP/1.1 on bytes (pure).
 mod wire;
 
+use super::balance::Load;
+use super::held::Held;
 use super::stream::Stream;
 use super::tls::Towards;
 use super::upload::RequestBody;
@@ -70,6 +72,8 @@ pub(super) struct Pool {
     idle: RefCell<Vec<Idle>>,
     channels: Channels,
     refused: Cell<Option<Monotonic>>,
+    /// What is known of the endpoint's load, where its target asks for it.
+    pub(super) load: Load,
 }
 
 struct Idle {
@@ -123,7 +127,8 @@ pub(super) enum BodyError {
 
 impl Pool {
     pub(super) fn new(address: SocketAddr, towards: Towards) -> Self {
-        Self { address, towards, idle: RefCell::default(), channels: Channels::default(), refused: Cell::new(None) }
+        let (idle, channels, refused, load) = Default::default();
+        Self { address, towards, idle, channels, refused, load }
     }
 
     /// A connection that is there. Of those of HTTP/1.1 the one used last: it is the least likely to be closed by the other
@@ -299,6 +304,8 @@ impl Upstream {
 pub(super) struct Lease {
     pub(super) upstream: Upstream,
     pub(super) pool: Rc<Pool>,
+    /// Its places, where they are counted.
+    pub(super) held: Option<Box<Held>>,
 }
 
 impl Lease {
@@ -312,10 +319,13 @@ impl Lease {
         }
     }
 
-    /// The socket of a connection that its endpoint made something else than HTTP.
-    pub(super) fn into_socket(self) -> Option<(Stream, BytesMut)> {
+    /// The socket of a connection that its endpoint made something else than HTTP, what came behind the answer, and its places.
+    pub(super) fn into_socket(self) -> Option<(Stream, BytesMut, Option<Box<Held>>)> {
         match self.upstream {
-            Upstream::Http1(connection) => Some(connection.into_socket()),
+            Upstream::Http1(connection) => {
+                let (socket, early) = connection.into_socket();
+                Some((socket, early, self.held))
+            }
             Upstream::Http2(_) => None,
         }
     }

@@ -3,6 +3,7 @@
 //! Everything here stays on one thread, so nothing is locked and reference counts are plain integers.
 
 use super::access_log::Lines;
+use super::balance::{Among, Balanced};
 use super::config::{Compiled, CompiledRoute, EndpointSet};
 use super::connection::Connections;
 use super::counters::{Counts, Outcome};
@@ -13,7 +14,7 @@ use super::stats::{Http, Target};
 use super::tls::{ClientSide, Towards};
 use super::upstream::Pool;
 use crate::base::tally::SeriesKey;
-use crate::clock;
+use crate::clock::{self, Monotonic};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -168,11 +169,30 @@ impl Local {
     }
 
     /// The next endpoint of a set; `None` when it has none.
-    pub(super) fn turn(&self, set: usize, tried: u64) -> Option<usize> {
-        let mut cursor = self.turns[set].get();
-        let endpoint = take_turn(&mut cursor, &self.compiled.sets[set].usable, tried);
+    pub(super) fn turn(&self, worker: &Worker, set: usize, tried: u64) -> Option<usize> {
+        let (mut cursor, endpoints) = (self.turns[set].get(), &self.compiled.sets[set]);
+        let endpoint = match &endpoints.balanced {
+            None => take_turn(&mut cursor, &endpoints.usable, tried),
+            Some(balanced) => self.balanced(worker, (endpoints, balanced), &mut cursor, tried),
+        };
         self.turns[set].set(cursor);
         endpoint.and_then(|endpoint| usize::try_from(endpoint).ok())
+    }
+
+    /// The next endpoint of a set whose node says how it is chosen.
+    fn balanced(
+        &self,
+        worker: &Worker,
+        (set, balanced): (&EndpointSet, &Balanced),
+        cursor: &mut usize,
+        tried: u64,
+    ) -> Option<u32> {
+        let among = Among { usable: &set.usable, tried, now: Monotonic::now() };
+        let cost = |endpoint: u32| {
+            let endpoint = usize::try_from(endpoint).unwrap_or(0);
+            self.pool(worker, set, endpoint).load.cost(among.now)
+        };
+        balanced.choose(&among, cursor, &mut || worker.draw(), cost)
     }
 }
 

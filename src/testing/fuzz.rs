@@ -3,6 +3,8 @@
 
 /// Heads of requests.
 mod requests;
+/// Tags.
+mod tags;
 
 use crate::base::certificate::SecretFiles;
 use crate::base::time::Timestamp;
@@ -19,6 +21,7 @@ use crate::xds::translate::{Endpoints, Options, Resources, translate};
 pub use requests::requests;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
+pub use tags::tags;
 
 /// Between the requests of one input.
 const BETWEEN: &str = "\n--\n";

@@ -8,6 +8,7 @@
 //! Envoy was configured"), so that dashboards built on Envoy's statistics go on working.
 
 mod access_log;
+mod balance;
 mod cluster;
 mod extension;
 mod gateway;

@@ -1,8 +1,8 @@
-//! The examples with tags of a route, in the program: what they add, and that a rehearsal ends as a real rollback does.
+//! The examples with tags of a route and of a node, in the program: what they add, and that a rehearsal ends as a real rollback does.
 
 use crate::program::world::{HOST, World};
 use crate::program::{run, until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Applies a file to a world's mesh, without asking.
 async fn apply(world: &World, file: &str) {
@@ -47,6 +47,30 @@ async fn the_example_with_all_tags_does_what_its_remarks_say() {
         (world.canary.requests() > before).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_example_of_a_node_is_in_force() {
+    let world = World::start().await;
+    let text = std::fs::read_to_string("examples/extensions/node.yaml").unwrap();
+    let fitted = text.replace("port: 9001", &format!("port: {}", world.stable.address.port()));
+    assert_ne!(fitted, text);
+    world.files.write("node.yaml", &fitted);
+    apply(&world, &world.files.at("node.yaml")).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let dump = format!("{}/config_dump", world.daemon.url("admin"));
+    let wanted = json!({
+        "balance": { "by": "LeastRequest", "slow_start": 30_000 },
+        "retry_budget": { "share": 200_000, "least": 3 },
+    });
+    until("the proxy has them", async || {
+        let told: Value = client.get(&dump).send().await.ok()?.json().await.ok()?;
+        let clusters = told["node_config"]["clusters"].as_array()?;
+        clusters.iter().any(|cluster| cluster["extensions"] == wanted).then_some(())
+    })
+    .await;
+    let answer = client.get(world.daemon.url("egress")).header("host", HOST).send().await.unwrap();
+    assert_eq!(answer.headers()["x-demo-version"], "v1");
 }
 
 #[tokio::test]

@@ -115,6 +115,18 @@ static ANSWERS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     ways.collect()
 });
 
+static TAGS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let all: [&[u8]; 3] = [
+        b"v1,v2\ntidegate:fault abort=503 delay=20ms abort-percent=12.5 target=v2 header=x-try:1\n\
+          tidegate:override header=x-version cookie=version\ntidegate:mirror target=v1 percent=0.0001",
+        b"v1\ntidegate:affinity cookie=s ttl=1h path=/\ntidegate:affinity header=x-user\n\
+          tidegate:limit requests=10 per=1s burst=20\ntidegate: \nteam tidegate:",
+        b"\ntidegate:balance by=least-request slow-start=30s\ntidegate:balance by=round-robin\n\
+          tidegate:retry-budget percent=20 least=3\ntidegate:retry-budget percent=100.0000 least=0",
+    ];
+    all.map(<[u8]>::to_vec).to_vec()
+});
+
 fn framed(out: &mut Vec<u8>, message: &[u8]) {
     out.extend(u16::try_from(message.len()).unwrap().to_le_bytes());
     out.extend(message);
@@ -171,6 +183,9 @@ fn harms() -> impl Strategy<Value = Vec<Harm>> {
         "content-length: 5\r\n",
         "transfer-encoding: chunked\r\n",
         "connection: ",
+        "tidegate:",
+        "percent=",
+        "1h",
         "/../",
         "%2e%2e",
         "\\",
@@ -219,6 +234,7 @@ fn what_the_fuzzer_begins_with_holds() {
     DISCOVERY.iter().for_each(|input| fuzz::discovery(input));
     REQUESTS.iter().for_each(|input| fuzz::requests(input));
     ANSWERS.iter().for_each(|input| fuzz::answers(input));
+    TAGS.iter().for_each(|input| fuzz::tags(input));
 }
 
 proptest! {
@@ -247,5 +263,10 @@ proptest! {
     #[test]
     fn spoilt_answers_hold(seed: Index, harms in harms()) {
         fuzz::answers(&spoilt(&ANSWERS, seed, &harms));
+    }
+
+    #[test]
+    fn spoilt_tags_hold(seed: Index, harms in harms()) {
+        fuzz::tags(&spoilt(&TAGS, seed, &harms));
     }
 }

@@ -3,6 +3,8 @@
 
 mod admin;
 mod answers;
+mod balance;
+mod carried;
 mod ends;
 mod extensions;
 mod failures;

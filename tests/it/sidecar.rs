@@ -103,6 +103,14 @@ impl Plane {
         assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     }
 
+    async fn tag(&self, resource: &str, key: &str, value: &str) {
+        let arn = format!("arn:aws:appmesh:us-east-1:000000000000:mesh/shop/{resource}");
+        let url = format!("http://127.0.0.1:{}/v20190125/tag?resourceArn={arn}", self.ports[0]);
+        let call = self.http.put(url).json(&json!({ "tags": [{ "key": key, "value": value }] }));
+        let answer = call.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    }
+
     async fn answers(&self, egress: SocketAddr) -> String {
         let asked = self.http.get(format!("http://{egress}/")).header("host", "checkout.local").send().await.unwrap();
         let status = asked.status();
@@ -183,6 +191,33 @@ async fn the_last_configuration_outlives_the_control_plane_and_the_proxy() {
     assert!(proxy.stderr.text().contains("going by the configuration that was kept"), "{}", proxy.stderr.text());
     plane.restart(false).await;
     plane.expect(egress, "v2").await;
+    assert_eq!(proxy.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_tags_say_outlives_the_control_plane_and_the_proxy() {
+    let mut plane = Plane::start().await;
+    let mut proxy = plane.proxy();
+    let egress = proxy.listening(3).await["egress"];
+    plane.expect(egress, "v1").await;
+    plane.tag("virtualRouter/checkout/route/main", "tidegate:fault", "abort=418").await;
+    plane.tag("virtualNode/v1", "tidegate:balance", "by=least-request").await;
+    plane.expect(egress, "418 I'm a teapot").await;
+    let kept = until("both are kept", async || {
+        let text = std::fs::read_to_string(plane.path("state/web.json")).ok()?;
+        let kept: Value = serde_json::from_str(&text).ok()?;
+        let is_tagged = |cluster: &Value| cluster["extensions"]["balance"]["by"] == "LeastRequest";
+        kept["config"]["clusters"].as_array()?.iter().any(is_tagged).then_some(kept)
+    })
+    .await;
+    assert_eq!(kept["format"], 2, "a version without tags must not take it for all there is");
+    plane.kill().await;
+    proxy.kill().await;
+    let mut proxy = plane.proxy();
+    let egress = proxy.listening(3).await["egress"];
+    for _ in 0..10 {
+        assert_eq!(plane.answers(egress).await, "418 I'm a teapot");
+    }
     assert_eq!(proxy.terminate().await, Some(0));
 }
 

@@ -58,6 +58,7 @@ pub(crate) const MATRIX: &[Row] = &[
         &["base", "mesh::snapshot", "proxy::headers", "proxy::names"],
         "pure",
     ),
+    row(&["proxy::balance"], &["base", "clock", "mesh::snapshot", "proxy::split"], "pure; points of time come in"),
     row(&["proxy::gateway"], &["base", "mesh::snapshot", "proxy::route"], "pure; by the conditions of routes"),
     row(
         &["proxy::access_log::facts", "proxy::access_log::format", "proxy::access_log::stamp"],
@@ -318,6 +319,7 @@ pub(crate) const PURE: &[&str] = &[
     "proxy::path",
     "proxy::application",
     "proxy::limit",
+    "proxy::balance",
     "proxy::gateway",
     "proxy::names",
     "proxy::access_log::facts",

@@ -7,15 +7,17 @@ use crate::mesh::model::spec::{
     Certificate, ClientTls, DnsResponseType, IpPreference, Listener, ListenerTls, ServiceDiscovery, SubjectNames,
     TlsMode, Trust, VirtualNodeSpec,
 };
+use crate::mesh::snapshot::extension::{Flaw, NodeExtensions};
 use crate::mesh::snapshot::{self, Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, UpstreamTls};
 
-/// The cluster of a node, with what a client's policy for TLS makes of it. A node that does not exist has no listeners.
+/// The cluster of a node, with what a client's policy for TLS makes of it, and what is wrong with the node's tags. A node that does
+/// not exist has no listeners.
 pub(super) fn cluster(
     key: &ClusterKey,
     node: Option<&Resource>,
     mesh: Option<&Resource>,
     policy: Option<&ClientTls>,
-) -> Cluster {
+) -> (Cluster, Vec<Flaw>) {
     let empty = VirtualNodeSpec::default();
     let spec = node.and_then(|node| node.spec.virtual_node()).unwrap_or(&empty);
     let discovery = discovery(spec, ip_preference(spec, mesh));
@@ -26,7 +28,8 @@ pub(super) fn cluster(
         outlier: outlier(listener),
         tls: upstream_tls(policy, listener, &discovery),
     });
-    Cluster { key: key.clone(), ports: ports.collect(), discovery }
+    let (extensions, flaws) = node.map(|node| NodeExtensions::of(&node.tags)).unwrap_or_default();
+    (Cluster { key: key.clone(), ports: ports.collect(), discovery, extensions }, flaws)
 }
 
 fn discovery(spec: &VirtualNodeSpec, preference: snapshot::IpPreference) -> Discovery {

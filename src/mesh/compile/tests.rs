@@ -5,7 +5,9 @@
 use super::*;
 use crate::mesh::model::{Quotas, Request};
 use crate::mesh::ops::{self, OpContext};
-use crate::mesh::snapshot::{Discovery, HeaderMatch, PathMatch, Pattern, QueryMatch, RetryPolicy, ValueMatch};
+use crate::mesh::snapshot::{
+    Discovery, HeaderMatch, NodeExtensions, PathMatch, Pattern, QueryMatch, RetryPolicy, ValueMatch,
+};
 use serde_json::{Value, json};
 
 /// A state made of create and update requests.
@@ -347,4 +349,27 @@ fn a_node_sees_its_backends_by_name_and_by_arn() {
     };
     assert_eq!(names("web"), ["b/c.local", "s.local"]);
     assert!(names("a").is_empty() && names("unknown").is_empty());
+}
+
+#[test]
+fn tags_of_a_node_are_its_clusters_and_a_wrong_one_is_a_problem() {
+    let mut mesh = Mesh::shop();
+    let target = json!({ "weightedTargets": [{ "virtualNode": "a", "weight": 1 }] });
+    mesh.route("x", json!({ "httpRoute": { "match": { "prefix": "/" }, "action": target } }));
+    let key = Key::child("m", Kind::VirtualNode, "a");
+    let mut tagged = |tags: &[(&str, &str)]| {
+        let old = mesh.0.get(&key).expect("it is there");
+        let tags = tags.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect();
+        let resource = Resource { tags, ..Resource::clone(old) };
+        mesh.0.commit(vec![(key.clone(), Some(Arc::new(resource)))]);
+        let Compiled { config, problems, .. } = mesh.compiled();
+        let cluster = config.clusters.values().find(|cluster| &*cluster.key.node == "a").expect("it is a target");
+        (cluster.extensions, problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(tagged(&[("team", "x")]), (NodeExtensions::default(), Vec::new()));
+    let (extensions, problems) = tagged(&[("tidegate:balance", "by=least-request"), ("tidegate:retry-budget", "x=1")]);
+    assert!(extensions.balance.is_some() && extensions.retry_budget.is_none());
+    assert_eq!(problems.len(), 1);
+    let said = "mesh/m/virtualNode/a: tidegate:retry-budget, character 1: \"x\" is not known here";
+    assert!(problems[0].starts_with(said) && problems[0].ends_with("; this tag is not in force"), "{problems:?}");
 }

@@ -1,21 +1,27 @@
-//! What a route does beyond App Mesh, said by tags of the route resource, so that its spec stays one that AWS takes.
+//! What a route or a virtual node does beyond App Mesh, said by tags of the resource, so that its spec stays one that AWS takes.
 //!
 //! Each tag holds words of the form `name=value`, apart by blanks, within what the tags of AWS may hold: letters, digits,
-//! blanks and `_.:/=+-@`, up to 256 characters. A tag on a route that begins with `tidegate:` and is none of these is an error,
+//! blanks and `_.:/=+-@`, up to 256 characters. A tag of such a resource that begins with `tidegate:` and is none of these is an error,
 //! and so is each word that its tag does not know.
 
 mod affinity;
+mod balance;
 mod fault;
 mod forced;
 mod limit;
 mod mirror;
+mod node;
+mod retry_budget;
 mod words;
 
 pub use affinity::Affinity;
+pub use balance::{Balance, Choice};
 pub use fault::{Abort, Delay, Fault};
 pub use forced::Override;
 pub use limit::Limit;
 pub use mirror::Mirror;
+pub use node::NodeExtensions;
+pub use retry_budget::RetryBudget;
 pub use words::{Flaw, Share};
 
 use serde::{Deserialize, Serialize};

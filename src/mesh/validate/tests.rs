@@ -340,3 +340,21 @@ fn names_tokens_and_tags() {
     let body = create_body(Kind::Mesh, &json!([]), Unknown::Drop).expect_err("is no object");
     assert_eq!(body[0].to_string(), "body: must be an object, not a list");
 }
+
+#[test]
+fn tags_of_a_node_are_looked_at_and_those_of_others_are_not() {
+    let listener = json!({ "portMapping": { "port": 80, "protocol": "http" } });
+    let spec = json!({ "listeners": [listener], "serviceDiscovery": { "dns": { "hostname": "a.local" } } });
+    let body = |kind: Kind, tag: &str, value: &str| {
+        let tags = json!([{ "key": "team", "value": "x" }, { "key": tag, "value": value }]);
+        let spec = if kind == Kind::VirtualNode { spec.clone() } else { json!({}) };
+        json!({ kind.name_member(): "a", "spec": spec, "tags": tags })
+    };
+    let create = |kind, tag, value| create_body(kind, &body(kind, tag, value), Unknown::Drop);
+    assert!(create(Kind::VirtualNode, "tidegate:balance", "by=least-request").is_ok());
+    let refused = create(Kind::VirtualNode, "tidegate:balance", "by=fastest").expect_err("it is none");
+    assert_eq!((refused.len(), &*refused[0].path), (1, "tags[1].value"));
+    assert!(refused[0].message.starts_with("tidegate:balance, character 4: by must be"), "{}", refused[0].message);
+    assert!(create(Kind::VirtualNode, "tidegate:limit", "requests=1").is_err(), "it is for routes");
+    assert!(create(Kind::Mesh, "tidegate:balance", "by=fastest").is_ok());
+}

@@ -116,6 +116,7 @@ fn cluster(stats: &mut Vec<Stat>, name: &str, sum: &TargetSum) {
         ("upstream_rq_completed", sum.statuses.values().sum()),
         ("upstream_rq_retry", sum.retries),
         ("upstream_rq_retry_limit_exceeded", sum.retries_spent),
+        ("upstream_rq_retry_overflow", sum.retries_over_budget),
         ("upstream_rq_timeout", sum.timeouts),
         ("upstream_rq_per_try_timeout", sum.try_timeouts),
         ("upstream_rq_pending_overflow", sum.overflows),

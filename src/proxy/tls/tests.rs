@@ -5,7 +5,7 @@ use super::keeper::Keeper;
 use super::material::{Believed, Secrets, Shown};
 use crate::base::certificate::{SecretFiles, SecretPem};
 use crate::mesh::snapshot::{
-    Certificate, Cluster, ClusterKey, ClusterPort, Discovery, NodeConfig, Protocol, Trust, UpstreamTls,
+    Certificate, Cluster, ClusterKey, ClusterPort, Discovery, NodeConfig, NodeExtensions, Protocol, Trust, UpstreamTls,
 };
 use crate::proxy::stream::Stream;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
@@ -215,7 +215,8 @@ fn config(names: &[&str]) -> NodeConfig {
         server_name: None,
     };
     let ports = vec![ClusterPort { tls: Some(policy), ..ClusterPort::plain(443, Protocol::Http) }];
-    let cluster = Cluster { key: key.clone(), discovery: Discovery::None, ports };
+    let cluster =
+        Cluster { key: key.clone(), discovery: Discovery::None, ports, extensions: NodeExtensions::default() };
     NodeConfig { clusters: BTreeMap::from([(key, Arc::new(cluster))]), ..NodeConfig::default() }
 }
 

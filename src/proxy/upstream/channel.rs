@@ -22,10 +22,17 @@ const FIRST_STREAMS: usize = 100;
 /// A connection whose endpoint acknowledges nothing for so long is over. Without this the system would try for a quarter of
 /// an hour, and so would every request on it.
 const VANISHED_AFTER: Duration = Duration::from_secs(20);
-/// What an endpoint may send of one answer that its client has not read yet, and of all answers together. A stream's window
-/// bounds what waits in memory for a slow client; the connection's must not let one such client stop the others.
+/// What an endpoint may send of one answer that its client has not read yet: it waits in memory.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// And of all answers together: as much as all streams, so that however many clients do not read, nobody else's answer waits for
+/// them. That is 256 MiB, Envoy's default for long (`initial_connection_window_size`); a client that reads nothing is cut
+/// after 300 s.
+const CONNECTION_WINDOW: u32 = {
+    let all = MAX_STREAMS as u64 * STREAM_WINDOW as u64;
+    // The most that a window can be (RFC 9113 section 6.9.1).
+    assert!(all < 1 << 31);
+    all as u32
+};
 /// Largest head of an answer, as of HTTP/1.1.
 const MAX_HEAD: u32 = 64 * 1024;
 /// Of a stream's request, so much waits in memory for the connection to take it.

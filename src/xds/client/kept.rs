@@ -3,13 +3,11 @@
 use crate::base::certificate::{SecretFiles, SecretPem};
 use crate::base::secret::Redacted;
 use crate::mesh::snapshot::NodeConfig;
+use crate::xds::translate::native;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-
-/// The form that this version writes and reads.
-const FORMAT: u32 = 1;
 
 /// Where it is kept.
 #[derive(Debug, Clone)]
@@ -20,6 +18,7 @@ pub(super) struct Kept {
 
 #[derive(Serialize)]
 struct Writing<'a> {
+    /// As on the wire.
     format: u32,
     node: &'a str,
     config: &'a NodeConfig,
@@ -50,7 +49,7 @@ impl Kept {
             (name.as_str(), [chain.as_str(), key.reveal().as_str(), authorities.as_str()])
         });
         let secrets = secrets.collect();
-        let text = serde_json::to_vec(&Writing { format: FORMAT, node: &self.node, config, secrets });
+        let text = serde_json::to_vec(&Writing { format: native::form(config), node: &self.node, config, secrets });
         let (text, path) = (text.map_err(|error| error.to_string())?, self.path.clone());
         let written = tokio::task::spawn_blocking(move || replace(&path, &text)).await;
         let error = match written {
@@ -74,8 +73,8 @@ impl Kept {
         };
         let Reading { format, node, config, secrets } =
             serde_json::from_slice(&text).map_err(|error| format!("{name}: {error}"))?;
-        if format != FORMAT {
-            return Err(format!("{name} has form {format}, and this version knows {FORMAT}"));
+        if !native::is_known(format) {
+            return Err(format!("{name} has form {format}, which this version does not know"));
         }
         if node != self.node {
             return Err(format!("{name} is the configuration of {node}"));
@@ -102,6 +101,31 @@ fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::snapshot::{Cluster, ClusterKey, Discovery, NodeExtensions};
+    use std::sync::Arc;
+
+    /// A version that does not know them must not leave them out in silence.
+    #[tokio::test]
+    async fn what_nodes_and_routes_have_by_tags_is_kept_in_a_form_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let kept = Kept::new(path.clone(), "n".into());
+        let key = ClusterKey { mesh: "m".into(), node: "a".into() };
+        let (extensions, flaws) = NodeExtensions::read([
+            ("tidegate:balance", "by=least-request slow-start=30s"),
+            ("tidegate:retry-budget", "percent=20"),
+        ]);
+        assert_eq!(flaws, []);
+        let cluster = Cluster { key: key.clone(), discovery: Discovery::None, ports: Vec::new(), extensions };
+        let tagged =
+            NodeConfig { clusters: BTreeMap::from([(key, Arc::new(cluster))]), version: 1, ..NodeConfig::default() };
+        for (config, format) in [(NodeConfig::default(), 1), (tagged, 2)] {
+            kept.write(&config, &SecretFiles::default()).await.unwrap();
+            let text: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            assert_eq!(text["format"], format);
+            assert_eq!(kept.read().await, Ok(Some((config, SecretFiles::default()))));
+        }
+    }
 
     #[tokio::test]
     async fn what_is_kept_is_read_back_by_the_same_node_alone() {
@@ -124,9 +148,9 @@ mod tests {
         assert!(kept.read().await.unwrap_err().contains("EOF"));
         std::fs::write(
             &path,
-            r#"{"format":2,"node":"n","config":{"version":1,"services":{},"clusters":[],"own":null}}"#,
+            r#"{"format":3,"node":"n","config":{"version":1,"services":{},"clusters":[],"own":null}}"#,
         )
         .unwrap();
-        assert!(kept.read().await.unwrap_err().contains("has form 2"));
+        assert!(kept.read().await.unwrap_err().contains("has form 3"));
     }
 }

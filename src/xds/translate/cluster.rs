@@ -1,7 +1,7 @@
 //! Clusters: the nodes that a proxy sends to, its own application, and what is let out beside.
 
 use super::pieces::{any, by_ads, host, number, socket, span_of, tagged};
-use super::{Endpoints, Translation, Type, tls};
+use super::{Endpoints, Translation, Type, balance, tls};
 use crate::base::time::Millis;
 use crate::mesh::snapshot::{
     AppAddress, Cluster, ClusterKey, ClusterPort, Discovery, HealthCheck, IpPreference, Listener, OutlierDetection,
@@ -132,6 +132,7 @@ fn egress(out: &mut Translation<'_>, cluster: &Cluster, port: &ClusterPort, endp
     message.health_checks = port.health_check.iter().map(|check| health_check(check, named)).collect();
     message.outlier_detection = port.outlier.map(outlier);
     message.circuit_breakers = Some(thresholds(Pool::default()));
+    balance::extend(&mut message, cluster.extensions);
     message.metadata = tagged("TargetVirtualNode", &cluster.key.node);
     add(out, &message);
 }

@@ -53,8 +53,23 @@ impl std::fmt::Debug for Secret {
 
 /// The form of a configuration. It rises with everything that a proxy must not overlook.
 const FORMAT: u32 = 1;
-/// The form of one with extensions of routes: a proxy that does not know them keeps what it has, and the others go on.
+/// The form of one with extensions of routes or nodes: a proxy that does not know them keeps what it has, and the others go on.
 const FORMAT_EXTENDED: u32 = 2;
+
+/// The form of a configuration: one that does not know it would overlook something.
+#[must_use]
+pub fn form(config: &NodeConfig) -> u32 {
+    let mut routes = config.services.values().flat_map(|service| &service.routes);
+    let is_extended = routes.any(|route| route.extensions.is_some())
+        || config.clusters.values().any(|cluster| !cluster.extensions.is_empty());
+    if is_extended { FORMAT_EXTENDED } else { FORMAT }
+}
+
+/// Whether this version knows a form.
+#[must_use]
+pub const fn is_known(form: u32) -> bool {
+    FORMAT <= form && form <= FORMAT_EXTENDED
+}
 
 /// A configuration as the one resource that a native proxy takes.
 #[must_use]
@@ -74,10 +89,7 @@ pub fn whole(config: &NodeConfig, secrets: &SecretFiles) -> Resources {
     }
     match serde_json::to_vec(config) {
         Ok(json) => {
-            let mut routes = config.services.values().flat_map(|service| &service.routes);
-            let is_extended = routes.any(|route| route.extensions.is_some());
-            let format = if is_extended { FORMAT_EXTENDED } else { FORMAT };
-            let value = Message { json, format, secrets: named }.encode_to_vec();
+            let value = Message { json, format: form(config), secrets: named }.encode_to_vec();
             resources.add(Type::Native, NAME, Any { type_url: URL.to_owned(), value });
         }
         // Nothing in it can fail to be written; were it to, the proxy keeps what it has and people are told.
@@ -96,7 +108,7 @@ pub fn read(any: &Any) -> Result<(NodeConfig, SecretFiles), String> {
         return Err(format!("{} is not {URL}", any.type_url));
     }
     let Message { json, format, secrets } = Message::decode(&*any.value).map_err(|error| error.to_string())?;
-    if !(FORMAT..=FORMAT_EXTENDED).contains(&format) {
+    if !is_known(format) {
         return Err(format!(
             "form {format} of a configuration, and this proxy knows up to {FORMAT_EXTENDED}: it is of another version"
         ));

@@ -6,14 +6,14 @@ use crate::base::ids::RouteRef;
 use crate::base::secret::Redacted;
 use crate::base::time::Millis;
 use crate::mesh::snapshot::{
-    Certificate, Cluster, ClusterPort, Discovery, IpPreference, Listener, Own, Protocol, RetryPolicy, Route,
-    RouteMatch, ServerTls, ServerTlsMode, ServicePort, Target, Trust, UpstreamTls, VirtualService,
+    Certificate, Cluster, ClusterPort, Discovery, IpPreference, Listener, NodeExtensions, Own, Protocol, RetryPolicy,
+    Route, RouteMatch, ServerTls, ServerTlsMode, ServicePort, Target, Trust, UpstreamTls, VirtualService,
 };
 
 fn cluster(node: &str, tls: Option<UpstreamTls>, discovery: Discovery) -> (ClusterKey, Arc<Cluster>) {
     let key = ClusterKey { mesh: "m".into(), node: node.into() };
     let ports = vec![ClusterPort { tls, ..ClusterPort::plain(80, Protocol::Http) }];
-    let cluster = Cluster { key: key.clone(), discovery, ports };
+    let cluster = Cluster { key: key.clone(), discovery, ports, extensions: NodeExtensions::default() };
     (key, Arc::new(cluster))
 }
 
@@ -166,4 +166,44 @@ fn a_certificate_of_acm_needs_a_stand_in_and_nothing_goes_in_the_clear_without()
     assert!(with.problems.is_empty(), "{:?}", with.problems);
     assert_eq!(names(&with, Type::Secret), [arn]);
     assert!(!format!("{with:?}").contains("\"K\""));
+}
+
+#[test]
+fn tags_of_a_node_are_members_of_its_cluster() {
+    use envoy_types::pb::envoy::config::cluster::v3 as pb;
+    use envoy_types::pb::envoy::config::cluster::v3::cluster::{LbConfig, LbPolicy};
+    let told = |tags: &[(&str, &str)]| {
+        let mut config = config([90, 10], None, None, by_name());
+        let (extensions, flaws) = NodeExtensions::read(tags.iter().copied());
+        assert_eq!(flaws, []);
+        for cluster in config.clusters.values_mut().filter(|cluster| &*cluster.key.node == "a") {
+            Arc::make_mut(cluster).extensions = extensions;
+        }
+        let resources = translated(&config);
+        let bytes = &*resources.of(Type::Cluster)["cds_egress_m_a_http_80"].any.value;
+        <pb::Cluster as prost::Message>::decode(bytes).unwrap()
+    };
+    let budget = |cluster: &pb::Cluster| cluster.circuit_breakers.as_ref().unwrap().thresholds[0].retry_budget;
+    let plain = told(&[]);
+    assert_eq!((plain.lb_policy(), &plain.lb_config, budget(&plain)), (LbPolicy::RoundRobin, &None, None));
+    assert_eq!(told(&[("tidegate:balance", "by=round-robin")]), plain);
+    let least = told(&[("tidegate:balance", "by=least-request"), ("tidegate:retry-budget", "percent=12.5 least=4")]);
+    assert_eq!(least.lb_policy(), LbPolicy::LeastRequest);
+    let bound = budget(&least).unwrap();
+    assert_eq!(
+        (bound.budget_percent.map(|percent| percent.value), bound.min_retry_concurrency.unwrap().value),
+        (Some(12.5), 4)
+    );
+    for (tag, policy) in
+        [("slow-start=30s", LbPolicy::RoundRobin), ("slow-start=30s by=least-request", LbPolicy::LeastRequest)]
+    {
+        let slow = told(&[("tidegate:balance", tag)]);
+        assert_eq!(slow.lb_policy(), policy);
+        let slow_start = match slow.lb_config {
+            Some(LbConfig::RoundRobinLbConfig(config)) => config.slow_start_config,
+            Some(LbConfig::LeastRequestLbConfig(config)) => config.slow_start_config,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(slow_start.unwrap().slow_start_window.unwrap().seconds, 30);
+    }
 }

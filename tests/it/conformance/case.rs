@@ -130,7 +130,7 @@ pub(super) struct Request {
     pub(super) headers: BTreeMap<String, OneOrMany>,
     #[serde(default)]
     pub(super) body: String,
-    /// What a backend does instead of answering 200: `[only BACKEND] [first N] status CODE|delay MS|reset|refuse|grpc CODE`.
+    /// With `protocol: tcp`, `silent MS`: a second line is sent after so long. Else what a backend does instead of answering 200: `[only BACKEND] [first N] status CODE|delay MS|reset|refuse|grpc CODE`.
     #[serde(rename = "do")]
     pub(super) deed: Option<String>,
     #[serde(default = "once")]
@@ -207,8 +207,10 @@ pub(super) struct Expect {
     pub(super) grpc: Option<i32>,
     /// Milliseconds, at least and at most.
     pub(super) within: Option<[u64; 2]>,
-    /// The connection ended without an answer.
+    /// The connection ended without an answer, or before the second one.
     pub(super) closed: bool,
+    /// How many of all are answered; the connections of the others end.
+    pub(super) answered: Option<usize>,
     /// A file, and a regular expression that one of its lines matches.
     pub(super) logged: Option<[String; 2]>,
 }

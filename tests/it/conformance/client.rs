@@ -58,7 +58,7 @@ async fn exchange(request: &Request, defaults: &Defaults, id: &str, folder: &Pat
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, request.to.unwrap_or(defaults.to))).await?;
     stream.set_nodelay(true)?;
     if protocol == Protocol::Tcp {
-        return line(stream, id).await;
+        return lines(stream, id, request.deed.as_deref()).await;
     }
     let host = request.host.as_ref().unwrap_or(&defaults.host);
     let stream: Box<dyn Stream> = if protocol == Protocol::Tls {
@@ -140,13 +140,25 @@ async fn outcome(mut response: Response<Incoming>) -> Result<Outcome, Failed> {
     Ok(Outcome { status: Some(status), headers: headers_seen, body, grpc, ..Outcome::default() })
 }
 
-/// A line there and back counts as 200.
-async fn line(stream: TcpStream, id: &str) -> Result<Outcome, Failed> {
+/// A line there and back counts as 200; with a silence behind it, and another line, where that is asked for.
+async fn lines(stream: TcpStream, id: &str, deed: Option<&str>) -> Result<Outcome, Failed> {
     let mut stream = BufReader::new(stream);
+    let mut back = line(&mut stream, id).await?;
+    if let Some(silence) = deed.map(|deed| deed.strip_prefix("silent ").ok_or("a connection knows silences alone")) {
+        let silence = Duration::from_millis(silence?.parse()?);
+        if tokio::time::timeout(silence, stream.fill_buf()).await.is_ok() {
+            return Err("closed".into());
+        }
+        back = line(&mut stream, id).await?;
+    }
+    Ok(Outcome { status: Some(200), body: back, ..Outcome::default() })
+}
+
+async fn line(stream: &mut BufReader<TcpStream>, id: &str) -> Result<String, Failed> {
     stream.write_all(format!("{id}\n").as_bytes()).await?;
     let mut back = String::new();
     if stream.read_line(&mut back).await? == 0 {
         return Err("closed".into());
     }
-    Ok(Outcome { status: Some(200), body: back, ..Outcome::default() })
+    Ok(back)
 }

@@ -82,7 +82,8 @@ fn one(expect: &Expect, outcome: &Outcome, seen: &[Seen]) -> Result<(), String> 
     }
     same("number of attempts", expect.attempts.as_ref(), &seen.len())?;
     let Some(status) = outcome.status else {
-        return if expect.closed { Ok(()) } else { Err(format!("there is no answer: {}", outcome.failure)) };
+        let may_end = expect.closed || expect.answered.is_some();
+        return if may_end { Ok(()) } else { Err(format!("there is no answer: {}", outcome.failure)) };
     };
     if expect.closed {
         return Err("there is an answer instead of a closed connection".into());
@@ -132,6 +133,8 @@ fn all(expect: &Expect, outcomes: &[(Outcome, Vec<Seen>)]) -> Result<(), String>
         let found: BTreeSet<u16> = outcomes.iter().filter_map(|(outcome, _)| outcome.status).collect();
         same("set of statuses", Some(&expect.statuses.iter().copied().collect()), &found)?;
     }
+    let answered = outcomes.iter().filter(|(outcome, _)| outcome.status.is_some()).count();
+    same("number of answers", expect.answered.as_ref(), &answered)?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, seen) in outcomes {
         if let Some(last) = seen.last() {

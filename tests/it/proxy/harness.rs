@@ -1,5 +1,6 @@
 //! Backends, clients and configurations for tests of the proxy.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
@@ -10,16 +11,17 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tidegate::base::fault::Fault;
 use tidegate::base::ids::RouteRef;
 use tidegate::base::time::Millis;
 use tidegate::discovery::dns::DnsSource;
 use tidegate::mesh::snapshot::{
-    Cluster, ClusterKey, ClusterPort, Discovery, Extensions, HealthCheck, NodeConfig, PathMatch, Protocol, RetryPolicy,
-    Route, RouteMatch, Target, VirtualService,
+    Cluster, ClusterKey, ClusterPort, Discovery, Extensions, HealthCheck, NodeConfig, NodeExtensions, PathMatch,
+    Protocol, RetryPolicy, Route, RouteMatch, Target, VirtualService,
 };
 use tidegate::ports::EndpointSource;
 use tidegate::proxy::{self, ProxyHandle, ProxySettings};
@@ -136,6 +138,29 @@ impl Backend {
     }
 }
 
+/// Discovery that a test writes.
+#[derive(Default)]
+pub(super) struct Listed(Mutex<Vec<SocketAddr>>);
+
+impl Listed {
+    pub(super) fn of(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let listed = Self::default();
+        listed.set(addresses);
+        listed
+    }
+
+    pub(super) fn set(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        *self.0.lock().unwrap() = addresses.into_iter().collect();
+    }
+}
+
+#[async_trait]
+impl EndpointSource for Listed {
+    async fn resolve(&self, _: &Discovery, _: u16) -> Result<Vec<SocketAddr>, Fault> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+}
+
 /// An address where nobody listens.
 pub(super) async fn dead_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
@@ -168,7 +193,7 @@ impl Mesh {
     pub(super) fn discovered(mut self, node: &str, discovery: Discovery, port: u16, weight: u32) -> Self {
         let key = ClusterKey { mesh: "m".into(), node: node.into() };
         let ports = vec![ClusterPort::plain(port, Protocol::Http)];
-        let cluster = Cluster { key: key.clone(), discovery, ports };
+        let cluster = Cluster { key: key.clone(), discovery, ports, extensions: NodeExtensions::default() };
         self.config.clusters.insert(key.clone(), Arc::new(cluster));
         self.route.targets.push(Target { cluster: key, port, weight });
         self

@@ -1,15 +1,12 @@
 //! Endpoints that discovery no longer names, and that their servers end in good order.
 
-use super::harness::{Mesh, Proxy};
+use super::harness::{Listed, Mesh, Proxy};
 use crate::kit::echo::Echo;
 use crate::kit::steady::Steady;
 use crate::program::until;
-use async_trait::async_trait;
 use http::Method;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tidegate::base::fault::Fault;
 use tidegate::mesh::snapshot::Discovery;
 use tidegate::ports::EndpointSource;
 
@@ -22,17 +19,6 @@ const ROUNDS: usize = 4;
 /// which is minutes by default. Within it requests end that were on their way.
 const DELAY: Duration = Duration::from_millis(500);
 
-/// Discovery that a test writes.
-#[derive(Default)]
-struct Listed(Mutex<Vec<SocketAddr>>);
-
-#[async_trait]
-impl EndpointSource for Listed {
-    async fn resolve(&self, _: &Discovery, _: u16) -> Result<Vec<SocketAddr>, Fault> {
-        Ok(self.0.lock().unwrap().clone())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_endpoint_removals_lose_no_request() {
     let mut serving = Vec::new();
@@ -40,9 +26,7 @@ async fn a_hundred_endpoint_removals_lose_no_request() {
         serving.push(Echo::start("v1", false).await);
     }
     let listed = Arc::new(Listed::default());
-    let list = |serving: &[Echo]| {
-        *listed.0.lock().unwrap() = serving.iter().map(|service| service.address).collect();
-    };
+    let list = |serving: &[Echo]| listed.set(serving.iter().map(|service| service.address));
     list(&serving);
     // The retries that App Mesh gave every route by itself.
     let mesh = Mesh::new(1).discovered("v1", Discovery::by_name("v1.local".to_owned(), false), 80, 1).retries(2);

@@ -94,6 +94,52 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
+fn tags_of_a_node_are_read() {
+    let good = |tag, value| {
+        let (found, flaws) = NodeExtensions::read([(tag, value)]);
+        assert_eq!(flaws, [], "{value}");
+        found
+    };
+    let balance = |value| good("tidegate:balance", value).balance.map(|balance| (balance.by, balance.slow_start));
+    assert_eq!(balance("by=least-request"), Some((Choice::LeastRequest, None)));
+    assert_eq!(balance("by=round-robin"), Some((Choice::RoundRobin, None)));
+    assert_eq!(balance("slow-start=30s"), Some((Choice::RoundRobin, Some(Millis::from_seconds(30)))));
+    let both = balance(" slow-start=1h  by=least-request ");
+    assert_eq!(both, Some((Choice::LeastRequest, Some(Millis::from_seconds(3600)))));
+    let budget = |value| {
+        let budget = good("tidegate:retry-budget", value).retry_budget.expect("it is one");
+        (budget.share.millionths(), budget.least)
+    };
+    assert_eq!(budget("percent=20"), (200_000, 3));
+    assert_eq!(budget("least=0"), (200_000, 0));
+    assert_eq!(budget("percent=0.5 least=10000"), (5_000, 10_000));
+    assert!(NodeExtensions::read([("team", "x")]).0.is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_a_nodes_tag_is_said_with_its_place() {
+    for (tag, value, flaw) in [
+        (
+            "tidegate:fault",
+            "abort=503",
+            "tidegate:fault: is not known; tags of a virtual node that begin with tidegate: are",
+        ),
+        ("tidegate:balance", "", "tidegate:balance: has neither by nor slow-start"),
+        ("tidegate:balance", "by=fastest", "character 4: by must be round-robin or least-request, not \"fastest\""),
+        ("tidegate:balance", "slow-start=0s", "character 12: slow-start must be from 1s to 1h"),
+        ("tidegate:balance", "slow-start=61m", "character 12: slow-start must be from 1s to 1h"),
+        ("tidegate:balance", "window=1s", "character 1: \"window\" is not known here; there are by, slow-start"),
+        ("tidegate:retry-budget", " ", "tidegate:retry-budget: has neither percent nor least"),
+        ("tidegate:retry-budget", "percent=0", "character 9: percent must be percents above 0"),
+        ("tidegate:retry-budget", "least=10001", "character 7: least must be a whole number from 0 to 10000"),
+    ] {
+        let (found, flaws) = NodeExtensions::read([(tag, value)]);
+        let said: Vec<String> = flaws.iter().map(ToString::to_string).collect();
+        assert!(found.is_empty() && said.len() == 1 && said[0].contains(flaw), "{tag} {value}: {said:?}");
+    }
+}
+
+#[test]
 fn one_wrong_tag_leaves_the_others_and_other_tags_are_nobodys_business() {
     let tags = [("team", "x=y"), ("tidegate:fault", "delay=1s"), ("tidegate:x", "")];
     let (found, flaws) = Extensions::read(tags, &["v1"]);

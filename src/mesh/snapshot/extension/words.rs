@@ -35,6 +35,11 @@ impl Share {
     /// All of them.
     pub const ALL: Self = Self(1_000_000);
 
+    /// So many percent: 1 to 100.
+    pub(super) const fn of_percent(percent: u32) -> Self {
+        Self(percent * 10_000)
+    }
+
     /// In millionths.
     #[must_use]
     pub const fn millionths(self) -> u32 {
