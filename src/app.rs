@@ -17,8 +17,8 @@ mod triggers;
 pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
 pub use sidecar::{
-    ClientSettings, EmfSettings, EmfTarget, Origin, ProxyOptions, Redirecting, Rules, Sidecar, TraceSettings,
-    start_proxy,
+    ClientSettings, EmfSettings, EmfTarget, Origin, OtlpSettings, ProxyOptions, Redirecting, Rules, Sidecar,
+    TraceSettings, XraySettings, start_proxy,
 };
 pub use triggers::HookSecrets;
 

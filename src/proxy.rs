@@ -17,6 +17,8 @@ pub mod application;
 mod body;
 /// Connections without requests.
 mod carried;
+/// Metrics for CloudWatch by its API.
+pub mod cloudwatch;
 /// The compiled snapshot.
 mod config;
 /// One client connection.
@@ -27,7 +29,7 @@ mod control;
 mod counters;
 /// Listening sockets of a virtual gateway.
 mod doors;
-/// Metrics for CloudWatch.
+/// Metrics for CloudWatch by log lines.
 pub mod emf;
 /// Why there is no answer.
 mod ended;
@@ -55,6 +57,8 @@ mod intake;
 mod limit;
 /// Accepting and ending client connections.
 mod listener;
+/// App Mesh's metrics (pure).
+mod metrics;
 /// Copies of requests.
 mod mirror;
 /// What Envoy calls things (pure).
@@ -67,6 +71,8 @@ pub mod path;
 mod record;
 /// Its own answers.
 mod reply;
+/// When counts are reported.
+mod report;
 /// When a try is made again (pure).
 pub mod retry;
 /// Which route a request meets (pure).
@@ -109,7 +115,9 @@ mod worker;
 use crate::base::tally::Report;
 use crate::mesh::snapshot::NodeConfig;
 use crate::ports::EndpointSource;
+use cloudwatch::CloudWatchSettings;
 use config::Compiled;
+use emf::EmfSettings;
 pub use settings::{ProxyError, ProxySettings};
 use shared::{Phase, Shared};
 pub use sockets::{Sockets, adopt};
@@ -124,6 +132,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use trace::Tracer;
 #[cfg(any(test, feature = "testing"))]
 pub use upstream::fuzz;
@@ -144,6 +153,8 @@ pub struct ProxyHandle {
     shared: Arc<Shared>,
     workers: Vec<oneshot::Receiver<usize>>,
     tasks: Vec<JoinHandle<()>>,
+    /// Those that tell others of requests, once more when the workers have ended.
+    tellers: Vec<JoinHandle<()>>,
 }
 
 /// Reads a proxy's counts; cheap to clone, and outlives the handle.
@@ -274,22 +285,12 @@ impl Listening {
         let shared = Arc::new(shared);
         let (ready, published) = oneshot::channel();
         shared.keep_spare(spare);
-        let mut handle =
-            ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
+        let tellers = tell(&shared, settings.emf, settings.cloudwatch);
+        let (workers, tasks) = (Vec::new(), Vec::new());
+        let mut handle = ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers, tasks, tellers };
         let serve_admin = |listener| tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
         if released.is_none() {
             handle.tasks.extend(admin_listener.take().map(serve_admin));
-        }
-        if shared.tracer.is_some() {
-            let shared = Arc::clone(&shared);
-            handle.tasks.push(tokio::spawn(async move {
-                if let Some(tracer) = &shared.tracer {
-                    tracer.run().await;
-                }
-            }));
-        }
-        if let Some(emf) = settings.emf {
-            handle.tasks.push(tokio::spawn(emf::run(Arc::clone(&shared), emf)));
         }
         happened.await;
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, settings.secrets, ready)));
@@ -308,6 +309,17 @@ impl Listening {
         handle.tasks.extend(admin_listener.take().map(serve_admin));
         Ok(handle)
     }
+}
+
+/// Starts those that tell others of requests.
+fn tell(shared: &Arc<Shared>, emf: Option<EmfSettings>, cloudwatch: Option<CloudWatchSettings>) -> Vec<JoinHandle<()>> {
+    let mut tellers = Vec::new();
+    if shared.tracer.is_some() {
+        tellers.push(tokio::spawn(trace::run(Arc::clone(shared))));
+    }
+    tellers.extend(emf.map(|settings| tokio::spawn(emf::run(Arc::clone(shared), settings))));
+    tellers.extend(cloudwatch.map(|settings| tokio::spawn(cloudwatch::run(Arc::clone(shared), settings))));
+    tellers
 }
 
 /// Starts a worker's thread; the receiver tells how many connections it had to cut when it ended.
@@ -407,8 +419,19 @@ impl ProxyHandle {
         for ended in std::mem::take(&mut self.workers) {
             cut += ended.await.unwrap_or(0);
         }
-        self.shared.logs.finish().await;
+        self.shared.ended.send_replace(true);
+        tokio::join!(self.shared.logs.finish(), finish(std::mem::take(&mut self.tellers)));
         Drained { cut }
+    }
+}
+
+/// Waits until these have told what there is, for two seconds at most.
+async fn finish(tellers: Vec<JoinHandle<()>>) {
+    let end = Instant::now() + report::MAX_END;
+    for mut teller in tellers {
+        if timeout_at(end, &mut teller).await.is_err() {
+            teller.abort();
+        }
     }
 }
 
@@ -423,7 +446,7 @@ impl Drop for ProxyHandle {
             }
             running
         });
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().chain(&self.tellers).for_each(JoinHandle::abort);
     }
 }
 

@@ -128,6 +128,7 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
         stats_tags: observed::stats_tags(environment)?,
         traces: observed::traces(environment)?,
         emf: observed::emf(environment)?,
+        cloudwatch: observed::cloudwatch(environment)?,
     })
 }
 

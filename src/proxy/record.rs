@@ -14,7 +14,7 @@ use super::names;
 use super::retry::Failure;
 use super::stats::Watch;
 use super::trace::Traced;
-use super::trace::segment::{self, Begun, Sender};
+use super::trace::segment::Begun;
 use super::worker::{Local, Placement, Worker};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::mesh::snapshot::Own;
@@ -310,9 +310,7 @@ impl Drop for Record {
         }
         if let (Some(begun), Some(tracer)) = (&self.begun, &self.worker.shared.tracer) {
             let own = self.local.compiled.config.own.as_deref();
-            let (mesh, node) = own.map_or(("", ""), |own| (&own.mesh, &own.name));
-            let name = tracer.name(mesh, node);
-            tracer.send(segment::datagram(begun, facts, Sender { name: &name, mesh, node }));
+            tracer.ended(begun, facts, own.map_or(("", ""), |own| (&own.mesh, &own.name)));
         }
     }
 }

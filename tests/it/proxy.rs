@@ -14,6 +14,7 @@ mod idle;
 mod observe;
 mod reload;
 mod removed;
+mod told;
 mod tunnel;
 mod wire;
 

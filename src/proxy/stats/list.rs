@@ -61,12 +61,13 @@ fn server(shared: &Shared) -> Vec<Stat> {
     ];
     let plain = |name: &str, value| Stat { name: name.into(), family: name.into(), labels: Vec::new(), value };
     let gauges = gauges.into_iter().map(|(name, count)| plain(name, Value::Gauge(count)));
-    let lines = shared.logs.read().into_iter().map(|(name, count)| plain(name, Value::Counter(count)));
+    let told = shared.logs.read().into_iter().chain(shared.cloudwatch.read());
+    let told = told.map(|(name, count)| plain(name, Value::Counter(count)));
     let [sent, failed] = &shared.emf_lines;
     let emf = [("emf.lines_sent", sent), ("emf.lines_failed", failed)];
     let emf = emf.map(|(name, count)| plain(name, Value::Counter(count.load(Ordering::Relaxed))));
     let spans = shared.tracer.iter().flat_map(Tracer::stats);
-    gauges.chain(lines).chain(emf).chain(spans).collect()
+    gauges.chain(told).chain(emf).chain(spans).collect()
 }
 
 fn http(stats: &mut Vec<Stat>, prefix: &str, sum: &HttpSum) {
