@@ -118,6 +118,7 @@ use crate::ports::EndpointSource;
 use cloudwatch::CloudWatchSettings;
 use config::Compiled;
 use emf::EmfSettings;
+use futures_util::future::join_all;
 pub use settings::{ProxyError, ProxySettings};
 use shared::{Phase, Shared};
 pub use sockets::{Sockets, adopt};
@@ -132,11 +133,14 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{sleep, timeout};
 use trace::Tracer;
 #[cfg(any(test, feature = "testing"))]
 pub use upstream::fuzz;
 use worker::Worker;
+
+/// How long the admin interface has for the answer to who asks for the end before anything else runs.
+const ANSWER: Duration = Duration::from_millis(100);
 
 /// What became of a drained proxy's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +247,7 @@ impl Listening {
     /// and all workers listen.
     ///
     /// # Errors
-    /// [`ProxyError::Worker`] or [`ProxyError::Gateway`]; nothing runs then.
+    /// [`ProxyError::Worker`], [`ProxyError::Gateway`] or [`ProxyError::AskedToQuit`]; nothing runs then.
     pub async fn start(
         self,
         config: watch::Receiver<Arc<NodeConfig>>,
@@ -292,7 +296,15 @@ impl Listening {
         if released.is_none() {
             handle.tasks.extend(admin_listener.take().map(serve_admin));
         }
-        happened.await;
+        let mut quit = shared.quit.subscribe();
+        tokio::select! {
+            () = happened => {}
+            _ = quit.wait_for(|asked| *asked) => {
+                // Whoever asked gets an answer.
+                sleep(ANSWER).await;
+                return Err(ProxyError::AskedToQuit);
+            }
+        }
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, settings.secrets, ready)));
         // The control side always publishes; were it to end first, the empty snapshot would answer 404.
         published.await.unwrap_or(Ok(()))?;
@@ -426,12 +438,9 @@ impl ProxyHandle {
 }
 
 /// Waits until these have told what there is, for two seconds at most.
-async fn finish(tellers: Vec<JoinHandle<()>>) {
-    let end = Instant::now() + report::MAX_END;
-    for mut teller in tellers {
-        if timeout_at(end, &mut teller).await.is_err() {
-            teller.abort();
-        }
+async fn finish(mut tellers: Vec<JoinHandle<()>>) {
+    if timeout(report::MAX_END, join_all(&mut tellers)).await.is_err() {
+        tellers.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -89,6 +89,9 @@ pub enum ProxyError {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody asked it to quit before it had anything to serve.
+    #[error("asked to quit while it waited for its first configuration")]
+    AskedToQuit,
     /// A worker thread could not be made.
     #[error("cannot start worker {index} of the proxy: {source}")]
     Worker {

@@ -152,6 +152,7 @@ impl Shared {
     /// Makes a snapshot the one that every request from now on is routed by.
     pub(super) fn publish(&self, mut compiled: Compiled) {
         compiled.share_buckets(self.current.load().buckets());
+        self.logs.tell(compiled.log.as_deref());
         let generation = compiled.generation;
         self.current.store(Arc::new(compiled));
         // Released after the snapshot: a worker that sees the new generation finds a snapshot at least as new.

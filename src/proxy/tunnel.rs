@@ -44,6 +44,7 @@ pub(super) async fn run(connection: &Rc<Connection>, tunnel: Tunnel, client: Str
 async fn carry(connection: &Rc<Connection>, tunnel: Tunnel, client: Stream, early: Bytes) -> io::Result<()> {
     let Tunnel { mut endpoint, early: early_answer, inside: _inside, record } = tunnel;
     if let Some(record) = &record {
+        record.settle();
         record.received(early.len());
     }
     endpoint.write_all(&early).await?;

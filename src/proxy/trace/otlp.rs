@@ -15,9 +15,10 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use prost::Message;
 use reqwest::{Client, Response, Url};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
 /// Spans that may wait to be sent, and spans of a batch: the defaults of OpenTelemetry's batch processor (`OTEL_BSP_…`). A span is
 /// 1 to 2 KiB, so what waits is 4 MiB at most of usual requests, and a batch well below the 4 MiB that collectors take.
@@ -82,15 +83,13 @@ async fn next_batch(inbox: &mut mpsc::Receiver<Span>, ended: &mut watch::Receive
         count = inbox.recv_many(&mut batch, MOST_TOGETHER) => if count == 0 { return None },
         _ = ended.wait_for(|ended| *ended) => return None,
     }
-    let until = Instant::now() + MAX_WAIT;
+    let mut late = pin!(sleep(MAX_WAIT));
     while batch.len() < MOST_TOGETHER {
         let room = MOST_TOGETHER - batch.len();
         tokio::select! {
             biased;
-            received = timeout_at(until, inbox.recv_many(&mut batch, room)) => match received {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            },
+            count = inbox.recv_many(&mut batch, room) => if count == 0 { break },
+            () = &mut late => break,
             _ = ended.wait_for(|ended| *ended) => break,
         }
     }
@@ -236,12 +235,14 @@ fn resource(settings: &OtlpSettings, own: Option<&Own>) -> Resource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::Instant;
 
     fn spans(count: usize) -> Vec<Span> {
         vec![Span::default(); count]
     }
 
     #[tokio::test(start_paused = true)]
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of the test's runtime")]
     async fn a_batch_is_full_or_a_second_old() {
         let (sender, mut inbox) = mpsc::channel(MOST_WAITING);
         let (end, mut ended) = watch::channel(false);
