@@ -17,8 +17,8 @@ mod triggers;
 pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
 pub use sidecar::{
-    ClientSettings, EmfSettings, EmfTarget, Origin, ProxyOptions, Redirecting, Rules, Sidecar, TraceSettings,
-    start_proxy,
+    ClientSettings, EmfSettings, EmfTarget, Origin, OtlpSettings, ProxyOptions, Redirecting, Rules, Sidecar,
+    TraceSettings, XraySettings, start_proxy,
 };
 pub use triggers::HookSecrets;
 
@@ -42,8 +42,9 @@ use crate::mesh::http::{LoadReport, MeshControl};
 use crate::mesh::model::{Key, Kind, Request};
 use crate::policy::plan::{Workload, WorkloadTarget};
 use crate::ports::{EndpointSource, Journal, Policies, Tokens, Traffic};
+pub use crate::proxy::ProxyError;
 use crate::proxy::handover::HandoverError;
-use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings};
+use crate::proxy::{self, ProxyHandle, ProxySettings};
 use crate::runner::{Runner, RunnerParts};
 use crate::signals::comparison::Comparison;
 use crate::signals::health::EndpointHealth;

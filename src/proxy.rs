@@ -21,6 +21,8 @@ mod body;
 pub mod budget;
 /// Connections without requests.
 mod carried;
+/// Metrics for CloudWatch by its API.
+pub mod cloudwatch;
 /// The compiled snapshot.
 mod config;
 /// One client connection.
@@ -31,7 +33,7 @@ mod control;
 mod counters;
 /// Listening sockets of a virtual gateway.
 mod doors;
-/// Metrics for CloudWatch.
+/// Metrics for CloudWatch by log lines.
 pub mod emf;
 /// Why there is no answer.
 mod ended;
@@ -61,6 +63,8 @@ mod intake;
 mod limit;
 /// Accepting and ending client connections.
 mod listener;
+/// App Mesh's metrics (pure).
+mod metrics;
 /// Copies of requests.
 mod mirror;
 /// What Envoy calls things (pure).
@@ -73,6 +77,8 @@ pub mod path;
 mod record;
 /// Its own answers.
 mod reply;
+/// When counts are reported.
+mod report;
 /// When a try is made again (pure).
 pub mod retry;
 /// Which route a request meets (pure).
@@ -115,7 +121,10 @@ mod worker;
 use crate::base::tally::Report;
 use crate::mesh::snapshot::NodeConfig;
 use crate::ports::EndpointSource;
+use cloudwatch::CloudWatchSettings;
 use config::Compiled;
+use emf::EmfSettings;
+use futures_util::future::join_all;
 pub use settings::{ProxyError, ProxySettings};
 use shared::{Phase, Shared};
 pub use sockets::{Sockets, adopt};
@@ -130,10 +139,14 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 use trace::Tracer;
 #[cfg(any(test, feature = "testing"))]
 pub use upstream::fuzz;
 use worker::Worker;
+
+/// How long the admin interface has for the answer to who asks for the end before anything else runs.
+const ANSWER: Duration = Duration::from_millis(100);
 
 /// What became of a drained proxy's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +163,8 @@ pub struct ProxyHandle {
     shared: Arc<Shared>,
     workers: Vec<oneshot::Receiver<usize>>,
     tasks: Vec<JoinHandle<()>>,
+    /// Those that tell others of requests, once more when the workers have ended.
+    tellers: Vec<JoinHandle<()>>,
 }
 
 /// Reads a proxy's counts; cheap to clone, and outlives the handle.
@@ -238,7 +253,7 @@ impl Listening {
     /// and all workers listen.
     ///
     /// # Errors
-    /// [`ProxyError::Worker`] or [`ProxyError::Gateway`]; nothing runs then.
+    /// [`ProxyError::Worker`], [`ProxyError::Gateway`] or [`ProxyError::AskedToQuit`]; nothing runs then.
     pub async fn start(
         self,
         config: watch::Receiver<Arc<NodeConfig>>,
@@ -280,24 +295,22 @@ impl Listening {
         let shared = Arc::new(shared);
         let (ready, published) = oneshot::channel();
         shared.keep_spare(spare);
-        let mut handle =
-            ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers: Vec::new(), tasks: Vec::new() };
+        let tellers = tell(&shared, settings.emf, settings.cloudwatch);
+        let (workers, tasks) = (Vec::new(), Vec::new());
+        let mut handle = ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers, tasks, tellers };
         let serve_admin = |listener| tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
         if released.is_none() {
             handle.tasks.extend(admin_listener.take().map(serve_admin));
         }
-        if shared.tracer.is_some() {
-            let shared = Arc::clone(&shared);
-            handle.tasks.push(tokio::spawn(async move {
-                if let Some(tracer) = &shared.tracer {
-                    tracer.run().await;
-                }
-            }));
+        let mut quit = shared.quit.subscribe();
+        tokio::select! {
+            () = happened => {}
+            _ = quit.wait_for(|asked| *asked) => {
+                // Whoever asked gets an answer.
+                sleep(ANSWER).await;
+                return Err(ProxyError::AskedToQuit);
+            }
         }
-        if let Some(emf) = settings.emf {
-            handle.tasks.push(tokio::spawn(emf::run(Arc::clone(&shared), emf)));
-        }
-        happened.await;
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, settings.secrets, ready)));
         // The control side always publishes; were it to end first, the empty snapshot would answer 404.
         published.await.unwrap_or(Ok(()))?;
@@ -314,6 +327,17 @@ impl Listening {
         handle.tasks.extend(admin_listener.take().map(serve_admin));
         Ok(handle)
     }
+}
+
+/// Starts those that tell others of requests.
+fn tell(shared: &Arc<Shared>, emf: Option<EmfSettings>, cloudwatch: Option<CloudWatchSettings>) -> Vec<JoinHandle<()>> {
+    let mut tellers = Vec::new();
+    if shared.tracer.is_some() {
+        tellers.push(tokio::spawn(trace::run(Arc::clone(shared))));
+    }
+    tellers.extend(emf.map(|settings| tokio::spawn(emf::run(Arc::clone(shared), settings))));
+    tellers.extend(cloudwatch.map(|settings| tokio::spawn(cloudwatch::run(Arc::clone(shared), settings))));
+    tellers
 }
 
 /// Starts a worker's thread; the receiver tells how many connections it had to cut when it ended.
@@ -413,8 +437,16 @@ impl ProxyHandle {
         for ended in std::mem::take(&mut self.workers) {
             cut += ended.await.unwrap_or(0);
         }
-        self.shared.logs.finish().await;
+        self.shared.ended.send_replace(true);
+        tokio::join!(self.shared.logs.finish(), finish(std::mem::take(&mut self.tellers)));
         Drained { cut }
+    }
+}
+
+/// Waits until these have told what there is, for two seconds at most.
+async fn finish(mut tellers: Vec<JoinHandle<()>>) {
+    if timeout(report::MAX_END, join_all(&mut tellers)).await.is_err() {
+        tellers.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -429,7 +461,7 @@ impl Drop for ProxyHandle {
             }
             running
         });
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().chain(&self.tellers).for_each(JoinHandle::abort);
     }
 }
 

@@ -7,9 +7,10 @@ use super::{DRAIN, StartupError, endpoints};
 use crate::clock::new_uuid;
 use crate::discovery::cloudmap::CloudMapSource;
 use crate::discovery::everywhere::Everywhere;
+use crate::proxy::cloudwatch::CloudWatchSettings;
 pub use crate::proxy::emf::{EmfSettings, EmfTarget};
 use crate::proxy::handover::{self, Handover, HandoverError, Predecessor, Released, Successor};
-pub use crate::proxy::trace::{TraceSettings, sampling::Rules};
+pub use crate::proxy::trace::{TraceSettings, otlp::OtlpSettings, sampling::Rules, xray::XraySettings};
 use crate::proxy::{self, ProxyHandle, ProxySettings, Reporter};
 use crate::xds::client::follow;
 pub use crate::xds::client::{ClientSettings, Origin};
@@ -46,8 +47,10 @@ pub struct ProxyOptions {
     pub stats_tags: bool,
     /// How requests are traced; `None` for not at all.
     pub traces: Option<TraceSettings>,
-    /// How metrics go to CloudWatch; `None` for not at all.
+    /// How metrics go to CloudWatch by log lines; `None` for not at all.
     pub emf: Option<EmfSettings>,
+    /// Namespace and time between reports of those that go to CloudWatch by its API; `None` for not at all.
+    pub cloudwatch: Option<(String, Duration)>,
     /// File that stands in for Cloud Map and DNS.
     pub discovery: Option<PathBuf>,
     /// Whether connections of the machine are redirected to it, and which are not.
@@ -94,6 +97,7 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     settings.stats_tags = options.stats_tags;
     settings.traces = options.traces.map(Arc::new);
     settings.emf = options.emf;
+    settings.cloudwatch = options.cloudwatch.map(|wanted| cloudwatch(wanted, &sdk)).transpose()?;
     // From here on a signal that is meant for its log does not end it.
     let reopen = signal(SignalKind::user_defined1()).ok();
     let node = options.client.node.clone();
@@ -147,6 +151,18 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     };
     let admin = proxy.admin_address().unwrap_or(options.admin);
     Ok(Sidecar { egress, ingress, admin, origin, predecessor, proxy, handover, redirect })
+}
+
+/// Metrics by CloudWatch's API, with the region and credentials of everything else of AWS.
+fn cloudwatch(
+    (namespace, every): (String, Duration),
+    sdk: &aws_types::SdkConfig,
+) -> Result<CloudWatchSettings, StartupError> {
+    if sdk.region().is_none() {
+        let text = "metrics for CloudWatch (TIDEGATE_CLOUDWATCH): there is no region; set AWS_REGION";
+        return Err(StartupError::Options(text.to_owned()));
+    }
+    Ok(CloudWatchSettings { sdk: sdk.clone(), namespace, every })
 }
 
 /// Where a process stands at the path of hot restarts.

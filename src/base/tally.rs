@@ -14,7 +14,8 @@ pub struct SeriesKey {
     pub version: u64,
     /// The virtual node that was drawn.
     pub target: NodeName,
-    /// `ip:port` of the endpoint, empty when none could be chosen.
+    /// `ip:port` of the endpoint, empty when none could be chosen, and `replaced` for all those together that are gone, where there
+    /// were many.
     pub endpoint: String,
 }
 

@@ -1,7 +1,10 @@
 //! What a proxy tells of its requests, by the App Mesh image's variables.
 
+/// The way to a collector of OpenTelemetry.
+mod otlp;
+
 use super::Failure;
-use crate::app::{EmfSettings, EmfTarget, Rules, TraceSettings};
+use crate::app::{EmfSettings, EmfTarget, Rules, TraceSettings, XraySettings};
 use crate::config::Environment;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,7 +14,7 @@ const XRAY_PORT: u16 = 2000;
 /// Share of the requests that are traced beyond the first of each second, where nothing is said.
 const RATE: f64 = 0.05;
 /// Time between two reports to CloudWatch, which keeps minutes.
-const EMF_EVERY: Duration = Duration::from_secs(60);
+const METRICS_EVERY: Duration = Duration::from_secs(60);
 /// Tracers that this proxy does not have.
 const OTHERS: [&str; 3] = ["ENABLE_ENVOY_DATADOG_TRACING", "ENABLE_ENVOY_JAEGER_TRACING", "ENVOY_TRACING_CFG_FILE"];
 
@@ -23,13 +26,40 @@ pub(super) fn stats_tags(environment: &dyn Environment) -> Result<bool, Failure>
 /// How requests are traced (`ENABLE_ENVOY_XRAY_TRACING` and what goes with it); `None` for not at all.
 pub(super) fn traces(environment: &dyn Environment) -> Result<Option<TraceSettings>, Failure> {
     if let Some(name) = OTHERS.iter().find(|name| text(environment, name).is_some_and(|value| !is_off(&value))) {
-        tracing::warn!("{name} has no effect: the native proxy traces for X-Ray alone (ENABLE_ENVOY_XRAY_TRACING)");
+        tracing::warn!(
+            "{name} has no effect: the native proxy traces for X-Ray (ENABLE_ENVOY_XRAY_TRACING) and for collectors of \
+             OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT)"
+        );
     }
-    if !flag(environment, "ENABLE_ENVOY_XRAY_TRACING")? {
+    let xray = match flag(environment, "ENABLE_ENVOY_XRAY_TRACING")? {
+        true => Some(XraySettings { daemon: daemon(environment)?, name: text(environment, "XRAY_SEGMENT_NAME") }),
+        false => None,
+    };
+    let otlp = otlp::settings(environment)?;
+    if xray.is_none() && otlp.is_none() {
         return Ok(None);
     }
-    let name = text(environment, "XRAY_SEGMENT_NAME");
-    Ok(Some(TraceSettings { daemon: daemon(environment)?, name, rules: rules(environment)? }))
+    Ok(Some(TraceSettings { xray, otlp, rules: rules(environment)? }))
+}
+
+/// Whether metrics go to CloudWatch by its API (`TIDEGATE_CLOUDWATCH`): into which namespace, and how often.
+pub(super) fn cloudwatch(environment: &dyn Environment) -> Result<Option<(String, Duration)>, Failure> {
+    if !flag(environment, "TIDEGATE_CLOUDWATCH")? {
+        return Ok(None);
+    }
+    let namespace = text(environment, "TIDEGATE_CLOUDWATCH_NAMESPACE").unwrap_or_else(|| "AppMesh".to_owned());
+    // "PutMetricData", Namespace.
+    let is_good = namespace.len() <= 255
+        && !namespace.starts_with("AWS/")
+        && namespace.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/#:".contains(&byte));
+    if !is_good {
+        return Err(Failure::new(format!(
+            "TIDEGATE_CLOUDWATCH_NAMESPACE is {namespace:?}, which CloudWatch does not take"
+        ))
+        .hint("up to 255 of A-Z a-z 0-9 . - _ / # :, and not beginning with AWS/; for example AppMesh")
+        .usage());
+    }
+    Ok(Some((namespace, METRICS_EVERY)))
 }
 
 /// How metrics go to CloudWatch (`TIDEGATE_EMF`: `stdout`, `udp://HOST:PORT` or `tcp://HOST:PORT`); `None` for not at all.
@@ -50,7 +80,7 @@ pub(super) fn emf(environment: &dyn Environment) -> Result<Option<EmfSettings>, 
     let or = |name: &str, otherwise: &str| text(environment, name).unwrap_or_else(|| otherwise.to_owned());
     let namespace = or("TIDEGATE_EMF_NAMESPACE", "AppMesh");
     let log_group = or("TIDEGATE_EMF_LOG_GROUP", "/tidegate/proxy");
-    Ok(Some(EmfSettings { to, namespace, log_group, every: EMF_EVERY }))
+    Ok(Some(EmfSettings { to, namespace, log_group, every: METRICS_EVERY }))
 }
 
 fn text(environment: &dyn Environment, name: &str) -> Option<String> {
@@ -133,7 +163,7 @@ mod tests {
         let of = |variables: &[(&'static str, &'static str)]| {
             let on = [("ENABLE_ENVOY_XRAY_TRACING", "true")];
             let all: Vec<_> = on.iter().chain(variables).copied().collect();
-            with(&all).ok().flatten().map(|settings| settings.daemon.to_string())
+            with(&all).ok().flatten()?.xray.map(|settings| settings.daemon.to_string())
         };
         assert_eq!(of(&[]).as_deref(), Some("127.0.0.1:2000"));
         assert_eq!(of(&[("XRAY_DAEMON_PORT", "2001")]).as_deref(), Some("127.0.0.1:2001"));
@@ -155,6 +185,20 @@ mod tests {
         for wrong in ["http://127.0.0.1:1", "udp://agent:1", "1"] {
             assert!(emf(&Fixed([("TIDEGATE_EMF", wrong)].into())).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn metrics_go_into_a_namespace_that_cloudwatch_takes() {
+        let of = |namespace| {
+            let variables = [("TIDEGATE_CLOUDWATCH", "1"), ("TIDEGATE_CLOUDWATCH_NAMESPACE", namespace)];
+            cloudwatch(&Fixed(variables.into())).map(|wanted| wanted.map(|(namespace, _)| namespace))
+        };
+        assert_eq!(of("").ok().flatten().as_deref(), Some("AppMesh"));
+        assert_eq!(of("Shop/Mesh").ok().flatten().as_deref(), Some("Shop/Mesh"));
+        for wrong in ["AWS/ECS", "a b"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+        assert!(cloudwatch(&Fixed(BTreeMap::new())).is_ok_and(|wanted| wanted.is_none()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::args::ProxyArguments;
 use super::stops::Stops;
 use super::{Ended, Failure, Output, observed};
-use crate::app::{ClientSettings, Origin, ProxyOptions, Redirecting, Sidecar, start_proxy};
+use crate::app::{ClientSettings, Origin, ProxyError, ProxyOptions, Redirecting, Sidecar, StartupError, start_proxy};
 use crate::base::loopback::is_this_machine;
 use crate::base::secret::Redacted;
 use crate::config::Environment;
@@ -20,7 +20,10 @@ pub(super) async fn proxy(arguments: ProxyArguments, output: Output, environment
     let (node, control_plane) = (options.client.node.clone(), options.client.control_plane.clone());
     tracing::info!(node, control_plane, "waiting for the first configuration");
     let mut running = tokio::select! {
-        running = start_proxy(options) => running?,
+        running = start_proxy(options) => match running {
+            Err(StartupError::Proxy(ProxyError::AskedToQuit)) => return Ok(0),
+            running => running?,
+        },
         // Nobody was told an address yet, so there is nothing to finish.
         () = stops.more_than(0) => return Ok(0),
     };
@@ -128,6 +131,7 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
         stats_tags: observed::stats_tags(environment)?,
         traces: observed::traces(environment)?,
         emf: observed::emf(environment)?,
+        cloudwatch: observed::cloudwatch(environment)?,
     })
 }
 

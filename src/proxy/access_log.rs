@@ -17,9 +17,9 @@ use facts::Facts;
 use format::Format;
 use stamp::Instants;
 use std::cell::RefCell;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use writer::Message;
@@ -39,21 +39,24 @@ pub(super) struct Log {
     path: String,
     /// What a line holds.
     pub(super) format: Format,
+    /// What is wrong with the format that was asked for.
+    wrong: Option<String>,
 }
 
 impl Log {
-    /// Compiles what the mesh says. A format that is wrong is told, and Envoy's own taken, as for Envoys.
+    /// Compiles what the mesh says. For a format that is wrong Envoy's own is taken, as for Envoys.
     pub(super) fn new(wanted: &snapshot::AccessLog) -> Self {
         static HOSTNAME: OnceLock<String> = OnceLock::new();
         let read = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
         let hostname = HOSTNAME.get_or_init(read);
+        let mut wrong = None;
         let format = Format::read(&wanted.format, hostname).or_else(|reason| {
-            tracing::warn!(reason, "the access log's format is wrong; Envoy's default format is used");
+            wrong = Some(reason);
             Format::read(&LogFormat::Default, hostname)
         });
         // Envoy's own is good, as a test shows.
         let format = format.unwrap_or_else(|reason| unreachable!("{reason}"));
-        Self { path: wanted.path.clone(), format }
+        Self { path: wanted.path.clone(), format, wrong }
     }
 }
 
@@ -62,6 +65,8 @@ impl Log {
 pub(super) struct Logs {
     writer: OnceLock<Option<SyncSender<Message>>>,
     counts: std::sync::Arc<LogCounts>,
+    /// What was last said to be wrong with a format.
+    told: Mutex<Option<String>>,
 }
 
 /// What became of lines.
@@ -85,6 +90,22 @@ impl Logs {
             ("access_log.lines_dropped", get(dropped)),
             ("access_log.lines_failed", get(failed)),
         ]
+    }
+
+    /// Says what is wrong with the format, once until that changes: each endpoint that comes or goes publishes it anew. Whether it
+    /// was said.
+    pub(super) fn tell(&self, log: Option<&Log>) -> bool {
+        let wrong = log.and_then(|log| log.wrong.as_ref());
+        // No code can panic while it holds the lock.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = told.as_ref() != wrong;
+        if is_new {
+            *told = wrong.cloned();
+        }
+        if let (true, Some(reason)) = (is_new, wrong) {
+            tracing::warn!(reason, "the access log's format is wrong; Envoy's default format is used");
+        }
+        is_new && wrong.is_some()
     }
 
     /// The writer, which is started by the first who has something for it.
@@ -194,7 +215,16 @@ mod tests {
     fn envoys_own_format_stands_in_for_a_wrong_one() {
         let wrong = snapshot::AccessLog { path: "p".into(), format: LogFormat::Text("%NO_SUCH%".into()) };
         let right = snapshot::AccessLog { path: "p".into(), format: LogFormat::Default };
-        assert_eq!(Log::new(&wrong), Log::new(&right));
+        assert_eq!(Log::new(&wrong).format, Log::new(&right).format);
+    }
+
+    #[test]
+    fn a_wrong_format_is_told_once() {
+        let log =
+            |text: &str| Log::new(&snapshot::AccessLog { path: "p".into(), format: LogFormat::Text(text.into()) });
+        let logs = Logs::default();
+        let told = [Some(log("%A%")), Some(log("%A%")), Some(log("%B%")), None, Some(log("%B%")), Some(log("good"))];
+        assert_eq!(told.each_ref().map(|log| logs.tell(log.as_ref())), [true, false, true, false, true, false]);
     }
 
     /// A writer that never takes anything: its channel is full.

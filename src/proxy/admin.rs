@@ -11,7 +11,7 @@ use super::stats::show::{self, Stat, Value, escaped};
 use super::{ProxyError, Reporter};
 use crate::base::histogram::upper_bound_us;
 use crate::base::loopback::is_origin_of_this_machine;
-use crate::base::tally::{Report, Series};
+use crate::base::tally::{Report, Series, SeriesKey};
 use axum::Router;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -206,38 +206,54 @@ fn pattern(text: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(text).size_limit(1 << 20).build()
 }
 
-/// What Envoy has no name for.
+/// What Envoy has no name for: for Prometheus under the names of `/stats/prometheus`.
 fn own_stats(shared: &Shared) -> Vec<Stat> {
-    let plain = |name: String, value| Stat { family: name.clone(), name, labels: Vec::new(), value };
+    let own = |name: String, family: &str, labels: Vec<(&'static str, String)>, value| {
+        let family = format!("tidegate_proxy_{family}");
+        Stat { name, family, labels, value }
+    };
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let mut all = vec![plain("server.state".into(), Value::Text(state_of(shared).into()))];
-    for (name, value) in [
-        ("server.config_version", shared.current().config.version),
-        ("server.applied_version", shared.applied_version()),
-        ("downstream.connections_active", number(shared.connections.load(Ordering::Relaxed))),
+    let mut all = vec![own("server.state".into(), "state", Vec::new(), Value::Text(state_of(shared).into()))];
+    for (name, family, value) in [
+        ("server.config_version", "config_version", shared.current().config.version),
+        ("server.applied_version", "applied_version", shared.applied_version()),
+        ("downstream.connections_active", "connections_active", number(shared.connections.load(Ordering::Relaxed))),
     ] {
-        all.push(plain(name.into(), Value::Gauge(value)));
+        all.push(own(name.into(), family, Vec::new(), Value::Gauge(value)));
     }
-    all.extend(totals(shared).into_iter().map(|(name, value)| plain(format!("proxy.{name}"), Value::Counter(value))));
-    for Merged { series, .. } in merged(shared) {
-        let key = &series.key;
+    for (name, value) in totals(shared) {
+        all.push(own(format!("proxy.{name}"), &format!("{name}_total"), Vec::new(), Value::Counter(value)));
+    }
+    for merged in merged(shared) {
+        let (key, counts) = (&merged.series.key, &merged.series.outcomes);
         let name = format!("route.{}.v{}.{}.{}", key.route, key.version, key.target, key.endpoint);
-        let counts = &series.outcomes;
-        for (what, value) in [
-            ("requests", counts.requests),
-            ("status_5xx", counts.status_5xx),
-            ("reset", counts.reset),
-            ("timeout", counts.timeout),
-        ] {
-            all.push(plain(format!("{name}.{what}"), Value::Counter(value)));
+        let requests = Value::Counter(counts.requests);
+        all.push(own(format!("{name}.requests"), "requests_total", labels(key), requests));
+        for (class, value) in [("status_5xx", counts.status_5xx), ("reset", counts.reset), ("timeout", counts.timeout)]
+        {
+            let labels = labels(key).into_iter().chain([("class", class.to_owned())]).collect();
+            all.push(own(format!("{name}.{class}"), "request_errors_total", labels, Value::Counter(value)));
         }
     }
     for Merged { series: Series { key, outcomes, .. }, .. } in unjudged(shared) {
         let name = format!("route.{}.v{}.{}.unjudged", key.route, key.version, key.target);
-        all.push(plain(format!("{name}.requests"), Value::Counter(outcomes.requests)));
-        all.push(plain(format!("{name}.errors"), Value::Counter(outcomes.errors())));
+        let (requests, errors) = (Value::Counter(outcomes.requests), Value::Counter(outcomes.errors()));
+        all.push(own(format!("{name}.requests"), "unjudged_requests_total", labels(&key), requests));
+        all.push(own(format!("{name}.errors"), "unjudged_request_errors_total", labels(&key), errors));
     }
     all
+}
+
+/// Labels of a series for Prometheus.
+fn labels(key: &SeriesKey) -> Vec<(&'static str, String)> {
+    vec![
+        ("mesh", key.route.mesh.to_string()),
+        ("router", key.route.router.to_string()),
+        ("route", key.route.route.to_string()),
+        ("version", key.version.to_string()),
+        ("target", key.target.to_string()),
+        ("endpoint", key.endpoint.clone()),
+    ]
 }
 
 async fn prometheus(State(shared): Proxy) -> Response {
@@ -250,17 +266,9 @@ fn prometheus_response(text: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-fn labels(series: &Merged) -> String {
-    let key = &series.series.key;
-    format!(
-        "mesh=\"{}\",router=\"{}\",route=\"{}\",version=\"{}\",target=\"{}\",endpoint=\"{}\"",
-        escaped(&key.route.mesh),
-        escaped(&key.route.router),
-        escaped(&key.route.route),
-        key.version,
-        escaped(&key.target),
-        escaped(&key.endpoint)
-    )
+fn label_text(series: &Merged) -> String {
+    let labels = labels(&series.series.key);
+    labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect::<Vec<_>>().join(",")
 }
 
 fn prometheus_text(all: &[Merged], totals: &[(&str, u64)], connections: usize) -> String {
@@ -270,7 +278,7 @@ fn prometheus_text(all: &[Merged], totals: &[(&str, u64)], connections: usize) -
     };
     let (mut requests, mut errors, mut latency) = (String::new(), String::new(), String::new());
     for merged in all {
-        let (labels, outcomes) = (labels(merged), &merged.series.outcomes);
+        let (labels, outcomes) = (label_text(merged), &merged.series.outcomes);
         let _ = writeln!(requests, "tidegate_proxy_requests_total{{{labels}}} {}", outcomes.requests);
         for (class, count) in
             [("status_5xx", outcomes.status_5xx), ("reset", outcomes.reset), ("timeout", outcomes.timeout)]
@@ -305,7 +313,7 @@ fn unjudged_text(all: &[Merged]) -> String {
         for merged in all {
             let outcomes = &merged.series.outcomes;
             let value = [outcomes.requests, outcomes.errors()][count];
-            let _ = writeln!(text, "{name}{{{}}} {value}", labels(merged));
+            let _ = writeln!(text, "{name}{{{}}} {value}", label_text(merged));
         }
     }
     text

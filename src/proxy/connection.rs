@@ -9,7 +9,7 @@ use super::counters::Totals;
 use super::record::{Ends, Record};
 use super::serve;
 use super::socket::{Flow, HttpSocket, OnThisThread, Protocol};
-use super::stats::{self, Watch};
+use super::stats::{self, Http, Watch};
 use super::stream::Stream;
 use super::tunnel::{self, Tunnel};
 pub(super) use super::whom::For;
@@ -24,6 +24,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
@@ -272,28 +273,26 @@ impl Drop for InFlight {
 /// A worker's open connections.
 #[derive(Default)]
 pub(super) struct Connections {
-    open: RefCell<HashMap<u64, Rc<Connection>>>,
-    next: Cell<u64>,
+    /// By where they are, which names them as long as they are here.
+    open: RefCell<HashMap<*const Connection, Rc<Connection>>>,
     /// Those that are on their way to be entered.
     entering: Cell<usize>,
     emptied: Notify,
 }
 
 impl Connections {
-    fn add(&self, whom: Option<For>, ends: Option<Ends>, is_secure: bool) -> (u64, Rc<Connection>) {
-        let (id, connection) = (self.next.get(), Rc::new(Connection::new(whom, ends, is_secure)));
-        self.next.set(id + 1);
-        self.open.borrow_mut().insert(id, Rc::clone(&connection));
-        (id, connection)
+    fn add(&self, whom: Option<For>, ends: Option<Ends>, is_secure: bool) -> Rc<Connection> {
+        let connection = Rc::new(Connection::new(whom, ends, is_secure));
+        self.open.borrow_mut().insert(Rc::as_ptr(&connection), Rc::clone(&connection));
+        connection
     }
 
-    /// Answers whom its requests were for.
-    fn remove(&self, id: u64) -> Option<For> {
-        let removed = self.open.borrow_mut().remove(&id);
-        if self.open.borrow().is_empty() {
+    fn remove(&self, connection: &Rc<Connection>) {
+        let mut open = self.open.borrow_mut();
+        open.remove(&Rc::as_ptr(connection));
+        if open.is_empty() {
             self.emptied.notify_one();
         }
-        removed.and_then(|connection| connection.whom())
     }
 
     /// How many there are.
@@ -335,49 +334,50 @@ impl Connections {
 /// Takes the connection off the books, however its task ends.
 pub(super) struct Open {
     worker: Rc<Worker>,
-    id: u64,
+    connection: Rc<Connection>,
+    /// Where it was counted when it began: listeners may be others by now, and what counts its end there would be below zero.
+    http: Option<Arc<Http>>,
 }
 
 impl Open {
     /// Enters a connection that carries no requests.
     pub(super) fn carried(worker: Rc<Worker>) -> (Self, Rc<Connection>) {
-        let (id, connection) = worker.connections.add(None, None, false);
+        let connection = worker.connections.add(None, None, false);
         // It may be silent as long as one that had a request.
         connection.used.set(true);
-        (Self { worker, id }, connection)
+        (Self { worker, connection: Rc::clone(&connection), http: None }, connection)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if let Some(whom) = self.worker.connections.remove(self.id) {
-            let local = self.worker.local();
-            local.http(&self.worker, stats::prefix(&local, whom)).connections_ended.add();
+        self.worker.connections.remove(&self.connection);
+        if let Some(http) = &self.http {
+            http.connections_ended.add();
         }
         self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A connection's task.
-///
-/// Made of what was set up before, since an `async fn` would keep its arguments beside what it makes of them.
+/// A connection's task, made of what was set up before: an `async fn` would keep its arguments beside what it makes of them.
 pub(super) fn run(worker: Rc<Worker>, stream: Stream, whom: For) -> impl Future<Output = ()> {
     let ends = Ends::of(&worker, stream.socket());
     let local = worker.local();
-    local.http(&worker, stats::prefix(&local, whom)).connections.add();
-    let (id, connection) = worker.connections.add(Some(whom), ends, stream.is_secure());
+    let http = Arc::clone(local.http(&worker, stats::prefix(&local, whom)));
+    http.connections.add();
+    let connection = worker.connections.add(Some(whom), ends, stream.is_secure());
     let mut socket = HttpSocket::watched(stream, Rc::clone(&connection.flow));
-    let open = Open { worker, id };
+    let open = Open { worker, connection, http: Some(http) };
     async move {
         // A new connection begins parked: one that never sends anything costs next to nothing.
-        match first_words(&connection, &mut socket).await {
+        match first_words(&open.connection, &mut socket).await {
             Some(Protocol::Http1) => {}
-            Some(Protocol::Http2) => return Box::pin(serve_http2(&open.worker, &connection, socket)).await,
+            Some(Protocol::Http2) => return Box::pin(serve_http2(&open.worker, &open.connection, socket)).await,
             None => return,
         }
-        while wait_for_request(&connection, &mut socket).await {
+        while wait_for_request(&open.connection, &mut socket).await {
             // Boxed, so that a parked connection does not keep the room for it.
-            match Box::pin(serve_until_idle(&open.worker, &connection, socket)).await {
+            match Box::pin(serve_until_idle(&open.worker, &open.connection, socket)).await {
                 Some(idle) => socket = idle,
                 None => return,
             }

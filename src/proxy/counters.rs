@@ -12,6 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Endpoints of a target whose counts a version keeps apart, at about 1.4 KB each. Where more came and went, those that nobody
+/// counts under any more are one: a version that stays for months would keep each address that a task of it ever had.
+const MOST_ENDPOINTS: usize = 256;
+/// What stands for them in place of an address.
+const REPLACED: &str = "replaced";
+
 /// How a judged request ended, after retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -60,6 +66,19 @@ impl Counts {
             Outcome::Status5xx => add(&self.status_5xx, 1),
             Outcome::Reset => add(&self.reset, 1),
             Outcome::Timeout => add(&self.timeout, 1),
+        }
+    }
+
+    /// Adds what another one has. Nobody but the caller has this one yet.
+    fn take(&self, other: &Self) {
+        let pairs = [
+            (&self.status_5xx, &other.status_5xx),
+            (&self.reset, &other.reset),
+            (&self.timeout, &other.timeout),
+            (&self.latency_sum_us, &other.latency_sum_us),
+        ];
+        for (sum, count) in pairs.into_iter().chain(self.latency.iter().zip(&other.latency)) {
+            add(sum, count.load(Ordering::Relaxed));
         }
     }
 
@@ -161,9 +180,10 @@ impl Table {
         if let Some((_, counts)) = series.get(&key) {
             return Arc::clone(counts);
         }
-        let (route, counts) = (key.route.clone(), Arc::new(Counts::new()));
+        let (new, counts) = (key.clone(), Arc::new(Counts::new()));
         series.insert(key, (share, Arc::clone(&counts)));
-        forget_old_versions(&mut series, &route, self.kept_versions);
+        put_replaced_together(&mut series, &new);
+        forget_old_versions(&mut series, &new.route, self.kept_versions);
         counts
     }
 
@@ -182,6 +202,33 @@ fn forget_old_versions(series: &mut BTreeMap<SeriesKey, (f64, Arc<Counts>)>, rou
         series.retain(|key, (_, counts)| {
             key.route != *route || key.version >= oldest_kept || Arc::strong_count(counts) > 1
         });
+    }
+}
+
+/// Makes one series of those whose endpoints nobody counts under any more, where a target has many. The sum goes into a cell of its
+/// own in place of the last one: whoever reads meanwhile reads either all of the old ones or the new one.
+fn put_replaced_together(series: &mut BTreeMap<SeriesKey, (f64, Arc<Counts>)>, key: &SeriesKey) {
+    let with = |endpoint: &str| SeriesKey { endpoint: endpoint.to_owned(), ..key.clone() };
+    let of_target = |(other, _): &(&SeriesKey, _)| {
+        (&other.route, other.version, &other.target) == (&key.route, key.version, &key.target)
+    };
+    let all = || series.range(with("")..).take_while(of_target);
+    if all().count() <= MOST_ENDPOINTS {
+        return;
+    }
+    let is_over = |(other, (_, counts)): &(&SeriesKey, &(f64, Arc<Counts>))| {
+        !other.endpoint.is_empty() && Arc::strong_count(counts) == 1
+    };
+    let over: Vec<SeriesKey> = all().filter(is_over).map(|(other, _)| other.clone()).collect();
+    let (together, mut share) = (Counts::new(), 0.0);
+    for key in &over {
+        if let Some((of, counts)) = series.remove(key) {
+            together.take(&counts);
+            share = of;
+        }
+    }
+    if !over.is_empty() {
+        series.insert(with(REPLACED), (share, Arc::new(together)));
     }
 }
 
@@ -236,6 +283,27 @@ mod tests {
         let outcomes = Outcomes { requests: 8, status_5xx: 2, reset: 2, timeout: 2 };
         assert_eq!((merged[0].series.outcomes, merged[0].latency_sum_us), (outcomes, 2000));
         assert_eq!(merged[0].series.latency.total(), 2);
+    }
+
+    #[test]
+    fn endpoints_that_come_and_go_do_not_gather_and_no_count_is_lost() {
+        let table = Table::new(2);
+        let held = table.cell(key("a", 1, "held"), 1.0);
+        let sum = || merge(std::iter::once(&table)).iter().map(|merged| merged.series.outcomes.requests).sum::<u64>();
+        for number in 0..5 * MOST_ENDPOINTS as u64 {
+            held.record(Outcome::Good { latency_us: 900 });
+            table.cell(key("a", 1, &format!("10.0.0.1:{number}")), 1.0).record(Outcome::Reset);
+            table.cell(key("a", 2, ""), 1.0);
+            assert_eq!(sum(), 2 * (number + 1));
+            assert!(table.cells().len() <= MOST_ENDPOINTS + 2, "{} cells", table.cells().len());
+        }
+        let merged = merge(std::iter::once(&table));
+        let of = |endpoint: &str| {
+            merged.iter().find(|merged| merged.series.key == key("a", 1, endpoint)).expect("it is there")
+        };
+        assert_eq!(of("held").series.latency.total(), 5 * MOST_ENDPOINTS as u64);
+        assert!(of(REPLACED).series.outcomes.reset > 4 * MOST_ENDPOINTS as u64 - 2);
+        assert_eq!(of(REPLACED).series.share, 1.0);
     }
 
     #[test]

@@ -103,24 +103,28 @@ async fn exchange(
         held.answered(failed);
     }
     drop(upstream.take_response(HeaderMap::new()));
-    discard(Lease { upstream, pool: Rc::clone(pool), held }).await;
-    if failed { Outcome::Status5xx } else { Outcome::Good { latency_us } }
+    let rest = discard(Lease { upstream, pool: Rc::clone(pool), held }).await;
+    if failed { Outcome::Status5xx } else { rest.err().unwrap_or(Outcome::Good { latency_us }) }
 }
 
-/// Reads an answer to its end, if that is near.
-async fn discard(mut lease: Lease) {
-    let mut read = 0;
+/// Reads an answer to its end, if that is near. An error is how it ended badly: broken off, or failed by its trailers.
+async fn discard(mut lease: Lease) -> Result<(), Outcome> {
+    let (mut read, mut failed) = (0, false);
     while !lease.upstream.is_answered() {
         match poll_fn(|cx| lease.upstream.poll_frame(cx)).await {
-            Some(Ok(frame)) => read += frame.data_ref().map_or(0, bytes::Bytes::len),
-            Some(Err(_)) => return,
+            Some(Ok(frame)) => {
+                read += frame.data_ref().map_or(0, bytes::Bytes::len);
+                failed |= frame.trailers_ref().is_some_and(is_grpc_failure);
+            }
+            Some(Err(_)) => return Err(Outcome::Reset),
             None => break,
         }
         if read > MAX_READ {
-            return;
+            return Ok(());
         }
     }
     lease.give_back(Monotonic::now());
+    if failed { Err(Outcome::Status5xx) } else { Ok(()) }
 }
 
 #[cfg(test)]

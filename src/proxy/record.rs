@@ -14,7 +14,7 @@ use super::names;
 use super::retry::Failure;
 use super::stats::Watch;
 use super::trace::Traced;
-use super::trace::segment::{self, Begun, Sender};
+use super::trace::segment::Begun;
 use super::worker::{Local, Placement, Worker};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::mesh::snapshot::Own;
@@ -24,6 +24,7 @@ use http_body::Frame;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::net::TcpStream;
 
 /// Begins to count a request, and to note what becomes of it where somebody wants to know.
@@ -72,11 +73,50 @@ impl Ends {
     }
 }
 
+/// What a record needs of the snapshot.
+enum Source {
+    /// All of it, as long as the request is under way: that costs one count on the same thread.
+    Whole(Rc<Local>),
+    /// What is left once its place has a name.
+    Rest { log: Option<Arc<Log>>, own: Option<Arc<Own>> },
+}
+
+impl Source {
+    fn log(&self) -> Option<&Log> {
+        match self {
+            Self::Whole(local) => local.compiled.log.as_deref(),
+            Self::Rest { log, .. } => log.as_deref(),
+        }
+    }
+
+    fn own(&self) -> Option<&Own> {
+        match self {
+            Self::Whole(local) => local.compiled.config.own.as_deref(),
+            Self::Rest { own, .. } => own.as_deref(),
+        }
+    }
+
+    /// Names a place of the snapshot, where anybody wants to know.
+    fn name(&self, (route, set): (Option<usize>, Option<usize>), is_traced: bool, facts: &mut Facts) {
+        let Self::Whole(local) = self else { return };
+        if !is_traced && !self.log().is_some_and(|log| log.format.wants_place()) {
+            return;
+        }
+        let compiled = &local.compiled;
+        if let Some(route) = route.and_then(|route| compiled.routes.get(route)) {
+            facts.route = Some(names::route(&route.route));
+        }
+        if let Some(set) = set.and_then(|set| compiled.sets.get(set)) {
+            facts.cluster = Some(set.name.clone());
+        }
+    }
+}
+
 /// What is known of a request so far.
 pub(super) struct Record {
     worker: Rc<Worker>,
-    /// The snapshot that it began under: its log is the one that the line goes to.
-    local: Rc<Local>,
+    /// Of the snapshot that it began under: its log is the one that the line goes to.
+    source: RefCell<Source>,
     /// Index of its route, and of the set of endpoints that it went to.
     place: Cell<(Option<usize>, Option<usize>)>,
     began: Monotonic,
@@ -142,7 +182,7 @@ impl Record {
         match place {
             Ok(placement) => record.place.set((Some(placement.route), Some(placement.set_index()))),
             Err(name) => {
-                record.facts.borrow_mut().cluster = record.local.compiled.config.own.as_ref().map(|own| name(own))
+                record.facts.borrow_mut().cluster = record.source.borrow().own().map(name);
             }
         }
         Some(Rc::new(record))
@@ -156,11 +196,18 @@ impl Record {
     fn new(worker: &Rc<Worker>, local: Rc<Local>, began: Monotonic, facts: Facts, is_grpc: bool) -> Self {
         let (place, is_complete) = (Cell::new((None, None)), Cell::new(false));
         let (worker, facts) = (Rc::clone(worker), RefCell::new(facts));
-        Self { worker, local, place, began, is_complete, is_grpc, facts, begun: None }
+        let source = RefCell::new(Source::Whole(local));
+        Self { worker, source, place, began, is_complete, is_grpc, facts, begun: None }
     }
 
-    fn log(&self) -> Option<&Log> {
-        self.local.compiled.log.as_deref()
+    /// It goes on for as long as its two sides like, and what it was routed by may go meanwhile.
+    pub(super) fn settle(&self) {
+        let mut source = self.source.borrow_mut();
+        source.name(self.place.get(), self.begun.is_some(), &mut self.facts.borrow_mut());
+        if let Source::Whole(local) = &*source {
+            let rest = Source::Rest { log: local.compiled.log.clone(), own: local.compiled.config.own.clone() };
+            *source = rest;
+        }
     }
 
     /// More of the client's body came.
@@ -259,7 +306,7 @@ impl Record {
     pub(super) fn head(&self, response: &Response<ResponseBody>) {
         let mut facts = self.facts.borrow_mut();
         facts.status = response.status().as_u16();
-        if let Some(log) = self.log() {
+        if let Some(log) = self.source.borrow().log() {
             facts.fields.take_answer(log.format.wanted(), Place::Response, response.headers());
         }
         drop(facts);
@@ -271,7 +318,7 @@ impl Record {
     }
 
     fn trailers(&self, trailers: &HeaderMap) {
-        if let Some(log) = self.log() {
+        if let Some(log) = self.source.borrow().log() {
             self.facts.borrow_mut().fields.take_answer(log.format.wanted(), Place::Trailers, trailers);
         }
         self.note_grpc(trailers);
@@ -299,25 +346,14 @@ impl Drop for Record {
             facts.flags = Flags::CLIENT_ENDED;
             facts.details = Some("downstream_remote_disconnect");
         }
-        let log = self.local.compiled.log.as_deref();
-        if self.begun.is_some() || log.is_some_and(|log| log.format.wants_place()) {
-            let (route, set) = self.place.get();
-            let compiled = &self.local.compiled;
-            if let Some(route) = route.and_then(|route| compiled.routes.get(route)) {
-                facts.route = Some(names::route(&route.route));
-            }
-            if let Some(set) = set.and_then(|set| compiled.sets.get(set)) {
-                facts.cluster = Some(set.name.clone());
-            }
-        }
-        if let Some(log) = log {
+        let source = self.source.get_mut();
+        source.name(self.place.get(), self.begun.is_some(), facts);
+        if let Some(log) = source.log() {
             self.worker.lines.add(&self.worker.shared.logs, log, facts);
         }
         if let (Some(begun), Some(tracer)) = (&self.begun, &self.worker.shared.tracer) {
-            let own = self.local.compiled.config.own.as_deref();
-            let (mesh, node) = own.map_or(("", ""), |own| (&own.mesh, &own.name));
-            let name = tracer.name(mesh, node);
-            tracer.send(segment::datagram(begun, facts, Sender { name: &name, mesh, node }));
+            let own = source.own();
+            tracer.ended(begun, facts, own.map_or(("", ""), |own| (&own.mesh, &own.name)));
         }
     }
 }

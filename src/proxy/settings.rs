@@ -1,5 +1,6 @@
 //! How a proxy is set up, and why it may not start.
 
+use super::cloudwatch::CloudWatchSettings;
 use super::emf::EmfSettings;
 use super::tls;
 use super::trace::TraceSettings;
@@ -34,8 +35,10 @@ pub struct ProxySettings {
     pub stats_tags: bool,
     /// How requests are traced; `None` for not at all.
     pub traces: Option<Arc<TraceSettings>>,
-    /// How metrics go to CloudWatch; `None` for not at all.
+    /// How metrics go to CloudWatch by log lines; `None` for not at all.
     pub emf: Option<EmfSettings>,
+    /// How they go to CloudWatch by its API; `None` for not at all.
+    pub cloudwatch: Option<CloudWatchSettings>,
 }
 
 impl ProxySettings {
@@ -55,6 +58,7 @@ impl ProxySettings {
             stats_tags: false,
             traces: None,
             emf: None,
+            cloudwatch: None,
         }
     }
 }
@@ -85,6 +89,9 @@ pub enum ProxyError {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody asked it to quit before it had anything to serve.
+    #[error("asked to quit while it waited for its first configuration")]
+    AskedToQuit,
     /// A worker thread could not be made.
     #[error("cannot start worker {index} of the proxy: {source}")]
     Worker {

@@ -3,6 +3,7 @@
 //! Requests touch one word of it (the generation), which changes only when a snapshot is published.
 
 use super::access_log::Logs;
+use super::cloudwatch::Sent;
 use super::config::{Compiled, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
@@ -76,6 +77,8 @@ pub(super) struct Shared {
     pub(super) phase: watch::Sender<Phase>,
     /// Whether somebody asked it to quit.
     pub(super) quit: watch::Sender<bool>,
+    /// Whether its workers have ended: nothing more is counted, and what is still to be told is told now.
+    pub(super) ended: watch::Sender<bool>,
     /// Takes notes for the control side; set once it runs.
     pub(super) control: OnceLock<mpsc::Sender<Event>>,
     /// Client connections open now, of all workers.
@@ -88,6 +91,8 @@ pub(super) struct Shared {
     pub(super) tracer: Option<Tracer>,
     /// Lines of metrics that were sent, and those that could not be.
     pub(super) emf_lines: [AtomicU64; 2],
+    /// Metrics that CloudWatch was sent by its API.
+    pub(super) cloudwatch: Sent,
     /// The way to the access log.
     pub(super) logs: Logs,
     /// One for each worker.
@@ -130,12 +135,14 @@ impl Shared {
             is_live: AtomicBool::new(false),
             phase: watch::Sender::new(Phase::Serving),
             quit: watch::Sender::new(false),
+            ended: watch::Sender::new(false),
             control: OnceLock::new(),
             connections: AtomicUsize::new(0),
             max_connections,
             has_tags: false,
             tracer: None,
             emf_lines: Default::default(),
+            cloudwatch: Sent::default(),
             logs: Logs::default(),
             workers: (0..workers).map(|_| Arc::new(view())).collect(),
             has_successor: watch::Sender::new(false),
@@ -148,6 +155,7 @@ impl Shared {
         let before = self.current.load();
         compiled.share_buckets(before.buckets());
         keep_counts(&mut compiled, &before);
+        self.logs.tell(compiled.log.as_deref());
         let generation = compiled.generation;
         self.current.store(Arc::new(compiled));
         // Released after the snapshot: a worker that sees the new generation finds a snapshot at least as new.

@@ -63,6 +63,7 @@ pub(super) async fn run(connection: &Rc<Connection>, tunnel: Tunnel, client: Str
 async fn carry(moved: &Cell<bool>, tunnel: Tunnel, client: Stream, early: Bytes) -> io::Result<()> {
     let Tunnel { mut endpoint, early: early_answer, places: _places, record, .. } = tunnel;
     if let Some(record) = &record {
+        record.settle();
         record.received(early.len());
     }
     endpoint.write_all(&early).await?;

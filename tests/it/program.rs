@@ -6,6 +6,7 @@ pub(crate) mod database_gate;
 pub(crate) mod fleet;
 pub(crate) mod gate;
 pub(crate) mod github;
+pub(crate) mod otlp;
 pub(crate) mod service;
 pub(crate) mod slack;
 pub(crate) mod world;

@@ -5,6 +5,7 @@ mod admin;
 mod answers;
 mod balance;
 mod carried;
+mod counted;
 mod ends;
 mod extensions;
 mod failures;
@@ -16,6 +17,7 @@ mod idle;
 mod observe;
 mod reload;
 mod removed;
+mod told;
 mod tunnel;
 mod wire;
 

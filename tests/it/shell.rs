@@ -54,6 +54,7 @@ pub(crate) const RUN: &[(&str, &str, &[&str])] = &[
     ("docs/JOURNAL.md", "the_pages_about_a_running_daemon_do_what_they_say", &["verify", "export"]),
     ("docs/MESH.md", "the_pages_about_a_running_daemon_do_what_they_say", &["tool", "aws"]),
     ("docs/proxy-observability.md", "the_pages_about_a_running_daemon_do_what_they_say", &["counts"]),
+    ("docs/proxy-observability.md", "spans_go_as_the_page_says_and_the_last_minute_to_cloudwatch", &["otlp"]),
     ("docs/PROXY.md", "the_pages_about_a_running_daemon_do_what_they_say", &["admin"]),
     (
         "docs/operations.md",

@@ -1,5 +1,7 @@
 //! `tidegate proxy`: a native proxy in a process of its own, and what becomes of it when its control plane is gone.
 
+mod observed;
+
 use crate::kit::ports::steady_port;
 use crate::program::service::Service;
 use crate::program::{Process, command, run, until};

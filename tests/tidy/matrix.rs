@@ -68,7 +68,9 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["proxy::stats::show"], &["base"], "pure; counts as text"),
     row(&["proxy::trace::ids"], &["base"], "pure; names of traces"),
     row(&["proxy::trace::segment"], &["base", "proxy::trace::ids", "proxy::access_log::facts"], "pure"),
-    row(&["proxy::emf::lines"], &["base", "mesh::snapshot", "proxy::stats"], "pure"),
+    row(&["proxy::trace::span"], &["base", "proxy::trace::segment", "proxy::access_log::facts"], "pure"),
+    row(&["proxy::metrics"], &["base", "mesh::snapshot", "proxy::stats"], "pure"),
+    row(&["proxy::emf::lines", "proxy::cloudwatch::data"], &["base", "proxy::metrics"], "pure"),
     row(&["proxy::upstream::wire"], &["base"], "pure; HTTP on bytes"),
     row(
         &["ports"],
@@ -209,6 +211,7 @@ pub(crate) const MATRIX: &[Row] = &[
             "telemetry",
             "tls",
             "drain",
+            "aws",
         ],
         "the rest; never rollout, runner or store",
     ),
@@ -328,7 +331,10 @@ pub(crate) const PURE: &[&str] = &[
     "proxy::stats::show",
     "proxy::trace::ids",
     "proxy::trace::segment",
+    "proxy::trace::span",
+    "proxy::metrics",
     "proxy::emf::lines",
+    "proxy::cloudwatch::data",
     "proxy::upstream::wire",
 ];
 

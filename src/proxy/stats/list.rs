@@ -2,6 +2,7 @@
 
 use super::show::{Stat, Value};
 use super::{HttpSum, TargetSum};
+use crate::proxy::config::EndpointSet;
 use crate::proxy::shared::{Phase, Shared};
 use crate::proxy::trace::Tracer;
 use std::collections::BTreeMap;
@@ -19,17 +20,11 @@ pub(in crate::proxy) fn list(shared: &Shared) -> Vec<Stat> {
         clusters.entry(key.cluster).or_default().merge(&sum);
     }
     let current = shared.current();
-    // Those that nothing was sent to are there too, by their endpoints.
-    for set in &current.sets {
-        clusters.entry(set.name.clone()).or_default();
-        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let healthy = set.healthy.iter().zip(&set.ejected).filter(|(healthy, out)| **healthy && !**out).count();
-        for (what, count) in [
-            ("membership_total", set.addresses.len()),
-            ("membership_healthy", healthy),
-            ("outlier_detection.ejections_active", set.ejected.iter().filter(|out| **out).count()),
-        ] {
-            stats.push(of_cluster(&set.name, what, Value::Gauge(number(count))));
+    for (name, members) in members(&current.sets) {
+        // Those that nothing was sent to are there too, by their endpoints.
+        clusters.entry(name.to_owned()).or_default();
+        for (what, count) in MEMBERS.into_iter().zip(members) {
+            stats.push(of_cluster(name, what, Value::Gauge(count)));
         }
     }
     for (name, sum) in &clusters {
@@ -37,6 +32,23 @@ pub(in crate::proxy) fn list(shared: &Shared) -> Vec<Stat> {
     }
     stats.sort_by(|one, other| one.name.cmp(&other.name));
     stats
+}
+
+/// What is said of endpoints.
+const MEMBERS: [&str; 3] = ["membership_total", "membership_healthy", "outlier_detection.ejections_active"];
+
+/// The same of each cluster. Two sets of endpoints may have one name, since `_` joins its parts and stands in them too; a name that
+/// came twice would spoil the whole page for Prometheus.
+fn members(sets: &[EndpointSet]) -> BTreeMap<&str, [u64; 3]> {
+    let mut all: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
+    for set in sets {
+        let healthy = set.healthy.iter().zip(&set.ejected).filter(|(healthy, out)| **healthy && !**out).count();
+        let counts = [set.addresses.len(), healthy, set.ejected.iter().filter(|out| **out).count()];
+        for (sum, count) in all.entry(&set.name).or_default().iter_mut().zip(counts) {
+            *sum += u64::try_from(count).unwrap_or(u64::MAX);
+        }
+    }
+    all
 }
 
 /// Envoy's numbers for what `/server_info` says in words.
@@ -61,12 +73,13 @@ fn server(shared: &Shared) -> Vec<Stat> {
     ];
     let plain = |name: &str, value| Stat { name: name.into(), family: name.into(), labels: Vec::new(), value };
     let gauges = gauges.into_iter().map(|(name, count)| plain(name, Value::Gauge(count)));
-    let lines = shared.logs.read().into_iter().map(|(name, count)| plain(name, Value::Counter(count)));
+    let told = shared.logs.read().into_iter().chain(shared.cloudwatch.read());
+    let told = told.map(|(name, count)| plain(name, Value::Counter(count)));
     let [sent, failed] = &shared.emf_lines;
     let emf = [("emf.lines_sent", sent), ("emf.lines_failed", failed)];
     let emf = emf.map(|(name, count)| plain(name, Value::Counter(count.load(Ordering::Relaxed))));
     let spans = shared.tracer.iter().flat_map(Tracer::stats);
-    gauges.chain(lines).chain(emf).chain(spans).collect()
+    gauges.chain(told).chain(emf).chain(spans).collect()
 }
 
 fn http(stats: &mut Vec<Stat>, prefix: &str, sum: &HttpSum) {

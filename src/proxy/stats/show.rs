@@ -121,8 +121,14 @@ pub fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// What Envoy makes of a name for Prometheus.
+/// Names that are not Envoy's.
+const OWN: &str = "tidegate_";
+
+/// What Envoy makes of a name for Prometheus; our own are taken as they are.
 fn metric_name(family: &str) -> String {
+    if family.starts_with(OWN) {
+        return family.to_owned();
+    }
     let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
     format!("envoy_{}", family.chars().map(plain).collect::<String>())
 }

@@ -19,10 +19,16 @@ pub struct Begun {
     pub span: u64,
     /// The span that it comes from.
     pub parent: Option<u64>,
+    /// What came as `tracestate` with it.
+    pub state: Option<String>,
     /// Its method.
     pub method: String,
-    /// What was asked for, with the host.
-    pub url: String,
+    /// What the client speaks to the first proxy, such as `https`.
+    pub scheme: String,
+    /// Whom it was for.
+    pub host: String,
+    /// What was asked for, with its query.
+    pub path: String,
     /// The client's program.
     pub agent: Option<String>,
     /// The client that the first proxy saw.
@@ -42,7 +48,8 @@ pub struct Sender<'a> {
     pub node: &'a str,
 }
 
-fn cut(text: &str) -> &str {
+/// What fits of a text.
+pub(super) fn cut(text: &str) -> &str {
     let mut end = text.len().min(MOST);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -54,7 +61,8 @@ fn cut(text: &str) -> &str {
 #[must_use]
 pub fn datagram(begun: &Begun, facts: &Facts, sender: Sender<'_>) -> String {
     let start = facts.started.0 as f64 / 1000.0;
-    let mut request = json!({ "method": begun.method, "url": cut(&begun.url) });
+    let url = format!("{}://{}{}", begun.scheme, begun.host, begun.path);
+    let mut request = json!({ "method": begun.method, "url": cut(&url) });
     if let Some(agent) = &begun.agent {
         request["user_agent"] = cut(agent).into();
     }
@@ -108,8 +116,11 @@ mod tests {
             trace: 0x5759_e988_bd86_2e3f_e1be_46a9_9427_2793,
             span: 10,
             parent: Some(9),
+            state: None,
             method: "GET".into(),
-            url: format!("http://shop.local/{}", "ä".repeat(3000)),
+            scheme: "http".into(),
+            host: "shop.local".into(),
+            path: format!("/{}", "ä".repeat(3000)),
             agent: Some("curl".into()),
             forwarded_for: None,
             is_inbound: true,

@@ -10,11 +10,12 @@ use tidegate::mesh::snapshot::{AccessLog, IpPreference, LogFormat, Own, Role};
 use tidegate::proxy::emf::{EmfSettings, EmfTarget};
 use tidegate::proxy::trace::TraceSettings;
 use tidegate::proxy::trace::sampling::Rules;
+use tidegate::proxy::trace::xray::XraySettings;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UdpSocket};
 
 /// The same mesh as seen by a node, which logs there.
-fn of_node(mut mesh: Mesh, log: Option<(&Path, &str)>) -> Mesh {
+pub(super) fn of_node(mut mesh: Mesh, log: Option<(&Path, &str)>) -> Mesh {
     let access_log = log.map(|(path, format)| AccessLog {
         path: path.display().to_string(),
         format: LogFormat::Text(format.to_owned()),
@@ -200,7 +201,8 @@ async fn traced_requests_become_segments_and_name_their_trace_to_the_service() {
     let mesh = of_node(Mesh::new(1).target("v1", backend.address, 1), None);
     let proxy = Proxy::with(mesh, |settings| {
         let rules = Rules::share(0.0).unwrap();
-        settings.traces = Some(Arc::new(TraceSettings { daemon: address, name: None, rules }));
+        let xray = Some(XraySettings { daemon: address, name: None });
+        settings.traces = Some(Arc::new(TraceSettings { xray, otlp: None, rules }));
     })
     .await;
     let mut client = proxy.client().await;

@@ -84,7 +84,9 @@ class Cbor:
 
     @staticmethod
     def write(answer, shape):
-        """The body of an answer."""
+        """The body of an answer; none of an operation that answers nothing."""
+        if shape is None:
+            return b""
         body = bytearray()
         RpcV2CBORSerializer()._serialize_data_item(body, answer, shape)  # noqa: SLF001: there is no public name
         return bytes(body)

@@ -10,6 +10,7 @@ Control, all JSON:
     POST /_double/SERVICE/NAME          a control function of a service
 """
 
+import gzip
 import json
 import threading
 import traceback
@@ -143,6 +144,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):  # noqa: N802
         """A call of a service, or control."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers.get("Content-Encoding") == "gzip":
+            # Long calls of PutMetricData are.
+            body = gzip.decompress(body)
         try:
             if self.path.startswith("/_double/"):
                 self.answer(200, self.control(self.path.removeprefix("/_double/"), json.loads(body or b"{}")))
