@@ -17,7 +17,7 @@ mod triggers;
 pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
 pub use sidecar::{
-    ClientSettings, EmfSettings, EmfTarget, Origin, ProxyOptions, Redirecting, Rules, Sidecar, TraceSettings,
+    ClientSettings, EmfSettings, EmfTarget, Origin, ProxyOptions, Redirecting, Rules, Sidecar, TlsFiles, TraceSettings,
     start_proxy,
 };
 pub use triggers::HookSecrets;

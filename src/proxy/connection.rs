@@ -311,12 +311,20 @@ impl Connections {
         self.open.borrow().values().for_each(|connection| connection.sweep());
     }
 
-    /// Lets no new streams begin on connections of HTTP/2, which answers cannot tell.
-    pub(super) fn finish_http2(&self) {
+    /// Lets no new streams begin on those connections of HTTP/2 that are so, which answers cannot tell.
+    pub(super) fn finish_http2(&self, is_meant: impl Fn(For) -> bool) {
         let open = self.open.borrow();
         open.values()
-            .filter(|connection| connection.is_http2.get())
+            .filter(|connection| connection.is_http2.get() && connection.whom().is_some_and(&is_meant))
             .for_each(|connection| connection.tell(Order::Finish));
+    }
+
+    /// Closes those that are so.
+    pub(super) fn cut(&self, is_meant: impl Fn(For) -> bool) {
+        let open = self.open.borrow();
+        open.values()
+            .filter(|connection| connection.whom().is_some_and(&is_meant))
+            .for_each(|connection| connection.tell(Order::Cut));
     }
 
     pub(super) fn tell_all(&self, order: Order) {
@@ -467,7 +475,8 @@ async fn serve_until_idle(worker: &Rc<Worker>, connection: &Rc<Connection>, sock
 /// Serves a connection of HTTP/2 until it has ended.
 async fn serve_http2(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: HttpSocket) {
     connection.is_http2.set(true);
-    if worker.draining.get() {
+    let is_leaving = connection.whom().is_some_and(|whom| worker.local().compiled.is_leaving(whom));
+    if worker.draining.get() || is_leaving {
         connection.tell(Order::Finish);
     }
     let (handler, handled) = (Rc::clone(worker), Rc::clone(connection));

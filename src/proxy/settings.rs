@@ -85,6 +85,15 @@ pub enum ProxyError {
         /// What the system said.
         source: io::Error,
     },
+    /// It would take the place of a process that serves, and has not what that one has.
+    #[error(
+        "the SDS server beside the proxy has not told {names} within 15 s, and the process whose place was to be taken serves \
+         with it: see that the server runs and has an entry for this proxy, and start it again"
+    )]
+    Secrets {
+        /// Names of the secrets.
+        names: String,
+    },
     /// A worker thread could not be made.
     #[error("cannot start worker {index} of the proxy: {source}")]
     Worker {

@@ -3,6 +3,7 @@
 
 mod admin;
 mod answers;
+mod doors;
 mod ends;
 mod extensions;
 mod failures;
