@@ -117,21 +117,21 @@ pub use settings::{ProxyError, ProxySettings};
 use shared::{Phase, Shared};
 pub use sockets::{Sockets, adopt};
 use std::collections::BTreeSet;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use trace::Tracer;
 #[cfg(any(test, feature = "testing"))]
 pub use upstream::fuzz;
-use worker::Worker;
+
+/// A process that was replaced stays for so long after its last client: a page of its admin interface that was asked for before
+/// takes milliseconds, on a busy machine some more.
+const LAST_PAGES: Duration = Duration::from_secs(2);
 
 /// What became of a drained proxy's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,6 +284,7 @@ impl Listening {
         let names = (settings.name, egress, ingress, settings.gateway);
         let mut shared = Shared::new(names, connections, versions, count, first);
         shared.has_tags = settings.stats_tags;
+        shared.stands_alone = settings.stands_alone;
         shared.tracer = settings.traces.map(Tracer::new);
         let shared = Arc::new(shared);
         let (ready, published) = oneshot::channel();
@@ -312,7 +313,7 @@ impl Listening {
         let mut begin = Vec::with_capacity(count);
         for (index, listeners) in listeners.into_iter().enumerate() {
             let (go, ended) =
-                spawn_worker(&shared, index, listeners).map_err(|source| ProxyError::Worker { index, source })?;
+                worker::spawn(&shared, index, listeners).map_err(|source| ProxyError::Worker { index, source })?;
             begin.push(go);
             handle.workers.push(ended);
         }
@@ -329,49 +330,6 @@ impl Listening {
         handle.serve_admin(admin_listener.take());
         Ok(handle)
     }
-}
-
-/// Starts a worker's thread, which has everything that it needs then. It accepts once it is told to; the receiver tells how many
-/// connections it had to cut when it ended.
-fn spawn_worker(
-    shared: &Arc<Shared>,
-    index: usize,
-    (egress, ingress): (std::net::TcpListener, Option<std::net::TcpListener>),
-) -> io::Result<(oneshot::Sender<()>, oneshot::Receiver<usize>)> {
-    let (shared, view) = (Arc::clone(shared), Arc::clone(&shared.workers[index]));
-    let (tell, ended) = oneshot::channel();
-    let (go, begins) = oneshot::channel();
-    // A local runtime cannot leave its thread, so it is made there, and its failure is told from there.
-    let (started, starts) = std::sync::mpsc::sync_channel(1);
-    std::thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
-        let built = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        let runtime = match built {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(started.send(Err(error))),
-        };
-        let cut = runtime.block_on(async {
-            let made = TcpListener::from_std(egress)
-                .and_then(|egress| Ok((egress, ingress.map(TcpListener::from_std).transpose()?)));
-            let listeners = match made {
-                Ok(listeners) => listeners,
-                Err(error) => {
-                    let _ = started.send(Err(error));
-                    return 0;
-                }
-            };
-            let _ = started.send(Ok(()));
-            if begins.await.is_err() {
-                return 0;
-            }
-            let worker = Rc::new(Worker::new(shared, view));
-            listener::run(worker, index, listeners).await
-        });
-        // Connections end with their tasks, before the end is told.
-        drop(runtime);
-        let _ = tell.send(cut);
-    })?;
-    starts.recv().map_err(io::Error::other)??;
-    Ok((go, ended))
 }
 
 impl ProxyHandle {
@@ -458,6 +416,10 @@ impl ProxyHandle {
         let mut cut = 0;
         for ended in std::mem::take(&mut self.workers) {
             cut += ended.await.unwrap_or(0);
+        }
+        if *self.shared.has_successor.borrow() {
+            // Who reached the admin pages just before is answered, however soon the clients are gone.
+            tokio::time::sleep(LAST_PAGES).await;
         }
         self.shared.logs.finish().await;
         Drained { cut }

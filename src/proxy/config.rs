@@ -522,6 +522,7 @@ mod tests {
             services: BTreeMap::from([("Shop.local".into(), Arc::new(service))]),
             clusters: BTreeMap::from([a, b]),
             own: None,
+            gateways: Vec::new(),
         }
     }
 

@@ -311,20 +311,11 @@ impl Connections {
         self.open.borrow().values().for_each(|connection| connection.sweep());
     }
 
-    /// Lets no new streams begin on those connections of HTTP/2 that are so, which answers cannot tell.
-    pub(super) fn finish_http2(&self, is_meant: impl Fn(For) -> bool) {
+    /// Tells those that are meant. To finish only those of HTTP/2 are told, which answers cannot tell.
+    pub(super) fn tell_those(&self, order: Order, is_meant: impl Fn(For) -> bool) {
+        let tells = |one: &&Rc<Connection>| order != Order::Finish || one.is_http2.get();
         let open = self.open.borrow();
-        open.values()
-            .filter(|connection| connection.is_http2.get() && connection.whom().is_some_and(&is_meant))
-            .for_each(|connection| connection.tell(Order::Finish));
-    }
-
-    /// Closes those that are so.
-    pub(super) fn cut(&self, is_meant: impl Fn(For) -> bool) {
-        let open = self.open.borrow();
-        open.values()
-            .filter(|connection| connection.whom().is_some_and(&is_meant))
-            .for_each(|connection| connection.tell(Order::Cut));
+        open.values().filter(tells).filter(|one| one.whom().is_some_and(&is_meant)).for_each(|one| one.tell(order));
     }
 
     pub(super) fn tell_all(&self, order: Order) {

@@ -258,6 +258,7 @@ impl Control {
     fn first_outcome(&mut self) -> Option<Result<(), ProxyError>> {
         match self.refusal.take() {
             Some(refusal) => Some(Err(refusal)),
+            None if self.shared.stands_alone => self.published.as_ref().map(|_| Ok(())),
             None => self.published.as_ref().map(|_| std::mem::replace(&mut self.doors, Ok(()))),
         }
     }
@@ -304,8 +305,8 @@ impl Control {
         let Some(config) = &self.published else { return };
         let doors = doors::open(&self.shared, config);
         match (&self.doors, &doors) {
-            // Said once; at the start it is its end.
-            (Ok(()), Err(error)) if self.generation > 1 => {
+            // Said once; at the start it is its end, but for local mode.
+            (Ok(()), Err(error)) if self.generation > 1 || self.shared.stands_alone => {
                 tracing::error!(%error, "the gateway serves its other ports and tries this one again")
             }
             (Err(_), Ok(())) => tracing::info!("all ports of the gateway are served now"),

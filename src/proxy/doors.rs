@@ -8,7 +8,7 @@
 use super::ProxyError;
 use super::listener;
 use super::shared::{Phase, Shared};
-use crate::mesh::snapshot::{NodeConfig, Role};
+use crate::mesh::snapshot::NodeConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::io;
@@ -71,12 +71,13 @@ impl Door {
 /// Where a gateway's listeners are bound: at `address`, and where the mesh prefers a family, for both on the wildcard (appmesh
 /// "Service discovery", table of preferences). Empty for what is no gateway.
 fn wanted(config: &NodeConfig, address: IpAddr) -> BTreeSet<SocketAddr> {
-    let Some(own) = config.own.as_ref().filter(|own| matches!(own.role, Role::Gateway(_))) else {
-        return BTreeSet::new();
-    };
-    let both = own.ip_preference.binds_both() && address == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let ip = if both { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { address };
-    own.listeners.iter().map(|listener| SocketAddr::new(ip, listener.port)).collect()
+    let mut all = BTreeSet::new();
+    for (own, _) in config.all_gateways() {
+        let both = own.ip_preference.binds_both() && address == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let ip = if both { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { address };
+        all.extend(own.listeners.iter().map(|listener| SocketAddr::new(ip, listener.port)));
+    }
+    all
 }
 
 /// Takes the ports that a configuration asks for and gives back those that it does not; workers learn of both. All that can be

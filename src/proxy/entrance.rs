@@ -35,11 +35,13 @@ pub(super) struct Listener {
 /// The listeners of a gateway by their port; none for what is no gateway.
 pub(super) fn listeners(config: &NodeConfig, secured: &Secured) -> Listeners {
     let mut hosts = gateway::listeners(config);
-    let own = config.own.iter().flat_map(|own| &own.listeners);
+    let own = config.all_gateways().flat_map(|(own, _)| &own.listeners);
     let found = own.filter_map(|listener| {
         let hosts = hosts.remove(&listener.port)?;
         let bound = listener.pool.map(|pool| (pool, Arc::default()));
-        let secured = listener.tls.as_ref().map(|_| secured.own(listener.port).map(Arc::clone));
+        // Where certificates are no matter, everybody speaks plainly.
+        let has_tls = listener.tls.is_some() && !secured.is_ignored();
+        let secured = has_tls.then(|| secured.own(listener.port).map(Arc::clone));
         Some((listener.port, Arc::new(Listener { hosts, protocol: listener.protocol, secured, bound })))
     });
     found.collect()

@@ -82,7 +82,7 @@ pub(super) async fn run(
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
     }
     worker.draining.set(true);
-    worker.connections.finish_http2(|_| true);
+    worker.connections.tell_those(Order::Finish, |_| true);
     // Also where a successor has the same sockets: it need not have made all of them its own.
     accept_waiting(&worker, egress, serve_egress);
     if let Some(ingress) = ingress {
@@ -125,7 +125,7 @@ async fn accept_gateway(worker: &Rc<Worker>, own: &mut doors::Own) {
                 let now = Arc::clone(&doors.borrow_and_update());
                 own.follow(&now).into_iter().for_each(|closed| accept_waiting(worker, closed, serve_gateway));
                 let local = worker.local();
-                worker.connections.finish_http2(|whom| local.compiled.is_leaving(whom));
+                worker.connections.tell_those(Order::Finish, |whom| local.compiled.is_leaving(whom));
             }
             accepted = own.accept() => match accepted {
                 Ok(stream) => admit(worker, stream, serve_gateway),
@@ -343,7 +343,7 @@ async fn housekeeping(worker: Rc<Worker>) {
                 if worker.shared.gateway.is_some() {
                     let local = worker.local();
                     let is_over = |whom| matches!(whom, For::Gateway { port } if local.compiled.entrance(port).is_none());
-                    worker.connections.cut(is_over);
+                    worker.connections.tell_those(Order::Cut, is_over);
                 }
                 worker.expire_idle();
                 worker.lines.flush(&worker.shared.logs);

@@ -18,6 +18,9 @@ pub struct ProxySettings {
     pub ingress: Option<SocketAddr>,
     /// Where a virtual gateway's listeners are bound, on the ports that its configuration says; `None` for what is no gateway.
     pub gateway: Option<IpAddr>,
+    /// Whether it is nobody's, as in local mode: every gateway that its configuration has, without TLS, and a port that cannot be
+    /// taken does not keep it from starting.
+    pub stands_alone: bool,
     /// Where the admin interface listens; `None` for none.
     pub admin: Option<SocketAddr>,
     /// Worker threads; 0 for one to each core.
@@ -47,6 +50,7 @@ impl ProxySettings {
             egress,
             ingress: None,
             gateway: None,
+            stands_alone: false,
             admin: None,
             workers: 0,
             max_connections: 30_000,

@@ -61,6 +61,8 @@ pub(super) struct Shared {
     pub(super) ingress: Option<u16>,
     /// Where a virtual gateway's listeners are; `None` for what is none.
     pub(super) gateway: Option<IpAddr>,
+    /// Whether it is nobody's, as in local mode, where it is every gateway at once.
+    pub(super) stands_alone: bool,
     /// Their sockets.
     pub(super) doors: watch::Sender<Arc<Doors>>,
     /// Since when it runs.
@@ -125,6 +127,7 @@ impl Shared {
             port: egress.port(),
             ingress: ingress.map(|ingress| ingress.port()),
             gateway,
+            stands_alone: false,
             doors: watch::Sender::default(),
             started: Monotonic::now(),
             generation: AtomicU64::new(first.generation),
@@ -190,7 +193,7 @@ impl Shared {
 
     /// Whether it stands for a node or gateway of the mesh, and not for nobody as in local mode.
     pub(super) const fn is_own(&self) -> bool {
-        self.ingress.is_some() || self.gateway.is_some()
+        !self.stands_alone && (self.ingress.is_some() || self.gateway.is_some())
     }
 
     /// An endpoint failed as often in a row as it may. A note that finds no room is lost: the next failure makes another.

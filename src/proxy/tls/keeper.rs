@@ -40,6 +40,11 @@ impl Secured {
             && self.towards.iter().zip(&other.towards).all(|(one, other)| one.0 == other.0 && one.1.is_as(other.1))
     }
 
+    /// Whether TLS is no matter here.
+    pub(in crate::proxy) const fn is_ignored(&self) -> bool {
+        self.ignored
+    }
+
     /// What connections to an own listener with TLS begin with; `None` while its certificate cannot be used.
     pub(in crate::proxy) fn own(&self, port: u16) -> Option<&Arc<ServerSide>> {
         self.own.get(&port)?.as_ref()

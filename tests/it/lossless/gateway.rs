@@ -9,6 +9,15 @@ use tokio::net::TcpStream;
 /// Restarts of the gateway's process.
 const RESTARTS: usize = 5;
 
+/// The process that took the place of this one.
+async fn replaced(task: &Task, gateway: &Process) -> Process {
+    let mut next = task.gateway();
+    next.listening(3).await;
+    let said = format!("took over from process {}", gateway.pid());
+    until("it says whose place it took", async || next.stderr.text().contains(&said).then_some(())).await;
+    next
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hot_restarts_of_a_gateway_lose_no_request() {
     let task = Task::start().await;
@@ -16,23 +25,9 @@ async fn hot_restarts_of_a_gateway_lose_no_request() {
     gateway.listening(3).await;
     let outside = Steady::start(task.address(3), HOST);
     let mut old: Vec<Process> = Vec::new();
-    let mut has_both = false;
-    for restart in 0..RESTARTS {
+    for _ in 0..RESTARTS {
         outside.more(BETWEEN).await;
-        if restart % 2 == 1 {
-            // Another port, in time for the next one.
-            has_both = !has_both;
-            task.open(if has_both { [3, 4] } else { [3, 3] }).await;
-            until("the port follows", async || {
-                (TcpStream::connect(task.address(4)).await.is_ok() == has_both).then_some(())
-            })
-            .await;
-        }
-        let mut next = task.gateway();
-        next.listening(if has_both { 4 } else { 3 }).await;
-        let said = format!("took over from process {}", gateway.pid());
-        until("it says whose place it took", async || next.stderr.text().contains(&said).then_some(())).await;
-        assert_eq!(TcpStream::connect(task.address(4)).await.is_ok(), has_both);
+        let mut next = replaced(&task, &gateway).await;
         std::mem::swap(&mut gateway, &mut next);
         old.push(next);
     }
@@ -44,7 +39,19 @@ async fn hot_restarts_of_a_gateway_lose_no_request() {
     let outside = outside.stop().await;
     outside.expect_whole();
     assert!(outside.versions.keys().eq(["v1", "v2"]), "{outside:?}");
-    assert_eq!(gateway.terminate().await, Some(0));
+    // On another port, which the next one takes over as well.
+    let is_open = async |at: usize| TcpStream::connect(task.address(at)).await.is_ok();
+    task.move_gateway(4).await;
+    until("the port has moved", async || (is_open(4).await && !is_open(3).await).then_some(())).await;
+    let mut next = replaced(&task, &gateway).await;
+    assert!(is_open(4).await && !is_open(3).await);
+    assert_eq!(gateway.ended().await.code(), Some(0), "{}", gateway.stderr.text());
+    assert!(is_open(4).await);
+    let outside = Steady::start(task.address(4), HOST);
+    outside.more(BETWEEN).await;
+    outside.stop().await.expect_whole();
+    next.signal("TERM").await;
+    assert_eq!(next.ended().await.code(), Some(0));
 }
 
 /// It neither says that somebody is busy, nor that an address is taken.

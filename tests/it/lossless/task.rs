@@ -15,11 +15,9 @@ fn route([v1, v2]: [u32; 2]) -> Value {
     json!({ "httpRoute": { "match": { "prefix": "/" }, "action": { "weightedTargets": targets } } })
 }
 
-/// A gateway with a listener on each of these ports, or on one where they are the same.
-fn front([first, second]: [u16; 2]) -> Value {
-    let ports: std::collections::BTreeSet<u16> = [first, second].into();
-    let listener = |port: &u16| json!({ "portMapping": { "port": port, "protocol": "http" } });
-    json!({ "listeners": ports.iter().map(listener).collect::<Vec<_>>() })
+/// A gateway with a listener on this port.
+fn front(port: u16) -> Value {
+    json!({ "listeners": [{ "portMapping": { "port": port, "protocol": "http" } }] })
 }
 
 /// The mesh: v1 speaks HTTP/1.1 and v2 HTTP/2. JSON documents are YAML ones too.
@@ -42,7 +40,7 @@ fn mesh([v1, v2, application]: [u16; 3], gateway: u16) -> String {
         json!({ "meshName": "shop", "virtualRouterName": "checkout", "routeName": "main", "spec": route([50, 50]) }),
         json!({ "meshName": "shop", "virtualServiceName": HOST, "spec": { "provider": router } }),
         node("web", application, "http", json!([{ "virtualService": { "virtualServiceName": HOST } }])),
-        json!({ "meshName": "shop", "virtualGatewayName": "front", "spec": front([gateway, gateway]) }),
+        json!({ "meshName": "shop", "virtualGatewayName": "front", "spec": front(gateway) }),
         json!({ "meshName": "shop", "virtualGatewayName": "front", "gatewayRouteName": "all", "spec": everything }),
     ];
     documents.map(|document| document.to_string()).join("\n---\n")
@@ -83,7 +81,8 @@ impl Task {
             command.args([face, "127.0.0.1:0"]);
         }
         command.arg("--data-dir").arg(self.path("data")).arg("--policies").arg(self.path("policies"));
-        command.arg("--mesh").arg(self.path("mesh.yaml"));
+        // Its own proxy is no gateway then.
+        command.arg("--mesh").arg(self.path("mesh.yaml")).args(["--as", "shop/web"]);
         let mut control = Process::spawn(command);
         control.addresses().await;
         self.control = Some(control);
@@ -122,10 +121,10 @@ impl Task {
         command
     }
 
-    /// Gives the gateway these of its two ports.
-    pub(super) async fn open(&self, ports: [usize; 2]) {
+    /// Moves the gateway to this of its two ports.
+    pub(super) async fn move_gateway(&self, at: usize) {
         let url = format!("http://127.0.0.1:{}/v20190125/meshes/shop/virtualGateways/front", self.ports[0]);
-        let spec = front(ports.map(|at| self.ports[2 + at]));
+        let spec = front(self.ports[2 + at]);
         until("the gateway is written", async || {
             let answer = self.http.put(&url).json(&json!({ "spec": spec })).send().await.ok()?;
             assert!(answer.status() == 200 || answer.status() == 503, "{}", answer.status());
