@@ -213,6 +213,9 @@ async fn changed<T>(receiver: Option<tokio::sync::watch::Receiver<T>>) {
     std::future::pending().await
 }
 
+/// What is made of a policy now, and what is wrong with it.
+type MadeNow<Policy, Parts, Side> = (Option<Made<Policy, Parts, Side>>, Option<(Effect, String)>);
+
 /// What comes of something that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -244,7 +247,7 @@ fn make<Policy: PartialEq + Clone, Parts: PartialEq, Side>(
     last: Option<Made<Policy, Parts, Side>>,
     new: impl FnOnce(&Parts) -> Result<Side, String>,
     late: impl Fn(&Parts) -> Option<String>,
-) -> (Option<Made<Policy, Parts, Side>>, Option<(Effect, String)>) {
+) -> MadeNow<Policy, Parts, Side> {
     let last = last.filter(|last| last.policy == *policy);
     let is_good = last.as_ref().is_some_and(|last| late(&last.parts).is_none());
     let made = match (parts, &last) {
