@@ -17,7 +17,7 @@ mod triggers;
 pub use doctor::{Finding, examine};
 pub use serve::{Serving, start_serve};
 pub use sidecar::{
-    ClientSettings, EmfSettings, EmfTarget, Origin, OtlpSettings, ProxyOptions, Redirecting, Rules, Sidecar,
+    ClientSettings, EmfSettings, EmfTarget, Origin, OtlpSettings, ProxyOptions, Redirecting, Rules, Sidecar, TlsFiles,
     TraceSettings, XraySettings, start_proxy,
 };
 pub use triggers::HookSecrets;
@@ -214,6 +214,8 @@ impl Addresses {
 pub struct Bound {
     /// Where it listens.
     pub addresses: Addresses,
+    /// Where the virtual gateways of the mesh listen.
+    pub gateways: Vec<SocketAddr>,
     /// What loading the mesh files did.
     pub loaded: LoadReport,
     /// What the mesh asks for that this version cannot do.
@@ -374,9 +376,17 @@ fn outside() -> Result<Outside, Fault> {
     Ok(Outside { prometheus, http: Some(HttpNumber::new()?), ..Outside::default() })
 }
 
+/// Whose view of the mesh the proxy has.
+fn view(options: &LocalOptions) -> View {
+    options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node })
+}
+
 fn proxy_settings(options: &LocalOptions) -> ProxySettings {
     let mut settings = ProxySettings::new(format!("local-{}", new_uuid()), options.listen.egress);
     settings.admin = Some(options.listen.admin);
+    // As somebody's sidecar it is no gateway.
+    settings.gateway = options.as_node.is_none().then(|| options.listen.egress.ip());
+    settings.stands_alone = true;
     settings.workers = options.workers;
     settings
 }
@@ -418,8 +428,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let (overview, mut servers) = mesh_listeners.serve(&mesh, named, Arc::clone(&clock), &stopped);
 
     let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
-    let view = options.as_node.clone().map_or(View::AllServices, |(mesh, node)| View::Node { mesh, node });
-    let proxy = proxy_listeners.start(mesh.subscribe(view), Arc::clone(&endpoints)).await?;
+    let proxy = proxy_listeners.start(mesh.subscribe(view(&options)), Arc::clone(&endpoints)).await?;
 
     let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
     let triggers = Triggers::new(Arc::new(store.clone()), &options.policies, hooks, Arc::clone(&clock));
@@ -455,6 +464,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     processes.start();
     Ok(Bound {
         addresses,
+        gateways: proxy.gateway_addresses(),
         loaded,
         mesh_problems: mesh.problems().iter().map(ToString::to_string).collect(),
         unknown_node,

@@ -9,7 +9,7 @@ mod rules;
 
 pub use rules::{Address, Interception};
 
-use rules::{Family, LINKS};
+use rules::{Family, LINKS, own_rule};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -46,6 +46,25 @@ pub enum InterceptError {
         /// What it said.
         said: String,
     },
+}
+
+/// Lets a user's connections through the rules that a killed process left, if there are any: they let those of that process's
+/// user through, and a proxy that runs as another one would call its control plane by way of itself, for ever. To be called
+/// before it calls anybody; [`Installed::new`] then makes the rules its own.
+pub async fn let_through(uid: u32) {
+    for variant in VARIANTS {
+        for family in [Family::V4, Family::V6] {
+            let program = family.program(variant);
+            let own = own_rule(uid);
+            if call(&program, &words("-C", &own), None).await.is_ok() {
+                continue;
+            }
+            // Where there is no such chain, or no such program, nothing stands in the way.
+            if call(&program, &words("-I", &own), None).await.is_ok() {
+                tracing::info!(uid, program, "rules that another process left let this one's user through now");
+            }
+        }
+    }
 }
 
 /// Rules that are in force. Dropped without [`Installed::remove`], they go all the same: nothing may be redirected to a process

@@ -59,6 +59,8 @@ mod held;
 mod hello;
 /// A request's head, before anything is sent.
 mod intake;
+/// Ports that a virtual gateway has lost.
+mod leaving;
 /// How many requests a route takes (pure).
 mod limit;
 /// Accepting and ending client connections.
@@ -121,29 +123,28 @@ mod worker;
 use crate::base::tally::Report;
 use crate::mesh::snapshot::NodeConfig;
 use crate::ports::EndpointSource;
-use cloudwatch::CloudWatchSettings;
 use config::Compiled;
-use emf::EmfSettings;
-use futures_util::future::join_all;
+use doors::Inherited;
 pub use settings::{ProxyError, ProxySettings};
 use shared::{Phase, Shared};
 pub use sockets::{Sockets, adopt};
-use std::io;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::sleep;
 use trace::Tracer;
 #[cfg(any(test, feature = "testing"))]
 pub use upstream::fuzz;
-use worker::Worker;
+
+/// A process that was replaced stays for so long after its last client: a page of its admin interface that was asked for before
+/// takes milliseconds, on a busy machine some more.
+const LAST_PAGES: Duration = Duration::from_secs(2);
 
 /// How long the admin interface has for the answer to who asks for the end before anything else runs.
 const ANSWER: Duration = Duration::from_millis(100);
@@ -165,6 +166,8 @@ pub struct ProxyHandle {
     tasks: Vec<JoinHandle<()>>,
     /// Those that tell others of requests, once more when the workers have ended.
     tellers: Vec<JoinHandle<()>>,
+    /// The one of the admin interface among them.
+    admin_task: Option<AbortHandle>,
 }
 
 /// Reads a proxy's counts; cheap to clone, and outlives the handle.
@@ -180,7 +183,9 @@ pub struct Listening {
     listeners: Vec<(std::net::TcpListener, Option<std::net::TcpListener>)>,
     admin: Option<TcpListener>,
     /// Second descriptors of all of them, for a successor.
-    spare: Option<Arc<Sockets>>,
+    spare: Option<Sockets>,
+    /// What a virtual gateway had before this process.
+    gateway: Inherited,
 }
 
 /// Takes the addresses of a proxy. Must be called within a tokio runtime.
@@ -195,21 +200,23 @@ pub async fn bind(settings: ProxySettings) -> Result<Listening, ProxyError> {
 async fn take(settings: ProxySettings, taken: Taken) -> Result<Listening, ProxyError> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let count = if settings.workers == 0 { cores } else { settings.workers };
-    let (egress, outwards) = bind_all("the proxy's egress", "--egress", settings.egress, count, taken.egress)?;
+    let Taken { egress, ingress, admin, gateway, beside } = taken;
+    let bind = |what, flag, address, taken| bind_all((what, flag), address, count, taken, &beside);
+    let (egress, outwards) = bind("the proxy's egress", "--egress", settings.egress, egress)?;
     let (ingress, inwards) = match settings.ingress {
         Some(address) => {
-            let (ingress, listeners) = bind_all("the proxy's ingress", "--ingress", address, count, taken.ingress)?;
+            let (ingress, listeners) = bind("the proxy's ingress", "--ingress", address, ingress)?;
             (Some(ingress), listeners.into_iter().map(Some).collect())
         }
         None => (None, std::iter::repeat_with(|| None).take(count).collect::<Vec<_>>()),
     };
     let listeners = outwards.into_iter().zip(inwards).collect();
-    let admin = match (taken.admin, settings.admin) {
+    let admin = match (admin, settings.admin) {
         (Some(admin), _) => Some(admin),
         (None, Some(address)) => Some(admin::bind(address).await?),
         (None, None) => None,
     };
-    Ok(Listening { settings, egress, ingress, listeners, admin, spare: None })
+    Ok(Listening { settings, egress, ingress, listeners, admin, spare: None, gateway })
 }
 
 /// Sockets that a proxy has already.
@@ -218,18 +225,22 @@ struct Taken {
     egress: Vec<std::net::TcpListener>,
     ingress: Vec<std::net::TcpListener>,
     admin: Option<TcpListener>,
+    gateway: Inherited,
+    /// Ports of the process that had them, which go on being its own for a while.
+    beside: BTreeSet<u16>,
 }
 
-/// Takes an address for all workers.
+/// Takes an address for all workers, also where a process has its port of which they were taken.
 fn bind_all(
-    what: &'static str,
-    flag: &'static str,
+    (what, flag): (&'static str, &'static str),
     address: SocketAddr,
     count: usize,
     taken: Vec<std::net::TcpListener>,
+    beside: &BTreeSet<u16>,
 ) -> Result<(SocketAddr, Vec<std::net::TcpListener>), ProxyError> {
     let failed = |source| ProxyError::Bind { what, address, flag, source };
-    let listeners = if taken.len() == count { taken } else { listener::bind(address, count).map_err(failed)? };
+    let bind = if beside.contains(&address.port()) { listener::bind_beside } else { listener::bind };
+    let listeners = if taken.len() == count { taken } else { bind(address, count).map_err(failed)? };
     let bound = listeners.first().map_or(Ok(address), |first| first.local_addr()).map_err(failed)?;
     Ok((bound, listeners))
 }
@@ -283,7 +294,7 @@ impl Listening {
         config: watch::Receiver<Arc<NodeConfig>>,
         endpoints: Arc<dyn EndpointSource>,
     ) -> Result<ProxyHandle, ProxyError> {
-        let Self { settings, egress, ingress, listeners, admin: mut admin_listener, spare } = self;
+        let Self { settings, egress, ingress, listeners, admin: mut admin_listener, spare, gateway } = self;
         let admin = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let count = listeners.len();
         let first = Compiled::new(0, Arc::new(NodeConfig::default()), &config::Endpoints::new(), Arc::default());
@@ -291,16 +302,17 @@ impl Listening {
         let names = (settings.name, egress, ingress, settings.gateway);
         let mut shared = Shared::new(names, connections, versions, count, first);
         shared.has_tags = settings.stats_tags;
+        shared.stands_alone = settings.stands_alone;
         shared.tracer = settings.traces.map(Tracer::new);
         let shared = Arc::new(shared);
         let (ready, published) = oneshot::channel();
-        shared.keep_spare(spare);
-        let tellers = tell(&shared, settings.emf, settings.cloudwatch);
-        let (workers, tasks) = (Vec::new(), Vec::new());
-        let mut handle = ProxyHandle { egress, ingress, admin, shared: Arc::clone(&shared), workers, tasks, tellers };
-        let serve_admin = |listener| tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
+        spare.into_iter().for_each(|spare| shared.keep_spare(spare));
+        shared.set_beside(released.is_some());
+        shared.inherit().extend(gateway);
+        let mut handle = ProxyHandle::new((egress, ingress, admin), &shared);
+        handle.tellers = report::tell(&shared, settings.emf, settings.cloudwatch);
         if released.is_none() {
-            handle.tasks.extend(admin_listener.take().map(serve_admin));
+            handle.serve_admin(admin_listener.take());
         }
         let mut quit = shared.quit.subscribe();
         tokio::select! {
@@ -314,62 +326,46 @@ impl Listening {
         handle.tasks.push(tokio::spawn(control::run(Arc::clone(&shared), config, endpoints, settings.secrets, ready)));
         // The control side always publishes; were it to end first, the empty snapshot would answer 404.
         published.await.unwrap_or(Ok(()))?;
+        let mut begin = Vec::with_capacity(count);
         for (index, listeners) in listeners.into_iter().enumerate() {
-            let ended =
-                spawn_worker(&shared, index, listeners).map_err(|source| ProxyError::Worker { index, source })?;
+            let (go, ended) =
+                worker::spawn(&shared, index, listeners).map_err(|source| ProxyError::Worker { index, source })?;
+            begin.push(go);
             handle.workers.push(ended);
+        }
+        // Nothing fails from here on: were one of them missing, those that accept already would have to drop their clients.
+        for go in begin {
+            let _ = go.send(());
         }
         if let Some(released) = released {
             released.await;
         }
+        shared.set_beside(false);
         shared.is_live.store(true, Ordering::Release);
         // In place of another process it says from its first answer on that it is live.
-        handle.tasks.extend(admin_listener.take().map(serve_admin));
+        handle.serve_admin(admin_listener.take());
         Ok(handle)
     }
 }
 
-/// Starts those that tell others of requests.
-fn tell(shared: &Arc<Shared>, emf: Option<EmfSettings>, cloudwatch: Option<CloudWatchSettings>) -> Vec<JoinHandle<()>> {
-    let mut tellers = Vec::new();
-    if shared.tracer.is_some() {
-        tellers.push(tokio::spawn(trace::run(Arc::clone(shared))));
-    }
-    tellers.extend(emf.map(|settings| tokio::spawn(emf::run(Arc::clone(shared), settings))));
-    tellers.extend(cloudwatch.map(|settings| tokio::spawn(cloudwatch::run(Arc::clone(shared), settings))));
-    tellers
-}
-
-/// Starts a worker's thread; the receiver tells how many connections it had to cut when it ended.
-fn spawn_worker(
-    shared: &Arc<Shared>,
-    index: usize,
-    listeners: (std::net::TcpListener, Option<std::net::TcpListener>),
-) -> io::Result<oneshot::Receiver<usize>> {
-    let (shared, view) = (Arc::clone(shared), Arc::clone(&shared.workers[index]));
-    let (tell, ended) = oneshot::channel();
-    // A local runtime cannot leave its thread, so it is made there, and its failure is told from there.
-    let (started, starts) = std::sync::mpsc::sync_channel(1);
-    std::thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
-        let built = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        let runtime = match built {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(started.send(Err(error))),
-        };
-        let _ = started.send(Ok(()));
-        let cut = runtime.block_on(async {
-            let worker = Rc::new(Worker::new(shared, view));
-            listener::run(worker, index, listeners).await
-        });
-        // Connections end with their tasks, before the end is told.
-        drop(runtime);
-        let _ = tell.send(cut);
-    })?;
-    starts.recv().map_err(io::Error::other)??;
-    Ok(ended)
-}
-
 impl ProxyHandle {
+    /// Of a proxy that nothing runs of yet.
+    fn new(
+        (egress, ingress, admin): (SocketAddr, Option<SocketAddr>, Option<SocketAddr>),
+        shared: &Arc<Shared>,
+    ) -> Self {
+        let (shared, workers, tasks, admin_task) = (Arc::clone(shared), Vec::new(), Vec::new(), None);
+        Self { egress, ingress, admin, shared, workers, tasks, tellers: Vec::new(), admin_task }
+    }
+
+    /// Answers at the admin address from now on, if there is one.
+    fn serve_admin(&mut self, listener: Option<TcpListener>) {
+        let Some(listener) = listener else { return };
+        let task = tokio::spawn(admin::serve(listener, Arc::clone(&self.shared)));
+        self.admin_task = Some(task.abort_handle());
+        self.tasks.push(task);
+    }
+
     /// Where it listens for requests.
     #[must_use]
     pub const fn egress_address(&self) -> SocketAddr {
@@ -431,28 +427,25 @@ impl ProxyHandle {
 
     /// As [`ProxyHandle::drain`], with as long a grace period for idle connections as is said.
     pub async fn drain_gently(mut self, grace: Duration, deadline: Duration) -> Drained {
-        self.shared.keep_spare(None);
+        self.shared.forget_spare();
         self.shared.phase.send_replace(Phase::Ending { grace, deadline });
         let mut cut = 0;
         for ended in std::mem::take(&mut self.workers) {
             cut += ended.await.unwrap_or(0);
         }
+        if *self.shared.has_successor.borrow() {
+            // Who reached the admin pages just before is answered, however soon the clients are gone.
+            sleep(LAST_PAGES).await;
+        }
         self.shared.ended.send_replace(true);
-        tokio::join!(self.shared.logs.finish(), finish(std::mem::take(&mut self.tellers)));
+        tokio::join!(self.shared.logs.finish(), report::finish(std::mem::take(&mut self.tellers)));
         Drained { cut }
-    }
-}
-
-/// Waits until these have told what there is, for two seconds at most.
-async fn finish(mut tellers: Vec<JoinHandle<()>>) {
-    if timeout(report::MAX_END, join_all(&mut tellers)).await.is_err() {
-        tellers.iter().for_each(JoinHandle::abort);
     }
 }
 
 impl Drop for ProxyHandle {
     fn drop(&mut self) {
-        self.shared.keep_spare(None);
+        self.shared.forget_spare();
         let now = Phase::Ending { grace: Duration::ZERO, deadline: Duration::ZERO };
         self.shared.phase.send_if_modified(|phase| {
             let running = !matches!(phase, Phase::Ending { .. });

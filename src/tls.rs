@@ -220,6 +220,14 @@ pub fn read_authorities(path: &Path) -> Result<String, TlsError> {
     words(AUTHORITIES, path, text)
 }
 
+/// Why a certificate of a PEM is out of its time, if it is: the first one, which is whose the others vouch for. `None` also where it
+/// cannot be read, which is another error.
+#[must_use]
+pub fn out_of_time(path: &Path, text: &[u8], now: Timestamp) -> Option<TlsError> {
+    let first = CertificateDer::pem_slice_iter(text).next()?.ok()?;
+    judged_by_time(path, &first, now).err().filter(|error| matches!(error, TlsError::OutOfTime { .. }))
+}
+
 const CERTIFICATE: &str = "the certificate";
 const KEY: &str = "the key";
 const AUTHORITIES: &str = "the file of authorities";
@@ -350,8 +358,17 @@ pub fn uris(certificate: &CertificateDer<'_>) -> Vec<String> {
     }
 }
 
-/// Clients refuse a certificate out of its time, all of them and at once: better said here.
+/// Clients refuse a certificate out of its time, all of them and at once: better said here. One that ends soon is told in the log.
 fn in_its_time(file: &Path, certificate: &CertificateDer<'_>, now: Timestamp) -> Result<(), TlsError> {
+    judged_by_time(file, certificate, now)?;
+    let soon = Timestamp(now.0.saturating_add(i64::try_from(SOON.as_millis()).unwrap_or_default()));
+    if let Err(TlsError::OutOfTime { file, why }) = judged_by_time(file, certificate, soon) {
+        tracing::warn!(file, why, "the certificate ends within a week: renew it");
+    }
+    Ok(())
+}
+
+fn judged_by_time(file: &Path, certificate: &CertificateDer<'_>, now: Timestamp) -> Result<(), TlsError> {
     let name = file.display().to_string();
     let parsed = webpki::EndEntityCert::try_from(certificate);
     let parsed = parsed.map_err(|error| TlsError::Malformed {
@@ -362,26 +379,17 @@ fn in_its_time(file: &Path, certificate: &CertificateDer<'_>, now: Timestamp) ->
     let at =
         |time: UnixTime| Timestamp(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000)).rfc3339();
     // Its time is what a verifier looks at first; that nothing vouches for it here is no finding.
-    let judged = |now: Timestamp| {
-        let seconds = u64::try_from(now.0 / 1000).unwrap_or_default();
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let usage = webpki::KeyUsage::server_auth();
-        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
-        parsed.verify_for_usage(algorithms, &[], &[], now, usage, None, None).map(drop)
-    };
-    match judged(now) {
+    let seconds = u64::try_from(now.0 / 1000).unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let usage = webpki::KeyUsage::server_auth();
+    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
+    match parsed.verify_for_usage(algorithms, &[], &[], now, usage, None, None) {
         Err(webpki::Error::CertExpired { not_after, .. }) => {
             Err(TlsError::OutOfTime { file: name, why: format!("ended at {}", at(not_after)) })
         }
         Err(webpki::Error::CertNotValidYet { not_before, .. }) => {
             Err(TlsError::OutOfTime { file: name, why: format!("begins at {}", at(not_before)) })
         }
-        _ => {
-            let soon = i64::try_from(SOON.as_millis()).unwrap_or_default();
-            if let Err(webpki::Error::CertExpired { not_after, .. }) = judged(Timestamp(now.0.saturating_add(soon))) {
-                tracing::warn!(file = name, ends = at(not_after), "the certificate ends within a week: renew it");
-            }
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! Connections of the machine are redirected to a proxy as long as that runs: the application's ports are those of its node's
 //! listeners, and follow them.
 
-use crate::intercept::{Address, Installed, InterceptError, Interception};
+use crate::intercept::{self, Address, Installed, InterceptError, Interception};
 use crate::mesh::snapshot::NodeConfig;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -57,6 +57,11 @@ impl Redirect {
         tracing::info!(ports = ?installed.interception().app_ports, uid = ignored_uid, "connections are redirected");
         let (stop, stopped) = oneshot::channel();
         Ok(Self { stop, task: tokio::spawn(follow(installed, config, stopped)) })
+    }
+
+    /// Lets this process's own connections out, whoever's rules are in force: before it calls its control plane.
+    pub(super) async fn prepare() {
+        intercept::let_through(own_uid()).await;
     }
 
     /// Ends it: connections go where they are sent to again.

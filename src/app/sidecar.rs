@@ -4,28 +4,37 @@ use super::redirect::Redirect;
 pub use super::redirect::Redirecting;
 use super::serve::aws_of;
 use super::{DRAIN, StartupError, endpoints};
-use crate::clock::new_uuid;
+use crate::clock::{Monotonic, new_uuid};
 use crate::discovery::cloudmap::CloudMapSource;
 use crate::discovery::everywhere::Everywhere;
+use crate::mesh::snapshot::NodeConfig;
+use crate::ports::EndpointSource;
 use crate::proxy::cloudwatch::CloudWatchSettings;
 pub use crate::proxy::emf::{EmfSettings, EmfTarget};
-use crate::proxy::handover::{self, Handover, HandoverError, Predecessor, Released, Successor};
+use crate::proxy::handover::{self, Found, Handover, HandoverError, Predecessor, Released, Successor};
 pub use crate::proxy::trace::{TraceSettings, otlp::OtlpSettings, sampling::Rules, xray::XraySettings};
-use crate::proxy::{self, ProxyHandle, ProxySettings, Reporter};
+use crate::proxy::{self, ProxyError, ProxyHandle, ProxySettings, Reporter};
 use crate::xds::client::follow;
-pub use crate::xds::client::{ClientSettings, Origin};
+pub use crate::xds::client::{ClientSettings, Origin, TlsFiles};
 use crate::xds::sds;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 /// How long the connections of a process that was replaced may go on. Nothing waits for its end, and the longest silence of a
 /// WebSocket or a carried connection is as long.
 const LEAVE: Duration = Duration::from_secs(300);
 /// How long idle ones among them are kept, for clients that send seldom and should be told by an answer.
 const LEAVE_IDLE: Duration = Duration::from_secs(10);
+/// A process that ends has its addresses for so long: requests under way finish, and a moment is left for the rest.
+const ENDS_WITHIN: Duration = Duration::from_secs(DRAIN.as_secs() + 5);
+/// Whether they are free is looked at so often.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a proxy is started with.
 #[derive(Debug)]
@@ -84,6 +93,9 @@ pub struct Sidecar {
 /// # Errors
 /// [`StartupError`]; whatever was opened before is closed again.
 pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError> {
+    if options.redirecting.is_some() {
+        Redirect::prepare().await;
+    }
     let sdk = aws_of(None).await;
     let otherwise = Everywhere::new(CloudMapSource::from_config(&sdk));
     let endpoints = endpoints(options.discovery.as_deref(), otherwise).await?;
@@ -101,44 +113,28 @@ pub async fn start_proxy(options: ProxyOptions) -> Result<Sidecar, StartupError>
     // From here on a signal that is meant for its log does not end it.
     let reopen = signal(SignalKind::user_defined1()).ok();
     let node = options.client.node.clone();
-    let mut before = match &options.hot_restart {
-        Some(path) => handover::find(path).await?,
-        None => None,
-    };
     let mut following = follow(options.client).map_err(|error| StartupError::Options(error.to_string()))?;
     settings.secrets.acm = Some(following.secrets());
     settings.secrets.sds = options.sds.map(|socket| sds::follow(socket, node, following.config()));
-    let mut listening = match &mut before {
-        Some(before) => proxy::adopt(settings, before.take_sockets()).await?,
-        None => proxy::bind(settings).await?,
-    };
-    let place = match &options.hot_restart {
-        Some(path) => Some(place(path, before, &mut listening)?),
-        None => None,
-    };
+    let (listening, place) = take_addresses(settings, options.hot_restart.as_deref()).await?;
     let config = following.config();
     let mut origin = Origin::Told;
-    let first = async { origin = following.first().await };
     let (mut handover, mut predecessor) = (None, None);
     let proxy = match place {
-        None => listening.start_after(first, config, endpoints).await?,
-        Some(Place::Free(place)) => {
-            handover = Some(place);
-            listening.start_after(first, config, endpoints).await?
-        }
-        Some(Place::Taken(before)) => {
+        Place::Taken(mut before) => {
             predecessor = Some(before.pid);
-            let mut outcome = Ok((Released::Gone, None));
-            let released = async { outcome = before.release().await.map(|(released, place)| (released, Some(place))) };
-            let proxy = listening.take_over(first, released, config, endpoints).await?;
-            match outcome? {
-                (Released::GoesOn, _) => {
-                    proxy.drain(DRAIN).await;
-                    return Err(HandoverError::GivenUp { pid: predecessor.unwrap_or(0) }.into());
-                }
-                (Released::SteppedBack | Released::Gone, place) => handover = place,
+            tokio::select! {
+                first = following.first() => origin = first,
+                given_up = before.gives_up() => return Err(given_up.into()),
             }
+            let (proxy, place) = replace(listening, *before, config, endpoints).await?;
+            handover = Some(place);
             proxy
+        }
+        Place::None => listening.start_after(async { origin = following.first().await }, config, endpoints).await?,
+        Place::Free(place) => {
+            handover = Some(place);
+            listening.start_after(async { origin = following.first().await }, config, endpoints).await?
         }
     };
     tokio::spawn(reopen_on_signal(reopen, proxy.reporter()));
@@ -165,21 +161,68 @@ fn cloudwatch(
     Ok(CloudWatchSettings { sdk: sdk.clone(), namespace, every })
 }
 
-/// Where a process stands at the path of hot restarts.
+/// Where a process stands as to hot restarts.
 enum Place {
+    /// It takes no part in them.
+    None,
     /// Nobody was there.
     Free(Handover),
     /// In place of another.
-    Taken(Predecessor),
+    Taken(Box<Predecessor>),
 }
 
-fn place(path: &Path, before: Option<Predecessor>, listening: &mut proxy::Listening) -> Result<Place, StartupError> {
+/// Takes the addresses: those of the process that is at the path, or, once one that ends gives them back, anew.
+async fn take_addresses(
+    settings: ProxySettings,
+    path: Option<&Path>,
+) -> Result<(proxy::Listening, Place), StartupError> {
+    let Some(path) = path else { return Ok((proxy::bind(settings).await?, Place::None)) };
+    let since = Monotonic::now();
+    let (mut listening, before) = loop {
+        match handover::find(path).await? {
+            Found::Running(mut before) => {
+                let sockets = before.take_sockets();
+                break (proxy::adopt(settings, sockets).await?, Some(before));
+            }
+            Found::Nobody => break (proxy::bind(settings).await?, None),
+            Found::Ending => match proxy::bind(settings.clone()).await {
+                Err(ProxyError::Bind { source, .. })
+                    if source.kind() == io::ErrorKind::AddrInUse && since.elapsed() < ENDS_WITHIN =>
+                {
+                    sleep(LOOK_AGAIN).await;
+                }
+                bound => break (bound?, None),
+            },
+        }
+    };
     let kept = listening.keep_for_successor();
     kept.map_err(|source| HandoverError::Path { path: path.to_owned(), source })?;
-    match before {
-        Some(before) => Ok(Place::Taken(before)),
-        None => Ok(Place::Free(Handover::claim(path)?)),
-    }
+    let place = match before {
+        Some(before) => Place::Taken(before),
+        None => Place::Free(Handover::claim(path)?),
+    };
+    Ok((listening, place))
+}
+
+/// Starts in the place of another process. Where that fails, the other one goes on.
+async fn replace(
+    listening: proxy::Listening,
+    before: Predecessor,
+    config: watch::Receiver<Arc<NodeConfig>>,
+    endpoints: Arc<dyn EndpointSource>,
+) -> Result<(ProxyHandle, Handover), StartupError> {
+    let pid = before.pid;
+    let mut outcome = Err(HandoverError::GivenUp { pid });
+    let released = async { outcome = before.release().await };
+    let proxy = listening.take_over(released, config, endpoints).await?;
+    let why = match outcome {
+        Ok((Released::SteppedBack | Released::Gone, place)) => return Ok((proxy, place)),
+        Ok((Released::GoesOn, _)) => HandoverError::GivenUp { pid },
+        Err(error) => error,
+    };
+    // Both accept by now.
+    proxy.drain(DRAIN).await;
+    Err(why.into())
 }
 
 /// Opens the access log anew at each SIGUSR1, as Envoy does.
@@ -190,13 +233,30 @@ async fn reopen_on_signal(asked: Option<Signal>, proxy: Reporter) {
     }
 }
 
+/// Tells newcomers that this process ends, and gives them its last address. Never comes to an end.
+async fn send_away<T>(place: Option<Handover>, close_admin: impl Fn()) -> T {
+    let Some(place) = place else { return std::future::pending().await };
+    loop {
+        let ends = || {
+            close_admin();
+            Ok(None)
+        };
+        // Without sockets nobody succeeds.
+        drop(place.successor(ends).await);
+    }
+}
+
 impl Sidecar {
     /// Stops in good order: no new requests, those under way finish.
     pub async fn drain(self) {
         if let Some(redirect) = self.redirect {
             redirect.end().await;
         }
-        let drained = self.proxy.drain(DRAIN).await;
+        let close_admin = self.proxy.admin_closer();
+        let drained = tokio::select! {
+            drained = self.proxy.drain(DRAIN) => drained,
+            never = send_away(self.handover, close_admin) => never,
+        };
         if drained.cut > 0 {
             tracing::warn!(connections = drained.cut, "connections cut: still busy at the end of the drain");
         }

@@ -121,6 +121,9 @@ pub(super) async fn local(arguments: LocalArguments, output: Output, environment
         () = stops.more_than(0) => return Ok(0),
     };
     announce(&bound.addresses, output);
+    for address in bound.gateways.iter().filter(|_| output.is_json()) {
+        output.json(&json!({"event": "listening", "name": "gateway", "address": address.to_string()}));
+    }
     welcome(&bound, &arguments.policies, output);
     tokio::select! {
         () = stops.more_than(0) => {}
@@ -159,9 +162,10 @@ fn welcome(bound: &Bound, policies: &Path, output: Output) {
         return;
     }
     let Addresses { api, appmesh, egress, .. } = bound.addresses;
+    let gateways: String = bound.gateways.iter().map(|address| format!("  gateway:   http://{address}/\n")).collect();
     output.line(&format!(
-        "tidegate is ready.\n  page:      http://{api}/\n  requests:  curl -H 'Host: SERVICE' http://{egress}/\n  \
-         rollouts:  tidegate rollout start POLICY{}\n  \
+        "tidegate is ready.\n  page:      http://{api}/\n  requests:  curl -H 'Host: SERVICE' http://{egress}/\n\
+         {gateways}  rollouts:  tidegate rollout start POLICY{}\n  \
          policies:  {policies}\n  \
          mesh:      aws appmesh list-meshes --endpoint-url http://{appmesh}\n             \
          (any AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION)\nCtrl-C stops it.",

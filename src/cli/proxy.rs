@@ -3,12 +3,14 @@
 use super::args::ProxyArguments;
 use super::stops::Stops;
 use super::{Ended, Failure, Output, observed};
-use crate::app::{ClientSettings, Origin, ProxyError, ProxyOptions, Redirecting, Sidecar, StartupError, start_proxy};
+use crate::app::{
+    ClientSettings, Origin, ProxyError, ProxyOptions, Redirecting, Sidecar, StartupError, TlsFiles, start_proxy,
+};
 use crate::base::loopback::is_this_machine;
 use crate::base::secret::Redacted;
 use crate::config::Environment;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Variables of the App Mesh image that say whose proxy it is, in the order in which they are looked at.
@@ -93,30 +95,26 @@ fn options(arguments: &ProxyArguments, environment: &dyn Environment) -> Result<
         ),
         None => None,
     };
-    let identity = match (&arguments.certificate, &arguments.key) {
-        (Some(certificate), Some(key)) => {
-            Some((read("--certificate", certificate)?, Redacted::new(read("--key", key)?)))
-        }
-        _ => None,
-    };
-    let authorities = arguments.ca.as_deref().map(|path| read("--ca", path)).transpose()?;
-    if !control_plane.starts_with("https://") && (authorities.is_some() || identity.is_some()) {
+    let identity = arguments.certificate.clone().zip(arguments.key.clone());
+    let tls = TlsFiles { authorities: arguments.ca.clone(), identity };
+    if !control_plane.starts_with("https://") && (tls.authorities.is_some() || tls.identity.is_some()) {
         return Err(Failure::new("--ca and --certificate are for TLS")
             .hint("use a --control-plane with https://")
             .usage());
     }
     let is_gateway = is_gateway(&node);
-    if is_gateway && arguments.hot_restart.is_some() {
-        return Err(Failure::new(format!("the ports of {node} cannot be handed over: a gateway's follow the mesh"))
-            .hint("leave --hot-restart out, and start the next one behind the same load balancer")
-            .usage());
-    }
     if is_gateway && arguments.transparent {
         return Err(Failure::new(format!("nothing is redirected to {node}: a gateway is called by its own address"))
             .hint("leave --transparent out")
             .usage());
     }
-    let client = ClientSettings { control_plane, node, token, authorities, identity, kept: arguments.state.clone() };
+    if arguments.transparent && arguments.ingress.ip().is_loopback() {
+        let message = format!("nothing that is redirected comes to --ingress {}", arguments.ingress);
+        return Err(Failure::new(message)
+            .hint("what comes from outside is redirected to the address that it came in by: write 0.0.0.0, or [::]")
+            .usage());
+    }
+    let client = ClientSettings { control_plane, node, token, tls, kept: arguments.state.clone() };
     Ok(ProxyOptions {
         client,
         egress: arguments.egress(),
@@ -168,14 +166,6 @@ fn given_or<T: FromStr + Clone>(given: &[T], variable: &str, list: &str) -> Resu
 /// Whether this names a virtual gateway, by its path or its ARN.
 fn is_gateway(node: &str) -> bool {
     node.split('/').nth_back(1) == Some("virtualGateway")
-}
-
-fn read(option: &str, path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
-        Failure::new(format!("{option} {} cannot be read: {error}", path.display()))
-            .hint("name an existing file")
-            .usage()
-    })
 }
 
 /// Whether what is sent there stays secret: by TLS, or since it does not leave the machine.

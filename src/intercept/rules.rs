@@ -87,7 +87,7 @@ impl Interception {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "-A {rule}");
         };
-        add(format_args!("{EGRESS} -m owner --uid-owner {} -j RETURN", self.ignored_uid));
+        add(format_args!("{}", own_rule(self.ignored_uid)));
         for ports in rows(&self.ignored_ports) {
             add(format_args!("{EGRESS} -p tcp -m multiport --dports {ports} -j RETURN"));
         }
@@ -112,6 +112,11 @@ impl Interception {
     pub(super) fn removal() -> String {
         format!("*nat\n-F {EGRESS}\n-F {INGRESS}\n-X {EGRESS}\n-X {INGRESS}\nCOMMIT\n")
     }
+}
+
+/// Where connections of the proxy's user go: where they are sent to.
+pub(super) fn own_rule(uid: u32) -> String {
+    format!("{EGRESS} -m owner --uid-owner {uid} -j RETURN")
 }
 
 /// Ports as `multiport` takes them.

@@ -134,7 +134,11 @@ pub fn compile(state: &MeshState, view: &View, last: &Arc<NodeConfig>, version: 
     let own = own.map(|own| keep(last.own.as_ref(), own));
     let Compiler { problems, clusters, services, seen, .. } = compiler;
     let same = services == last.services && clusters == last.clusters && own == last.own;
-    let config = if same { Arc::clone(last) } else { Arc::new(NodeConfig { version, services, clusters, own }) };
+    let config = if same {
+        Arc::clone(last)
+    } else {
+        Arc::new(NodeConfig { version, services, clusters, own, gateways: Vec::new() })
+    };
     Compiled { config, problems: problems.into_iter().collect(), seen }
 }
 

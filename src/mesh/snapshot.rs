@@ -39,6 +39,10 @@ pub struct NodeConfig {
     /// What the proxy itself is: the virtual node beside which it runs, or a virtual gateway. `None` for the egress of
     /// local mode, which is nobody's sidecar, and for a node that does not exist (yet).
     pub own: Option<Arc<Own>>,
+    /// Virtual gateways that the proxy is beside nobody's sidecar: all of local mode's. No two of them have a listener on the same
+    /// port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<Arc<Own>>,
 }
 
 /// Names a cluster: a virtual node of a mesh.
@@ -100,6 +104,14 @@ pub struct Route {
 }
 
 impl NodeConfig {
+    /// The virtual gateways that the proxy is, with their routes: itself, or those of local mode.
+    pub fn all_gateways(&self) -> impl Iterator<Item = (&Own, &[Arc<GatewayRoute>])> {
+        self.own.iter().chain(&self.gateways).filter_map(|own| match &own.role {
+            Role::Gateway(routes) => Some((&**own, &routes[..])),
+            Role::Node => None,
+        })
+    }
+
     /// What is left of it for a proxy that kept it and cannot know how old it is: weights that somebody had to renew are
     /// those of their fallback. Requests are counted under version 0 then, which no route ever has, so that nobody takes
     /// this proxy for one that knows of a change.

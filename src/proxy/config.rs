@@ -14,6 +14,7 @@ use super::entrance::{self, Entered};
 use super::gate::{Bound, Gate};
 use super::health_state::{Health, usable};
 use super::intake::Refusal;
+use super::leaving::Listeners;
 use super::limit::Bucket;
 use super::names;
 use super::outlier::{Ejection, Failures};
@@ -21,6 +22,7 @@ use super::route::{RequestView, matches};
 use super::stats::TargetKey;
 use super::tls::{Secured, Towards};
 use super::upstream::Spoken;
+use super::whom::For;
 use crate::base::ids::{NodeName, RouteRef};
 use crate::clock::Monotonic;
 use crate::mesh::snapshot::extension::{Limit, RetryBudget};
@@ -81,7 +83,9 @@ pub(super) struct Compiled {
     /// The application beside the proxy, by its ports.
     applications: BTreeMap<u16, CompiledService>,
     /// The listeners of a virtual gateway, by their ports.
-    pub(super) gateway: BTreeMap<u16, entrance::Listener>,
+    pub(super) gateway: Listeners,
+    /// Those that it has lost, for who is connected to them.
+    pub(super) leaving: Listeners,
     /// Routes of connections that are carried as they are, by the port that they are sent to.
     carried: BTreeMap<u16, usize>,
     /// How many are carried to the application at a time, by its ports, where that is bounded.
@@ -284,7 +288,7 @@ impl Compiled {
         let tallies = by_index.into_iter().map(|(_, key)| key).collect();
         let prefixes = prefixes(config.own.as_deref());
         let ports = config.services.values().flat_map(|service| &service.ports).map(|port| port.port).collect();
-        let gateway = entrance::listeners(&config);
+        let gateway = entrance::listeners(&config, &secured);
         let log = config.own.as_ref().and_then(|own| own.access_log.as_ref()).map(|log| Arc::new(Log::new(log)));
         let mut compiled = Self {
             log,
@@ -295,6 +299,7 @@ impl Compiled {
             ports,
             applications,
             gateway,
+            leaving: Listeners::new(),
             carried,
             own_connections: carried::bounds(config.own.as_deref()),
             routes,
@@ -362,13 +367,23 @@ impl Compiled {
     /// # Errors
     /// As [`entrance::Listener::enter`], or there is no such listener any more.
     pub(super) fn enter(&self, port: u16, is_secure: bool, head: &mut request::Parts) -> Result<Entered<'_>, Refusal> {
-        let Some(listener) = self.gateway.get(&port) else {
+        let Some(listener) = self.entrance(port) else {
             return Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 format!("the gateway has no listener on port {port} any more"),
             ));
         };
         listener.enter((port, is_secure), head)
+    }
+
+    /// A gateway's listener on this port, also one that it has lost.
+    pub(super) fn entrance(&self, port: u16) -> Option<&Arc<entrance::Listener>> {
+        self.gateway.get(&port).or_else(|| self.leaving.get(&port))
+    }
+
+    /// Whether who is connected so should go: the port is a gateway's no more.
+    pub(super) fn is_leaving(&self, whom: For) -> bool {
+        matches!(whom, For::Gateway { port } if !self.gateway.contains_key(&port))
     }
 
     /// Whether any service has this port.
@@ -525,6 +540,7 @@ mod tests {
             services: BTreeMap::from([("Shop.local".into(), Arc::new(service))]),
             clusters: BTreeMap::from([a, b]),
             own: None,
+            gateways: Vec::new(),
         }
     }
 

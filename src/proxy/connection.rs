@@ -305,12 +305,11 @@ impl Connections {
         self.open.borrow().values().for_each(|connection| connection.sweep());
     }
 
-    /// Lets no new streams begin on connections of HTTP/2, which answers cannot tell.
-    pub(super) fn finish_http2(&self) {
+    /// Tells those that are meant. To finish only those of HTTP/2 are told, which answers cannot tell.
+    pub(super) fn tell_those(&self, order: Order, is_meant: impl Fn(For) -> bool) {
+        let tells = |one: &&Rc<Connection>| order != Order::Finish || one.is_http2.get();
         let open = self.open.borrow();
-        open.values()
-            .filter(|connection| connection.is_http2.get())
-            .for_each(|connection| connection.tell(Order::Finish));
+        open.values().filter(tells).filter(|one| one.whom().is_some_and(&is_meant)).for_each(|one| one.tell(order));
     }
 
     pub(super) fn tell_all(&self, order: Order) {
@@ -462,7 +461,8 @@ async fn serve_until_idle(worker: &Rc<Worker>, connection: &Rc<Connection>, sock
 /// Serves a connection of HTTP/2 until it has ended.
 async fn serve_http2(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: HttpSocket) {
     connection.is_http2.set(true);
-    if worker.draining.get() {
+    let is_leaving = connection.whom().is_some_and(|whom| worker.local().compiled.is_leaving(whom));
+    if worker.draining.get() || is_leaving {
         connection.tell(Order::Finish);
     }
     let (handler, handled) = (Rc::clone(worker), Rc::clone(connection));

@@ -12,11 +12,12 @@ use super::doors;
 use super::entrance::{Gates, keep_gates};
 use super::health::{self, Checked};
 use super::health_state::{Health, Thresholds};
+use super::leaving::Leaving;
 use super::outlier::may_eject;
 use super::shared::Shared;
 use super::tls::{Keeper, Secrets, Secured, Towards, read_files};
 use crate::base::fault::Fault;
-use crate::clock::Monotonic;
+use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::mesh::snapshot::{Discovery, HealthCheck, NodeConfig};
 use crate::ports::EndpointSource;
 use crate::tls::RELOAD;
@@ -32,6 +33,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 /// How long a new configuration waits for endpoints that were never looked up.
 const WAIT_FOR_ENDPOINTS: Duration = Duration::from_secs(1);
+/// How long the first one waits for secrets of the SDS server, as Envoy does (`ConfigSource.initial_fetch_timeout`); and for
+/// endpoints too where another process serves meanwhile.
+const WAIT_AT_FIRST: Duration = Duration::from_secs(15);
 /// Look-ups at a time. Each takes a thread of the runtime's blocking pool while it lasts.
 const LOOKUPS: usize = 16;
 /// Results that may wait to be taken in; senders then wait, which only delays the next look-up or check.
@@ -72,8 +76,12 @@ struct Control {
     reading: bool,
     /// Who is under way through a gateway.
     gates: Gates,
+    /// Ports that it has lost.
+    leaving: Leaving,
     /// Whether all of a gateway's ports could be taken.
     doors: Result<(), ProxyError>,
+    /// Why it takes nobody's place, where it does not.
+    refusal: Option<ProxyError>,
 }
 
 struct Check {
@@ -121,22 +129,30 @@ pub(super) async fn run(
             _ = resolve.tick() => {
                 control.look_up_all();
                 control.open_doors();
+                if control.leaving.has_ended(control.shared.started.elapsed()) {
+                    control.publish_if_ready();
+                }
             }
-            _ = reload.tick() => control.read(control.tls.files(&control.wanted)),
+            _ = reload.tick() => {
+                control.read(control.tls.files(&control.wanted));
+                if control.tls.waits() {
+                    control.publish_if_ready();
+                }
+            }
             () = &mut secret => {
                 control.tls.take_secrets();
                 secret = Box::pin(control.tls.secrets_changed());
                 control.publish_if_ready();
             }
-            () = sleep(control.patience()), if control.is_waiting() => control.publish_if_ready(),
+            () = sleep(control.patience().saturating_sub(control.wanted_since.elapsed())), if control.is_waiting() => control.publish_if_ready(),
             () = sleep(control.shortest_ejection().unwrap_or_default()), if control.shortest_ejection().is_some() => {
                 control.let_back();
             }
         }
-        if control.published.is_some()
+        if let Some(outcome) = control.first_outcome()
             && let Some(ready) = ready.take()
         {
-            let _ = ready.send(std::mem::replace(&mut control.doors, Ok(())));
+            let _ = ready.send(outcome);
         }
     }
 }
@@ -167,7 +183,9 @@ impl Control {
             secured: Arc::default(),
             reading: false,
             gates: Gates::new(),
+            leaving: Leaving::default(),
             doors: Ok(()),
+            refusal: None,
         };
         control.want(wanted);
         control
@@ -226,20 +244,48 @@ impl Control {
         !self.published.as_ref().is_some_and(|published| Arc::ptr_eq(published, &self.wanted))
     }
 
-    /// How much longer it waits for endpoints.
+    /// How long the newest configuration may wait for endpoints and secrets.
     fn patience(&self) -> Duration {
-        WAIT_FOR_ENDPOINTS.saturating_sub(self.wanted_since.elapsed())
+        let is_first = self.published.is_none();
+        if is_first && (self.shared.is_beside() || !self.tls.has_secrets(&self.wanted)) {
+            WAIT_AT_FIRST
+        } else {
+            WAIT_FOR_ENDPOINTS
+        }
+    }
+
+    /// What became of the first configuration, once that is known.
+    fn first_outcome(&mut self) -> Option<Result<(), ProxyError>> {
+        match self.refusal.take() {
+            Some(refusal) => Some(Err(refusal)),
+            None if self.shared.stands_alone => self.published.as_ref().map(|_| Ok(())),
+            None => self.published.as_ref().map(|_| std::mem::replace(&mut self.doors, Ok(()))),
+        }
     }
 
     fn publish_if_ready(&mut self) {
+        self.publish_after(self.wanted_since.elapsed());
+    }
+
+    /// Publishes what is to be published when the newest configuration has waited so long.
+    fn publish_after(&mut self, waited: Duration) {
+        let is_late = waited >= self.patience();
+        if is_late && self.published.is_none() && self.shared.is_beside() {
+            let missing = self.tls.missing_secrets(&self.wanted);
+            if !missing.is_empty() {
+                // Who has them goes on serving.
+                self.refusal = Some(ProxyError::Secrets { names: missing.join(", ") });
+                return;
+            }
+        }
         let known = || weighted_sets_of(&self.wanted).iter().all(|key| self.looked_up.contains(key));
         let can_secure = || self.tls.unread(&self.wanted).is_empty() && self.tls.has_secrets(&self.wanted);
-        let news = self.is_waiting() && ((known() && can_secure()) || self.patience().is_zero());
+        let news = self.is_waiting() && ((known() && can_secure()) || is_late);
         if news {
             self.published = Some(Arc::clone(&self.wanted));
         }
         let Some(config) = self.published.clone() else { return };
-        let secured = Arc::new(self.tls.secure(&config));
+        let secured = Arc::new(self.tls.secure(&config, SystemClock.now()));
         if news || !secured.is_as(&self.secured) {
             self.secured = Arc::clone(&secured);
             self.forget_unused();
@@ -247,6 +293,8 @@ impl Control {
         self.generation += 1;
         let mut compiled = Compiled::new(self.generation, config, &self.endpoints, secured);
         keep_gates(&mut compiled.gateway, &mut self.gates);
+        let now = self.shared.started.elapsed();
+        compiled.leaving = self.leaving.follow(&self.shared.current().gateway, &compiled.gateway, now);
         self.shared.publish(compiled);
         // Whoever comes in finds the routes.
         self.open_doors();
@@ -257,8 +305,8 @@ impl Control {
         let Some(config) = &self.published else { return };
         let doors = doors::open(&self.shared, config);
         match (&self.doors, &doors) {
-            // Said once; at the start it is its end.
-            (Ok(()), Err(error)) if self.generation > 1 => {
+            // Said once; at the start it is its end, but for local mode.
+            (Ok(()), Err(error)) if self.generation > 1 || self.shared.stands_alone => {
                 tracing::error!(%error, "the gateway serves its other ports and tries this one again")
             }
             (Err(_), Ok(())) => tracing::info!("all ports of the gateway are served now"),
@@ -270,6 +318,8 @@ impl Control {
     /// Drops endpoints and checks of nodes that the published configuration no longer names.
     fn forget_unused(&mut self) {
         let used = sets_of(&self.wanted);
+        let published = self.published.as_deref().unwrap_or(&self.wanted);
+        self.tls.forget_files([&self.wanted, published]);
         self.endpoints.retain(|key, _| used.contains(key));
         self.looked_up.retain(|key| used.contains(key));
         for key in &used {
@@ -434,3 +484,6 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

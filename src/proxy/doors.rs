@@ -2,21 +2,26 @@
 //! side takes them, one socket for each worker, and each worker accepts from its own.
 //!
 //! A port that cannot be taken when the proxy starts ends the start, with the reason. Later it is tried again and again while
-//! the others serve: a gateway that goes down for a port of which nobody made use yet would serve nobody.
+//! the others serve: a gateway that goes down for a port of which nobody made use yet would serve nobody. Where the mesh wants
+//! another address for a port, the new sockets listen before the old ones are closed.
 
 use super::ProxyError;
 use super::listener;
 use super::shared::{Phase, Shared};
-use crate::mesh::snapshot::{NodeConfig, Role};
+use crate::mesh::snapshot::NodeConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use tokio::net::{TcpListener, TcpStream};
 
 /// The sockets of all ports.
 pub(super) type Doors = BTreeMap<u16, Arc<Door>>;
+
+/// Sockets that another process handed over, by where they listen.
+pub(super) type Inherited = BTreeMap<SocketAddr, Vec<std::net::TcpListener>>;
 
 /// The sockets of one port.
 pub(super) struct Door {
@@ -24,26 +29,55 @@ pub(super) struct Door {
     pub(super) address: SocketAddr,
     /// For each worker, until it takes its own.
     sockets: Vec<Mutex<Option<std::net::TcpListener>>>,
+    /// Second descriptors, for a successor; none where there can be none.
+    spare: Mutex<Vec<std::net::TcpListener>>,
 }
 
 impl Door {
+    /// # Errors
+    /// There are no descriptors left for a successor.
+    fn new(address: SocketAddr, sockets: Vec<std::net::TcpListener>, has_spare: bool) -> io::Result<Self> {
+        let spare =
+            if has_spare { sockets.iter().map(std::net::TcpListener::try_clone).collect() } else { Ok(Vec::new()) };
+        let sockets = sockets.into_iter().map(|socket| Mutex::new(Some(socket))).collect();
+        Ok(Self { address, sockets, spare: Mutex::new(spare?) })
+    }
+
     /// The socket of a worker, once.
     fn take(&self, worker: usize) -> Option<std::net::TcpListener> {
         let socket = self.sockets.get(worker)?;
         // A panic while it was held leaves nothing half done: it is one move.
         socket.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<std::net::TcpListener>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a successor is given; nothing where the port is given up.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub(super) fn spare(&self) -> io::Result<Vec<std::net::TcpListener>> {
+        self.spares().iter().map(std::net::TcpListener::try_clone).collect()
+    }
+
+    /// The port is given up: what the workers close from now on is closed.
+    pub(super) fn forget_spare(&self) {
+        self.spares().clear();
+    }
 }
 
 /// Where a gateway's listeners are bound: at `address`, and where the mesh prefers a family, for both on the wildcard (appmesh
 /// "Service discovery", table of preferences). Empty for what is no gateway.
 fn wanted(config: &NodeConfig, address: IpAddr) -> BTreeSet<SocketAddr> {
-    let Some(own) = config.own.as_ref().filter(|own| matches!(own.role, Role::Gateway(_))) else {
-        return BTreeSet::new();
-    };
-    let both = own.ip_preference.binds_both() && address == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let ip = if both { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { address };
-    own.listeners.iter().map(|listener| SocketAddr::new(ip, listener.port)).collect()
+    let mut all = BTreeSet::new();
+    for (own, _) in config.all_gateways() {
+        let both = own.ip_preference.binds_both() && address == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let ip = if both { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { address };
+        all.extend(own.listeners.iter().map(|listener| SocketAddr::new(ip, listener.port)));
+    }
+    all
 }
 
 /// Takes the ports that a configuration asks for and gives back those that it does not; workers learn of both. All that can be
@@ -58,30 +92,45 @@ pub(super) fn open(shared: &Shared, config: &NodeConfig) -> Result<(), ProxyErro
         return Ok(());
     }
     let wanted = wanted(config, address);
-    let mut doors = Doors::clone(&shared.doors.borrow());
-    let before = doors.len();
+    let last = Arc::clone(&shared.doors.borrow());
+    let mut doors = Doors::clone(&last);
     doors.retain(|_, door| wanted.contains(&door.address));
-    let mut has_changed = doors.len() != before;
     let mut failed = None;
     for address in wanted {
         if doors.contains_key(&address.port()) {
             continue;
         }
-        match listener::bind(address, shared.workers.len()) {
-            Ok(sockets) => {
-                let sockets = sockets.into_iter().map(|socket| Mutex::new(Some(socket))).collect();
-                doors.insert(address.port(), Arc::new(Door { address, sockets }));
-                has_changed = true;
-            }
+        let before = last.get(&address.port());
+        let opened = sockets(shared, address, before.is_some());
+        match opened.and_then(|sockets| Door::new(address, sockets, shared.has_spare())) {
+            Ok(door) => drop(doors.insert(address.port(), Arc::new(door))),
             Err(source) => {
                 failed = failed.or(Some(ProxyError::Gateway { address, source }));
+                // At another address than is wanted, which is better than nowhere.
+                doors.extend(before.map(|door| (address.port(), Arc::clone(door))));
             }
         }
     }
-    if has_changed {
+    // What another process had beside these is closed by it.
+    shared.inherit().clear();
+    let is_kept = |port: &u16, door: &Arc<Door>| doors.get(port).is_some_and(|kept| Arc::ptr_eq(kept, door));
+    let closed: Vec<_> = last.iter().filter(|(port, door)| !is_kept(port, door)).map(|(_, door)| door).collect();
+    closed.iter().for_each(|door| door.forget_spare());
+    if !closed.is_empty() || doors.len() != last.len() {
         shared.doors.send_replace(Arc::new(doors));
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// Sockets for one port: those that another process had there, or new ones.
+fn sockets(shared: &Shared, address: SocketAddr, is_ours: bool) -> io::Result<Vec<std::net::TcpListener>> {
+    let count = shared.workers.len();
+    match shared.inherit().remove(&address) {
+        Some(sockets) if sockets.len() == count => Ok(sockets),
+        // Who has the port is this proxy at another address, or the one before it: neither is in the way.
+        _ if is_ours || shared.is_beside() => listener::bind_beside(address, count),
+        _ => listener::bind(address, count),
+    }
 }
 
 /// The sockets of one worker.
@@ -114,7 +163,7 @@ impl Own {
     }
 
     /// The next connection to any of them; never without any.
-    pub(super) async fn accept(&mut self) -> std::io::Result<TcpStream> {
+    pub(super) async fn accept(&mut self) -> io::Result<TcpStream> {
         poll_fn(|cx| {
             self.first = self.first.wrapping_add(1);
             let count = self.open.len();

@@ -4,7 +4,9 @@
 use super::gate::{Bound, Gate};
 use super::gateway::{self, Entrance, Hosts, rewritten};
 use super::intake::{Refusal, authority, say_scheme, set_path, spell_path};
+use super::leaving::Listeners;
 use super::route::RequestView;
+use super::tls::{Secured, ServerSide};
 use crate::mesh::snapshot::{NodeConfig, PORT_HEADER, Protocol, SERVICE_HEADER};
 use http::header::HOST;
 use http::uri::{PathAndQuery, Scheme};
@@ -24,27 +26,33 @@ pub(super) type Gates = BTreeMap<u16, Arc<Gate>>;
 pub(super) struct Listener {
     hosts: Hosts,
     protocol: Protocol,
+    /// What its connections begin with, where that is TLS; `None` within while there is no certificate.
+    pub(super) secured: Option<Option<Arc<ServerSide>>>,
     /// How much may be under way through it, where that is bounded.
     pub(super) bound: Option<Bound>,
 }
 
 /// The listeners of a gateway by their port; none for what is no gateway.
-pub(super) fn listeners(config: &NodeConfig) -> BTreeMap<u16, Listener> {
+pub(super) fn listeners(config: &NodeConfig, secured: &Secured) -> Listeners {
     let mut hosts = gateway::listeners(config);
-    let own = config.own.iter().flat_map(|own| &own.listeners);
+    let own = config.all_gateways().flat_map(|(own, _)| &own.listeners);
     let found = own.filter_map(|listener| {
         let hosts = hosts.remove(&listener.port)?;
         let bound = listener.pool.map(|pool| (pool, Arc::default()));
-        Some((listener.port, Listener { hosts, protocol: listener.protocol, bound }))
+        // Where certificates are no matter, everybody speaks plainly.
+        let has_tls = listener.tls.is_some() && !secured.is_ignored();
+        let secured = has_tls.then(|| secured.own(listener.port).map(Arc::clone));
+        Some((listener.port, Arc::new(Listener { hosts, protocol: listener.protocol, secured, bound })))
     });
     found.collect()
 }
 
 /// Has the listeners count those who are under way together with the listeners before them.
-pub(super) fn keep_gates(listeners: &mut BTreeMap<u16, Listener>, gates: &mut Gates) {
+pub(super) fn keep_gates(listeners: &mut Listeners, gates: &mut Gates) {
     gates.retain(|port, _| listeners.contains_key(port));
     for (port, listener) in listeners {
-        if let Some((_, gate)) = &mut listener.bound {
+        // Nobody else has those that were made just now.
+        if let Some((_, gate)) = Arc::get_mut(listener).and_then(|listener| listener.bound.as_mut()) {
             *gate = Arc::clone(gates.entry(*port).or_default());
         }
     }
@@ -59,6 +67,12 @@ pub(super) struct Entered<'c> {
 }
 
 impl Listener {
+    /// One that leads nowhere.
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Self {
+        Self { hosts: Hosts::default(), protocol: Protocol::Http, secured: None, bound: None }
+    }
+
     /// Finds the gateway route of a request on the listener's port, over TLS or not, and makes it the request of the service.
     ///
     /// # Errors

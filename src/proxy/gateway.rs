@@ -4,7 +4,7 @@
 //! which looks for the service (`xds::translate::gateway`). Here both are one step, with the same result.
 
 use super::route::{RequestView, matches};
-use crate::mesh::snapshot::{GatewayRoute, NodeConfig, PathMatch, PathRewrite, Role, gateway_hosts};
+use crate::mesh::snapshot::{GatewayRoute, NodeConfig, PathMatch, PathRewrite, gateway_hosts};
 use http::HeaderValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -36,12 +36,14 @@ pub struct Hosts {
     hosts: Vec<Vec<Entrance>>,
 }
 
-/// The hosts of a gateway's listeners by their port; empty for what is no gateway.
+/// The hosts of all gateways' listeners by their port; empty for what is no gateway.
 #[must_use]
 pub fn listeners(config: &NodeConfig) -> BTreeMap<u16, Hosts> {
-    let Some(own) = &config.own else { return BTreeMap::new() };
-    let Role::Gateway(routes) = &own.role else { return BTreeMap::new() };
-    own.listeners.iter().map(|listener| (listener.port, Hosts::new(config, routes, listener.port))).collect()
+    let mut all = BTreeMap::new();
+    for (own, routes) in config.all_gateways() {
+        all.extend(own.listeners.iter().map(|listener| (listener.port, Hosts::new(config, routes, listener.port))));
+    }
+    all
 }
 
 impl Hosts {
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
     use crate::base::time::Millis;
     use crate::mesh::snapshot::{
-        GatewayTarget, HostMatch, IpPreference, Listener, Own, Pattern, Protocol, RouteMatch, ServicePort,
+        GatewayTarget, HostMatch, IpPreference, Listener, Own, Pattern, Protocol, Role, RouteMatch, ServicePort,
         VirtualService,
     };
     use http::HeaderMap;

@@ -12,7 +12,8 @@
 //!
 //! Nobody closes a listening socket in between, so whatever waits in its queue is taken by one of the two. Until `R` the
 //! running process serves as if nothing were; when the newcomer dies or takes too long, it goes on. When the running process
-//! dies, the newcomer has its sockets and serves alone. Only processes of the same user are talked to.
+//! dies, the newcomer has its sockets and serves alone. One that ends says so by hanging up. Only processes of the same user are
+//! talked to.
 
 use super::sockets::{Counts, Sockets};
 use rustix::net::{
@@ -25,7 +26,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
@@ -34,9 +34,11 @@ use tokio::time::timeout;
 /// What the words begin with, so that a socket of something else is recognised.
 const MAGIC: [u8; 4] = *b"TGHO";
 /// Which words these are; another number for every change of them.
-const PROTOCOL: u8 = 1;
-/// Magic, protocol, three counts, and the number of the process: the system tells only whose the first one was.
-const OFFER_LENGTH: usize = MAGIC.len() + 1 + 3 * 2 + 4;
+const PROTOCOL: u8 = 2;
+/// Sockets are counted by kind: egress, ingress, admin, gateway.
+const KINDS: usize = 4;
+/// The counts, and the number of the process: the system tells only whose the first one was.
+const OFFER_LENGTH: usize = KINDS * 2 + 4;
 const READY: u8 = b'R';
 const RELEASED: u8 = b'G';
 const GIVEN_UP: u8 = b'X';
@@ -150,15 +152,25 @@ pub struct Successor {
     pub pid: i32,
 }
 
-/// Asks the process that runs with this path for its sockets; `None` when there is none.
+/// Who is at a path of hot restarts.
+pub enum Found {
+    /// Nobody.
+    Nobody,
+    /// A process that ends, and whose addresses become free meanwhile.
+    Ending,
+    /// A process that serves and has handed over its sockets.
+    Running(Box<Predecessor>),
+}
+
+/// Asks the process that runs with this path for its sockets.
 ///
 /// # Errors
 /// [`HandoverError`]: what is there is no such process, or cannot hand over to this one.
-pub async fn find(path: &Path) -> Result<Option<Predecessor>, HandoverError> {
+pub async fn find(path: &Path) -> Result<Found, HandoverError> {
     let failed = |source| HandoverError::Path { path: path.to_owned(), source };
     let there = match fs::symlink_metadata(path) {
         Ok(there) => there,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nobody),
         Err(error) => return Err(failed(error)),
     };
     if !there.file_type().is_socket() {
@@ -169,7 +181,7 @@ pub async fn find(path: &Path) -> Result<Option<Predecessor>, HandoverError> {
         Ok(stream) => stream,
         // What is left of a process that ended.
         Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
-            return Ok(None);
+            return Ok(Found::Nobody);
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             return Err(HandoverError::Busy { path: path.to_owned() });
@@ -187,25 +199,30 @@ fn same_user(path: &Path, theirs: u32) -> Result<(), HandoverError> {
     if theirs == ours { Ok(()) } else { Err(HandoverError::Foreign { path: path.to_owned(), theirs, ours }) }
 }
 
-async fn ask(mut stream: UnixStream, path: &Path) -> Result<Option<Predecessor>, HandoverError> {
+async fn ask(mut stream: UnixStream, path: &Path) -> Result<Found, HandoverError> {
     let broken = |source| HandoverError::Broken { path: path.to_owned(), source };
-    let mut offer = [0; OFFER_LENGTH];
+    let strange = || broken(io::Error::other("it does not speak of sockets"));
+    let mut words = [0; MAGIC.len() + 1];
     let asked = stream.write_all(&hello()).await;
-    match asked.and(stream.read_exact(&mut offer).await) {
+    match asked.and(stream.read_exact(&mut words).await) {
         Ok(_) => {}
-        // It ends: its addresses become free.
-        Err(error) if is_end(&error) => return Ok(None),
+        Err(error) if is_end(&error) => return Ok(Found::Ending),
         Err(error) => return Err(broken(error)),
     }
-    let (counts, pid) = match read_offer(&offer) {
-        Ok(offered) => offered,
-        Err(Some(theirs)) => return Err(HandoverError::Protocol { path: path.to_owned(), theirs }),
-        Err(None) => return Err(broken(io::Error::other("it does not speak of sockets"))),
-    };
+    // What follows has another length in another protocol.
+    match (words[..MAGIC.len()] == MAGIC, words[MAGIC.len()]) {
+        (true, PROTOCOL) => {}
+        (true, theirs) => return Err(HandoverError::Protocol { path: path.to_owned(), theirs }),
+        (false, _) => return Err(strange()),
+    }
+    let mut offered = [0; OFFER_LENGTH];
+    stream.read_exact(&mut offered).await.map_err(broken)?;
+    let (counts, pid) = read_offer(offered).ok_or_else(strange)?;
     let mut descriptors = receive(&stream, counts.total() + 1).await.map_err(broken)?;
     let listener = std::os::unix::net::UnixListener::from(descriptors.remove(0));
     let sockets = Sockets::from_descriptors(counts, descriptors);
-    Ok(Some(Predecessor { stream, path: path.to_owned(), listener, sockets, pid }))
+    let path = path.to_owned();
+    Ok(Found::Running(Box::new(Predecessor { stream, path, listener, sockets, pid })))
 }
 
 fn is_end(error: &io::Error) -> bool {
@@ -221,29 +238,21 @@ fn hello() -> [u8; MAGIC.len() + 1] {
 
 fn offer(counts: Counts, pid: u32) -> [u8; OFFER_LENGTH] {
     let mut offer = [0; OFFER_LENGTH];
-    let (words, numbers) = offer.split_at_mut(MAGIC.len() + 1);
-    words.copy_from_slice(&hello());
-    let (counted, process) = numbers.split_at_mut(3 * 2);
-    for (place, count) in counted.chunks_exact_mut(2).zip([counts.egress, counts.ingress, counts.admin]) {
+    let (counted, process) = offer.split_at_mut(KINDS * 2);
+    for (place, count) in counted.chunks_exact_mut(2).zip(counts.by_kind()) {
         place.copy_from_slice(&count.to_le_bytes());
     }
     process.copy_from_slice(&pid.to_le_bytes());
     offer
 }
 
-/// How many sockets will come, and from which process. An error names another protocol, or is `None` where it is no offer at all.
-fn read_offer(offer: &[u8; OFFER_LENGTH]) -> Result<(Counts, u32), Option<u8>> {
-    let (words, numbers) = offer.split_at(MAGIC.len() + 1);
-    if words[..MAGIC.len()] != MAGIC {
-        return Err(None);
-    }
-    if words[MAGIC.len()] != PROTOCOL {
-        return Err(Some(words[MAGIC.len()]));
-    }
-    let number = |at: usize| u16::from_le_bytes([numbers[2 * at], numbers[2 * at + 1]]);
-    let counts = Counts { egress: number(0), ingress: number(1), admin: number(2) };
-    let pid = u32::from_le_bytes([numbers[6], numbers[7], numbers[8], numbers[9]]);
-    if counts.are_possible() { Ok((counts, pid)) } else { Err(None) }
+/// How many sockets will come, and from which process; `None` where no proxy has so many.
+fn read_offer(offer: [u8; OFFER_LENGTH]) -> Option<(Counts, u32)> {
+    let number = |at: usize| u16::from_le_bytes([offer[2 * at], offer[2 * at + 1]]);
+    let counts = Counts { egress: number(0), ingress: number(1), admin: number(2), gateway: number(3) };
+    let process = &offer[KINDS * 2..];
+    let pid = u32::from_le_bytes([process[0], process[1], process[2], process[3]]);
+    counts.are_possible().then_some((counts, pid))
 }
 
 /// Sends descriptors, each message with a byte that carries them.
@@ -293,12 +302,23 @@ impl Predecessor {
         std::mem::take(&mut self.sockets)
     }
 
+    /// Resolves when it says that it waits no longer for this process; never when it is gone, and its sockets are this one's.
+    /// Until then this process may wait for whatever it waits for, and drop this wait at any time.
+    pub async fn gives_up(&mut self) -> HandoverError {
+        match self.stream.read_u8().await {
+            Ok(_) => HandoverError::GivenUp { pid: self.pid },
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Tells it that this process serves, and waits until it has made room. Then successors of this process come to the
     /// place to which this one came.
     ///
     /// # Errors
-    /// [`HandoverError::Path`]: its place cannot be taken over.
+    /// [`HandoverError::Path`]: its place cannot be taken over. It was told nothing then and goes on serving.
     pub async fn release(mut self) -> Result<(Released, Handover), HandoverError> {
+        // First, for there is no way back from the word below.
+        let place = Handover::of(self.listener, self.path)?;
         let answer = timeout(READY_WITHIN, async {
             // If it has given this process up, it said so and may be gone from the other end: its word is still to be read.
             let _ = self.stream.write_u8(READY).await;
@@ -310,7 +330,7 @@ impl Predecessor {
             // Gone, or so stuck that it is as good as gone; both of them serving does no harm.
             Ok(Err(_)) | Err(_) => Released::Gone,
         };
-        Ok((released, Handover::of(self.listener, self.path)?))
+        Ok((released, place))
     }
 }
 
@@ -350,7 +370,7 @@ impl Handover {
 
     /// Waits for a successor that serves. `sockets` are asked for whenever one comes; without any it is told that this process
     /// ends. May be dropped at any time: a newcomer that is half-way then serves alone.
-    pub async fn successor(&self, sockets: impl Fn() -> Option<Arc<Sockets>>) -> Successor {
+    pub async fn successor(&self, sockets: impl Fn() -> io::Result<Option<Sockets>>) -> Successor {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
@@ -367,7 +387,11 @@ impl Handover {
     }
 
     /// One newcomer, to the point where it serves, or ends, or takes too long.
-    async fn meet(&self, mut stream: UnixStream, sockets: impl Fn() -> Option<Arc<Sockets>>) -> Option<Successor> {
+    async fn meet(
+        &self,
+        mut stream: UnixStream,
+        sockets: impl Fn() -> io::Result<Option<Sockets>>,
+    ) -> Option<Successor> {
         let peer = stream.peer_cred().ok()?;
         let pid = peer.pid().unwrap_or(0);
         if let Err(error) = same_user(&self.path, peer.uid()) {
@@ -401,19 +425,24 @@ impl Handover {
     }
 
     /// Whether it has the sockets now.
-    async fn offer_to(&self, stream: &mut UnixStream, sockets: impl Fn() -> Option<Arc<Sockets>>) -> io::Result<bool> {
+    async fn offer_to(
+        &self,
+        stream: &mut UnixStream,
+        sockets: impl Fn() -> io::Result<Option<Sockets>>,
+    ) -> io::Result<bool> {
         let mut word = [0; MAGIC.len() + 1];
         stream.read_exact(&mut word).await?;
         if word[..MAGIC.len()] != MAGIC {
             return Err(io::Error::other("it does not ask for sockets"));
         }
-        let Some(sockets) = sockets() else { return Ok(false) };
-        stream.write_all(&offer(sockets.counts(), std::process::id())).await?;
+        let Some(sockets) = sockets()? else { return Ok(false) };
+        // It sees by the answer which protocol would have been understood.
+        stream.write_all(&hello()).await?;
         if word != hello() {
-            // It sees by the answer which protocol would have been understood.
             let error = format!("it takes over by protocol {}, and this version by {PROTOCOL}", word[MAGIC.len()]);
             return Err(io::Error::other(error));
         }
+        stream.write_all(&offer(sockets.counts(), std::process::id())).await?;
         let mut descriptors = vec![self.listener.as_fd()];
         descriptors.extend(sockets.descriptors());
         send(stream, &descriptors).await?;

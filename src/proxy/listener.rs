@@ -9,6 +9,7 @@ use super::hello::{self, Beginning};
 use super::names;
 use super::shared::Phase;
 use super::stream::Stream;
+use super::tls::ServerSide;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
 use crate::mesh::snapshot::{self, Own};
@@ -41,6 +42,11 @@ pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net
         // Sockets that share a port would hide that another process already serves it, so ask without sharing first.
         new_socket(address, false)?.bind(&address.into())?;
     }
+    bind_beside(address, count)
+}
+
+/// As [`bind`], also where this user's sockets that share their port have it already.
+pub(super) fn bind_beside(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
     let mut listeners = Vec::with_capacity(count);
     let mut address = address;
     for _ in 0..count.max(1) {
@@ -66,29 +72,29 @@ fn new_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 pub(super) async fn run(
     worker: Rc<Worker>,
     index: usize,
-    (egress, ingress): (std::net::TcpListener, Option<std::net::TcpListener>),
+    (egress, ingress): (TcpListener, Option<TcpListener>),
 ) -> usize {
     tokio::task::spawn_local(housekeeping(Rc::clone(&worker)));
     let mut phase = worker.shared.phase.subscribe();
     let mut doors = doors::Own::new(index);
-    if let (Ok(egress), Ok(ingress)) = (TcpListener::from_std(egress), ingress.map(TcpListener::from_std).transpose()) {
-        tokio::select! {
-            () = accept(&worker, Some(&egress), serve_egress) => {}
-            () = accept(&worker, ingress.as_ref(), serve_ingress) => {}
-            () = accept_gateway(&worker, &mut doors) => {}
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
-        }
-        worker.draining.set(true);
-        worker.connections.finish_http2();
-        // What waits is a successor's, whose first answer does not end the connection.
-        if !*worker.shared.has_successor.borrow() {
-            accept_waiting(&worker, egress, serve_egress);
-            if let Some(ingress) = ingress {
-                accept_waiting(&worker, ingress, serve_ingress);
-            }
-        }
-        doors.into_listeners().for_each(|listener| accept_waiting(&worker, listener, serve_gateway));
+    tokio::select! {
+        () = accept(&worker, Some(&egress), serve_egress) => {}
+        () = accept(&worker, ingress.as_ref(), serve_ingress) => {}
+        () = accept_gateway(&worker, &mut doors) => {}
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
     }
+    worker.draining.set(true);
+    worker.connections.tell_those(Order::Finish, |_| true);
+    // Also where a successor has the same sockets: it need not have made all of them its own.
+    accept_waiting(&worker, egress, serve_egress);
+    if let Some(ingress) = ingress {
+        accept_waiting(&worker, ingress, serve_ingress);
+    }
+    // Those that came last may not be listened on yet.
+    let last = Arc::clone(&worker.shared.doors.borrow());
+    let closed = doors.follow(&last);
+    let all = closed.into_iter().chain(doors.into_listeners());
+    all.for_each(|listener| accept_waiting(&worker, listener, serve_gateway));
     let ending = phase.wait_for(|phase| matches!(phase, Phase::Ending { .. })).await.map(|phase| *phase);
     let Ok(Phase::Ending { grace, deadline }) = ending else { return 0 };
     end(&worker, grace, deadline).await
@@ -120,6 +126,8 @@ async fn accept_gateway(worker: &Rc<Worker>, own: &mut doors::Own) {
                 }
                 let now = Arc::clone(&doors.borrow_and_update());
                 own.follow(&now).into_iter().for_each(|closed| accept_waiting(worker, closed, serve_gateway));
+                let local = worker.local();
+                worker.connections.tell_those(Order::Finish, |whom| local.compiled.is_leaving(whom));
             }
             accepted = own.accept() => match accepted {
                 Ok(stream) => admit(worker, stream, serve_gateway),
@@ -129,10 +137,12 @@ async fn accept_gateway(worker: &Rc<Worker>, own: &mut doors::Own) {
     }
 }
 
-/// Accepts what the kernel has already taken in; closing the socket would reset those.
+/// Accepts what the kernel has already taken in; closing the socket would reset those. No more than can have waited: where a
+/// successor has the socket too, others go on coming.
 fn accept_waiting(worker: &Rc<Worker>, listener: TcpListener, serve: Serve) {
     let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, _)) = listener.accept() {
+    for _ in 0..BACKLOG {
+        let Ok((stream, _)) = listener.accept() else { return };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
@@ -242,22 +252,20 @@ fn serve_ingress(worker: &Rc<Worker>, stream: TcpStream) {
             tokio::task::spawn_local(connection::run(worker, stream, For::Application { port }));
         }
     };
-    serve_own(worker, stream, listener, serve);
+    let secured = listener.tls.as_ref().map(|_| local.compiled.secured.own(listener.port).map(Arc::clone));
+    serve_own(worker, stream, secured, serve);
 }
 
-/// Serves a connection to an own listener, after its handshake where it takes TLS.
+/// Serves a connection to an own listener, after its handshake where it takes TLS. `secured` is what that begins with, where there is
+/// a certificate for it.
 fn serve_own(
     worker: &Rc<Worker>,
     stream: TcpStream,
-    listener: &snapshot::Listener,
+    secured: Option<Option<Arc<ServerSide>>>,
     serve: impl FnOnce(Rc<Worker>, Stream) + 'static,
 ) {
-    if listener.tls.is_none() {
-        return serve(Rc::clone(worker), stream.into());
-    }
-    let Some(side) = worker.local().compiled.secured.own(listener.port).map(Arc::clone) else {
-        return turn_away(worker);
-    };
+    let Some(side) = secured else { return serve(Rc::clone(worker), stream.into()) };
+    let Some(side) = side else { return turn_away(worker) };
     let accepting = Rc::clone(worker);
     lead(worker, async move {
         match side.accept(stream).await {
@@ -295,10 +303,11 @@ fn lead(worker: &Rc<Worker>, task: impl Future<Output = ()> + 'static) {
 /// A connection of somebody who calls the gateway.
 fn serve_gateway(worker: &Rc<Worker>, stream: TcpStream) {
     let Ok(port) = stream.local_addr().map(|address| address.port()) else { return turn_away(worker) };
-    let local = worker.local();
-    let mut listeners = local.compiled.config.own.iter().flat_map(|own| &own.listeners);
-    let Some(listener) = listeners.find(|listener| listener.port == port) else { return turn_away(worker) };
-    serve_own(worker, stream, listener, move |worker, stream| {
+    // Also of a port that is given up: this is who had come before.
+    let Some(secured) = worker.local().compiled.entrance(port).map(|listener| listener.secured.clone()) else {
+        return turn_away(worker);
+    };
+    serve_own(worker, stream, secured, move |worker, stream| {
         tokio::task::spawn_local(connection::run(worker, stream, For::Gateway { port }));
     });
 }
@@ -340,6 +349,11 @@ async fn housekeeping(worker: Rc<Worker>) {
             }
             _ = second.tick() => {
                 worker.connections.sweep();
+                if worker.shared.gateway.is_some() {
+                    let local = worker.local();
+                    let is_over = |whom| matches!(whom, For::Gateway { port } if local.compiled.entrance(port).is_none());
+                    worker.connections.tell_those(Order::Cut, is_over);
+                }
                 worker.expire_idle();
                 worker.lines.flush(&worker.shared.logs);
                 nudge_allocator();
@@ -365,3 +379,6 @@ async fn end(worker: &Rc<Worker>, grace: Duration, deadline: Duration) -> usize 
     let _ = timeout(deadline.saturating_sub(started.elapsed()), connections.all_closed()).await;
     connections.count()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,19 @@
 //! When those report who tell of counts: again and again, and once more when the last connection is gone.
 
+use super::cloudwatch::{self, CloudWatchSettings};
+use super::emf::{self, EmfSettings};
 use super::metrics::Period;
 use super::shared::Shared;
-use super::stats;
+use super::{stats, trace};
+use futures_util::future::join_all;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 /// How long the end waits for what is still to be told: a service that takes nothing must not hold it up.
-pub(super) const MAX_END: Duration = Duration::from_secs(2);
+const MAX_END: Duration = Duration::from_secs(2);
 
 /// Moments to report at.
 pub(super) struct Ticks {
@@ -38,4 +43,26 @@ impl Ticks {
 pub(super) fn period(shared: &Shared) -> Period {
     let names = || shared.workers.iter().map(|worker| &worker.names);
     Period { https: stats::https(names()), targets: stats::targets(names()) }
+}
+
+/// Starts those that tell others of requests.
+pub(super) fn tell(
+    shared: &Arc<Shared>,
+    emf: Option<EmfSettings>,
+    cloudwatch: Option<CloudWatchSettings>,
+) -> Vec<JoinHandle<()>> {
+    let mut tellers = Vec::new();
+    if shared.tracer.is_some() {
+        tellers.push(tokio::spawn(trace::run(Arc::clone(shared))));
+    }
+    tellers.extend(emf.map(|settings| tokio::spawn(emf::run(Arc::clone(shared), settings))));
+    tellers.extend(cloudwatch.map(|settings| tokio::spawn(cloudwatch::run(Arc::clone(shared), settings))));
+    tellers
+}
+
+/// Waits until these have told what there is, for two seconds at most.
+pub(super) async fn finish(mut tellers: Vec<JoinHandle<()>>) {
+    if timeout(MAX_END, join_all(&mut tellers)).await.is_err() {
+        tellers.iter().for_each(JoinHandle::abort);
+    }
 }

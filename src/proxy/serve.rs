@@ -83,7 +83,8 @@ pub(super) fn handle(
         };
         // A connection of HTTP/2 is told by a frame of its own.
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if worker.draining.get() && version != Version::HTTP_2 && !switches {
+        let is_leaving = worker.draining.get() || local.compiled.is_leaving(whom);
+        if is_leaving && version != Version::HTTP_2 && !switches {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         local.http(&worker, http).answered(response.status().as_u16());
@@ -352,7 +353,7 @@ impl Exchange {
     /// How much may be under way on the request's way, where that is bounded.
     fn bound(&self) -> Option<&Bound> {
         match self.in_flight.whom() {
-            For::Gateway { port } => self.placement.local.compiled.gateway.get(&port)?.bound.as_ref(),
+            For::Gateway { port } => self.placement.local.compiled.entrance(port)?.bound.as_ref(),
             For::Application { .. } | For::Services { .. } => self.placement.set().bound.as_ref(),
         }
     }

@@ -19,6 +19,9 @@ pub struct ProxySettings {
     pub ingress: Option<SocketAddr>,
     /// Where a virtual gateway's listeners are bound, on the ports that its configuration says; `None` for what is no gateway.
     pub gateway: Option<IpAddr>,
+    /// Whether it is nobody's, as in local mode: every gateway that its configuration has, without TLS, and a port that cannot be
+    /// taken does not keep it from starting.
+    pub stands_alone: bool,
     /// Where the admin interface listens; `None` for none.
     pub admin: Option<SocketAddr>,
     /// Worker threads; 0 for one to each core.
@@ -50,6 +53,7 @@ impl ProxySettings {
             egress,
             ingress: None,
             gateway: None,
+            stands_alone: false,
             admin: None,
             workers: 0,
             max_connections: 30_000,
@@ -92,6 +96,15 @@ pub enum ProxyError {
     /// Somebody asked it to quit before it had anything to serve.
     #[error("asked to quit while it waited for its first configuration")]
     AskedToQuit,
+    /// It would take the place of a process that serves, and has not what that one has.
+    #[error(
+        "the SDS server beside the proxy has not told {names} within 15 s, and the process whose place was to be taken serves \
+         with it: see that the server runs and has an entry for this proxy, and start it again"
+    )]
+    Secrets {
+        /// Names of the secrets.
+        names: String,
+    },
     /// A worker thread could not be made.
     #[error("cannot start worker {index} of the proxy: {source}")]
     Worker {

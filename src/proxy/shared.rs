@@ -7,7 +7,7 @@ use super::cloudwatch::Sent;
 use super::config::{Compiled, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
-use super::doors::Doors;
+use super::doors::{Door, Doors, Inherited};
 use super::held::keep_counts;
 use super::session::Sessions;
 use super::sockets::Sockets;
@@ -18,7 +18,7 @@ use crate::mesh::snapshot::Role;
 use arc_swap::ArcSwap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -63,6 +63,8 @@ pub(super) struct Shared {
     pub(super) ingress: Option<u16>,
     /// Where a virtual gateway's listeners are; `None` for what is none.
     pub(super) gateway: Option<IpAddr>,
+    /// Whether it is nobody's, as in local mode, where it is every gateway at once.
+    pub(super) stands_alone: bool,
     /// Their sockets.
     pub(super) doors: watch::Sender<Arc<Doors>>,
     /// Since when it runs.
@@ -99,8 +101,12 @@ pub(super) struct Shared {
     pub(super) workers: Vec<Arc<WorkerView>>,
     /// Whether another process accepts from the same sockets.
     pub(super) has_successor: watch::Sender<bool>,
+    /// Whether another process has the same sockets and serves until this one does.
+    beside: AtomicBool,
+    /// What that process had for a virtual gateway, until the ports are known.
+    inherited: Mutex<Inherited>,
     /// Second descriptors of the listening sockets, for a successor. No request looks at them.
-    spare: Mutex<Option<Arc<Sockets>>>,
+    spare: Mutex<Option<Sockets>>,
 }
 
 impl Shared {
@@ -127,6 +133,7 @@ impl Shared {
             port: egress.port(),
             ingress: ingress.map(|ingress| ingress.port()),
             gateway,
+            stands_alone: false,
             doors: watch::Sender::default(),
             started: Monotonic::now(),
             generation: AtomicU64::new(first.generation),
@@ -146,6 +153,8 @@ impl Shared {
             logs: Logs::default(),
             workers: (0..workers).map(|_| Arc::new(view())).collect(),
             has_successor: watch::Sender::new(false),
+            beside: AtomicBool::new(false),
+            inherited: Mutex::default(),
             spare: Mutex::new(None),
         }
     }
@@ -195,7 +204,7 @@ impl Shared {
 
     /// Whether it stands for a node or gateway of the mesh, and not for nobody as in local mode.
     pub(super) const fn is_own(&self) -> bool {
-        self.ingress.is_some() || self.gateway.is_some()
+        !self.stands_alone && (self.ingress.is_some() || self.gateway.is_some())
     }
 
     /// An endpoint failed as often in a row as it may. A note that finds no room is lost: the next failure makes another.
@@ -206,19 +215,44 @@ impl Shared {
         }
     }
 
-    /// What a successor would be given.
-    pub(super) fn spare(&self) -> Option<Arc<Sockets>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether another process serves by the same sockets, which this one is to take the place of.
+    pub(super) fn is_beside(&self) -> bool {
+        self.beside.load(Ordering::Acquire)
     }
 
-    pub(super) fn keep_spare(&self, sockets: Option<Arc<Sockets>>) {
-        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
+    pub(super) fn set_beside(&self, is_beside: bool) {
+        self.beside.store(is_beside, Ordering::Release);
+    }
+
+    /// What another process had for a virtual gateway. Nothing of it is held for long.
+    pub(super) fn inherit(&self) -> MutexGuard<'_, Inherited> {
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what a successor would be given, except for a gateway's; `None` where there can be none.
+    pub(super) fn spare<T>(&self, read: impl FnOnce(&Sockets) -> T) -> Option<T> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(read)
+    }
+
+    /// Whether there may be a successor.
+    pub(super) fn has_spare(&self) -> bool {
+        self.spare(|_| ()).is_some()
+    }
+
+    pub(super) fn keep_spare(&self, sockets: Sockets) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(sockets);
+    }
+
+    /// There will be no successor: what the workers close from now on is closed.
+    pub(super) fn forget_spare(&self) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.doors.borrow().values().for_each(|door| Door::forget_spare(door));
     }
 
     /// Stops accepting, if it has not stopped yet.
     pub(super) fn start_draining(&self) {
         // First: what the workers close must be closed.
-        self.keep_spare(None);
+        self.forget_spare();
         self.phase.send_if_modified(|phase| {
             let serving = *phase == Phase::Serving;
             if serving {

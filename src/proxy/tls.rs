@@ -14,7 +14,7 @@ mod tests;
 /// Whose certificates are believed.
 mod verify;
 
-pub(super) use build::ClientSide;
+pub(super) use build::{ClientSide, ServerSide};
 pub(super) use keeper::{Keeper, Secured, read_files};
 pub use material::Secrets;
 

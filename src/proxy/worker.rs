@@ -8,6 +8,7 @@ use super::config::{Compiled, CompiledRoute, EndpointSet};
 use super::connection::Connections;
 use super::counters::{Counts, Outcome};
 use super::extension::Extra;
+use super::listener;
 use super::shared::{Shared, WorkerView};
 use super::split::{Draws, pick, take_turn};
 use super::stats::{Http, Target};
@@ -17,10 +18,14 @@ use crate::base::tally::SeriesKey;
 use crate::clock::{self, Monotonic};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
+use tokio::sync::oneshot;
 
 /// A worker.
 pub(super) struct Worker {
@@ -61,6 +66,49 @@ pub(super) struct Local {
     is_judged: bool,
     https: Box<[OnceCell<Arc<Http>>]>,
     targets: Box<[OnceCell<Arc<Target>>]>,
+}
+
+/// Starts a worker's thread, which has everything that it needs then. It accepts once it is told to; the receiver tells how many
+/// connections it had to cut when it ended.
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    index: usize,
+    (egress, ingress): (std::net::TcpListener, Option<std::net::TcpListener>),
+) -> io::Result<(oneshot::Sender<()>, oneshot::Receiver<usize>)> {
+    let (shared, view) = (Arc::clone(shared), Arc::clone(&shared.workers[index]));
+    let (tell, ended) = oneshot::channel();
+    let (go, begins) = oneshot::channel();
+    // A local runtime cannot leave its thread, so it is made there, and its failure is told from there.
+    let (started, starts) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = match built {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let cut = runtime.block_on(async {
+            let made = TcpListener::from_std(egress)
+                .and_then(|egress| Ok((egress, ingress.map(TcpListener::from_std).transpose()?)));
+            let listeners = match made {
+                Ok(listeners) => listeners,
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                    return 0;
+                }
+            };
+            let _ = started.send(Ok(()));
+            if begins.await.is_err() {
+                return 0;
+            }
+            let worker = Rc::new(Worker::new(shared, view));
+            listener::run(worker, index, listeners).await
+        });
+        // Connections end with their tasks, before the end is told.
+        drop(runtime);
+        let _ = tell.send(cut);
+    })?;
+    starts.recv().map_err(io::Error::other)??;
+    Ok((go, ended))
 }
 
 impl Worker {

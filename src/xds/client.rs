@@ -4,6 +4,7 @@
 //! What is not understood is refused with the reason, which people read at the control plane; the last good one stays. A
 //! configuration from the file may be any time old, so weights that somebody had to renew are those of their fallback.
 
+mod calling;
 mod kept;
 
 use crate::base::certificate::SecretFiles;
@@ -13,6 +14,7 @@ use crate::base::secret::Redacted;
 use crate::clock::{Monotonic, seed};
 use crate::mesh::snapshot::NodeConfig;
 use crate::xds::translate::{Type, native};
+use calling::Calling;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use envoy_types::pb::google::protobuf::{Struct, Value, value};
@@ -25,14 +27,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 /// Time to connect, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Silent connections are asked whether they live so often, and given up after so long: as Envoys are (appmesh "Bootstrap").
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// After a stream that ended, the first pause; twice as long each further time, half of it by chance, so that the proxies of a
 /// control plane that was restarted do not come back together.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -55,12 +54,19 @@ pub struct ClientSettings {
     pub node: String,
     /// Access key `ID:SECRET`, sent as a bearer token.
     pub token: Option<Redacted<String>>,
-    /// PEM of the authorities that the control plane's certificate is judged by; `None` for the system's.
-    pub authorities: Option<String>,
-    /// PEM of a certificate and its key that are shown to it.
-    pub identity: Option<(String, Redacted<String>)>,
+    /// What TLS needs.
+    pub tls: TlsFiles,
     /// File of the last configuration; `None` keeps none.
     pub kept: Option<PathBuf>,
+}
+
+/// Files of PEM, which are read anew whenever a stream begins, so that they may be renewed.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFiles {
+    /// The authorities that the control plane's certificate is judged by; `None` for the system's.
+    pub authorities: Option<PathBuf>,
+    /// A certificate and its key that are shown to it.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Why there can be no stream at all.
@@ -126,7 +132,7 @@ impl Following {
 /// # Errors
 /// [`ClientError`]: no stream can be opened whoever answers.
 pub fn follow(settings: ClientSettings) -> Result<Following, ClientError> {
-    let endpoint = endpoint(&settings)?;
+    let calling = Calling::new(settings.control_plane, settings.tls)?;
     let token = match &settings.token {
         Some(token) => {
             let text = format!("Bearer {}", token.reveal());
@@ -142,48 +148,14 @@ pub fn follow(settings: ClientSettings) -> Result<Following, ClientError> {
     if let Some(kept) = kept.clone() {
         tokio::spawn(keep(kept, to_keep));
     }
-    let client = Client { node: settings.node, endpoint, token, config, secrets, first, told, kept };
+    let client = Client { node: settings.node, calling, token, config, secrets, first, told, kept };
     tokio::spawn(client.run());
     Ok(Following { config: config_receiver, secrets: secrets_receiver, first: first_receiver })
 }
 
-fn endpoint(settings: &ClientSettings) -> Result<Endpoint, ClientError> {
-    let url = &settings.control_plane;
-    let wrong = |why: String| ClientError::Address { url: url.clone(), why };
-    let is_tls = url.starts_with("https://");
-    if !is_tls && !url.starts_with("http://") {
-        return Err(wrong("it begins with neither http:// nor https://".to_owned()));
-    }
-    let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| wrong(error.to_string()))?;
-    if endpoint.uri().host().is_none() || endpoint.uri().port_u16().is_none() {
-        return Err(wrong("it has no host or no port".to_owned()));
-    }
-    let endpoint = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
-    if !is_tls {
-        return Ok(endpoint);
-    }
-    let mut tls = match &settings.authorities {
-        Some(pem) if !pem.contains("-----BEGIN CERTIFICATE-----") => {
-            return Err(ClientError::Tls(
-                "the file of authorities has no line `-----BEGIN CERTIFICATE-----`".to_owned(),
-            ));
-        }
-        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
-        None => ClientTlsConfig::new().with_native_roots(),
-    };
-    if let Some((chain, key)) = &settings.identity {
-        tls = tls.identity(Identity::from_pem(chain, key.reveal()));
-    }
-    endpoint.tls_config(tls).map_err(|error| ClientError::Tls(chain(&error)))
-}
-
 struct Client {
     node: String,
-    endpoint: Endpoint,
+    calling: Calling,
     token: Option<MetadataValue<tonic::metadata::Ascii>>,
     config: watch::Sender<Arc<NodeConfig>>,
     secrets: watch::Sender<Arc<SecretFiles>>,
@@ -209,7 +181,7 @@ async fn keep(kept: Kept, mut told: watch::Receiver<Option<Told>>) {
 }
 
 impl Client {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut failures: u32 = 0;
         let mut last_told = None;
         let patience = tokio::time::sleep(PATIENCE);
@@ -217,7 +189,8 @@ impl Client {
         loop {
             let began = Monotonic::now();
             let ended = {
-                let stream = self.stream();
+                let endpoint = self.calling.endpoint().await;
+                let stream = self.stream(&endpoint);
                 tokio::pin!(stream);
                 loop {
                     tokio::select! {
@@ -268,16 +241,16 @@ impl Client {
     }
 
     /// One stream, until it ends; why it did.
-    async fn stream(&self) -> Status {
-        match self.follow_one().await {
+    async fn stream(&self, endpoint: &Endpoint) -> Status {
+        match self.follow_one(endpoint).await {
             Ok(()) => Status::new(Code::Unavailable, "the control plane ended the stream"),
             Err(status) => status,
         }
     }
 
-    async fn follow_one(&self) -> Result<(), Status> {
+    async fn follow_one(&self, endpoint: &Endpoint) -> Result<(), Status> {
         // The endpoint's own limit is for the connection alone, and a peer may be silent in the handshake of TLS too.
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.endpoint.connect()).await;
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await;
         let connected = connected.map_err(|_| Status::unavailable("no connection within 5 s"))?;
         let channel: Channel = connected.map_err(|error| Status::unavailable(chain(&error)))?;
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
@@ -371,8 +344,7 @@ mod tests {
                 control_plane: url.to_owned(),
                 node: "mesh/m/virtualNode/n".to_owned(),
                 token: None,
-                authorities: None,
-                identity: None,
+                tls: TlsFiles::default(),
                 kept: None,
             };
             let error = follow(settings).err().map(|error| error.to_string()).unwrap_or_default();

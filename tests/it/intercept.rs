@@ -283,7 +283,10 @@ async fn a_transparent_proxy_makes_the_rules_itself_and_leaves_none_behind() {
     task.stop_proxy(false).await;
     assert_eq!(task.application("http://payments.local:8080/", NOWHERE).await, Said::Nothing);
     assert!(task.nat().await.contains("TIDEGATE_EGRESS"));
+    // It ran as another user, whose connections alone get through: the next one has to reach its control plane all the same.
+    task.iptables("-R TIDEGATE_EGRESS 1 -m owner --uid-owner 4242 -j RETURN").await;
     task.start_transparent().await;
+    assert!(!task.nat().await.contains("4242"), "{}", task.nat().await);
     assert_eq!(task.application("http://payments.local:8080/", NOWHERE).await, by("payments-v1"));
     assert_eq!(task.nat().await.matches("-j TIDEGATE_EGRESS").count(), 1);
     // Somebody else doubles a link, and takes the other one away.

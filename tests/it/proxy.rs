@@ -6,6 +6,7 @@ mod answers;
 mod balance;
 mod carried;
 mod counted;
+mod doors;
 mod ends;
 mod extensions;
 mod failures;

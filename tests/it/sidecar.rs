@@ -262,6 +262,19 @@ async fn wrong_options_are_said_with_what_to_do() {
             &["neither http:// nor https://"],
         ),
         (
+            &[
+                "proxy",
+                "--node",
+                NODE,
+                "--control-plane",
+                "http://127.0.0.1:1",
+                "--transparent",
+                "--ingress",
+                "127.0.0.1:0",
+            ],
+            &["nothing that is redirected comes to --ingress 127.0.0.1:0", "write 0.0.0.0"],
+        ),
+        (
             &["proxy", "--node", NODE, "--control-plane", "http://127.0.0.1:1", "--ca", "/dev/null"],
             &["--ca and --certificate are for TLS"],
         ),

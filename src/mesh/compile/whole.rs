@@ -5,7 +5,8 @@
 
 use super::{Compiled, Compiler, Problem};
 use crate::mesh::model::{Key, Kind, MeshState};
-use crate::mesh::snapshot::{ClusterKey, NodeConfig};
+use crate::mesh::snapshot::{ClusterKey, NodeConfig, Own};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub struct Whole {
     claims: BTreeMap<String, BTreeSet<Key>>,
     /// Clusters of the service that has a name.
     pieces: BTreeMap<String, Vec<ClusterKey>>,
+    /// Virtual gateways of all meshes.
+    gateways: BTreeSet<Key>,
     /// How many pieces a cluster is in; never zero.
     uses: BTreeMap<ClusterKey, usize>,
 }
@@ -43,7 +46,10 @@ pub(super) fn compile(state: &MeshState, last: &Arc<NodeConfig>, version: u64) -
     let Whole { draft, pieces, uses, .. } = &mut whole;
     draft.services.retain(|name, _| pieces.contains_key(name));
     draft.clusters.retain(|key, _| uses.contains_key(key));
-    let same = draft.services == last.services && draft.clusters == last.clusters && last.own.is_none();
+    let same = draft.services == last.services
+        && draft.clusters == last.clusters
+        && draft.gateways == last.gateways
+        && last.own.is_none();
     draft.version = version;
     draft.own = None;
     let config = if same { Arc::clone(last) } else { Arc::new(whole.draft) };
@@ -58,7 +64,15 @@ impl Whole {
         let mut names = BTreeSet::new();
         for key in changed {
             match key.kind {
-                Kind::VirtualGateway => drop(touched.problems.insert(key.clone(), gateway(state, key))),
+                Kind::VirtualGateway => {
+                    if state.get(key).is_some() {
+                        self.gateways.insert(key.clone());
+                    } else {
+                        self.gateways.remove(key);
+                    }
+                    // It may be gone, and then nothing below speaks of it.
+                    touched.problems.insert(key.clone(), Vec::new());
+                }
                 Kind::VirtualService => {
                     let name = self.claim(state, key);
                     // It may be gone, and then nothing below speaks of it.
@@ -71,6 +85,7 @@ impl Whole {
         for name in names {
             self.compile(state, name, &mut touched);
         }
+        self.compile_gateways(state, &mut touched);
         touched
     }
 
@@ -133,6 +148,34 @@ impl Whole {
         self.release(before);
     }
 
+    /// Makes the gateways anew, whatever changed: they are few, and the services that they lead to are there already.
+    fn compile_gateways(&mut self, state: &MeshState, touched: &mut Touched) {
+        let (mut taken, mut all): (BTreeMap<u16, String>, Vec<Arc<Own>>) = Default::default();
+        for key in &self.gateways {
+            let is_it = |own: &&Arc<Own>| own.mesh == *key.mesh && own.name == key.name;
+            let before = self.draft.gateways.iter().find(is_it).map(Arc::clone);
+            let last = NodeConfig { own: before.clone(), ..NodeConfig::default() };
+            let mut compiler = Compiler::new(state, &last, true);
+            compiler.services.clone_from(&self.draft.services);
+            let Some(mut own) = compiler.gateway(&key.mesh, key) else { continue };
+            let mut problems = compiler.problems;
+            own.listeners.retain(|listener| match taken.entry(listener.port) {
+                Entry::Vacant(free) => {
+                    free.insert(key.path());
+                    true
+                }
+                Entry::Occupied(by) => {
+                    problems.insert(second_port(key, listener.port, by.get()));
+                    false
+                }
+            });
+            touched.problems.insert(key.clone(), problems.into_iter().collect());
+            all.push(before.filter(|before| **before == own).unwrap_or_else(|| Arc::new(own)));
+        }
+        self.has_more |= all != self.draft.gateways;
+        self.draft.gateways = all;
+    }
+
     /// Forgets clusters that were in a piece, where they are in no other one.
     fn release(&mut self, clusters: Vec<ClusterKey>) {
         for key in clusters {
@@ -173,10 +216,13 @@ fn affected(state: &MeshState, key: &Key, names: &mut BTreeSet<String>) {
     }
 }
 
-fn gateway(state: &MeshState, key: &Key) -> Vec<Problem> {
-    let message = "the proxy of local mode does not listen for it; `tidegate proxy` with its name does, or an Envoy";
-    let problem = Problem { resource: key.path(), message: message.into() };
-    state.get(key).map(|_| problem).into_iter().collect()
+/// What is wrong with a gateway's listener whose port another one has.
+fn second_port(gateway: &Key, port: u16, by: &str) -> Problem {
+    let message = format!(
+        "the proxy of local mode does not listen on port {port} for it, because {by} does; give it another port, or run it by \
+         itself (`tidegate proxy` with its name)"
+    );
+    Problem { resource: gateway.path(), message }
 }
 
 /// What is wrong with a service whose name another one has. Two of one mesh differ in the case of letters alone.

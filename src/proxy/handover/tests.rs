@@ -3,13 +3,14 @@
 use super::*;
 use std::net::TcpListener;
 
-fn sockets() -> Arc<Sockets> {
+fn sockets() -> Sockets {
     let any = || TcpListener::bind("127.0.0.1:0").expect("a port of this machine");
-    Arc::new(Sockets { egress: vec![any(), any()], ingress: vec![any(), any()], admin: Some(any()) })
+    let pair = || vec![any(), any()];
+    Sockets { egress: pair(), ingress: pair(), admin: Some(any()), gateway: vec![any(), any(), any(), any()] }
 }
 
 fn addresses(sockets: &Sockets) -> Vec<std::net::SocketAddr> {
-    let all = sockets.egress.iter().chain(&sockets.ingress).chain(&sockets.admin);
+    let all = sockets.egress.iter().chain(&sockets.ingress).chain(&sockets.admin).chain(&sockets.gateway);
     all.map(|socket| socket.local_addr().expect("it is bound")).collect()
 }
 
@@ -17,24 +18,25 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
+/// The process that is found there.
+async fn running(path: &Path) -> Predecessor {
+    match find(path).await.expect("it answers") {
+        Found::Running(predecessor) => *predecessor,
+        Found::Nobody | Found::Ending => panic!("it serves"),
+    }
+}
+
 #[test]
 fn offers_are_read_as_they_are_written_and_nothing_else_is() {
-    let counts = Counts { egress: 2, ingress: 300, admin: 1 };
+    let counts = Counts { egress: 2, ingress: 300, admin: 1, gateway: 4 };
     let written = offer(counts, 0x0102_0304);
-    assert_eq!(written, *b"TGHO\x01\x02\x00\x2c\x01\x01\x00\x04\x03\x02\x01");
-    assert_eq!(read_offer(&written), Ok((counts, 0x0102_0304)));
-    for (at, byte, expected) in [
-        (0, b'X', Err(None)),
-        (4, 2, Err(Some(2))),
-        // No workers, too many of them, two admin pages.
-        (5, 0, Err(None)),
-        (6, 5, Err(None)),
-        (8, 5, Err(None)),
-        (9, 2, Err(None)),
-    ] {
+    assert_eq!(written, *b"\x02\x00\x2c\x01\x01\x00\x04\x00\x04\x03\x02\x01");
+    assert_eq!(read_offer(written), Some((counts, 0x0102_0304)));
+    // No workers, too many of them, two admin pages, more ports than any gateway has.
+    for (at, byte) in [(0, 0), (1, 5), (3, 5), (4, 2), (7, 65)] {
         let mut other = written;
         other[at] = byte;
-        assert_eq!(read_offer(&other), expected, "byte {at} is {byte}");
+        assert_eq!(read_offer(other), None, "byte {at} is {byte}");
     }
 }
 
@@ -42,30 +44,26 @@ fn offers_are_read_as_they_are_written_and_nothing_else_is() {
 async fn sockets_go_over_and_so_does_the_place() {
     let folder = folder();
     let path = folder.path().join("hot");
-    assert!(find(&path).await.expect("there is nothing").is_none());
+    assert!(matches!(find(&path).await, Ok(Found::Nobody)));
     let place = Handover::claim(&path).expect("the folder is ours");
     assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
     let own = sockets();
-    let (first, (successor, mut predecessor)) = (Arc::clone(&own), {
-        let finding = async { find(&path).await.expect("it answers").expect("it is there") };
-        let ours = Arc::clone(&own);
-        let running = async move {
-            let successor = place.successor(|| Some(Arc::clone(&ours))).await;
-            drop(place);
-            successor.release().await;
-        };
-        let running = tokio::spawn(running);
-        (running, finding.await)
+    let first = addresses(&own);
+    let own = std::sync::Mutex::new(Some(own));
+    let successor = tokio::spawn(async move {
+        let successor = place.successor(|| Ok(own.lock().expect("nobody panics").take())).await;
+        drop(place);
+        successor.release().await;
     });
-    let came = predecessor.take_sockets();
-    assert_eq!(addresses(&came), addresses(&first));
+    let mut predecessor = running(&path).await;
+    assert_eq!(addresses(&predecessor.take_sockets()), first);
     assert_eq!(predecessor.pid, std::process::id());
     let (released, place) = predecessor.release().await.expect("the place is free");
     assert_eq!(released, Released::SteppedBack);
     successor.await.expect("it was released");
     // The socket is the same one, now with its successor.
-    let next = tokio::spawn(async move { place.successor(|| None).await.pid });
-    assert!(find(&path).await.expect("it answers").is_none(), "it ends, and says so");
+    let next = tokio::spawn(async move { place.successor(|| Ok(None)).await.pid });
+    assert!(matches!(find(&path).await, Ok(Found::Ending)), "it says so");
     next.abort();
 }
 
@@ -74,16 +72,15 @@ async fn a_newcomer_that_ends_leaves_everything_as_it_was() {
     let folder = folder();
     let path = folder.path().join("hot");
     let place = Handover::claim(&path).expect("the folder is ours");
-    let own = sockets();
-    let running = tokio::spawn(async move { place.successor(|| Some(Arc::clone(&own))).await.release().await });
+    let ours = tokio::spawn(async move { place.successor(|| Ok(Some(sockets()))).await.release().await });
     // One that says nothing, one that says something else, one that has the sockets and ends.
     drop(UnixStream::connect(&path).await.expect("it listens"));
     let mut other = UnixStream::connect(&path).await.expect("it listens");
     other.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("it is taken");
-    drop(find(&path).await.expect("it answers").expect("it is there"));
-    let predecessor = find(&path).await.expect("it answers").expect("it is there still");
+    drop(running(&path).await);
+    let predecessor = running(&path).await;
     assert_eq!(predecessor.release().await.expect("the place is free").0, Released::SteppedBack);
-    running.await.expect("it was released");
+    ours.await.expect("it was released");
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,14 +88,20 @@ async fn a_newcomer_that_does_not_serve_is_given_up() {
     let folder = folder();
     let path = folder.path().join("hot");
     let place = Handover::claim(&path).expect("the folder is ours");
-    let own = sockets();
-    let running = tokio::spawn(async move { place.successor(|| Some(Arc::clone(&own))).await.pid });
+    let ours = tokio::spawn(async move { place.successor(|| Ok(Some(sockets()))).await.pid });
     // Time passes whenever both wait for each other, so only the limit can end this.
-    let slow = find(&path).await.expect("it answers").expect("it is there");
+    let slow = running(&path).await;
     tokio::time::sleep(READY_WITHIN * 2).await;
     assert_eq!(slow.release().await.expect("the place is free").0, Released::GoesOn);
-    assert!(!running.is_finished(), "the next may come");
-    running.abort();
+    // One that waits for something else is told meanwhile; of one that is gone nobody is told.
+    let mut waiting = running(&path).await;
+    assert!(matches!(waiting.gives_up().await, HandoverError::GivenUp { pid } if pid == std::process::id()));
+    assert!(!ours.is_finished(), "the next may come");
+    let mut waiting = running(&path).await;
+    ours.abort();
+    let told = timeout(READY_WITHIN * 2, waiting.gives_up()).await;
+    assert!(told.is_err(), "its sockets are this one's now");
+    assert_eq!(waiting.release().await.expect("the place is free").0, Released::Gone);
 }
 
 #[tokio::test]
@@ -110,12 +113,14 @@ async fn what_is_no_such_process_is_told_apart() {
     assert_eq!(fs::read_to_string(&path).expect("it is left alone"), "a file");
     fs::remove_file(&path).expect("it is ours");
     drop(UnixListener::bind(&path).expect("the name is free"));
-    assert!(find(&path).await.expect("nobody is there").is_none());
+    assert!(matches!(find(&path).await, Ok(Found::Nobody)));
     let place = Handover::claim(&path).expect("what nobody listens at is replaced");
     drop(place);
     for (answer, said) in [
-        (&b"TGHO\x02\x01\x00\x00\x00\x00\x00\x07\x00\x00\x00"[..], "by protocol 2"),
+        // By another protocol the rest is shorter.
+        (&b"TGHO\x01\x01\x00"[..], "by protocol 1"),
         (b"HTTP/1.1 400 Bad", "no running proxy"),
+        (b"TGHO\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "no running proxy"),
     ] {
         fs::remove_file(&path).expect("it is ours");
         let listener = UnixListener::bind(&path).expect("the name is free");
@@ -128,7 +133,7 @@ async fn what_is_no_such_process_is_told_apart() {
         });
         let error = find(&path).await.err().expect("it is none").to_string();
         assert!(error.contains(said), "{error}");
-        assert_eq!(answering.await.expect("it answered").1, *b"TGHO\x01");
+        assert_eq!(answering.await.expect("it answered").1, *b"TGHO\x02");
     }
     let error = Handover::claim(&folder.path().join("no/folder")).err().expect("there is no such folder");
     assert!(error.to_string().contains("name a file in a folder that this user may write to"), "{error}");

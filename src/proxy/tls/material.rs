@@ -2,8 +2,11 @@
 //! the proxy, and what stands in for AWS Certificate Manager. Pure: what the sources hold is read elsewhere.
 
 use crate::base::certificate::SecretFiles;
+use crate::base::time::Timestamp;
 use crate::mesh::snapshot::{Certificate, Trust};
+use crate::tls;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -37,6 +40,13 @@ pub(super) struct Shown {
     /// What people call the key.
     pub(super) key_name: String,
     pub(super) key: Vec<u8>,
+}
+
+impl Shown {
+    /// How its certificate is out of its time, if it is.
+    pub(super) fn out_of_time(&self, now: Timestamp) -> Option<String> {
+        tls::out_of_time(Path::new(&self.name), &self.chain, now).map(|error| error.to_string())
+    }
 }
 
 /// PEM of authorities.

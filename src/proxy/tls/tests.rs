@@ -4,11 +4,14 @@ use super::build::{ClientParts, ClientSide, ServerParts, ServerSide};
 use super::keeper::Keeper;
 use super::material::{Believed, Secrets, Shown};
 use crate::base::certificate::{SecretFiles, SecretPem};
+use crate::base::secret::Redacted;
+use crate::base::time::Timestamp;
 use crate::mesh::snapshot::{
-    Certificate, Cluster, ClusterKey, ClusterPort, Discovery, NodeConfig, NodeExtensions, Protocol, Trust, UpstreamTls,
+    Certificate, Cluster, ClusterKey, ClusterPort, Discovery, IpPreference, Listener, NodeConfig, NodeExtensions, Own,
+    Protocol, Role, ServerTls, ServerTlsMode, Trust, UpstreamTls,
 };
 use crate::proxy::stream::Stream;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -235,7 +238,7 @@ fn what_was_good_stays_until_the_mesh_says_something_else() {
             sender.send_replace(secrets);
             keeper.take_secrets();
         }
-        keeper.secure(&config(names)).towards(&key, true)
+        keeper.secure(&config(names), Timestamp(0)).towards(&key, true)
     };
     let (ours, other) = (Authority::new(), Authority::new());
     assert!(made(None, &tell, &["a"]).is_unusable(), "nothing was told yet");
@@ -248,6 +251,70 @@ fn what_was_good_stays_until_the_mesh_says_something_else() {
     let third = made(None, &tell, &["b"]);
     assert!(third.tls().is_some() && !third.is_as(&second), "other names are another policy");
     assert!(made(Some(secrets("nothing")), &tell, &["c"]).is_unusable(), "a new policy cannot go by what was");
+}
+
+/// A configuration whose listener shows the secret.
+fn listening() -> NodeConfig {
+    let certificate = Certificate::Acm { arn: SECRET.into() };
+    let mode = ServerTlsMode::Strict;
+    let tls = Some(ServerTls { mode, certificate, client_trust: None, client_names: Vec::new() });
+    let (request_timeout, idle_timeout, pool) = Default::default();
+    let listener = Listener { port: 8080, protocol: Protocol::Http, request_timeout, idle_timeout, pool, tls };
+    let own = Own {
+        mesh: "m".into(),
+        name: "n".into(),
+        role: Role::Node,
+        listeners: vec![listener],
+        allow_all: false,
+        access_log: None,
+        ip_preference: IpPreference::Unset,
+    };
+    NodeConfig { own: Some(Arc::new(own)), ..NodeConfig::default() }
+}
+
+/// A certificate for whole years, the last one excluded.
+fn for_years(years: [i32; 2]) -> Arc<SecretFiles> {
+    let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (date_time_ymd(years[0], 1, 1), date_time_ymd(years[1], 1, 1));
+    let key = KeyPair::generate().unwrap();
+    let chain = params.self_signed(&key).unwrap().pem();
+    let pem = SecretPem { chain, key: Redacted::new(key.serialize_pem()), ..SecretPem::default() };
+    Arc::new(SecretFiles { by_name: BTreeMap::from([(SECRET.to_owned(), pem)]) })
+}
+
+/// The first moment of a year.
+fn year(year: i32) -> Timestamp {
+    Timestamp(date_time_ymd(year, 1, 1).unix_timestamp() * 1000)
+}
+
+#[test]
+fn a_certificate_out_of_its_time_waits_while_there_is_a_good_one() {
+    let (tell, told) = watch::channel(Arc::default());
+    let mut keeper = Keeper::new(Secrets { acm: Some(told), sds: None }, false);
+    let mut shown = |secrets: Option<&Arc<SecretFiles>>, now: Timestamp| {
+        if let Some(secrets) = secrets {
+            tell.send_replace(Arc::clone(secrets));
+            keeper.take_secrets();
+        }
+        let side = keeper.secure(&listening(), now).own(8080).map(Arc::as_ptr);
+        (side, keeper.waits())
+    };
+    let (old, good, next) = (for_years([2001, 2002]), for_years([2010, 2020]), for_years([2015, 2030]));
+    let (first, waits) = shown(Some(&old), year(2011));
+    assert!(first.is_some() && !waits, "without any other it is shown, as by Envoy");
+    let (second, waits) = shown(Some(&good), year(2011));
+    assert!(second.is_some() && second != first && !waits);
+    assert_eq!(
+        shown(Some(&old), year(2011)),
+        (second, true),
+        "one that has ended does not take the place of a good one"
+    );
+    assert_eq!(shown(Some(&next), year(2012)), (second, true), "nor does one that has not begun");
+    let (third, waits) = shown(None, year(2016));
+    assert!(third.is_some() && third != second && !waits, "it has begun, and nothing else has changed");
+    assert_eq!(shown(Some(&old), year(2017)), (third, true));
+    let (fourth, waits) = shown(None, year(2031));
+    assert!(fourth.is_some() && fourth != third && !waits, "both have ended: the files are right then");
 }
 
 #[test]
@@ -267,6 +334,10 @@ fn files_are_wanted_until_they_were_read() {
     let read = |text: &str| vec![("ca.pem".to_owned(), Ok(text.as_bytes().to_vec()))];
     assert!(keeper.take_files(read("A")) && !keeper.take_files(read("A")) && keeper.take_files(read("B")));
     assert_eq!(keeper.unread(&config), ["c.pem", "k.pem"]);
+    keeper.forget_files([&config, &NodeConfig::default()]);
+    assert_eq!(keeper.unread(&config), ["c.pem", "k.pem"], "one configuration names it still");
+    keeper.forget_files([&NodeConfig::default(), &NodeConfig::default()]);
+    assert_eq!(keeper.unread(&config), ["c.pem", "ca.pem", "k.pem"], "what nobody names is read anew");
     let standing_alone = Keeper::new(Secrets::default(), true);
     assert!(standing_alone.unread(&config).is_empty());
 }

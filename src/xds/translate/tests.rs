@@ -62,6 +62,7 @@ fn config(weights: [u32; 2], tls: Option<UpstreamTls>, own_tls: Option<ServerTls
         services: BTreeMap::from([("s.local".to_owned(), Arc::new(service))]),
         clusters: BTreeMap::from([a, b]),
         own: Some(Arc::new(own)),
+        gateways: Vec::new(),
     }
 }
 

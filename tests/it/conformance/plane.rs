@@ -162,7 +162,8 @@ fn control(group: &Group, folder: &Path) -> Process {
     let mesh = written(folder, "mesh.yaml", &documents(&group.mesh));
     let (data, policies) = (folder.join("data"), folder.join("policies"));
     let mut command = command(&["local", "--output", "json", "--mesh", &mesh, "--data-dir"]);
-    command.arg(data).arg("--policies").arg(policies);
+    // Its own proxy is no gateway then: those that are tried have the ports.
+    command.arg(data).arg("--policies").arg(policies).args(["--as", "nobody/nobody"]);
     command.args(FREE_PORTS);
     if let Some(discovery) = &group.discovery {
         command.args(["--discovery", &written(folder, DISCOVERY, &discovery.to_string())]);

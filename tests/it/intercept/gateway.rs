@@ -61,7 +61,7 @@ impl Gateway {
     async fn control(&self) -> Process {
         let mut command = self.task.command(0, TIDEGATE);
         command
-            .args(["local", "--output", "json", "--mesh", &self.at("mesh.yaml"), "--mesh"])
+            .args(["local", "--output", "json", "--as", "my-mesh/checkout", "--mesh", &self.at("mesh.yaml"), "--mesh"])
             .arg(example("gateway.yaml"));
         command.args(["--data-dir", &self.at("data"), "--policies", &self.at("policies")]);
         command.args(["--egress", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);

@@ -15,8 +15,13 @@ fn route([v1, v2]: [u32; 2]) -> Value {
     json!({ "httpRoute": { "match": { "prefix": "/" }, "action": { "weightedTargets": targets } } })
 }
 
+/// A gateway with a listener on this port.
+fn front(port: u16) -> Value {
+    json!({ "listeners": [{ "portMapping": { "port": port, "protocol": "http" } }] })
+}
+
 /// The mesh: v1 speaks HTTP/1.1 and v2 HTTP/2. JSON documents are YAML ones too.
-fn mesh([v1, v2, application]: [u16; 3]) -> String {
+fn mesh([v1, v2, application]: [u16; 3], gateway: u16) -> String {
     let node = |name: &str, port: u16, protocol: &str, backends: Value| {
         let listener = json!({ "portMapping": { "port": port, "protocol": protocol } });
         let discovery = json!({ "dns": { "hostname": "127.0.0.1" } });
@@ -25,6 +30,8 @@ fn mesh([v1, v2, application]: [u16; 3]) -> String {
     };
     let listener = json!({ "portMapping": { "port": 9000, "protocol": "http" } });
     let router = json!({ "virtualRouter": { "virtualRouterName": "checkout" } });
+    let target = json!({ "target": { "virtualService": { "virtualServiceName": HOST } } });
+    let everything = json!({ "httpRoute": { "match": { "prefix": "/" }, "action": target } });
     let documents = [
         json!({ "meshName": "shop" }),
         node("v1", v1, "http", json!([])),
@@ -33,6 +40,8 @@ fn mesh([v1, v2, application]: [u16; 3]) -> String {
         json!({ "meshName": "shop", "virtualRouterName": "checkout", "routeName": "main", "spec": route([50, 50]) }),
         json!({ "meshName": "shop", "virtualServiceName": HOST, "spec": { "provider": router } }),
         node("web", application, "http", json!([{ "virtualService": { "virtualServiceName": HOST } }])),
+        json!({ "meshName": "shop", "virtualGatewayName": "front", "spec": front(gateway) }),
+        json!({ "meshName": "shop", "virtualGatewayName": "front", "gatewayRouteName": "all", "spec": everything }),
     ];
     documents.map(|document| document.to_string()).join("\n---\n")
 }
@@ -41,8 +50,8 @@ fn mesh([v1, v2, application]: [u16; 3]) -> String {
 pub(super) struct Task {
     folder: TempDir,
     http: reqwest::Client,
-    /// Of the App Mesh API, of xDS, and of the proxy's egress, ingress and admin pages.
-    ports: [u16; 5],
+    /// Of the App Mesh API, of xDS, of the proxy's egress, ingress and admin pages, and of the gateway.
+    ports: [u16; 7],
     control: Option<Process>,
     _services: [Echo; 3],
 }
@@ -52,10 +61,10 @@ impl Task {
         let services =
             [Echo::start("v1", false).await, Echo::start("v2", true).await, Echo::start("application", false).await];
         let folder = TempDir::with_prefix("tidegate-lossless-").unwrap();
-        let ports = services.each_ref().map(|service| service.address.port());
-        std::fs::write(folder.path().join("mesh.yaml"), mesh(ports)).unwrap();
+        let services_at = services.each_ref().map(|service| service.address.port());
+        let ports = [(); 7].map(|()| steady_port());
+        std::fs::write(folder.path().join("mesh.yaml"), mesh(services_at, ports[5])).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let ports = [(); 5].map(|()| steady_port());
         let mut task = Self { folder, http, ports, control: None, _services: services };
         task.start_control().await;
         task
@@ -72,7 +81,8 @@ impl Task {
             command.args([face, "127.0.0.1:0"]);
         }
         command.arg("--data-dir").arg(self.path("data")).arg("--policies").arg(self.path("policies"));
-        command.arg("--mesh").arg(self.path("mesh.yaml"));
+        // Its own proxy is no gateway then.
+        command.arg("--mesh").arg(self.path("mesh.yaml")).args(["--as", "shop/web"]);
         let mut control = Process::spawn(command);
         control.addresses().await;
         self.control = Some(control);
@@ -82,22 +92,45 @@ impl Task {
         self.control.take().unwrap().kill().await;
     }
 
-    /// The proxy's address: 0 for the egress, 1 for the ingress, 2 for the admin pages.
+    /// The proxy's address: 0 for the egress, 1 for the ingress, 2 for the admin pages; 3 for the gateway's port, and 4 for one
+    /// that it may have.
     pub(super) fn address(&self, at: usize) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.ports[2 + at]))
     }
 
     /// Starts a proxy on the task's addresses.
     pub(super) fn proxy(&self) -> Process {
+        Process::spawn(self.command("virtualNode/web"))
+    }
+
+    /// Starts the gateway.
+    pub(super) fn gateway(&self) -> Process {
+        Process::spawn(self.command("virtualGateway/front"))
+    }
+
+    /// A proxy, or the gateway, on the task's addresses.
+    pub(super) fn command(&self, resource: &str) -> tokio::process::Command {
         let control_plane = format!("http://127.0.0.1:{}", self.ports[1]);
-        let node = "mesh/shop/virtualNode/web";
-        let mut command = command(&["proxy", "--output", "json", "--node", node, "--control-plane", &control_plane]);
+        let node = format!("mesh/shop/{resource}");
+        let mut command = command(&["proxy", "--output", "json", "--node", &node, "--control-plane", &control_plane]);
         for (at, face) in ["--egress", "--ingress", "--admin"].into_iter().enumerate() {
             command.args([face, &self.address(at).to_string()]);
         }
         command.args(["--workers", "2", "--hot-restart"]).arg(self.path("hot"));
         command.arg("--state").arg(self.path("state.json"));
-        Process::spawn(command)
+        command
+    }
+
+    /// Moves the gateway to this of its two ports.
+    pub(super) async fn move_gateway(&self, at: usize) {
+        let url = format!("http://127.0.0.1:{}/v20190125/meshes/shop/virtualGateways/front", self.ports[0]);
+        let spec = front(self.ports[2 + at]);
+        until("the gateway is written", async || {
+            let answer = self.http.put(&url).json(&json!({ "spec": spec })).send().await.ok()?;
+            assert!(answer.status() == 200 || answer.status() == 503, "{}", answer.status());
+            (answer.status() == 200).then_some(())
+        })
+        .await;
     }
 
     /// A proxy that serves.
