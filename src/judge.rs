@@ -9,10 +9,15 @@
 //! two lies "not known yet", which is neither. How much harm is acceptable while it is not known is the business of
 //! [`budget`](crate::judge::budget), which is exposure control and not a test.
 //!
+//! Where one version's error rate swings by itself, [`PolyaEvidence`](crate::judge::polya::PolyaEvidence) asks the first
+//! question; [`noise`](crate::judge::noise) measures by how much it does.
+//!
 //! Latency is asked the first question too, by [`LatencyEvidence`](crate::judge::latency::LatencyEvidence), and
 //! [`combine`](crate::judge::combine) makes one answer of several. Limits that do not depend on stable are the business of
 //! [`absolute`](crate::judge::absolute) and, for signals that are no counts of requests, of
 //! [`points`](crate::judge::points).
+//!
+//! [`common`](crate::judge::common) tells when both arms fail far more than was usual, which is no verdict on the release.
 //!
 //! It deliberately does not know about steps, deadlines or silence: those belong to `rollout`.
 
@@ -21,9 +26,12 @@ pub mod baseline;
 pub mod bounds;
 pub mod budget;
 pub mod combine;
+pub mod common;
 pub mod evidence;
 pub mod latency;
+pub mod noise;
 pub mod points;
+pub mod polya;
 pub mod split;
 pub mod verdict;
 mod wealth;

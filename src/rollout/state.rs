@@ -1,7 +1,7 @@
 //! Where a rollout stands. Stored after every input as the truth to resume from; only `rollout::step` makes new ones.
 
 use super::effect::EffectId;
-use super::event::{Actor, Deployed, ReleaseName, Voice, WorkloadReading};
+use super::event::{Actor, Deployed, Past, ReleaseName, Voice, WorkloadReading};
 use super::evidence::Evidence;
 use super::points::ArmPoints;
 use crate::base::fault::Fault;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the engine's decisions: `journal verify` compares states only where it matches.
-pub const ENGINE_VERSION: u32 = 1;
+pub const ENGINE_VERSION: u32 = 2;
 
 /// Everything that a rollout is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +68,9 @@ pub struct State {
     /// What stable runs, where a gate on a signal asks about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_release: Option<ReleaseName>,
+    /// What stable did before the rollout began.
+    #[serde(default, skip_serializing_if = "Past::is_unknown")]
+    pub past: Past,
     /// Draws at the present weight when the split was last looked at.
     #[serde(default)]
     pub split_checked: u64,
@@ -344,6 +347,10 @@ pub enum PauseCause {
     VerifyTimeout,
     /// Nobody approved in time, and the approval says `on_timeout: pause`.
     ApprovalTimeout,
+    /// Canary and stable both fail far more than before the rollout.
+    BothFail,
+    /// They did, and recovered after the weight went back.
+    BothRecovered,
 }
 
 /// How it ends, and why.

@@ -2,6 +2,7 @@
 
 use super::event::Actor;
 use super::gate::{Judgement, judge, weight_step};
+use super::noise;
 use super::report::gate_views;
 pub use super::report::{GateFigures, GateVerdict, GateView};
 pub use super::signals::amount;
@@ -9,6 +10,7 @@ use super::state::{PauseCause, Phase, State};
 use crate::base::ids::RolloutId;
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
+use crate::judge::verdict::Verdict;
 use crate::policy::plan::{OnFailure, Plan, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -68,6 +70,9 @@ pub struct RolloutView {
     /// What each gate says by itself, in the policy's order.
     #[serde(default)]
     pub gates: Vec<GateView>,
+    /// Which noise the comparison of error rates allows for, and why; absent where the policy allows for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<String>,
     /// Whom it waits for, while it awaits approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
@@ -149,6 +154,15 @@ pub struct EvidenceView {
     pub against: f64,
     /// Proof that it is no worse than the step's margin: 1 lets it advance.
     pub proof: f64,
+    /// What the comparing gates come to: `pass`, `fail`, `inconclusive` or `no_data`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub verdict: String,
+    /// While inconclusive: canary requests without an error that would prove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_requests: Option<u64>,
+    /// Seconds in which they come at the traffic seen lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_s: Option<u64>,
 }
 
 impl RolloutView {
@@ -186,6 +200,7 @@ impl RolloutView {
             verdict: why.clone(),
             evidence: EvidenceView::default(),
             gates: Vec::new(),
+            noise: None,
             approval: None,
             frozen: None,
             paused_since: None,
@@ -232,6 +247,7 @@ impl RolloutView {
             verdict: verdict_sentence(state, &judgement),
             evidence: EvidenceView::of(&judgement),
             gates: gate_views(plan, state),
+            noise: noise::told(plan, state),
             approval: ApprovalView::of(plan, state),
             frozen: state.frozen.as_ref().map(ToString::to_string),
             paused_since: state.paused.as_ref().map(|pause| pause.at.rfc3339()),
@@ -257,8 +273,17 @@ impl RolloutView {
 
 impl EvidenceView {
     fn of(judgement: &Judgement) -> Self {
-        let Judgement { finding, thresholds, .. } = judgement;
+        let Judgement { finding, thresholds, verdict, .. } = judgement;
+        let (name, missing_requests, eta_s) = match verdict {
+            Verdict::Pass => ("pass", None, None),
+            Verdict::Fail => ("fail", None, None),
+            Verdict::Inconclusive { missing_requests, eta_s } => ("inconclusive", *missing_requests, *eta_s),
+            Verdict::NoData => ("no_data", None, None),
+        };
         Self {
+            verdict: name.to_owned(),
+            missing_requests,
+            eta_s,
             canary_requests: finding.counts.canary_requests,
             canary_errors: finding.counts.canary_errors,
             stable_requests: finding.counts.stable_requests,
