@@ -48,8 +48,8 @@ takeovers: ## two daemons on one PostgreSQL database, whose driver is killed 30 
 cuts: ## kill -9 before, during and after every call and every write of a release on ECS; half an hour
 	TIDEGATE_CUT_EVERY=1 cargo test --locked --test it cuts:: -- --nocapture --test-threads=2
 
-detect: ## how fast bad releases are caught, 20 of each kind, and that 20 healthy ones go through; RUNS=N to choose
-	TIDEGATE_RUNS=$(or $(RUNS),20) cargo test --locked --test it detect:: -- --nocapture --test-threads=1
+detect: ## how fast bad releases are caught, by native proxies and by Envoy, 20 of each kind, and that 20 healthy ones go through; RUNS=N to choose
+	TIDEGATE_RUNS=$(or $(RUNS),20) cargo test --locked --test it -- detect:: envoy::counts::a_release --nocapture --test-threads=1
 
 many: ## 200 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
 	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),200) cargo test --locked --test it many:: -- --nocapture

@@ -52,12 +52,14 @@ use crate::signals::http::HttpNumber;
 use crate::signals::live::LocalTelemetry;
 use crate::signals::outside::Outside;
 use crate::signals::prometheus::{Prometheus, PrometheusSettings};
+use crate::signals::together::Together;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::tls::TlsError;
 use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
 use crate::workload::process::Processes;
+use crate::xds::counts::Counts;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -325,15 +327,17 @@ async fn unknown_node(mesh: &MeshControl, as_node: Option<&(String, String)>) ->
     described.err().map(|_| format!("{mesh_name}/{node}"))
 }
 
-/// Counts of this process's proxy, with what stable did lately, until `stopped`.
+/// Counts of this process's proxy and of Envoys, with what stable did lately, until `stopped`.
 fn follow(
     proxy: &ProxyHandle,
+    envoys: Counts,
     notes: Arc<dyn Notes>,
     clock: Arc<dyn Clock>,
     mut stopped: watch::Receiver<bool>,
 ) -> Comparison {
     let reporter = proxy.reporter();
-    let comparison = Comparison::new(Arc::new(LocalTelemetry::new(move || reporter.report())));
+    let own = LocalTelemetry::new(move || reporter.report());
+    let comparison = Comparison::new(Arc::new(Together::new(vec![Arc::new(own), Arc::new(envoys)])));
     let comparison = comparison.keeping(notes, clock);
     let following = comparison.clone().follow();
     tokio::spawn(async move {
@@ -430,7 +434,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     loaded.lines.extend(remarks.iter().map(|remark| format!("remark: {remark}")));
     let (stop, stopped) = watch::channel(false);
     let (appmesh_address, xds_address) = mesh_listeners.addresses(&options.listen);
-    let named = (Arc::clone(&endpoints), options.discovery.is_some());
+    let (named, envoys) = ((Arc::clone(&endpoints), options.discovery.is_some()), mesh_listeners.counts.clone());
     let (overview, mut servers) = mesh_listeners.serve(&mesh, named, Arc::clone(&clock), &stopped);
 
     let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
@@ -440,7 +444,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let triggers = Triggers::new(Arc::new(store.clone()), &options.policies, hooks, Arc::clone(&clock));
     let processes = processes(&options, triggers.policies().as_ref(), &traffic).await?;
     let runner = Runner::new(RunnerParts {
-        live: Arc::new(follow(&proxy, Arc::new(store.clone()), Arc::clone(&clock), stopped.clone())),
+        live: Arc::new(follow(&proxy, envoys, Arc::new(store.clone()), Arc::clone(&clock), stopped.clone())),
         clock,
         journal: Arc::new(store.clone()),
         freezes: Arc::new(store.clone()),

@@ -121,13 +121,13 @@ pub fn build(options: &Options, variables: &Variables, texts: &Texts) -> Result<
     let mut config = Map::new();
     let mut described = json!({ "id": node.id, "cluster": cluster });
     let places = [("egress", options.egress), ("ingress", options.ingress)];
-    let places: Map<String, Value> = places
+    let mut ours: Map<String, Value> = places
         .iter()
         .filter_map(|(name, address)| Some(((*name).to_owned(), json!((*address)?.to_string()))))
         .collect();
-    if !places.is_empty() {
-        described["metadata"] = json!({ "tidegate": places });
-    }
+    // Its control plane may ask for a log of requests by that cluster: a listener that names another is refused as a whole.
+    ours.insert("reports_to".into(), CONTROL_PLANE.into());
+    described["metadata"] = json!({ "tidegate": ours });
     config.insert("node".into(), described);
     config.insert("admin".into(), admin);
     config.insert("dynamic_resources".into(), dynamic_resources(&control_plane, fetch));

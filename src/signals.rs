@@ -12,6 +12,7 @@ pub mod outside;
 pub mod prometheus;
 pub mod proxies;
 mod recent;
+pub mod together;
 pub mod xray;
 
 use crate::base::fault::Fault;

@@ -7,17 +7,22 @@ use crate::api::auth;
 use crate::api::listen::{self, Limits};
 use crate::base::access_key::{AccessKey, Right};
 use crate::base::certificate::ServerFiles;
+use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
 use crate::base::time::Millis;
 use crate::clock::{Clock, SystemClock, new_uuid};
+use crate::config::daemon::DaemonConfig;
 use crate::config::loopback;
 use crate::config::mesh::MeshHost;
 use crate::mesh::access::Keys;
 use crate::mesh::http::{Callers, MeshControl, MeshSettings};
 use crate::mesh::model::Quotas;
-use crate::ports::{EndpointSource, MeshStore};
+use crate::ports::{EndpointSource, MeshStore, Telemetry};
+use crate::signals::proxies::RemoteTelemetry;
+use crate::signals::together::Together;
 use crate::tls::Tls;
 use crate::traffic::appmesh::AppMesh;
+use crate::xds::counts::Counts;
 use crate::xds::door::{Door, KeysDoor, OpenDoor};
 use crate::xds::registry::HostedMesh;
 use crate::xds::secrets::Secrets;
@@ -35,6 +40,8 @@ pub(super) struct Hosted {
     pub(super) xds: SocketAddr,
     /// The mesh, for whatever else serves it.
     pub(super) control: MeshControl,
+    /// What Envoys tell of their requests.
+    pub(super) counts: Counts,
     /// By whom it is called: for whatever else checks that.
     pub(super) callers: Callers,
     region: String,
@@ -128,7 +135,8 @@ impl Hosted {
         let xds = bound_address(&listeners.xds, host.xds_listen);
         // A quota of AWS (appmesh "Quotas").
         let per_resource = if host.has_quotas { 50 } else { usize::MAX };
-        Ok(Self { address, xds, control, callers, region: host.region.clone(), own, per_resource, listeners })
+        let (region, counts) = (host.region.clone(), Counts::default());
+        Ok(Self { address, xds, control, counts, callers, region, own, per_resource, listeners })
     }
 
     /// The way of the controller: by HTTP and signed, like everybody else's.
@@ -152,10 +160,18 @@ impl Hosted {
             Callers::Anyone => Arc::new(OpenDoor),
         };
         let Listeners { api, xds, tls, secrets } = self.listeners;
-        let (mesh, per_resource) = (self.control.clone(), self.per_resource);
+        let (control, counts, per_resource) = (self.control.clone(), self.counts, self.per_resource);
         let (tls, own) = tls.unzip();
-        let proxies =
-            ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource, tls: tls.clone() };
+        let proxies = ProxyHost {
+            mesh: control.clone(),
+            endpoints,
+            secrets,
+            counts,
+            door,
+            names_here,
+            per_resource,
+            tls: tls.clone(),
+        };
         let (registry, proxies) = proxies.serve(xds, clock, stop.clone());
         let router = self.control.router(self.callers.clone());
         let router = match self.callers {
@@ -177,7 +193,21 @@ impl Hosted {
         // It follows the files of the certificate, for proxies too.
         let api = listen::serve(api, router, tls, limits, stop);
         let all = [api, follower, proxies, leases].into_iter().chain(own).collect();
-        (HostedMesh::new(mesh, registry), all)
+        (HostedMesh::new(control, registry), all)
+    }
+}
+
+/// What rollouts are judged by: the native proxies that are named, and the Envoys of a mesh of one's own.
+///
+/// # Errors
+/// A proxy's address that is none.
+pub(super) fn telemetry(config: &DaemonConfig, hosted: Option<&Hosted>) -> Result<Arc<dyn Telemetry>, Fault> {
+    let envoys = hosted.map(|hosted| Arc::new(hosted.counts.clone()) as Arc<dyn Telemetry>);
+    match envoys {
+        // Nobody forgot to name one.
+        Some(envoys) if config.proxies.is_empty() => Ok(envoys),
+        Some(envoys) => Ok(Arc::new(Together::new(vec![Arc::new(RemoteTelemetry::new(&config.proxies)?), envoys]))),
+        None => Ok(Arc::new(RemoteTelemetry::new(&config.proxies)?)),
     }
 }
 

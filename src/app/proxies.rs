@@ -7,6 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::mesh::http::{Callers, MeshControl};
 use crate::ports::EndpointSource;
 use crate::tls::Tls;
+use crate::xds::counts::Counts;
 use crate::xds::door::{Door, OpenDoor};
 use crate::xds::registry::{HostedMesh, Registry};
 use crate::xds::secrets::Secrets;
@@ -23,6 +24,8 @@ pub(super) struct MeshListeners {
     api: TcpListener,
     xds: TcpListener,
     secrets: Secrets,
+    /// What Envoys tell of their requests.
+    pub(super) counts: Counts,
 }
 
 impl MeshListeners {
@@ -31,7 +34,7 @@ impl MeshListeners {
         let secrets = secrets(certificates)?;
         let api = bind("the App Mesh API", "--appmesh", listen.appmesh).await?;
         let xds = bind("the control plane of Envoys", "--xds", listen.xds).await?;
-        Ok(Self { api, xds, secrets })
+        Ok(Self { api, xds, secrets, counts: Counts::default() })
     }
 
     /// Those that were taken: of the API, and of the control plane of Envoys.
@@ -51,8 +54,9 @@ impl MeshListeners {
         let router = mesh.router(Callers::Anyone).layer(axum::middleware::from_fn(api::auth::loopback_only));
         let api = serve(self.api, router, stopped.clone());
         let (door, per_resource) = (Arc::new(OpenDoor), usize::MAX);
-        let secrets = self.secrets;
-        let proxies = ProxyHost { mesh: mesh.clone(), endpoints, secrets, door, names_here, per_resource, tls: None };
+        let (secrets, counts) = (self.secrets, self.counts);
+        let proxies =
+            ProxyHost { mesh: mesh.clone(), endpoints, secrets, counts, door, names_here, per_resource, tls: None };
         let (registry, xds) = proxies.serve(self.xds, clock, stopped.clone());
         let leases = keep_leases(mesh, stopped);
         (HostedMesh::new(mesh.clone(), registry), vec![api, xds, leases])
@@ -82,6 +86,8 @@ pub(super) struct ProxyHost {
     pub(super) endpoints: Arc<dyn EndpointSource>,
     /// What stands in for certificates of ACM.
     pub(super) secrets: Secrets,
+    /// Where what they tell of their requests is added up.
+    pub(super) counts: Counts,
     pub(super) door: Arc<dyn Door>,
     /// Whether names are looked up here, since a file says where they are.
     pub(super) names_here: bool,
@@ -105,6 +111,7 @@ impl ProxyHost {
         let server = AdsServer::new(AdsParts {
             source,
             registry: registry.clone(),
+            counts: self.counts,
             door: self.door,
             clock,
             names_here: self.names_here,

@@ -4,7 +4,7 @@
 //! runner and the API behind the door) is made for each turn, from what is stored then: whatever a daemon knew of
 //! rollouts before a turn may be out of date in it.
 
-use super::host::Hosted;
+use super::host::{Hosted, telemetry};
 use super::told::Told;
 use super::triggers::{self, Triggers};
 use super::{StartupError, bind, bound_address, invalid_policies};
@@ -32,7 +32,6 @@ use crate::signals::health::EndpointHealth;
 use crate::signals::http::HttpNumber;
 use crate::signals::outside::Outside;
 use crate::signals::prometheus::{Prometheus, PrometheusSettings};
-use crate::signals::proxies::RemoteTelemetry;
 use crate::signals::xray::Xray;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
@@ -264,8 +263,7 @@ async fn parts(
 ) -> Result<RunnerParts, StartupError> {
     let sdk = aws(config).await;
     let traffic = hosted.map_or_else(|| mesh(config, &sdk), |hosted| hosted.traffic(config.mesh.lease));
-    let comparison =
-        Comparison::new(Arc::new(RemoteTelemetry::new(&config.proxies)?)).keeping(notes, Arc::clone(&clock));
+    let comparison = Comparison::new(telemetry(config, hosted)?).keeping(notes, Arc::clone(&clock));
     // Ends with the process: it only reads.
     tokio::spawn(comparison.clone().follow());
     Ok(RunnerParts {

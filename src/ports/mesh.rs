@@ -37,6 +37,8 @@ pub struct ConnectedProxy {
     pub form: &'static str,
     /// Since when.
     pub connected_at: String,
+    /// Whether it tells how its requests end, so that rollouts are judged by them. Native proxies are asked instead.
+    pub counted: bool,
     /// By type: `CDS`, `EDS`, `SDS`, `LDS`, `RDS`.
     pub types: BTreeMap<&'static str, TypeStanding>,
     /// What the mesh says and could not be put into its configuration.

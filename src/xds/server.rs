@@ -4,6 +4,7 @@
 //! resource, and what waits to be sent. A stream that breaks a bound ends with a status that says so; its proxy goes on with
 //! what it has and connects again.
 
+mod access_logs;
 mod connections;
 mod form;
 mod node;
@@ -15,17 +16,20 @@ pub use self::form::asked;
 use self::connections::Peer;
 use self::form::{DeltaForm, StreamForm, WholeForm};
 use self::node::Caller;
+use super::counts::{Configured, Counts};
 use super::door::{Call, Door};
 use super::registry::{Entry, Registry};
 use super::session::{Session, TooManyNames};
 use super::source::{Offer, Source};
-use crate::base::time::Timestamp;
-use crate::clock::Clock;
+use super::translate::Type;
+use crate::base::ids::RouteRef;
+use crate::clock::{Clock, Monotonic};
 use crate::ports::ConnectedProxy;
 use crate::tls::Tls;
 use envoy_types::pb::envoy::service::discovery::v3 as pb;
 use http::uri::Authority;
 use pb::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +72,7 @@ pub struct AdsServer {
 struct Inner {
     source: Source,
     registry: Registry,
+    counts: Counts,
     door: Arc<dyn Door>,
     clock: Arc<dyn Clock>,
     /// Names are looked up here and not by proxies.
@@ -84,6 +89,8 @@ pub struct AdsParts {
     pub source: Source,
     /// Where they are entered.
     pub registry: Registry,
+    /// Where what Envoys tell of their requests is added up.
+    pub counts: Counts,
     /// Who may have what.
     pub door: Arc<dyn Door>,
     /// Tells the time.
@@ -102,15 +109,17 @@ impl AdsServer {
     /// A server that listens nowhere yet.
     #[must_use]
     pub fn new(parts: AdsParts) -> Self {
-        let AdsParts { source, registry, door, clock, names_here, per_resource, tls, stopping } = parts;
+        let AdsParts { source, registry, counts, door, clock, names_here, per_resource, tls, stopping } = parts;
         let per_resource = per_resource.min(STREAMS_MAX);
-        Self { inner: Arc::new(Inner { source, registry, door, clock, names_here, per_resource, tls, stopping }) }
+        let inner = Inner { source, registry, counts, door, clock, names_here, per_resource, tls, stopping };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Serves until the process stops.
     pub async fn serve(self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
         let mut stopping = self.inner.stopping.clone();
         let incoming = connections::incoming(listener, self.inner.tls.clone());
+        let logs = access_logs::service(&self.inner);
         let service = AggregatedDiscoveryServiceServer::new(self)
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(usize::MAX);
@@ -120,6 +129,7 @@ impl AdsServer {
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .layer(tower::util::MapRequestLayer::new(with_authority))
             .add_service(service)
+            .add_service(logs)
             .serve_with_incoming_shutdown(incoming, async move {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
                 tokio::time::sleep(STOP_TIMEOUT).await;
@@ -205,6 +215,17 @@ struct Known<R> {
     offers: watch::Receiver<Offer>,
     offer: Offer,
     entry: Entry,
+    /// Its Envoy tells of its requests.
+    told: Option<Routed>,
+}
+
+/// What an Envoy goes by, for those who count its requests.
+struct Routed {
+    stream: Configured,
+    /// Route configurations that it has as they are, by name and version.
+    has: Vec<(String, String)>,
+    /// Counted routes of each route configuration, as it has it.
+    by_configuration: BTreeMap<String, BTreeMap<RouteRef, u64>>,
 }
 
 impl<Q, R> AdsStream<Q, R> {
@@ -216,7 +237,7 @@ impl<Q, R> AdsStream<Q, R> {
         };
         let caller = Caller::read(F::node(&first)).map_err(Status::invalid_argument)?;
         let mut known = self.enter::<F>(&caller)?;
-        let mut allowance = Allowance::new(self.server.clock.now());
+        let mut allowance = Allowance::new(MESSAGES_BURST, MESSAGES_PER_SECOND);
         known.hear::<F>(first)?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -225,7 +246,7 @@ impl<Q, R> AdsStream<Q, R> {
             tokio::select! {
                 message = self.messages.message() => match message? {
                     Some(message) => {
-                        allowance.take(self.server.clock.now())?;
+                        allowance.take(1, Monotonic::now())?;
                         known.hear::<F>(message)?;
                     }
                     None => return Ok(()),
@@ -268,6 +289,7 @@ impl<Q, R> AdsStream<Q, R> {
             build: caller.build.clone(),
             form: F::WORD,
             connected_at: now.rfc3339(),
+            counted: caller.options.reports_to.is_some(),
             types: Default::default(),
             problems: offer.resources.problems.clone(),
         };
@@ -278,7 +300,12 @@ impl<Q, R> AdsStream<Q, R> {
             Status::resource_exhausted(message)
         })?;
         let session = Session::new(F::FORM, Arc::clone(&offer.resources));
-        Ok(Known { server: Arc::clone(server), replies: self.replies.clone(), session, offers, offer, entry })
+        let told = caller.options.reports_to.as_ref().map(|_| {
+            let stream = server.counts.configures(&caller.resource, self.peer.address.map(|address| address.ip()));
+            Routed { stream, has: Vec::new(), by_configuration: BTreeMap::new() }
+        });
+        let replies = self.replies.clone();
+        Ok(Known { server: Arc::clone(server), replies, session, offers, offer, entry, told })
     }
 }
 
@@ -329,8 +356,32 @@ impl<R> Known<R> {
         Ok(())
     }
 
-    fn note(&self) {
+    fn note(&mut self) {
         self.entry.stands(self.offer.known, &self.session.standing(), &self.offer.resources.problems);
+        if let Some(told) = &mut self.told {
+            told.note(&self.session, &self.offer);
+        }
+    }
+}
+
+impl Routed {
+    /// A configuration that it does not have as it is now counts as the one that it had.
+    fn note(&mut self, session: &Session, offer: &Offer) {
+        let has = session.in_force(Type::Route);
+        if has == self.has {
+            return;
+        }
+        self.by_configuration.retain(|name, _| offer.resources.of(Type::Route).contains_key(name));
+        for (name, _) in &has {
+            let routes = offer.resources.counted.within(name).map(|(route, version)| (route.clone(), version));
+            self.by_configuration.insert(name.clone(), routes.collect());
+        }
+        let mut oldest: BTreeMap<RouteRef, u64> = BTreeMap::new();
+        for (route, version) in self.by_configuration.values().flatten() {
+            oldest.entry(route.clone()).and_modify(|known| *known = (*known).min(*version)).or_insert(*version);
+        }
+        self.stream.goes_by(oldest);
+        self.has = has;
     }
 }
 
@@ -338,25 +389,27 @@ fn going_away() -> Status {
     Status::unavailable("the control plane is going away; connect again")
 }
 
-/// How many more messages a stream may send.
+/// How much more a stream may send.
 struct Allowance {
     left: u32,
-    since: Timestamp,
+    most: u32,
+    per_second: u32,
+    since: Monotonic,
 }
 
 impl Allowance {
-    fn new(now: Timestamp) -> Self {
-        Self { left: MESSAGES_BURST, since: now }
+    fn new(most: u32, per_second: u32) -> Self {
+        Self { left: most, most, per_second, since: Monotonic::now() }
     }
 
-    fn take(&mut self, now: Timestamp) -> Result<(), Status> {
-        let seconds = u32::try_from(now.since(self.since).0 / 1000).unwrap_or(u32::MAX);
+    fn take(&mut self, number: u32, now: Monotonic) -> Result<(), Status> {
+        let seconds = u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX);
         if seconds > 0 {
             self.since = now;
-            self.left = self.left.saturating_add(seconds.saturating_mul(MESSAGES_PER_SECOND)).min(MESSAGES_BURST);
+            self.left = self.left.saturating_add(seconds.saturating_mul(self.per_second)).min(self.most);
         }
         let spent = Status::resource_exhausted("too many messages on this stream; connect again, with patience");
-        self.left = self.left.checked_sub(1).ok_or(spent)?;
+        self.left = self.left.checked_sub(number).ok_or(spent)?;
         Ok(())
     }
 }

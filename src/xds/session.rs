@@ -201,6 +201,17 @@ impl Session {
         self.types.iter().map(|(kind, subscription)| (*kind, subscription.standing.clone())).collect()
     }
 
+    /// Name and version of each resource of a type that the proxy took as it is offered now.
+    #[must_use]
+    pub fn in_force(&self, kind: Type) -> Vec<(String, String)> {
+        let Some(subscription) = self.types.get(&kind) else { return Vec::new() };
+        let all = self.resources.of(kind).iter();
+        let taken = all.filter(|(name, encoded)| {
+            subscription.copies.get(*name).is_some_and(|copy| copy.goes_by(&encoded.version))
+        });
+        taken.map(|(name, encoded)| (name.clone(), encoded.version.clone())).collect()
+    }
+
     fn is_waiting(&self, kind: Type, now: Timestamp) -> bool {
         let flight = self.types.get(&kind).and_then(|subscription| subscription.flight.as_ref());
         flight.is_some_and(|flight| now.since(flight.at) < PATIENCE)

@@ -10,6 +10,7 @@
 mod access_log;
 mod balance;
 mod cluster;
+pub mod counted;
 mod extension;
 mod gateway;
 mod listener;
@@ -18,6 +19,7 @@ mod pieces;
 mod route;
 mod tls;
 
+use self::counted::CountedRoutes;
 use crate::base::certificate::SecretFiles;
 use crate::mesh::snapshot::{ClusterKey, NodeConfig, Role};
 use envoy_types::pb::google::protobuf::Any;
@@ -115,6 +117,8 @@ pub struct Resources {
     sets: BTreeMap<Type, Arc<Set>>,
     /// What the mesh says and could not be translated; sorted.
     pub problems: Vec<String>,
+    /// Routes that the proxy tells of, request by request; none for one that cannot.
+    pub counted: Arc<CountedRoutes>,
 }
 
 impl Resources {
@@ -139,6 +143,7 @@ impl Resources {
 
     /// Takes over values that are equal, so that what did not change is one value in memory, and is known at a glance.
     pub fn share_with(&mut self, last: &Self) {
+        Arc::make_mut(&mut self.counted).remember(&last.counted);
         for (kind, set) in &mut self.sets {
             let old = last.of(*kind);
             if **set == **old {
@@ -186,6 +191,9 @@ pub struct Options {
     pub names_by_control_plane: bool,
     /// Whether the proxy is a native one, which routes by the configuration itself.
     pub is_native: bool,
+    /// The cluster of its bootstrap by which it tells of its requests; `None` where it cannot, since Envoy takes no listener
+    /// whose log goes to a cluster that it does not know.
+    pub reports_to: Option<String>,
 }
 
 impl Default for Options {
@@ -197,6 +205,7 @@ impl Default for Options {
             egress: SocketAddr::new(any, 15001),
             names_by_control_plane: false,
             is_native: false,
+            reports_to: None,
         }
     }
 }

@@ -19,7 +19,7 @@ const REQUESTS_PER_S: u32 = 200;
 /// Releases of each kind.
 const RUNS: usize = 2;
 /// From so many on a median is worth something.
-const ENOUGH: usize = 10;
+pub(crate) const ENOUGH: usize = 10;
 /// Releases under way at the same time, each with a daemon of its own.
 const AT_A_TIME: usize = 2;
 
@@ -47,7 +47,7 @@ struct Release {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the switch of whoever runs the tests")]
-fn runs() -> usize {
+pub(crate) fn runs() -> usize {
     std::env::var("TIDEGATE_RUNS").map_or(RUNS, |text| text.parse().expect("TIDEGATE_RUNS is a number"))
 }
 

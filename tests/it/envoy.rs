@@ -4,7 +4,9 @@
 mod acm;
 mod bootstrap;
 mod control_plane;
+mod counts;
 mod metrics;
+mod outcomes;
 mod secrets;
 
 use crate::kit::envoy::{Envoy, binary, validate};

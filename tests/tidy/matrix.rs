@@ -42,6 +42,7 @@ pub(crate) const MATRIX: &[Row] = &[
     row(&["rollout"], &["base", "judge", "policy::plan"], ""),
     row(&["simulate"], &["base", "judge", "policy", "rollout"], ""),
     row(&["xds::translate"], &["base", "mesh::snapshot"], "pure"),
+    row(&["xds::outcome"], &["base", "xds::translate"], "pure; an entry of a log"),
     row(&["xds::session"], &["base", "xds::translate"], "pure; what is sent, and not of what it is made"),
     row(
         &[
@@ -296,6 +297,7 @@ pub(crate) const PURE: &[&str] = &[
     "mesh::sigv4",
     "mesh::access",
     "xds::translate",
+    "xds::outcome",
     "xds::session",
     "traffic::edit",
     "trigger::event",

@@ -21,9 +21,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
-/// Connections at a time: each of the most streams may have its own, and some more are coming or going. More wait in the
-/// system's queue.
-const CONNECTIONS_MAX: usize = super::STREAMS_MAX + 1_000;
+/// Connections at a time: each of the most streams and logs may have its own (an Envoy has one for each thread), and some more
+/// are coming or going. More wait in the system's queue.
+const CONNECTIONS_MAX: usize = super::STREAMS_MAX + super::access_logs::LOGS_MAX + 1_000;
 /// A peer that connects says something at once, its handshake of TLS included; HTTP/2's own questions begin after its first
 /// words.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(15);

@@ -19,7 +19,7 @@ pub(super) struct Caller {
     pub(super) resource: String,
     /// What it sees of the mesh.
     pub(super) view: View,
-    /// Where it listens.
+    /// Where it listens, and what it can do.
     pub(super) options: Options,
     /// What it is.
     pub(super) build: String,
@@ -71,7 +71,8 @@ fn view(id: &str) -> Option<View> {
     }
 }
 
-/// Where it listens, when its bootstrap says so (`metadata.tidegate`): several on one machine need several ports.
+/// Where it listens, when its bootstrap says so (`metadata.tidegate`): several on one machine need several ports. And by
+/// which of its clusters it can tell of its requests.
 fn options(metadata: Option<&Struct>) -> Result<Options, String> {
     let mut options = Options::default();
     let Some(value::Kind::StructValue(ours)) =
@@ -86,6 +87,14 @@ fn options(metadata: Option<&Struct>) -> Result<Options, String> {
                 format!("metadata.tidegate.{name} {text:?} is no address with a port, such as 127.0.0.1:15001")
             })?;
         }
+    }
+    if let Some(value::Kind::StringValue(cluster)) = ours.fields.get("reports_to").and_then(|value| value.kind.as_ref())
+    {
+        if cluster.is_empty() || cluster.len() > TEXT_MAX {
+            let what = "metadata.tidegate.reports_to is the name of the bootstrap's cluster for the control plane";
+            return Err(format!("{what}: 1 to {TEXT_MAX} bytes, and not {}", cluster.len()));
+        }
+        options.reports_to = Some(cluster.clone());
     }
     let native = ours.fields.get("native").and_then(|value| value.kind.as_ref());
     options.is_native = matches!(native, Some(value::Kind::BoolValue(true)));

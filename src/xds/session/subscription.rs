@@ -76,6 +76,11 @@ impl Copy {
         }
     }
 
+    /// Whether it took this version and was sent nothing since.
+    pub(super) fn goes_by(&self, version: &str) -> bool {
+        self.offered.is_none() && self.has(version)
+    }
+
     /// Whether there is something to tell it.
     fn lacks(&self, encoded: &Encoded) -> bool {
         let refused = self.refused.as_ref().is_some_and(|refusal| refusal.of == encoded.version);

@@ -2,9 +2,9 @@
 //!
 //! Each map of a message has one entry at most (`pieces::tagged` says why): bounds are at routes, faults at their targets.
 
-use super::cluster;
 use super::pieces::{any, number, span_of, truth};
 use super::route::{header, header_is, set_header};
+use super::{cluster, counted};
 use crate::mesh::snapshot::extension::{Affinity, Fault, Limit, Mirror, Override, Share};
 use crate::mesh::snapshot::{Extensions, HeaderMatch, NodeConfig, Pattern, Route, Target, ValueMatch};
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -100,6 +100,7 @@ fn for_each_target(
             matches.headers.push(condition);
         }
         only(&mut chosen, index);
+        counted::unmark(&mut chosen);
         routes.push(chosen);
     }
     routes

@@ -4,7 +4,7 @@
 use super::listener::{chain, http_filter, name as listener_name, secured, tls_inspector, to_services_filter};
 use super::pieces::{any, listening, socket, span_or_off, tagged};
 use super::route::{Door, add, conditions, host, set_header, to_services};
-use super::{Translation, Type, cluster};
+use super::{Translation, Type, access_log, cluster};
 use crate::mesh::snapshot::{
     AppAddress, GatewayRoute, Listener, Own, PORT_HEADER, PathMatch, PathRewrite, SERVICE_HEADER, gateway_hosts,
 };
@@ -48,7 +48,7 @@ fn ingress(out: &mut Translation<'_>, own: &Own, listener: &Listener, routes: &[
     add(out, &name, hosts);
     let prefix =
         if several { format!("ingress.{}.{}", listener.protocol.word(), listener.port) } else { "ingress".to_owned() };
-    let filters = [http_filter(own, &prefix, &name, Vec::new())];
+    let filters = [http_filter(&prefix, &name, Vec::new(), access_log::of(own))];
     let filter_chains = secured(out, own, listener, listener.port, &filters);
     // Envoy takes no listener without a chain; why there is none was said.
     if filter_chains.is_empty() {

@@ -6,9 +6,10 @@
 
 use super::pieces::{any, by_ads, listening, number, span_or_off, truth};
 use super::route::{Door, add, to_application, to_services};
-use super::{Translation, Type, access_log, cluster, extension, tls};
+use super::{Translation, Type, access_log, cluster, counted, extension, tls};
 use crate::base::time::Millis;
 use crate::mesh::snapshot::{Listener, Own, Protocol, Role, Route, ServerTlsMode, VirtualService};
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
@@ -59,7 +60,7 @@ fn ingress(out: &mut Translation<'_>, own: &Own) {
             let routes = format!("rds_ingress_{}_{}", listener.protocol.word(), listener.port);
             let hosts = to_application(own, listener);
             add(out, &routes, hosts);
-            filters.push(http_filter(own, &prefix, &routes, Vec::new()));
+            filters.push(http_filter(&prefix, &routes, Vec::new(), access_log::of(own)));
         }
         chains.extend(secured(out, own, listener, listener.port, &filters));
         if number == 0 && direct {
@@ -268,8 +269,13 @@ fn destination(chain: &pb::FilterChain) -> Option<u32> {
     chain.filter_chain_match.as_ref()?.destination_port.map(|port| port.value)
 }
 
-/// Requests, by routes that come over the stream, through these filters before they are routed.
-pub(super) fn http_filter(own: &Own, stat_prefix: &str, routes: &str, mut filters: Vec<hcm::HttpFilter>) -> pb::Filter {
+/// Requests, by routes that come over the stream, through these filters before they are routed, and into these logs.
+pub(super) fn http_filter(
+    stat_prefix: &str,
+    routes: &str,
+    mut filters: Vec<hcm::HttpFilter>,
+    logs: Vec<AccessLog>,
+) -> pb::Filter {
     use hcm::http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig};
     let router = hcm::HttpFilter {
         name: "envoy.filters.http.router".into(),
@@ -289,7 +295,7 @@ pub(super) fn http_filter(own: &Own, stat_prefix: &str, routes: &str, mut filter
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
         tracing: Some(hcm::http_connection_manager::Tracing::default()),
-        access_log: access_log::of(own),
+        access_log: logs,
         ..Default::default()
     };
     filter("envoy.filters.network.http_connection_manager", any(&manager))
@@ -297,7 +303,7 @@ pub(super) fn http_filter(own: &Own, stat_prefix: &str, routes: &str, mut filter
 
 /// Requests for services.
 pub(super) fn to_services_filter(out: &Translation<'_>, own: &Own, stat_prefix: &str, routes: &str) -> pb::Filter {
-    http_filter(own, stat_prefix, routes, extension::filters(out.config))
+    http_filter(stat_prefix, routes, extension::filters(out.config), counted::logs(out, own))
 }
 
 fn tcp_filter(

@@ -1,7 +1,7 @@
 //! Routes: conditions, targets, retries and timeouts, as Envoy's.
 
 use super::pieces::{any, number, span_of, span_or_off, tagged};
-use super::{Translation, Type, cluster, extension};
+use super::{Translation, Type, cluster, counted, extension};
 use crate::mesh::snapshot::{
     HeaderMatch, Listener, Own, PORT_HEADER, PathMatch, Protocol, QueryMatch, RetryPolicy, Role, Route, RouteMatch,
     SERVICE_HEADER, Target, ValueMatch, VirtualService,
@@ -30,6 +30,7 @@ pub(super) enum Door {
 
 /// Adds a route configuration.
 pub(super) fn add(out: &mut Translation<'_>, name: &str, hosts: Vec<pb::VirtualHost>) {
+    Arc::make_mut(&mut out.resources.counted).place(name, &hosts);
     let message = pb::RouteConfiguration { name: name.to_owned(), virtual_hosts: hosts, ..Default::default() };
     let needs = needs(&message);
     out.resources.add_pointing(Type::Route, name, any(&message), needs);
@@ -191,6 +192,7 @@ fn routes_of(out: &mut Translation<'_>, service: &VirtualService, port: Option<u
             message.request_headers_to_remove = vec![SERVICE_HEADER.into(), PORT_HEADER.into()];
         }
         message.metadata = tagged("TargetVirtualService", &service.name);
+        counted::mark(out, route, &mut message);
         routes.extend(extension::extended(out.config, route, message));
     }
     routes
@@ -211,18 +213,20 @@ fn request_route(out: &mut Translation<'_>, route: &Route) -> Option<pb::Route> 
         retry_policy: retry(&route.retry),
         ..Default::default()
     };
-    let name = if route.id.router.is_empty() {
-        route.id.route.clone()
-    } else {
-        format!("{}/{}", route.id.router, route.id.route)
-    };
     Some(pb::Route {
-        // Says in logs and statistics which route it was, and under which weights.
-        name: format!("{name}@{}", route.version),
+        name: name(route),
         r#match: Some(conditions(&route.matches)),
         action: Some(pb::route::Action::Route(action)),
         ..Default::default()
     })
+}
+
+/// Says in logs and statistics which route it was, and under which weights.
+pub(super) fn name(route: &Route) -> String {
+    if route.id.router.is_empty() {
+        return format!("{}@{}", route.id.route, route.version);
+    }
+    format!("{}/{}@{}", route.id.router, route.id.route, route.version)
 }
 
 /// Targets with their weights. Envoy refuses a total of 0, as `mesh::validate` does.

@@ -208,3 +208,62 @@ fn tags_of_a_node_are_members_of_its_cluster() {
         assert_eq!(slow_start.unwrap().slow_start_window.unwrap().seconds, 30);
     }
 }
+
+fn telling(config: &NodeConfig) -> Resources {
+    let options = Options { reports_to: Some("control".into()), ..Options::default() };
+    translate(config, &options, &Endpoints::new(), &SecretFiles::default())
+}
+
+fn with_route(config: &NodeConfig, change: impl Fn(&mut Route)) -> NodeConfig {
+    let mut changed = config.clone();
+    for service in changed.services.values_mut() {
+        Arc::make_mut(service).routes.iter_mut().for_each(|route| change(Arc::make_mut(route)));
+    }
+    changed
+}
+
+/// The log is the same whatever the routes are, so that a route with a second version changes no listener.
+#[test]
+fn whoever_can_tells_of_requests_to_routes_of_two_versions() {
+    let two = config([75, 25], None, None, by_name());
+    let one = with_route(&two, |route| route.targets.truncate(1));
+    let [silent, told, alone] = [translated(&two), telling(&two), telling(&one)];
+    assert_eq!(*silent.counted, CountedRoutes::default());
+    assert_ne!(silent.of(Type::Listener), told.of(Type::Listener));
+    assert_eq!(told.of(Type::Listener), alone.of(Type::Listener));
+    assert_eq!(*alone.counted, CountedRoutes::default());
+    assert_ne!(silent.of(Type::Route), told.of(Type::Route), "the route is marked");
+    assert_eq!(translated(&one).of(Type::Route), alone.of(Type::Route));
+
+    let route = told.counted.get("r/all@7").expect("it is counted");
+    assert_eq!((&*route.id.route, route.version), ("all", 7));
+    let share = |node: &str| route.targets[&format!("cds_egress_m_{node}_http_80")].clone();
+    assert_eq!((share("a"), share("b")), (("a".into(), 0.75), ("b".into(), 0.25)));
+    let placed: Vec<_> = told.counted.within("rds_egress_http_8080").collect();
+    assert_eq!(placed, [(&route.id, 7)]);
+    assert_eq!(told.counted.within("rds_egress_http_15001").count(), 1);
+    assert_eq!(told.counted.within("rds_ingress_http_9000").count(), 0);
+}
+
+#[test]
+fn the_last_versions_of_a_route_are_known_as_long_as_it_is_there() {
+    let first = config([75, 25], None, None, by_name());
+    let mut last = telling(&first);
+    for version in 8..=20 {
+        let mut next = telling(&with_route(&first, |route| route.version = version));
+        next.share_with(&last);
+        last = next;
+    }
+    let known = |resources: &Resources| -> Vec<u64> {
+        (1..=20).filter(|version| resources.counted.get(&format!("r/all@{version}")).is_some()).collect()
+    };
+    assert_eq!(known(&last), (13..=20).collect::<Vec<_>>());
+    assert_eq!(last.counted.within("rds_egress_http_8080").map(|(_, version)| version).collect::<Vec<_>>(), [20]);
+    // One that was made anew counts, whatever its number.
+    let mut anew = telling(&with_route(&first, |route| route.version = 1));
+    anew.share_with(&last);
+    assert_eq!(known(&anew), [1].into_iter().chain(13..=20).collect::<Vec<_>>());
+    let mut without = telling(&with_route(&first, |route| route.id.route = "other".into()));
+    without.share_with(&anew);
+    assert_eq!(known(&without), Vec::<u64>::new());
+}

@@ -193,7 +193,9 @@ fn bootstrap(proxy: &Proxy, [egress, ingress]: [u16; 2], xds: SocketAddr) -> Val
         "@type": format!("type.googleapis.com/{options}"),
         "explicit_http_config": { "http2_protocol_options": {} },
     });
-    let listens = json!({ "egress": format!("127.0.0.1:{egress}"), "ingress": format!("127.0.0.1:{ingress}") });
+    let [egress, ingress] = [egress, ingress].map(|port| format!("127.0.0.1:{port}"));
+    // With the log that counts are made of, as bootstraps of `tidegate envoy bootstrap` ask for it.
+    let listens = json!({ "egress": egress, "ingress": ingress, "reports_to": "control" });
     // Envoy 1.39 began to look at each value of a repeated header alone; those of App Mesh joined them.
     let runtime = json!({ "envoy.reloadable_features.match_headers_individually": false });
     json!({
