@@ -41,7 +41,7 @@ use crate::mesh::document;
 use crate::mesh::http::{LoadReport, MeshControl};
 use crate::mesh::model::{Key, Kind, Request};
 use crate::policy::plan::{Workload, WorkloadTarget};
-use crate::ports::{EndpointSource, Journal, Policies, Tokens, Traffic};
+use crate::ports::{EndpointSource, Journal, Notes, Policies, Tokens, Traffic};
 pub use crate::proxy::ProxyError;
 use crate::proxy::handover::HandoverError;
 use crate::proxy::{self, ProxyHandle, ProxySettings};
@@ -326,9 +326,14 @@ async fn unknown_node(mesh: &MeshControl, as_node: Option<&(String, String)>) ->
 }
 
 /// Counts of this process's proxy, with what stable did lately, until `stopped`.
-fn follow(proxy: &ProxyHandle, mut stopped: watch::Receiver<bool>) -> Comparison {
+fn follow(
+    proxy: &ProxyHandle,
+    (notes, clock): (Arc<dyn Notes>, Arc<dyn Clock>),
+    mut stopped: watch::Receiver<bool>,
+) -> Comparison {
     let reporter = proxy.reporter();
     let comparison = Comparison::new(Arc::new(LocalTelemetry::new(move || reporter.report())));
+    let comparison = comparison.keeping(notes, clock);
     let following = comparison.clone().follow();
     tokio::spawn(async move {
         tokio::select! {
@@ -433,6 +438,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
     let triggers = Triggers::new(Arc::new(store.clone()), &options.policies, hooks, Arc::clone(&clock));
     let processes = processes(&options, triggers.policies().as_ref(), &traffic).await?;
+    let kept = (Arc::new(store.clone()) as Arc<dyn Notes>, Arc::clone(&clock));
     let runner = Runner::new(RunnerParts {
         clock,
         journal: Arc::new(store.clone()),
@@ -441,7 +447,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(processes.clone())),
         signals: Some(Arc::new(outside()?)),
-        live: Arc::new(follow(&proxy, stopped.clone())),
+        live: Arc::new(follow(&proxy, kept, stopped.clone())),
         policies: triggers.policies(),
         // Names are only claimed here.
         people: Arc::default(),

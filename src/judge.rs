@@ -9,6 +9,9 @@
 //! two lies "not known yet", which is neither. How much harm is acceptable while it is not known is the business of
 //! [`budget`](crate::judge::budget), which is exposure control and not a test.
 //!
+//! Where one version's error rate swings by itself, [`PolyaEvidence`](crate::judge::polya::PolyaEvidence) asks the first
+//! question; [`noise`](crate::judge::noise) measures by how much it does.
+//!
 //! Latency is asked the first question too, by [`LatencyEvidence`](crate::judge::latency::LatencyEvidence), and
 //! [`combine`](crate::judge::combine) makes one answer of several. Limits that do not depend on stable are the business of
 //! [`absolute`](crate::judge::absolute) and, for signals that are no counts of requests, of
@@ -23,7 +26,9 @@ pub mod budget;
 pub mod combine;
 pub mod evidence;
 pub mod latency;
+pub mod noise;
 pub mod points;
+pub mod polya;
 pub mod split;
 pub mod verdict;
 mod wealth;

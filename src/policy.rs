@@ -12,6 +12,8 @@ mod keys;
 mod keys_outside;
 /// The part of `keys` about signals from outside.
 mod keys_signals;
+/// Noise that a plan allows for.
+mod noise;
 /// Who is told of a plan's rollouts.
 mod notify;
 pub mod plan;

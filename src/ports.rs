@@ -10,7 +10,7 @@ use crate::base::weight::Slot;
 use crate::mesh::snapshot::Discovery;
 use crate::policy::plan::{HealthProbe, Plan, SignalQuery, WorkloadTarget};
 use crate::rollout::effect::{Deployment, Effect, EffectId, WeightsWrite};
-use crate::rollout::event::{Actor, Deployed, Input, LiveReading, RouteReading, TimingAsk, WorkloadReading};
+use crate::rollout::event::{Actor, Deployed, Input, LiveReading, Past, RouteReading, TimingAsk, WorkloadReading};
 use crate::rollout::state::State;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,10 @@ pub trait LiveCounts: Send + Sync + 'static {
     async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Result<LiveReading, Fault>;
     /// Latencies of a node's successful requests on a route in the last ten minutes, as far as they are known.
     async fn recent(&self, route: &RouteRef, node: &str) -> Option<Histogram>;
+    /// What whoever was stable on a route did in the last day, as far as it is known.
+    async fn past(&self, _route: &RouteRef) -> Past {
+        Past::default()
+    }
 }
 
 /// Where a virtual node's endpoints are, by what the mesh says of it.

@@ -4,6 +4,7 @@
 //! reach it through one bounded queue. A restart is no second path: the driver of a stored rollout begins with its
 //! state and its unsettled effects, exactly where a running one stands between two inputs.
 
+mod before;
 mod checks;
 pub mod driver;
 mod errors;

@@ -6,6 +6,8 @@ mod fetch;
 pub mod health;
 pub mod http;
 pub mod live;
+mod memory;
+mod minutes;
 pub mod outside;
 pub mod prometheus;
 pub mod proxies;

@@ -257,14 +257,15 @@ pub(super) fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Resu
 /// What a runner works with, whose ever turn it is.
 async fn parts(
     config: &DaemonConfig,
-    (journal, freezes): (Arc<dyn Journal>, Arc<dyn Freezes>),
+    (journal, freezes, notes): (Arc<dyn Journal>, Arc<dyn Freezes>, Arc<dyn Notes>),
     policies: Arc<dyn Policies>,
     (clock, people): (Arc<dyn Clock>, Arc<People>),
     (hosted, endpoints): (Option<&Hosted>, Arc<dyn EndpointSource>),
 ) -> Result<RunnerParts, StartupError> {
     let sdk = aws(config).await;
     let traffic = hosted.map_or_else(|| mesh(config, &sdk), |hosted| hosted.traffic(config.mesh.lease));
-    let comparison = Comparison::new(Arc::new(RemoteTelemetry::new(&config.proxies)?));
+    let comparison =
+        Comparison::new(Arc::new(RemoteTelemetry::new(&config.proxies)?)).keeping(notes, Arc::clone(&clock));
     // Ends with the process: it only reads.
     tokio::spawn(comparison.clone().follow());
     Ok(RunnerParts {
@@ -419,7 +420,7 @@ pub async fn start_serve(config: DaemonConfig) -> Result<Serving, StartupError> 
     };
     let triggers = store.triggers(&config.policies, hooks, Arc::clone(&clock));
     let people = Arc::new(config.people.clone());
-    let kept = (store.journal(), store.freezes());
+    let kept = (store.journal(), store.freezes(), store.notes());
     let endpoints = endpoints(&config).await?;
     let hosting = (hosted.as_ref(), Arc::clone(&endpoints));
     let parts = parts(&config, kept, triggers.policies(), (clock, Arc::clone(&people)), hosting).await?;

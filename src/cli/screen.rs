@@ -63,6 +63,9 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
         let evidence = &view.evidence;
         let _ = writeln!(text, "  proof {}   against {}", gauge(evidence.proof, '+'), gauge(evidence.against, '!'));
     }
+    if let Some(noise) = view.noise.as_deref().filter(|_| !view.finished) {
+        let _ = write!(text, "{}", wrapped(noise));
+    }
     for gate in view.gates.iter().filter(|gate| gate.dry_run) {
         let would = match gate.verdict {
             GateVerdict::Good => "good",
@@ -248,6 +251,7 @@ mod tests {
             until_ms: Some(60_000),
             verdict: long("canary 0/63 failed (0 %), stable 0/535 (0 %): no worse than +5pp not proven yet "),
             evidence,
+            noise: None,
             gates: vec![GateView {
                 name: long("slo"),
                 dry_run: true,

@@ -268,6 +268,7 @@ mod orders {
             last_generation: 0,
             stable: None,
             baseline: None,
+            past: Box::default(),
         };
         let input = Input { seq: Seq(1), at: Timestamp(1_000), event: by(Command::Start(start)) };
         let (begun, effects) = begin(&plan, RolloutId("r-1".into()), &input).unwrap();

@@ -7,6 +7,7 @@
 
 use super::gates::gates;
 use super::keys::{BLAST_RADIUS, FILE, NO_DATA, VERIFY};
+use super::noise::noise;
 use super::notify::notify;
 use super::plan::{BlastRadius, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, PLAN_FORMAT, Plan, Step, Verify};
 use super::problem::{Place, Problem, Report};
@@ -92,6 +93,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
         within(root, "max_false_rollback", "above 0% and at most 50%", |a| a > 0.0 && a <= 0.5, report);
     let confidence_to_advance =
         within(root, "confidence_to_advance", "at least 50% and below 100%", |c| (0.5..1.0).contains(&c), report);
+    let noise = noise(root, report);
     let no_data = no_data(root, report);
     let versions = versions(root, report);
     let workload = workload(root, versions.as_ref(), report);
@@ -115,6 +117,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
             failed_requests: read(blast_radius, &BLAST_RADIUS, "failed_requests", whole).value,
             per_proxy_between_acks: read(blast_radius, &BLAST_RADIUS, "per_proxy_between_acks", whole).value,
         },
+        noise,
         no_data,
         verify,
         on_failure: read(Some(root), &FILE, "on_failure", failure).value,

@@ -132,14 +132,9 @@ pub(super) static FILE: Record = Record::of(&[
     ),
     Field::defaulted(
         "noise",
-        Shape::Short {
-            scalar: &NOISE_WORD,
-            scalar_built: Built::Yes,
-            record: &NOISE,
-            record_built: Built::NotYet("write `auto` or leave `noise` out"),
-        },
+        Shape::Short { scalar: &NOISE_WORD, scalar_built: Built::Yes, record: &NOISE, record_built: Built::Yes },
         "auto",
-        "Allowance for noise that one version has and the other does not.",
+        "Noise that one version has and the other does not: as stable's endpoints have it (`auto`), none, or so much.",
     ),
     Field::optional(
         "no_data",
@@ -344,14 +339,14 @@ pub(super) static BLAST_RADIUS: Record = Record::of(&[
 
 static NOISE_WORD: Shape = Shape::Word(&[word("auto"), word("none")]);
 
-static NOISE: Record = Record::of(&[
+pub(super) static NOISE: Record = Record::of(&[
     Field::required(
         "v",
         Shape::Ratio,
         "0.25",
-        "Squared coefficient of variation of one version's rate between minutes.",
+        "Squared coefficient of variation of one version's own factor between minutes. From 0 to 4.",
     ),
-    Field::defaulted("phi", Shape::Ratio, "1", "Errors per independent cause."),
+    Field::defaulted("phi", Shape::Ratio, "1", "Errors of one cause. From 1."),
 ]);
 
 pub(super) static NO_DATA: Record = Record::of(&[

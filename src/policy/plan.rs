@@ -5,12 +5,14 @@ use crate::base::time::Millis;
 use crate::base::weight::{Percent, Slot};
 use serde::{Deserialize, Serialize};
 
+mod noise;
 mod notice;
 pub mod placeholder;
 mod question;
 mod start;
 mod workload;
 
+pub use noise::NoiseRule;
 pub use notice::{GithubNotice, Notice, NoticeKind, SlackNotice, WebhookNotice};
 pub use question::{CloudwatchMetric, CloudwatchQuery, SignalQuery, XrayMeasure, XrayQuery};
 pub use start::{ImageRule, StartRules, WhileLive, WorkflowImage};
@@ -49,6 +51,9 @@ pub struct Plan {
     pub confidence_to_advance: f64,
     /// Exposure control.
     pub blast_radius: BlastRadius,
+    /// Which noise the comparison of error rates allows for.
+    #[serde(default, skip_serializing_if = "NoiseRule::is_none")]
+    pub noise: NoiseRule,
     /// What silence of the live telemetry does.
     pub no_data: NoData,
     /// Bound on the wait for a step to be in force.

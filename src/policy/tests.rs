@@ -6,7 +6,9 @@ mod signals;
 mod start;
 mod steps;
 
-use super::plan::{BlastRadius, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Verify, WeightStep};
+use super::plan::{
+    BlastRadius, GateRule, NoData, NoiseRule, OnFailure, OnInconclusive, OnVerifyTimeout, Verify, WeightStep,
+};
 use super::problem::MAX_PROBLEMS;
 use super::{Compiled, MAX_BYTES, Problem, compile};
 use crate::base::time::Millis;
@@ -75,6 +77,7 @@ fn a_short_file_has_the_documented_defaults() {
     }
     assert_eq!(plan.max_total, Millis::from_seconds(86_400));
     assert_eq!((plan.max_false_rollback, plan.confidence_to_advance), (0.01, 0.95));
+    assert_eq!(plan.noise, NoiseRule::Auto);
     assert_eq!(plan.blast_radius, BlastRadius { failed_requests: 50, per_proxy_between_acks: 5 });
     let seconds = Millis::from_seconds;
     assert_eq!(plan.no_data, NoData { hold_after: seconds(10), withdraw_after: seconds(30) });
@@ -109,7 +112,12 @@ fn every_value_arrives_in_the_plan() {
     assert_eq!(plan.blast_radius, BlastRadius { failed_requests: 7, per_proxy_between_acks: 5 });
     assert_eq!(plan.no_data, NoData { hold_after: Millis(10_000), withdraw_after: Millis(11_000) });
     assert_eq!(plan.verify, Verify { timeout: Millis(500), on_timeout: OnVerifyTimeout::Pause });
-    assert_eq!(plan.on_failure, OnFailure::Pause);
+    assert_eq!((plan.on_failure, plan.noise), (OnFailure::Pause, NoiseRule::None));
+    let noisy = good(&with("noise: { v: 0.25, phi: 3 }\n")).plan;
+    assert_eq!(noisy.noise, NoiseRule::Fixed { v: 0.25, phi: 3.0 });
+    assert_eq!(good(&with("noise: { v: 0 }\n")).plan.noise, NoiseRule::Fixed { v: 0.0, phi: 1.0 });
+    let stored = serde_json::to_string(&noisy).unwrap();
+    assert_eq!(serde_json::from_str::<super::plan::Plan>(&stored).unwrap(), noisy);
     // Stored plans are read back as they were written.
     let stored = serde_json::to_string(plan).unwrap();
     assert_eq!(&serde_json::from_str::<super::plan::Plan>(&stored).unwrap(), plan);
@@ -149,15 +157,7 @@ fn the_whole_schema_parses_and_what_is_not_built_is_refused_by_name() {
     let found: Vec<String> =
         problems.iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.message)).collect();
     let refused = |line, column, what: &str| format!("{line}:{column} `{what}` is not in this version");
-    assert_eq!(
-        found,
-        [
-            refused(9, 1, "preview"),
-            refused(18, 1, "on_total"),
-            refused(29, 22, "gates[9].webhook"),
-            refused(33, 8, "noise"),
-        ]
-    );
+    assert_eq!(found, [refused(9, 1, "preview"), refused(18, 1, "on_total"), refused(29, 22, "gates[9].webhook"),]);
     assert!(problems.iter().all(|problem| problem.hint.is_some()), "each says what to do meanwhile");
 }
 
@@ -363,8 +363,18 @@ fn words_and_counts_of_the_wrong_kind() {
         &with("on_failure: Rolback\n"),
         &["6:13 `on_failure` must be `rollback` or `pause`, found the text `Rolback` | did you mean `rollback`?"],
     );
-    check(&with("noise: loud\n"), &["6:8 `noise` must be `auto` or `none`, found the text `loud`"]);
-    check(&with("noise: { v: 0.25 }\n"), &["6:8 `noise` is not in this version | write `auto` or leave `noise` out"]);
+    check(
+        &with("noise: loud\n"),
+        &["6:8 `noise` must be `auto` or `none` or a mapping with the keys `v`, `phi`, found the text `loud`"],
+    );
+    check(&with("noise: { phi: 2 }\n"), &["6:8 missing key `v` in `noise` | add `v: 0.25`"]);
+    check(
+        &with("noise: { v: 4.5, phi: 0.5 }\n"),
+        &[
+            "6:13 `v` must be from 0 to 4 | 0.25 is a rate that swings by half of its mean from minute to minute",
+            "6:23 `phi` must be from 1 to 1000 | 1 is one error for each cause",
+        ],
+    );
     check(
         &with("workload: { process: { command: ./server, prots: {} } }\n"),
         &[
@@ -397,7 +407,7 @@ fn all_problems_are_told_at_once() {
             "4:12 weight 5 does not rise: the step before it has 5",
             "4:12 the last step gives 5 and not 100",
             "5:24 `hold_after` of 40s must be shorter than `withdraw_after` of 30s",
-            "6:8 `noise` must be `auto` or `none`, found the number `3`",
+            "6:8 `noise` must be `auto` or `none` or a mapping with the keys `v`, `phi`, found the number `3`",
         ],
     );
 }

@@ -1,6 +1,7 @@
 //! What can happen to a rollout. Inputs are journaled, so their JSON form is fixed by golden files.
 
 use super::effect::EffectId;
+pub use super::past::{EndpointMinute, MeasuredNoise, Past, PastErrors};
 use crate::base::fault::Fault;
 use crate::base::histogram::Histogram;
 use crate::base::ids::{NodeName, Seq};
@@ -179,6 +180,9 @@ pub struct Start {
     /// Latencies of stable on this route in the last minutes, where a gate compares latencies and they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Histogram>,
+    /// What stable did before, where a gate compares error rates and it is known.
+    #[serde(default, skip_serializing_if = "Past::is_unknown")]
+    pub past: Box<Past>,
 }
 
 /// What a version was released as.

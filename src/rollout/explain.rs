@@ -8,11 +8,12 @@ use crate::base::time::Millis;
 use crate::base::weight::Percent;
 use crate::judge::advance_threshold;
 use crate::judge::evidence::SafetyEvidence;
+use crate::judge::noise::LEAST_BLOCKS;
 use crate::judge::verdict::{duration, percent, plain_percent, points, thousands};
 use crate::policy::plan::{
-    Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, Notice, OnFailure, OnInconclusive,
-    OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery, SignalRule, SignalUnit, SlackNotice,
-    StartRules, WebhookNotice, WeightStep, Workload, WorkloadTarget, XrayMeasure, XrayQuery,
+    Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, NoiseRule, Notice, OnFailure,
+    OnInconclusive, OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery, SignalRule, SignalUnit,
+    SlackNotice, StartRules, WebhookNotice, WeightStep, Workload, WorkloadTarget, XrayMeasure, XrayQuery,
 };
 use std::fmt::Write;
 
@@ -276,6 +277,9 @@ fn bounds(text: &mut String, plan: &Plan) {
             compared.join(", ")
         );
     }
+    if deciding().any(|gate| matches!(gate.rule, GateRule::ErrorRateAgainstStable { .. })) {
+        noise(text, plan.noise);
+    }
     if let Some(tolerate) = plan.latency_tolerance() {
         let _ = writeln!(
             text,
@@ -309,6 +313,30 @@ fn bounds(text: &mut String, plan: &Plan) {
             percent(plan.max_false_rollback)
         );
     }
+}
+
+/// What the comparison of error rates allows for beside chance.
+fn noise(text: &mut String, rule: NoiseRule) {
+    let _ = match rule {
+        NoiseRule::None => writeln!(
+            text,
+            "  That takes both versions' error rates to swing together. Where one swings by itself (a busy neighbour, a cold \
+             cache), more are; `noise: auto` allows for what stable's endpoints have of it."
+        ),
+        NoiseRule::Auto => writeln!(
+            text,
+            "  Error rates that swing by themselves on one endpoint are allowed for as far as stable's endpoints did so in the \
+             last day: with two endpoints at least, by {LEAST_BLOCKS} minutes with errors. Where they do, 1.2 times stable's rate \
+             is tolerated, and a release takes longer to be found bad. A rollout says what it allows for."
+        ),
+        NoiseRule::Fixed { v, phi } => writeln!(
+            text,
+            "  Error rates of one version may swing by {} of themselves from minute to minute{}; a release takes longer to be \
+             found bad for it.",
+            percent(v.sqrt()),
+            if phi > 1.0 { format!(", and {phi} errors have one cause") } else { String::new() }
+        ),
+    };
 }
 
 /// Whether the bound on false rollbacks covers a gate.

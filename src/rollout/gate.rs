@@ -4,13 +4,14 @@
 
 use super::evidence::Evidence;
 use super::limits::{LimitVerdict, judge_limits};
+use super::noise::Allowance;
 use super::points::judge_points;
 use super::state::State;
 use crate::base::weight::Percent;
 use crate::judge::baseline::Baseline;
 use crate::judge::budget::Exposure;
 use crate::judge::combine::{ERROR_PART, combine_gates};
-use crate::judge::evidence::{ErrorEvidence, SafetyEvidence};
+use crate::judge::evidence::SafetyEvidence;
 use crate::judge::latency::LatencyEvidence;
 use crate::judge::verdict::{Finding, LatencyFinding, Thresholds, Verdict};
 use crate::judge::{Tolerance, advance_threshold, rollback_threshold};
@@ -109,7 +110,8 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         rollback: rollback_threshold(plan.max_false_rollback),
         advance: advance_threshold(plan.confidence_to_advance),
     };
-    let tolerances = error_tolerances(plan);
+    let allowance = Allowance::of(plan, state);
+    let tolerances = error_tolerances(plan, &allowance);
     let mut safety = SafetyEvidence::new(margin, 1.0);
     let mut exposure = Exposure::new(tolerances.first().copied().unwrap_or(Tolerance::NONE));
     for (share_ppm, counts) in state.evidence.judged() {
@@ -117,7 +119,7 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         exposure.batch(share(share_ppm), counts);
     }
     let budget = plan.blast_radius.failed_requests.saturating_mul(1 + state.budget_grants);
-    let comparison = compare(plan, &tolerances, &state.evidence);
+    let comparison = compare(plan, (&allowance, &tolerances), &state.evidence);
     let finding = Finding {
         counts: state.evidence.totals(),
         worse_log_e: comparison.log_e,
@@ -144,8 +146,9 @@ struct Comparison {
 }
 
 /// Average of the gates' e-values: valid whatever their dependence. No gate, no evidence.
-fn compare(plan: &Plan, tolerances: &[Tolerance], evidence: &Evidence) -> Comparison {
-    let errors: Vec<f64> = tolerances.iter().map(|tolerance| error_evidence(*tolerance, evidence)).collect();
+fn compare(plan: &Plan, (allowance, tolerances): (&Allowance, &[Tolerance]), evidence: &Evidence) -> Comparison {
+    let one = |tolerance: &Tolerance| allowance.error_evidence(*tolerance, evidence);
+    let errors: Vec<f64> = tolerances.iter().map(one).collect();
     let gates = plan.gates.iter().filter(|gate| !gate.dry_run);
     let timed = gates.filter(|gate| matches!(gate.rule, GateRule::LatencyAgainstStable { .. })).count();
     if timed == 0 {
@@ -166,20 +169,6 @@ pub(super) fn latency_finding(evidence: &Evidence, process: &LatencyEvidence, lo
     Some(LatencyFinding { counts: evidence.latency_totals(), thresholds, log_e, quantile: process.strongest() })
 }
 
-/// One gate's ln e-value.
-pub(super) fn error_evidence(tolerance: Tolerance, evidence: &Evidence) -> f64 {
-    let mut process = ErrorEvidence::new(tolerance);
-    for (index, block) in evidence.blocks.iter().enumerate() {
-        if index > 0 {
-            process.epoch();
-        }
-        for (share_ppm, counts) in &block.by_share {
-            process.batch(share(*share_ppm), counts);
-        }
-    }
-    process.log_e()
-}
-
 /// Failures count in to the canary's advantage, so that arms that fail unequally are not mistaken for slow ones.
 /// Failures from before the thresholds are among them in the block in which these were fixed; that costs power only.
 pub(super) fn latency_evidence(evidence: &Evidence) -> LatencyEvidence {
@@ -197,10 +186,10 @@ pub(super) fn latency_evidence(evidence: &Evidence) -> LatencyEvidence {
 }
 
 /// Tolerances of the gates that compare error rates and decide.
-fn error_tolerances(plan: &Plan) -> Vec<Tolerance> {
+fn error_tolerances(plan: &Plan, allowance: &Allowance) -> Vec<Tolerance> {
     let deciding = plan.gates.iter().filter(|gate| !gate.dry_run);
     let each = deciding.filter_map(|gate| match gate.rule {
-        GateRule::ErrorRateAgainstStable { ratio, add } => Some(Tolerance::new(ratio, add)),
+        GateRule::ErrorRateAgainstStable { ratio, add } => Some(allowance.tolerance(ratio, add)),
         GateRule::LatencyAgainstStable { .. }
         | GateRule::ErrorRateLimit { .. }
         | GateRule::LatencyLimit { .. }

@@ -2,12 +2,13 @@
 //! `gate::judge`, where the comparing gates have one bound together.
 
 pub use super::figures::GateFigures;
-use super::gate::{error_evidence, latency_evidence, latency_finding};
+use super::gate::{latency_evidence, latency_finding};
 use super::limits::judge_limit;
+use super::noise::Allowance;
 use super::points::judge_point;
 use super::state::State;
+use crate::judge::rollback_threshold;
 use crate::judge::verdict::seen;
-use crate::judge::{Tolerance, rollback_threshold};
 use crate::policy::plan::{Gate, GateRule, Plan};
 use serde::{Deserialize, Serialize};
 
@@ -48,11 +49,11 @@ pub enum GateVerdict {
 #[must_use]
 pub fn gate_views(plan: &Plan, state: &State) -> Vec<GateView> {
     let threshold = rollback_threshold(plan.max_false_rollback);
-    plan.gates.iter().map(|gate| gate_view(gate, state, threshold)).collect()
+    plan.gates.iter().map(|gate| gate_view(plan, gate, state, threshold)).collect()
 }
 
 /// `threshold` is the evidence that fails a gate, in nats.
-fn gate_view(gate: &Gate, state: &State, threshold: f64) -> GateView {
+fn gate_view(plan: &Plan, gate: &Gate, state: &State, threshold: f64) -> GateView {
     let figures = GateFigures::of(gate, state);
     let view = |verdict, against, text| GateView {
         name: gate.name.clone(),
@@ -73,13 +74,13 @@ fn gate_view(gate: &Gate, state: &State, threshold: f64) -> GateView {
         let text = limit.sentence.strip_prefix(&format!("gate {}: ", gate.name)).map(str::to_owned);
         return view(verdict, None, text.unwrap_or(limit.sentence));
     }
-    let (log_e, text) = compared(gate, state, threshold);
+    let (log_e, text) = compared(plan, gate, state, threshold);
     let verdict = if log_e >= threshold { GateVerdict::Fails } else { GateVerdict::Good };
     view(verdict, Some((log_e / threshold).clamp(0.0, 1.0)), text)
 }
 
 /// Evidence of a comparing gate, in nats, and what was seen.
-fn compared(gate: &Gate, state: &State, threshold: f64) -> (f64, String) {
+fn compared(plan: &Plan, gate: &Gate, state: &State, threshold: f64) -> (f64, String) {
     let GateRule::ErrorRateAgainstStable { ratio, add } = gate.rule else {
         let process = latency_evidence(&state.evidence);
         let log_e = process.log_e();
@@ -89,6 +90,7 @@ fn compared(gate: &Gate, state: &State, threshold: f64) -> (f64, String) {
         };
         return (log_e, text);
     };
-    let log_e = error_evidence(Tolerance::new(ratio, add), &state.evidence);
+    let allowance = Allowance::of(plan, state);
+    let log_e = allowance.error_evidence(allowance.tolerance(ratio, add), &state.evidence);
     (log_e, seen(&state.evidence.totals(), log_e))
 }

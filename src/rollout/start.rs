@@ -67,6 +67,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         exposed: None,
         stable_release: start.stable.clone(),
         evidence: Evidence::new(start.route.version, input.at, Timing::begin(plan, start.baseline.as_ref())),
+        past: *start.past,
         last_live_at: input.at,
         split_checked: 0,
         ending: None,

@@ -1,7 +1,7 @@
 //! Where a rollout stands. Stored after every input as the truth to resume from; only `rollout::step` makes new ones.
 
 use super::effect::EffectId;
-use super::event::{Actor, Deployed, ReleaseName, Voice, WorkloadReading};
+use super::event::{Actor, Deployed, Past, ReleaseName, Voice, WorkloadReading};
 use super::evidence::Evidence;
 use super::points::ArmPoints;
 use crate::base::fault::Fault;
@@ -68,6 +68,9 @@ pub struct State {
     /// What stable runs, where a gate on a signal asks about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_release: Option<ReleaseName>,
+    /// What stable did before the rollout began.
+    #[serde(default, skip_serializing_if = "Past::is_unknown")]
+    pub past: Past,
     /// Draws at the present weight when the split was last looked at.
     #[serde(default)]
     pub split_checked: u64,

@@ -10,6 +10,7 @@ mod kit;
 mod latency;
 mod limits;
 mod no_data;
+mod noise;
 mod points;
 mod properties;
 mod signals;

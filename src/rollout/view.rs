@@ -2,6 +2,7 @@
 
 use super::event::Actor;
 use super::gate::{Judgement, judge, weight_step};
+use super::noise;
 use super::report::gate_views;
 pub use super::report::{GateFigures, GateVerdict, GateView};
 pub use super::signals::amount;
@@ -68,6 +69,9 @@ pub struct RolloutView {
     /// What each gate says by itself, in the policy's order.
     #[serde(default)]
     pub gates: Vec<GateView>,
+    /// Which noise the comparison of error rates allows for, and why; absent where the policy allows for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<String>,
     /// Whom it waits for, while it awaits approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
@@ -186,6 +190,7 @@ impl RolloutView {
             verdict: why.clone(),
             evidence: EvidenceView::default(),
             gates: Vec::new(),
+            noise: None,
             approval: None,
             frozen: None,
             paused_since: None,
@@ -232,6 +237,7 @@ impl RolloutView {
             verdict: verdict_sentence(state, &judgement),
             evidence: EvidenceView::of(&judgement),
             gates: gate_views(plan, state),
+            noise: noise::told(plan, state),
             approval: ApprovalView::of(plan, state),
             frozen: state.frozen.as_ref().map(ToString::to_string),
             paused_since: state.paused.as_ref().map(|pause| pause.at.rfc3339()),

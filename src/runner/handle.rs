@@ -15,7 +15,6 @@ use super::signals::{Asker, NO_SIGNALS};
 use super::windows;
 pub use super::windows::Closed;
 use crate::base::fault::Fault;
-use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::base::people::People;
 use crate::clock::{Clock, new_rollout_id};
@@ -46,8 +45,6 @@ const START_READ_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Drivers get so long to finish the commit that they are at.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// What stable did lately is worth waiting for so long; without it the first requests serve instead.
-const BASELINE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a runner works with.
 #[derive(Clone)]
@@ -297,6 +294,7 @@ impl Runner {
         let written = parts.journal.last_generation(&plan.route).await;
         let written = written.map_err(|fault| StartError::Journal(JournalError::Fault(fault)))?;
         let baseline = self.baseline(&plan, &route).await;
+        let past = self.past(&plan).await;
         let stable = self.stable_release(&plan, &route).await.map_err(|fault| StartError::Journal(fault.into()))?;
         let at = parts.clock.now();
         let outside_windows = may_begin(at).map_err(StartError::OutsideWindows)?;
@@ -311,6 +309,7 @@ impl Runner {
             last_generation: written.max(remembered),
             stable,
             baseline,
+            past: Box::new(past),
         };
         let event = Event::Command { command: Command::Start(start), actor };
         let input = Input { seq: Seq(1), at, event };
@@ -376,15 +375,6 @@ impl Runner {
             self.drive(stored, effects, news);
         }
         Ok(())
-    }
-
-    /// What stable did lately, for the gates that compare latencies. Stable is whichever version has the weight; where it
-    /// is not clear, the start is refused anyhow.
-    async fn baseline(&self, plan: &Plan, route: &RouteReading) -> Option<Histogram> {
-        plan.latency_tolerance()?;
-        let stable = plan.versions.iter().max_by_key(|node| route.weight_of(node))?;
-        let recent = self.shared.parts.live.recent(&plan.route, stable);
-        tokio::time::timeout(BASELINE_TIMEOUT, recent).await.ok().flatten()
     }
 
     /// What stable runs, for the gates that ask about it: what the last rollout that succeeded gave it. Not known where

@@ -1,15 +1,18 @@
 //! From the data plane's reports to the two arms of one rollout: which counts are the canary's, which are stable's.
 
+use super::memory::Memory;
 use super::recent::{INTERVAL, Recent};
 use crate::base::fault::Fault;
 use crate::base::histogram::Histogram;
 use crate::base::ids::RouteRef;
 use crate::base::tally::{Report, Series};
-use crate::clock::Monotonic;
+use crate::clock::{Clock, Monotonic};
 use crate::judge::Counts;
 use crate::judge::bounds::{requests_in, slower_than};
-use crate::ports::{LiveCounts, Telemetry};
-use crate::rollout::event::{ComparedBy, Latency, LiveReading, ProxyCounts, SlowCounts, TimingAsk, VersionCounts};
+use crate::ports::{LiveCounts, Notes, Telemetry};
+use crate::rollout::event::{
+    ComparedBy, Latency, LiveReading, Past, ProxyCounts, SlowCounts, TimingAsk, VersionCounts,
+};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +36,7 @@ pub struct Comparison {
     latest: Arc<tokio::sync::Mutex<Option<Latest>>>,
     served: Arc<Mutex<BTreeMap<(String, RouteRef), Served>>>,
     recent: Arc<Mutex<Recent>>,
+    memory: Arc<Memory>,
 }
 
 /// What a proxy had placed on a route, and when that last rose.
@@ -46,16 +50,25 @@ impl Comparison {
     /// Over a source of reports.
     #[must_use]
     pub fn new(telemetry: Arc<dyn Telemetry>) -> Self {
-        Self { telemetry, latest: Arc::default(), served: Arc::default(), recent: Arc::default() }
+        let (latest, served, recent, memory) = Default::default();
+        Self { telemetry, latest, served, recent, memory }
     }
 
-    /// Follows the latencies of all routes until the task is dropped, so that a rollout knows what stable did before it.
+    /// Keeps what stable's endpoints did in the last day beyond the end of this process.
+    #[must_use]
+    pub fn keeping(self, notes: Arc<dyn Notes>, clock: Arc<dyn Clock>) -> Self {
+        Self { memory: Arc::new(Memory::kept(notes, clock)), ..self }
+    }
+
+    /// Follows the latencies and errors of all routes until the task is dropped, so that a rollout knows what stable did
+    /// before it.
     pub async fn follow(self) {
         let mut tick = tokio::time::interval(INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             self.sample().await;
+            self.memory.keep().await;
         }
     }
 
@@ -80,6 +93,7 @@ impl Comparison {
         // Without reports nothing is new; the next ones hold it all.
         if let Ok(reports) = self.telemetry.reports().await {
             self.recent().sample(&reports, Monotonic::now());
+            self.memory.sample(&reports);
         }
     }
 
@@ -110,6 +124,11 @@ impl LiveCounts for Comparison {
     async fn recent(&self, route: &RouteRef, node: &str) -> Option<Histogram> {
         self.sample().await;
         Self::recent(self).of(route, node)
+    }
+
+    async fn past(&self, route: &RouteRef) -> Past {
+        self.sample().await;
+        self.memory.past(route).await
     }
 
     async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Result<LiveReading, Fault> {

@@ -18,14 +18,15 @@ use tidegate::judge::baseline::Baseline;
 use tidegate::judge::latency::LatencyCounts;
 use tidegate::judge::points::{PointReading, PointTrail};
 use tidegate::policy::plan::{
-    ApprovalStep, Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, HealthProbe, ImageRule, OnFailure,
-    OnInconclusive, OnVerifyTimeout, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit, StartRules, Step,
-    WhileLive, WorkflowImage, XrayMeasure, XrayQuery,
+    ApprovalStep, Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, HealthProbe, ImageRule, NoiseRule,
+    OnFailure, OnInconclusive, OnVerifyTimeout, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit, StartRules,
+    Step, WhileLive, WorkflowImage, XrayMeasure, XrayQuery,
 };
 use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
-    ArmReading, Command, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, PointsReading,
-    ProxyCounts, ReleaseName, SlowCounts, Standing, Start, VersionCounts, Voice, WorkloadReading,
+    ArmReading, Command, Deployed, Event, Input, Latency, LiveReading, MeasuredNoise, Observation, Outcome, Past,
+    PastErrors, PointsReading, ProxyCounts, ReleaseName, SlowCounts, Standing, Start, VersionCounts, Voice,
+    WorkloadReading,
 };
 use tidegate::rollout::evidence::Block;
 use tidegate::rollout::points::{ArmPoints, ArmTrail};
@@ -97,6 +98,7 @@ fn start_of(to: Option<String>, revision: Option<String>) -> Start {
         last_generation: 3,
         stable: None,
         baseline: None,
+        past: Box::default(),
     }
 }
 
@@ -112,6 +114,7 @@ fn commands() -> Vec<Command> {
         last_generation: 3,
         stable: None,
         baseline: None,
+        past: Box::default(),
     };
     vec![
         Command::Start(start(Some("v2".into()), Some("abc".into()))),
@@ -180,6 +183,12 @@ fn events() -> Vec<(String, Event)> {
             Event::Observed(Observation { route, live, ..Observation::default() }),
         ));
     }
+    let past = Past {
+        noise: Some(MeasuredNoise { v: 0.041_25, phi: 1.02, minutes: 412, endpoints: 4 }),
+        stable: Some(PastErrors { requests: 60_000, errors: 31 }),
+    };
+    let start = Command::Start(Start { past: Box::new(past), ..start_of(None, None) });
+    all.push(("event-command-start-past".into(), Event::Command { command: start, actor: ann() }));
     all.push(("event-command-make-way".into(), Event::Command { command: Command::MakeWay, actor: ann() }));
     for command in [Command::Freeze { reason: "payday".into() }, Command::Thaw] {
         all.push((format!("event-command-{}", command.verb()), Event::Command { command, actor: ann() }));
@@ -347,6 +356,8 @@ fn states_keep_their_form() {
     exposed.stable_release = Some(released());
     check("state-signals", &exposed);
     check("state-outside-windows", &State { outside_windows: Some("the site is down".into()), ..state() });
+    let noise = Some(MeasuredNoise { v: 0.0, phi: 1.0, minutes: 3, endpoints: 1 });
+    check("state-past", &State { past: Past { noise, stable: None }, ..state() });
     check("state-timed", &timed(full));
     let mut releasing = beginning(&deploying(plan(&[10, 100])), "r-1", BEGINNING, fresh_route(7), 3).state;
     check("state-deploying", &releasing);
@@ -461,6 +472,8 @@ fn plans_keep_their_form() {
     let scheduled = StartRules { windows: vec![windows], at: vec![at], ..start(WhileLive::NewestWins) };
     check("start-rules-windows", &scheduled);
     check("plan-start", &Plan { start: Some(start(WhileLive::Queue)), ..plan.clone() });
+    check("plan-noise-auto", &Plan { noise: NoiseRule::Auto, ..plan.clone() });
+    check("plan-noise-fixed", &Plan { noise: NoiseRule::Fixed { v: 0.25, phi: 1.0 }, ..plan.clone() });
     plan.on_failure = OnFailure::Pause;
     plan.verify.on_timeout = OnVerifyTimeout::Pause;
     for (step, what) in plan.steps.iter_mut().zip([OnInconclusive::Advance, OnInconclusive::Rollback]) {

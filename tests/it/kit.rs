@@ -17,8 +17,8 @@ use tidegate::base::ids::{RolloutId, RouteRef, Seq};
 use tidegate::base::time::{Millis, Timestamp};
 use tidegate::base::weight::Percent;
 use tidegate::policy::plan::{
-    BlastRadius, EcsTarget, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale, Step,
-    Verify, WeightStep, Workload, WorkloadTarget,
+    BlastRadius, EcsTarget, Gate, GateRule, NoData, NoiseRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale,
+    Step, Verify, WeightStep, Workload, WorkloadTarget,
 };
 use tidegate::ports::{Commit, Compared, News, NewsStanding};
 use tidegate::rollout::event::{Actor, Command, Event, Input, RouteReading, Start};
@@ -57,6 +57,7 @@ pub(crate) fn plan(weights: &[u8]) -> Plan {
         max_false_rollback: 0.01,
         confidence_to_advance: 0.95,
         blast_radius: BlastRadius { failed_requests: 50, per_proxy_between_acks: 5 },
+        noise: NoiseRule::None,
         no_data: NoData { hold_after: Millis::from_seconds(3), withdraw_after: Millis::from_seconds(6) },
         verify: Verify { timeout: Millis::from_seconds(20), on_timeout: OnVerifyTimeout::Rollback },
         on_failure: OnFailure::Rollback,
@@ -114,6 +115,7 @@ pub(crate) fn beginning(plan: &Plan, id: &str, at: Timestamp, route: RouteReadin
         last_generation,
         stable: None,
         baseline: None,
+        past: Box::default(),
     };
     let event = Event::Command { command: Command::Start(start), actor: ann() };
     let input = Input { seq: Seq(1), at, event };

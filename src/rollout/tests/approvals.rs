@@ -170,6 +170,7 @@ fn an_approval_may_come_before_any_weight() {
         last_generation: 0,
         stable: None,
         baseline: None,
+        past: Box::default(),
     };
     let event = Event::Command { command: Command::Start(start), actor: actor() };
     let input = Input { seq: Seq(1), at: Timestamp(START), event };

@@ -10,8 +10,8 @@ use crate::base::weight::Percent;
 use crate::judge::Counts;
 use crate::judge::bounds::{requests_in, slower_than};
 use crate::policy::plan::{
-    BlastRadius, EcsTarget, Gate, GateRule, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale, Step,
-    Verify, WeightStep, Workload, WorkloadTarget,
+    BlastRadius, EcsTarget, Gate, GateRule, NoData, NoiseRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale,
+    Step, Verify, WeightStep, Workload, WorkloadTarget,
 };
 use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{
@@ -58,6 +58,7 @@ pub(super) fn plan(weights: &[u8]) -> Plan {
         max_false_rollback: 0.01,
         confidence_to_advance: 0.95,
         blast_radius: BlastRadius { failed_requests: 50, per_proxy_between_acks: 5 },
+        noise: NoiseRule::None,
         no_data: NoData { hold_after: Millis::from_seconds(10), withdraw_after: Millis::from_seconds(30) },
         verify: Verify { timeout: Millis::from_seconds(60), on_timeout: OnVerifyTimeout::Rollback },
         on_failure: OnFailure::Rollback,
@@ -121,6 +122,7 @@ pub(super) fn command(name: &str) -> Command {
             last_generation: 0,
             stable: None,
             baseline: None,
+            past: Box::default(),
         }),
         "pause" => Command::Pause { reason: because() },
         "resume" => Command::Resume,
@@ -192,6 +194,7 @@ impl World {
             last_generation: 3,
             stable: None,
             baseline,
+            past: Box::default(),
         };
         let event = Event::Command { command: Command::Start(start), actor: actor() };
         let input = Input { seq: Seq(1), at: Timestamp(START), event };

@@ -20,6 +20,7 @@ fn try_start(route: RouteReading, to: Option<&str>) -> Result<Effect, Refusal> {
         last_generation: 41,
         stable: None,
         baseline: None,
+        past: Box::default(),
     };
     let event = Event::Command { command: Command::Start(start), actor: actor() };
     let input = Input { seq: Seq(1), at: Timestamp(5), event };
@@ -96,6 +97,7 @@ fn a_remembered_generation_of_any_size_does_not_stop_a_start() {
         last_generation: u64::MAX,
         stable: None,
         baseline: None,
+        past: Box::default(),
     };
     let event = Event::Command { command: Command::Start(start), actor: actor() };
     let input = Input { seq: Seq(1), at: Timestamp(5), event };

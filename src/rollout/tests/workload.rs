@@ -433,6 +433,7 @@ fn started(plan: &Plan, image: Option<&str>) -> Result<State, String> {
         last_generation: 0,
         stable: None,
         baseline: None,
+        past: Box::default(),
     };
     let event = Event::Command { command: Command::Start(start), actor: super::kit::actor() };
     let input = Input { seq: Seq(1), at: Timestamp(super::kit::START), event };
