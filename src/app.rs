@@ -328,7 +328,8 @@ async fn unknown_node(mesh: &MeshControl, as_node: Option<&(String, String)>) ->
 /// Counts of this process's proxy, with what stable did lately, until `stopped`.
 fn follow(
     proxy: &ProxyHandle,
-    (notes, clock): (Arc<dyn Notes>, Arc<dyn Clock>),
+    notes: Arc<dyn Notes>,
+    clock: Arc<dyn Clock>,
     mut stopped: watch::Receiver<bool>,
 ) -> Comparison {
     let reporter = proxy.reporter();
@@ -438,8 +439,8 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
     let triggers = Triggers::new(Arc::new(store.clone()), &options.policies, hooks, Arc::clone(&clock));
     let processes = processes(&options, triggers.policies().as_ref(), &traffic).await?;
-    let kept = (Arc::new(store.clone()) as Arc<dyn Notes>, Arc::clone(&clock));
     let runner = Runner::new(RunnerParts {
+        live: Arc::new(follow(&proxy, Arc::new(store.clone()), Arc::clone(&clock), stopped.clone())),
         clock,
         journal: Arc::new(store.clone()),
         freezes: Arc::new(store.clone()),
@@ -447,7 +448,6 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(processes.clone())),
         signals: Some(Arc::new(outside()?)),
-        live: Arc::new(follow(&proxy, kept, stopped.clone())),
         policies: triggers.policies(),
         // Names are only claimed here.
         people: Arc::default(),

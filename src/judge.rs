@@ -17,6 +17,8 @@
 //! [`absolute`](crate::judge::absolute) and, for signals that are no counts of requests, of
 //! [`points`](crate::judge::points).
 //!
+//! [`common`](crate::judge::common) tells when both arms fail far more than was usual, which is no verdict on the release.
+//!
 //! It deliberately does not know about steps, deadlines or silence: those belong to `rollout`.
 
 pub mod absolute;
@@ -24,6 +26,7 @@ pub mod baseline;
 pub mod bounds;
 pub mod budget;
 pub mod combine;
+pub mod common;
 pub mod evidence;
 pub mod latency;
 pub mod noise;

@@ -13,6 +13,7 @@ pub mod explain;
 mod figures;
 mod freeze;
 pub mod gate;
+mod incident;
 mod lease;
 pub mod limits;
 mod moves;

@@ -228,6 +228,7 @@ mod tests {
             stable_errors: 0,
             against: 0.2,
             proof: 1.0,
+            ..EvidenceView::default()
         };
         RolloutView {
             id: "r-0123456789abcdef".to_owned(),

@@ -19,6 +19,9 @@ pub enum Verdict {
     Inconclusive {
         /// Canary requests without an error that would prove it; `None` when nothing can be compared at this share.
         missing_requests: Option<u64>,
+        /// Seconds in which they come at the traffic seen lately; `None` where there was too little to tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        eta_s: Option<u64>,
     },
     /// The canary has had no judged request yet.
     NoData,
@@ -37,6 +40,8 @@ pub struct Finding {
     pub margin: f64,
     /// See [`Verdict::Inconclusive`].
     pub missing_requests: Option<u64>,
+    /// Requests that the canary has had each second lately, at the present share; `None` where that is not known.
+    pub canary_requests_per_s: Option<f64>,
 }
 
 /// Evidence needed to act, in nats.
@@ -60,7 +65,7 @@ impl Finding {
         } else if self.safe_log_e >= thresholds.advance {
             Verdict::Pass
         } else {
-            Verdict::Inconclusive { missing_requests: self.missing_requests }
+            Verdict::Inconclusive { missing_requests: self.missing_requests, eta_s: self.eta_s() }
         }
     }
 
@@ -74,12 +79,13 @@ impl Finding {
             Verdict::Pass => {
                 format!("{}: proven no worse than +{margin} ({} chance if worse)", self.rates(), odds(self.safe_log_e))
             }
-            Verdict::Inconclusive { missing_requests: Some(missing) } => format!(
-                "{}: no worse than +{margin} not proven yet: about {} more canary requests without an error",
+            Verdict::Inconclusive { missing_requests: Some(missing), eta_s } => format!(
+                "{}: no worse than +{margin} not proven yet: about {} more canary requests without an error{}",
                 self.rates(),
-                thousands(round_up(missing))
+                thousands(round_up(missing)),
+                eta_s.map_or_else(String::new, |eta| format!(", {} at the present traffic", span(eta)))
             ),
-            Verdict::Inconclusive { missing_requests: None } => {
+            Verdict::Inconclusive { missing_requests: None, .. } => {
                 format!("{}: nothing to compare at this weight", self.rates())
             }
         }
@@ -87,6 +93,24 @@ impl Finding {
 
     fn rates(&self) -> String {
         rates(&self.counts, "failed")
+    }
+
+    /// See [`Verdict::Inconclusive`]. Rounded up, and no promise: an error on the way asks for more.
+    fn eta_s(&self) -> Option<u64> {
+        let per_s = self.canary_requests_per_s.filter(|per_s| *per_s > 0.0)?;
+        Some((self.missing_requests? as f64 / per_s).ceil() as u64)
+    }
+}
+
+/// A span in seconds in the unit that reads best: `40 s`, `12 min`, `3 h`, `over 90 days`.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        s if s < 120 => format!("{s} s"),
+        s if s < 7200 => format!("{} min", s.div_ceil(60)),
+        s if s < 48 * 3600 => format!("{} h", s.div_ceil(3600)),
+        s if s <= 90 * 86_400 => format!("{} days", s.div_ceil(86_400)),
+        _ => "over 90 days".to_owned(),
     }
 }
 

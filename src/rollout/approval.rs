@@ -132,7 +132,12 @@ fn reject(moves: &mut Moves<'_>, actor: &Actor, person: Option<&str>, reason: &s
 pub(super) fn resume(moves: &mut Moves<'_>, pause: &Pause) -> bool {
     let touched = match pause.cause {
         PauseCause::Person | PauseCause::ApprovalTimeout | PauseCause::GateFailed => moves.state.is_withdrawn(),
-        PauseCause::Drift | PauseCause::NoData | PauseCause::Budget | PauseCause::VerifyTimeout => true,
+        PauseCause::Drift
+        | PauseCause::NoData
+        | PauseCause::Budget
+        | PauseCause::VerifyTimeout
+        | PauseCause::BothFail
+        | PauseCause::BothRecovered => true,
     };
     let Ok((step, approval)) = awaited(moves, "resume") else { return false };
     if touched {

@@ -8,6 +8,7 @@ use super::event::{LiveReading, ProxyCounts, SlowCounts, VersionCounts};
 use super::timing::{Timing, TimingNews, add_slower};
 use crate::base::histogram::Histogram;
 use crate::base::time::{Millis, Timestamp};
+use crate::base::weight::Percent;
 use crate::judge::Counts;
 use crate::judge::latency::LatencyCounts;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,10 @@ const BLOCK: Millis = Millis::from_seconds(60);
 const SHORT_BLOCKS: usize = 60;
 /// Length of the later blocks.
 const LONG_BLOCK: Millis = Millis::from_seconds(600);
+/// Time over which traffic is measured, where there is so much of it.
+const RATE_OVER: Millis = Millis::from_seconds(30);
+/// And at least: a block opens before its weights are in force.
+const RATE_OVER_LEAST: Millis = Millis::from_seconds(5);
 /// Weights versions remembered for each proxy: enough for every step there and back, and a bound on the state.
 const VERSIONS_KEPT: usize = 32;
 /// Proxy processes judged in one rollout, restarts included: a bound on the state. Later ones are not counted, which
@@ -201,6 +206,24 @@ impl Evidence {
             sum.add(counts);
         }
         sum
+    }
+
+    /// Requests that the canary has had each second at a share lately: over the last block, and the one before where that is
+    /// young. `None` where there is too little to tell.
+    #[must_use]
+    pub fn canary_requests_per_s(&self, share: Percent, now: Timestamp) -> Option<f64> {
+        let share_ppm = u32::from(share.get()) * 10_000;
+        let (mut requests, mut span) = (0_u64, Millis(0));
+        for block in self.blocks.iter().rev().take(2) {
+            // What other blocks had at this share came late.
+            let Some(counts) = block.by_share.get(&share_ppm) else { break };
+            requests = requests.saturating_add(counts.canary_requests);
+            span = now.since(block.opened_at);
+            if span >= RATE_OVER {
+                break;
+            }
+        }
+        (requests > 0 && span >= RATE_OVER_LEAST).then(|| requests as f64 * 1000.0 / span.0 as f64)
     }
 
     /// Every (share in millionths, counts) for which there was a comparison to make.

@@ -126,6 +126,7 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         safe_log_e: safety.log_e(),
         margin,
         missing_requests: safety.requests_to_proof(state.wanted.share(), thresholds.advance),
+        canary_requests_per_s: state.evidence.canary_requests_per_s(state.wanted, state.at),
     };
     Judgement {
         finding,

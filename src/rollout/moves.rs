@@ -257,6 +257,19 @@ impl<'a> Moves<'a> {
         }
     }
 
+    /// Pauses and gives the canary less, as an earlier step had it; the step is taken up again later.
+    pub(super) fn step_back(&mut self, step: usize, share: Percent, cause: PauseCause, reason: String) {
+        if share == Percent::ZERO {
+            return self.withdraw(step, cause, reason);
+        }
+        self.state.approvals.clear();
+        let step = weight_index(self.plan, step).unwrap_or(step);
+        self.pause(step, cause, reason);
+        self.write(share);
+        let until = self.at().plus(self.plan.verify.timeout);
+        self.phase(Phase::Shifting { step, until });
+    }
+
     /// Writes a withdrawal's weight 0 (again, under a new generation).
     pub(super) fn write_withdrawal(&mut self, step: usize) {
         self.write(Percent::ZERO);

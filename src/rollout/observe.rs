@@ -174,7 +174,14 @@ fn drifted(moves: &mut Moves<'_>, step: usize, seen: u8, stranger: bool, route: 
         // That the weights are not in force is why it is paused.
         Some(PauseCause::Drift | PauseCause::VerifyTimeout) => {}
         // It waits for a person already; which pause it is decides what `resume` may do, so that stays.
-        Some(PauseCause::Person | PauseCause::Budget | PauseCause::GateFailed | PauseCause::ApprovalTimeout) => {
+        Some(
+            PauseCause::Person
+            | PauseCause::Budget
+            | PauseCause::GateFailed
+            | PauseCause::ApprovalTimeout
+            | PauseCause::BothFail
+            | PauseCause::BothRecovered,
+        ) => {
             moves.state.trouble = Some(reason);
         }
         Some(PauseCause::NoData) | None => moves.pause(step, PauseCause::Drift, reason),

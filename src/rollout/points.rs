@@ -173,6 +173,10 @@ fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints) -> LimitVerdict {
         }
         (NoData, _) => (Outcome::Unattributed, "nothing known yet".to_owned()),
         (Within, Fail) => (Outcome::StableBreaches, format!("stable {}", told(&seen.stable))),
+        // Good as it was then; nobody knows how it is now.
+        (Within, Within | Breaching(_) | NoData) if is_blind(&seen.canary) => {
+            (Outcome::Unattributed, format!("good when it was last seen, and not seen since: {}", unseen(&seen.canary)))
+        }
         (Within, Within | Breaching(_) | NoData) => (Outcome::Within, "good".to_owned()),
     };
     LimitVerdict {
@@ -186,7 +190,14 @@ fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints) -> LimitVerdict {
 
 /// What is told once a gate has seen nothing of the canary for a while: silence is no verdict, but a person can end it.
 fn blind(gate: &Gate, arm: &ArmTrail) -> Option<String> {
-    let lasts = arm.trail.failures.max(arm.trail.missing) >= BLIND_AFTER;
-    let why = arm.note.as_deref().unwrap_or("no answer");
-    lasts.then(|| format!("gate {} sees nothing of the canary: {why}", gate.name))
+    is_blind(arm).then(|| format!("gate {} sees nothing of the canary: {}", gate.name, unseen(arm)))
+}
+
+/// Whether so many readings in a row said nothing that what was seen before them is old.
+fn is_blind(arm: &ArmTrail) -> bool {
+    arm.trail.failures.max(arm.trail.missing) >= BLIND_AFTER
+}
+
+fn unseen(arm: &ArmTrail) -> &str {
+    arm.note.as_deref().unwrap_or("no answer")
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the engine's decisions: `journal verify` compares states only where it matches.
-pub const ENGINE_VERSION: u32 = 1;
+pub const ENGINE_VERSION: u32 = 2;
 
 /// Everything that a rollout is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -347,6 +347,10 @@ pub enum PauseCause {
     VerifyTimeout,
     /// Nobody approved in time, and the approval says `on_timeout: pause`.
     ApprovalTimeout,
+    /// Canary and stable both fail far more than before the rollout.
+    BothFail,
+    /// They did, and recovered after the weight went back.
+    BothRecovered,
 }
 
 /// How it ends, and why.

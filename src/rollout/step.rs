@@ -4,6 +4,7 @@ use super::approval;
 use super::event::{Actor, Command, Event, Input, Outcome};
 use super::freeze;
 use super::gate::{self, Judgement, judge, weight_step};
+use super::incident;
 use super::moves::Moves;
 use super::observe;
 use super::state::{EndingKind, Next, PauseCause, Phase, Refusal, State, Written};
@@ -144,6 +145,7 @@ fn resume(moves: &mut Moves<'_>) -> Result<(), Refusal> {
         return Err(refused(moves, "resume", "it is not paused"));
     };
     freeze::refuses(moves, "resume")?;
+    incident::refuses(moves, "resume", false)?;
     // Counts that came since may have turned the verdict.
     if pause.cause == PauseCause::GateFailed && judge(moves.plan, &moves.state).fails() {
         let why = "its gates still fail; `abort` it, or `promote --full` it with a reason";
@@ -170,6 +172,7 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
         return Err(refused(moves, "promote", why));
     }
     freeze::refuses(moves, "promote")?;
+    incident::refuses(moves, "promote", full)?;
     if let Phase::Deploying { .. } = moves.state.phase {
         let why = match moves.state.wanted {
             Percent::ZERO => "its release is not up yet, and traffic would reach nothing",
@@ -331,6 +334,7 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
     moves.state.trouble = judgement.page().or_else(|| moves.state.trouble.take());
     budget_withdraws(moves, step, &judgement);
     silence_withdraws(moves, step);
+    incident::on_due(moves, step);
     let (now, paused) = (moves.at(), moves.state.paused.is_some());
     match moves.state.phase {
         Phase::Shifting { step, until } if now >= until && moves.state.is_withdrawn() => moves.write_withdrawal(step),

@@ -10,6 +10,7 @@ use super::state::{PauseCause, Phase, State};
 use crate::base::ids::RolloutId;
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
+use crate::judge::verdict::Verdict;
 use crate::policy::plan::{OnFailure, Plan, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -153,6 +154,15 @@ pub struct EvidenceView {
     pub against: f64,
     /// Proof that it is no worse than the step's margin: 1 lets it advance.
     pub proof: f64,
+    /// What the comparing gates come to: `pass`, `fail`, `inconclusive` or `no_data`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub verdict: String,
+    /// While inconclusive: canary requests without an error that would prove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_requests: Option<u64>,
+    /// Seconds in which they come at the traffic seen lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_s: Option<u64>,
 }
 
 impl RolloutView {
@@ -263,8 +273,17 @@ impl RolloutView {
 
 impl EvidenceView {
     fn of(judgement: &Judgement) -> Self {
-        let Judgement { finding, thresholds, .. } = judgement;
+        let Judgement { finding, thresholds, verdict, .. } = judgement;
+        let (name, missing_requests, eta_s) = match verdict {
+            Verdict::Pass => ("pass", None, None),
+            Verdict::Fail => ("fail", None, None),
+            Verdict::Inconclusive { missing_requests, eta_s } => ("inconclusive", *missing_requests, *eta_s),
+            Verdict::NoData => ("no_data", None, None),
+        };
         Self {
+            verdict: name.to_owned(),
+            missing_requests,
+            eta_s,
             canary_requests: finding.counts.canary_requests,
             canary_errors: finding.counts.canary_errors,
             stable_requests: finding.counts.stable_requests,

@@ -391,6 +391,8 @@ fn causes_and_ends_keep_their_names() {
         PauseCause::GateFailed,
         PauseCause::VerifyTimeout,
         PauseCause::ApprovalTimeout,
+        PauseCause::BothFail,
+        PauseCause::BothRecovered,
     ];
     check("pause-causes", &causes.to_vec());
     let ends = [EndingKind::Succeeded, EndingKind::RolledBack, EndingKind::Aborted, EndingKind::Superseded];

@@ -23,12 +23,13 @@ fn finding(share: f64, counts: [u64; 4]) -> Finding {
         safe_log_e: safe.log_e(),
         margin: safe.margin(),
         missing_requests: safe.requests_to_proof(share, thresholds().advance),
+        canary_requests_per_s: None,
     }
 }
 
 #[test]
 fn each_verdict_has_its_sentence() {
-    let missing = |requests| Verdict::Inconclusive { missing_requests: requests };
+    let missing = |requests| Verdict::Inconclusive { missing_requests: requests, eta_s: None };
     for (share, counts, verdict, sentence) in [
         (0.1, [0, 0, 500, 3], Verdict::NoData, "no judged request has reached the canary yet"),
         (
@@ -80,7 +81,14 @@ fn harm_outweighs_a_proof_within_a_generous_margin() {
 fn verdicts_keep_their_written_form() {
     for (verdict, json) in [
         (Verdict::Pass, r#"{"verdict":"pass"}"#),
-        (Verdict::Inconclusive { missing_requests: Some(9) }, r#"{"verdict":"inconclusive","missing_requests":9}"#),
+        (
+            Verdict::Inconclusive { missing_requests: Some(9), eta_s: None },
+            r#"{"verdict":"inconclusive","missing_requests":9}"#,
+        ),
+        (
+            Verdict::Inconclusive { missing_requests: Some(9), eta_s: Some(60) },
+            r#"{"verdict":"inconclusive","missing_requests":9,"eta_s":60}"#,
+        ),
         (Verdict::NoData, r#"{"verdict":"no_data"}"#),
     ] {
         assert_eq!(serde_json::to_string(&verdict).unwrap(), json);
@@ -239,5 +247,45 @@ fn numbers_are_made_for_reading() {
     }
     for (number, rounded) in [(0, 0), (7, 7), (99, 99), (133, 140), (1201, 1300), (u64::MAX, u64::MAX)] {
         assert_eq!(round_up(number), rounded);
+    }
+}
+
+#[test]
+fn what_is_missing_has_a_time_where_there_is_traffic() {
+    let counts = Counts { canary_requests: 50, canary_errors: 0, stable_requests: 450, stable_errors: 0 };
+    let finding = |canary_requests_per_s, missing_requests| Finding {
+        counts,
+        worse_log_e: 0.0,
+        safe_log_e: 0.0,
+        margin: 0.02,
+        missing_requests,
+        canary_requests_per_s,
+    };
+    let told = |per_s, missing| {
+        let finding = finding(per_s, missing);
+        let verdict = finding.verdict(&thresholds());
+        let sentence = finding.explain(verdict);
+        (verdict, sentence.rsplit(": ").next().unwrap_or_default().to_owned())
+    };
+    let (verdict, sentence) = told(Some(2.5), Some(151));
+    assert_eq!(verdict, Verdict::Inconclusive { missing_requests: Some(151), eta_s: Some(61) });
+    assert_eq!(sentence, "about 160 more canary requests without an error, 61 s at the present traffic");
+    for (per_s, seconds) in
+        [(None, None), (Some(0.0), None), (Some(f64::NAN), None), (Some(1e-9), Some(151_000_000_000))]
+    {
+        let eta_s = seconds;
+        assert_eq!(told(per_s, Some(151)).0, Verdict::Inconclusive { missing_requests: Some(151), eta_s });
+    }
+    assert_eq!(told(Some(2.5), None).0, Verdict::Inconclusive { missing_requests: None, eta_s: None });
+    for (seconds, text) in [
+        (0, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7199, "120 min"),
+        (7200, "2 h"),
+        (172_800, "2 days"),
+        (u64::MAX, "over 90 days"),
+    ] {
+        assert_eq!(span(seconds), text);
     }
 }
