@@ -68,7 +68,7 @@ impl Comparison {
         loop {
             tick.tick().await;
             self.sample().await;
-            self.memory.keep().await;
+            self.memory.keep(Monotonic::now()).await;
         }
     }
 
@@ -92,8 +92,9 @@ impl Comparison {
     async fn sample(&self) {
         // Without reports nothing is new; the next ones hold it all.
         if let Ok(reports) = self.telemetry.reports().await {
-            self.recent().sample(&reports, Monotonic::now());
-            self.memory.sample(&reports);
+            let now = Monotonic::now();
+            self.recent().sample(&reports, now);
+            self.memory.sample(&reports, now);
         }
     }
 

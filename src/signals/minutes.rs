@@ -101,8 +101,11 @@ impl Minutes {
             day.drain(..day.len().saturating_sub(MINUTES_KEPT));
             !day.is_empty()
         });
-        let days = &self.days;
+        let (days, oldest) =
+            (&self.days, hour_of(Timestamp(wall.0.saturating_sub(i64::try_from(DAY.0).unwrap_or(i64::MAX)))));
         self.restored.retain(|route| days.contains_key(route));
+        // Where nothing can be written down, or not for long, what is not kept any more is not owed either.
+        self.unwritten.retain(|(route, hour)| days.contains_key(route) && *hour >= oldest);
     }
 
     /// Routes that were not looked for in what was written down.
@@ -136,7 +139,7 @@ impl Minutes {
         let (told, kept) = std::mem::take(&mut self.unwritten)
             .into_iter()
             .partition::<BTreeSet<_>, _>(|(route, _)| self.restored.contains(route));
-        self.unwritten = kept.into_iter().filter(|(route, _)| self.days.contains_key(route)).collect();
+        self.unwritten = kept;
         let of_hour = |(route, hour): (RouteRef, i64)| {
             let day = self.days.get(&route)?;
             let minutes = day.iter().filter(|(at, _)| hour_of(*at) == hour).cloned().collect();

@@ -1,7 +1,9 @@
 //! The reference's numbers, what noise is found in seeded worlds, and what says nothing.
 
 use super::*;
-use crate::judge::tests::chance::{Chance, agrees};
+use crate::judge::polya::PolyaEvidence;
+use crate::judge::tests::chance::{Chance, LOOKS, REPLICATIONS, agrees, most_crossings};
+use crate::judge::{Tolerance, rollback_threshold};
 
 /// Errors of 40 blocks, with shares from 0.30 to 0.59.
 const ERRORS: [(u64, u64); 40] = [
@@ -120,4 +122,27 @@ fn an_allowance_is_always_in_range() {
     }
     assert!(Noise::NONE.is_none() && Noise::new(1e-6, 1.0).is_none());
     assert!(!Noise::new(2e-6, 1.0).is_none() && !Noise::new(0.0, 2.0).is_none());
+}
+
+#[test]
+fn what_is_measured_keeps_the_bound_on_false_rollbacks() {
+    // An hour of stable alone, then a release that is no worse, whose every minute has noise of the same size on each side.
+    let own = |chance: &mut Chance| -(0..4).map(|_| (1.0 - chance.draw()).ln()).sum::<f64>() / 4.0;
+    let crosses = |replication: &u32| {
+        let seed = u64::from(*replication) + 1;
+        let found = dispersion_from_aa(&world(seed, 60, Some(4))).expect("enough blocks");
+        let mut evidence = PolyaEvidence::new(Tolerance::new(1.2, 0.0), Noise::new(found.upper_v, found.phi));
+        let mut chance = Chance(seed + 1_000_000);
+        let (mut canary, mut stable) = (1.0, 1.0);
+        (0..LOOKS).any(|look| {
+            if look % 20 == 0 {
+                (canary, stable) = (own(&mut chance), own(&mut chance));
+                evidence.epoch();
+            }
+            evidence.batch(0.25, &chance.batch(100, 0.25, (0.05_f64 * canary).min(1.0), (0.05_f64 * stable).min(1.0)));
+            evidence.log_e() >= rollback_threshold(0.05)
+        })
+    };
+    let crossings = (0..REPLICATIONS).filter(crosses).count() as u32;
+    assert!(crossings <= most_crossings(0.05), "{crossings} of {REPLICATIONS}");
 }

@@ -2,9 +2,10 @@
 
 use super::kit::{World, inconclusive, plan};
 use crate::base::fault::{Fault, FaultKind};
-use crate::policy::plan::{OnFailure, OnInconclusive, Plan};
+use crate::policy::plan::{OnFailure, OnInconclusive, Plan, Step};
 use crate::rollout::event::{Event, Observation};
 use crate::rollout::state::{Next, PauseCause};
+use crate::rollout::view::RolloutView;
 
 /// Good traffic that proves the step, then silence.
 fn proven_then_silent(plan: Plan, silence: u64) -> World {
@@ -269,4 +270,41 @@ fn gates_that_fail_no_more_let_a_person_resume() {
     assert_eq!(world.cause(), Some(PauseCause::GateFailed), "ended by itself");
     world.order("resume");
     assert_eq!(world.stand(), "shifting 10");
+}
+
+#[test]
+fn a_verdict_that_needs_more_traffic_says_how_long_that_takes() {
+    let mut world = World::at(plan(&[10, 50, 100]), "baking");
+    // A margin that takes some two thousand requests.
+    if let Some(Step::Weight(step)) = world.plan.steps.first_mut() {
+        step.prove_no_worse_than = 0.002;
+    }
+    let mut seconds = |world: &mut World, seconds: u64, canary: u64| {
+        for _ in 0..seconds {
+            world.traffic((canary, 0), (9 * canary, 0));
+            world.wait(1);
+            world.read();
+        }
+        RolloutView::of(&world.plan, &world.state)
+    };
+    let view = seconds(&mut world, 4, 2);
+    assert_eq!((view.evidence.verdict.as_str(), view.evidence.eta_s), ("inconclusive", None), "too young to tell");
+    let view = seconds(&mut world, 16, 2);
+    let missing = view.evidence.missing_requests.expect("something is missing");
+    assert!((1400..2500).contains(&missing), "{missing}");
+    assert_eq!(view.evidence.eta_s, Some(missing.div_ceil(2)));
+    assert!(view.verdict.ends_with("min at the present traffic"), "{}", view.verdict);
+    // A new block is young: the one before it counts as well.
+    seconds(&mut world, 40, 2);
+    let view = seconds(&mut world, 10, 10);
+    let missing = view.evidence.missing_requests.expect("something is missing");
+    let (least, most) = (missing / 5, missing / 2);
+    assert!(
+        view.evidence.eta_s.is_some_and(|eta| (least..most).contains(&eta)),
+        "{:?} for {missing}",
+        view.evidence.eta_s
+    );
+    let view = seconds(&mut world, 45, 10);
+    let missing = view.evidence.missing_requests.expect("something is missing");
+    assert_eq!(view.evidence.eta_s, Some(missing.div_ceil(10)));
 }

@@ -132,6 +132,8 @@ fn a_day_is_kept_and_no_more() {
     assert_eq!(world.day().len(), MINUTES_KEPT);
     world.wait(12 * 3600);
     world.sample(&[report("p", vec![])]);
+    let owed = world.minutes.unwritten.len();
+    assert!(owed <= 25, "{owed} hours of a day are to be written down");
     // The last one ended a minute before.
     assert_eq!(world.day().len(), MINUTES_KEPT / 2 - 1);
 }
