@@ -1,6 +1,7 @@
 //! Both versions fail at once: held, one weight back, and reported.
 
 use super::kit::{World, plan};
+use crate::judge::Counts;
 use crate::rollout::event::PastErrors;
 use crate::rollout::state::{Next, PauseCause};
 
@@ -109,4 +110,23 @@ fn a_canary_that_is_worse_is_still_rolled_back_and_one_that_is_better_goes_on() 
     world.state.past.stable = None;
     both_fail(&mut world, 500);
     assert_eq!(world.cause(), None);
+}
+
+#[test]
+fn what_comes_late_and_what_does_not_come_tell_of_no_recovery() {
+    let mut world = at_half();
+    let before = world.mesh.version;
+    both_fail(&mut world, 500);
+    world.settle();
+    // Nobody sends anything: that is not well.
+    for _ in 0..60 {
+        world.wait(1);
+        world.read();
+    }
+    assert_eq!(world.cause(), Some(PauseCause::BothFail));
+    // Failures under the weights of before, reported late, are no failures of now.
+    let late = Counts { canary_requests: 500, canary_errors: 50, stable_requests: 500, stable_errors: 50 };
+    world.counted.get_mut(&before).expect("traffic at 50 %").counts.add(&late);
+    both_are_well(&mut world, 45);
+    assert_eq!(world.cause(), Some(PauseCause::BothRecovered));
 }

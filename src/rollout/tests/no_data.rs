@@ -279,7 +279,7 @@ fn a_verdict_that_needs_more_traffic_says_how_long_that_takes() {
     if let Some(Step::Weight(step)) = world.plan.steps.first_mut() {
         step.prove_no_worse_than = 0.002;
     }
-    let mut seconds = |world: &mut World, seconds: u64, canary: u64| {
+    let seconds = |world: &mut World, seconds: u64, canary: u64| {
         for _ in 0..seconds {
             world.traffic((canary, 0), (9 * canary, 0));
             world.wait(1);
