@@ -132,15 +132,18 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+    /// Values and their times by key.
+    type Shelved = BTreeMap<String, (String, Timestamp)>;
+
     /// Notes that can be out of reach.
     #[derive(Default)]
     struct Shelf {
-        notes: Mutex<BTreeMap<String, (String, Timestamp)>>,
+        notes: Mutex<Shelved>,
         down: AtomicBool,
     }
 
     impl Shelf {
-        fn reached(&self) -> Result<MutexGuard<'_, BTreeMap<String, (String, Timestamp)>>, Fault> {
+        fn reached(&self) -> Result<MutexGuard<'_, Shelved>, Fault> {
             match self.down.load(Ordering::SeqCst) {
                 true => Err(Fault::transient("store", "down")),
                 false => Ok(self.notes.lock().unwrap()),
