@@ -33,6 +33,8 @@ use crate::signals::http::HttpNumber;
 use crate::signals::outside::Outside;
 use crate::signals::prometheus::{Prometheus, PrometheusSettings};
 use crate::signals::proxies::RemoteTelemetry;
+use crate::signals::tasks::TaskHealth;
+use crate::signals::webhook::Webhook;
 use crate::signals::xray::Xray;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
@@ -245,12 +247,13 @@ pub(super) fn mesh(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> AppMesh
 
 /// Measurements from outside the mesh.
 pub(super) fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Result<Outside, Fault> {
-    let PrometheusConfig { url, token } = config.prometheus.clone();
+    let PrometheusConfig { url, token, login } = config.prometheus.clone();
     Ok(Outside {
         cloudwatch: Some(CloudWatch::from_config(sdk)),
         xray: Some(Xray::from_config(sdk)),
-        prometheus: Some(Prometheus::new(&PrometheusSettings { url, token })?),
+        prometheus: Some(Prometheus::new(&PrometheusSettings { url, token, login })?),
         http: Some(HttpNumber::new()?),
+        webhook: Some(Webhook::new()?),
     })
 }
 
@@ -272,7 +275,10 @@ async fn parts(
         clock,
         journal,
         freezes,
-        health: Arc::new(EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
+        health: Arc::new(
+            EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?
+                .with_tasks(TaskHealth::from_config(&sdk)),
+        ),
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(Ecs::from_config(&sdk))),
         signals: Some(Arc::new(outside(config, &sdk)?)),
