@@ -32,6 +32,8 @@ use crate::signals::health::EndpointHealth;
 use crate::signals::http::HttpNumber;
 use crate::signals::outside::Outside;
 use crate::signals::prometheus::{Prometheus, PrometheusSettings};
+use crate::signals::tasks::TaskHealth;
+use crate::signals::webhook::Webhook;
 use crate::signals::xray::Xray;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
@@ -244,12 +246,13 @@ pub(super) fn mesh(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> AppMesh
 
 /// Measurements from outside the mesh.
 pub(super) fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Result<Outside, Fault> {
-    let PrometheusConfig { url, token } = config.prometheus.clone();
+    let PrometheusConfig { url, token, login } = config.prometheus.clone();
     Ok(Outside {
         cloudwatch: Some(CloudWatch::from_config(sdk)),
         xray: Some(Xray::from_config(sdk)),
-        prometheus: Some(Prometheus::new(&PrometheusSettings { url, token })?),
+        prometheus: Some(Prometheus::new(&PrometheusSettings { url, token, login })?),
         http: Some(HttpNumber::new()?),
+        webhook: Some(Webhook::new()?),
     })
 }
 
@@ -270,7 +273,10 @@ async fn parts(
         clock,
         journal,
         freezes,
-        health: Arc::new(EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?),
+        health: Arc::new(
+            EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?
+                .with_tasks(TaskHealth::from_config(&sdk)),
+        ),
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(Ecs::from_config(&sdk))),
         signals: Some(Arc::new(outside(config, &sdk)?)),
