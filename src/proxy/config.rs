@@ -5,6 +5,8 @@
 //! its own part of each in plain arrays (`worker.rs`). It holds no state of requests: a request keeps the snapshot that
 //! routed it to its end.
 
+mod wanted;
+
 use super::access_log::Log;
 use super::application;
 use super::balance::Balanced;
@@ -32,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
+pub(super) use wanted::{sets_of, weighted_sets_of};
 
 /// A cluster as reached over one port: targets of different routes may use different ports of one node.
 pub(super) type SetKey = (ClusterKey, u16);
@@ -485,21 +488,6 @@ fn prefixes(own: Option<&Own>) -> Vec<String> {
     let listeners = own.into_iter().flat_map(|own| own.listeners.iter().map(move |listener| (own, listener)));
     let of_listeners = listeners.map(|(own, listener)| names::prefix("ingress", own, listener.protocol, listener.port));
     std::iter::once("egress".to_owned()).chain(of_listeners).collect()
-}
-
-/// Every set that a configuration refers to.
-pub(super) fn sets_of(config: &NodeConfig) -> BTreeSet<SetKey> {
-    targets_of(config).map(|(key, _)| key).collect()
-}
-
-/// The sets that requests are sent to: those with weight in some route.
-pub(super) fn weighted_sets_of(config: &NodeConfig) -> BTreeSet<SetKey> {
-    targets_of(config).filter(|(_, weight)| *weight > 0).map(|(key, _)| key).collect()
-}
-
-fn targets_of(config: &NodeConfig) -> impl Iterator<Item = (SetKey, u32)> + '_ {
-    let routes = config.services.values().flat_map(|service| &service.routes);
-    routes.flat_map(|route| &route.targets).map(|target| ((target.cluster.clone(), target.port), target.weight))
 }
 
 #[cfg(test)]
