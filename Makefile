@@ -64,6 +64,7 @@ peers: ## install what the tests talk to: into .venv, tests/peers/page and .peer
 	@.ci/peers postgresql
 	@.ci/peers page
 	@.ci/peers curl
+	@.ci/peers prometheus
 
 # The machine's own cargo-fuzz when there is one, else one that is kept in the tree.
 CARGO_FUZZ := $(or $(shell command -v cargo-fuzz 2>/dev/null),.peers/bin/cargo-fuzz)

@@ -7,6 +7,7 @@
 
 mod doctor;
 mod host;
+mod measured;
 mod proxies;
 mod redirect;
 mod serve;
@@ -53,6 +54,7 @@ use crate::signals::live::LocalTelemetry;
 use crate::signals::outside::Outside;
 use crate::signals::prometheus::{Prometheus, PrometheusSettings};
 use crate::signals::together::Together;
+use crate::signals::webhook::Webhook;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::tls::TlsError;
@@ -383,7 +385,8 @@ async fn processes(options: &LocalOptions, policies: &dyn Policies, traffic: &Ap
 /// What needs no account; gates on AWS are for `serve`.
 fn outside() -> Result<Outside, Fault> {
     let prometheus = Some(Prometheus::new(&PrometheusSettings::default())?);
-    Ok(Outside { prometheus, http: Some(HttpNumber::new()?), ..Outside::default() })
+    let (http, webhook) = (Some(HttpNumber::new()?), Some(Webhook::new()?));
+    Ok(Outside { prometheus, http, webhook, ..Outside::default() })
 }
 
 /// Whose view of the mesh the proxy has.

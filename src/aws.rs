@@ -239,6 +239,15 @@ where
     (400..500).contains(&status) && status != 429 && !is_about_the_caller && !is_denial(code, message)
 }
 
+/// Whether AWS refused a call for there being too many; the SDK has tried again by then.
+pub fn is_throttled<E>(error: &SdkError<E, HttpResponse>) -> bool
+where
+    E: ProvideErrorMetadata,
+{
+    let SdkError::ServiceError(answer) = error else { return false };
+    answer.raw().status().as_u16() == 429 || answer.err().code().is_some_and(|code| THROTTLED.contains(&code))
+}
+
 fn is_denial(code: &str, message: &str) -> bool {
     DENIED.contains(&code) || message.contains(NOT_AUTHORIZED)
 }

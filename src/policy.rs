@@ -29,6 +29,8 @@ mod signals;
 mod source;
 /// What starts rollouts of a plan by itself.
 mod start;
+/// What CloudWatch makes of the values of a period.
+mod statistic;
 /// Steps of a plan.
 mod steps;
 /// The language in which `keys` is written.

@@ -169,17 +169,29 @@ pub struct SignalQuestion {
     pub query: SignalQuery,
     /// Only what is newer is wanted: the point that was read last, or when the release got its first traffic.
     pub after: Timestamp,
+    /// When the release got its first traffic: what the canary did before was another release's doing.
+    pub since: Timestamp,
     /// The time now. A point whose span has not ended yet is none.
     pub now: Timestamp,
 }
 
 /// A measured value.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SignalPoint {
     /// Its time by the source: the beginning of its span where it has one. Rises from point to point.
     pub at: Timestamp,
     /// In the signal's unit.
     pub value: f64,
+    /// What is behind it, for people, where the source tells more than a number.
+    pub note: Option<String>,
+}
+
+impl SignalPoint {
+    /// A number and no more.
+    #[must_use]
+    pub const fn of(at: Timestamp, value: f64) -> Self {
+        Self { at, value, note: None }
+    }
 }
 
 /// Where policies come from.

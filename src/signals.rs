@@ -1,5 +1,6 @@
 //! Readings for the judge, one source to a file.
 
+mod backoff;
 pub mod cloudwatch;
 pub mod comparison;
 mod fetch;
@@ -12,7 +13,9 @@ pub mod outside;
 pub mod prometheus;
 pub mod proxies;
 mod recent;
+pub mod tasks;
 pub mod together;
+pub mod webhook;
 pub mod xray;
 
 use crate::base::fault::Fault;
@@ -28,6 +31,8 @@ pub struct Asked<'a, Q> {
     pub query: &'a Q,
     /// Only what is newer is wanted.
     pub after: Timestamp,
+    /// When the release got its first traffic.
+    pub since: Timestamp,
     /// The time now.
     pub now: Timestamp,
 }

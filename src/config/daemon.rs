@@ -94,6 +94,8 @@ pub struct PrometheusConfig {
     pub url: Option<String>,
     /// Bearer token.
     pub token: Option<Redacted<String>>,
+    /// A user's name and password instead.
+    pub login: Option<(String, Redacted<String>)>,
 }
 
 /// `[github]`.
@@ -305,6 +307,7 @@ impl Merged<'_> {
             prometheus: PrometheusConfig {
                 url: self.url("prometheus.url"),
                 token: self.one("prometheus.token").map(Redacted::new),
+                login: self.one("prometheus.user").zip(self.one("prometheus.password").map(Redacted::new)),
             },
             github: GithubConfig {
                 api_url: self.url("github.api_url").unwrap_or_default(),

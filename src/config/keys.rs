@@ -236,6 +236,8 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("prometheus.url", Shape::Url, "http://prometheus.internal:9090", "Prometheus, for gates that do not name another."),
     Key::new("prometheus.token", Shape::Secret, "TOKEN", "Bearer token for it."),
+    Key::new("prometheus.user", Shape::Text, "tidegate", "User's name for it instead, with `prometheus.password`."),
+    Key::new("prometheus.password", Shape::Secret, "PASSWORD", "That user's password."),
     Key::new(
         "github.token",
         Shape::Secret,

@@ -68,7 +68,7 @@ pub(super) fn gates(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Vec
 fn gate(root: &Node, element: &Node, report: &mut Report<'_>) -> Option<Gate> {
     let rule = match (element.get("metric"), element.get("health")) {
         (Some(metric), _) => metric_rule(element, metric.text()?, report),
-        (None, Some(health)) => health_rule(element, health, report),
+        (None, Some(health)) => health_rule(root, element, health, report),
         (None, None) if SOURCES.iter().any(|source| element.get(source).is_some()) => {
             signal_rule(root, element, report)
         }
@@ -81,7 +81,7 @@ fn gate(root: &Node, element: &Node, report: &mut Report<'_>) -> Option<Gate> {
     })
 }
 
-fn health_rule(element: &Node, health: &Node, report: &mut Report<'_>) -> Option<GateRule> {
+fn health_rule(root: &Node, element: &Node, health: &Node, report: &mut Report<'_>) -> Option<GateRule> {
     for key in ["compare", "tolerate", "max", "min"] {
         if let Some(stray) = element.get(key) {
             let hint = "a check passes or fails; `breaches` says how often in a row it may fail".to_owned();
@@ -93,24 +93,43 @@ fn health_rule(element: &Node, health: &Node, report: &mut Report<'_>) -> Option
         report.error(place, "`interval` must be from 1s to 5m", Some("the default is `5s`".to_owned()));
     }
     let breaches = read(Some(element), &GATE, "breaches", |text| text.parse().ok()).value;
-    Some(GateRule::Health { probe: probe(health, report)?, interval: interval.value, breaches })
+    Some(GateRule::Health { probe: probe(root, health, report)?, interval: interval.value, breaches })
 }
 
 /// What is asked; that it is one thing was told before.
-fn probe(health: &Node, report: &mut Report<'_>) -> Option<HealthProbe> {
+fn probe(root: &Node, health: &Node, report: &mut Report<'_>) -> Option<HealthProbe> {
     if let Some(path) = health.get("http") {
         return Some(HealthProbe::Http { path: path.text()?.to_owned() });
     }
     if let Some(service) = health.get("grpc") {
         return Some(HealthProbe::Grpc { service: service.text()?.to_owned() });
     }
-    let tcp = health.get("tcp")?;
-    if read(Some(health), &HEALTH, "tcp", |text| text.to_ascii_lowercase().parse().ok()).value {
-        return Some(HealthProbe::Tcp);
+    let key = ["tcp", "ecs"].into_iter().find(|key| health.get(key).is_some())?;
+    let node = health.get(key)?;
+    match node.written().and_then(|text| text.to_ascii_lowercase().parse().ok()) {
+        Some(true) if key == "tcp" => return Some(HealthProbe::Tcp),
+        Some(true) => return tasks(root, node, report),
+        Some(false) => {
+            let hint = "write `tcp: true`, `http: /health`, `grpc: SERVICE` or `ecs: true`".to_owned();
+            report.error(node.place, format!("`{key}: false` asks nothing"), Some(hint));
+        }
+        // Its shape was told before.
+        None => {}
     }
-    let hint = "write `tcp: true`, `http: /health` or `grpc: SERVICE`".to_owned();
-    report.error(tcp.place, "`tcp: false` asks nothing", Some(hint));
     None
+}
+
+/// The tasks of the policy's own services.
+fn tasks(root: &Node, node: &Node, report: &mut Report<'_>) -> Option<HealthProbe> {
+    let Some(ecs) = root.get("workload").and_then(|workload| workload.get("ecs")) else {
+        let hint = "give the policy a `workload` of ECS, or check by `http`, `grpc` or `tcp`".to_owned();
+        report.error(node.place, "the policy has no services of ECS whose tasks could be asked about", Some(hint));
+        return None;
+    };
+    let services = ecs.get("services").map(Node::entries).unwrap_or_default();
+    let service = |(node, service): (&String, &Node)| Some((node.clone(), service.text()?.to_owned()));
+    let services = services.iter().filter_map(|entry| service((&entry.key, &entry.value))).collect();
+    Some(HealthProbe::Ecs { cluster: ecs.get("cluster")?.text()?.to_owned(), services })
 }
 
 fn metric_rule(element: &Node, metric: &str, report: &mut Report<'_>) -> Option<GateRule> {

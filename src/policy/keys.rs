@@ -215,8 +215,6 @@ pub(super) static STEP_DEFAULTS: Record = Record::of(&[
 
 static GATE_SHAPE: Shape = Shape::Record(&GATE);
 
-const NO_WEBHOOK: &str = "let the service answer a number and ask for it with `http`";
-
 static METRICS: &[Word] = &[
     word("error_rate"),
     word("latency"),
@@ -266,8 +264,7 @@ pub(super) static GATE: Record = Record {
             Shape::Record(&WEBHOOK),
             "{ url: http://127.0.0.1:9000/judge }",
             "A service that answers whether the release may go on.",
-        )
-        .not_yet(NO_WEBHOOK),
+        ),
         Field::optional(
             "health",
             Shape::Record(&HEALTH),

@@ -312,8 +312,8 @@ pub(super) static APPROVAL: Record = Record::of(&[
 
 pub(super) static WEBHOOK: Record = Record::of(&[
     Field::required("url", Shape::Text(&ADDRESS), "http://127.0.0.1:9000/judge", "Whom to ask."),
-    Field::optional("timeout", Shape::Duration, "10s", "Longest wait for the answer."),
-    Field::optional("interval", Shape::Duration, "10s", "How often to ask."),
+    Field::defaulted("timeout", Shape::Duration, "5s", "Longest wait for the answer; from 1s to 20s."),
+    Field::defaulted("interval", Shape::Duration, "10s", "How often to ask; from 1s to 5m."),
 ]);
 
 pub(super) static HEALTH: Record = Record {
@@ -326,8 +326,9 @@ pub(super) static HEALTH: Record = Record {
             "Service that `grpc.health.v1.Health` must call SERVING, over HTTP/2 without TLS; \"\" asks about the server.",
         ),
         Field::optional("tcp", Shape::Boolean, "true", "A connection must be accepted."),
+        Field::optional("ecs", Shape::Boolean, "true", "ECS must call every task of the version's service healthy."),
         Field::defaulted("interval", Shape::Duration, "5s", "How often to ask; from 1s to 5m."),
     ],
-    one_of: &["http", "grpc", "tcp"],
+    one_of: &["http", "grpc", "tcp", "ecs"],
     refused_once: false,
 };

@@ -2,22 +2,8 @@
 
 use super::keys::word;
 use super::keys_outside::{ADDRESS, LINE, ONE_LINE};
+use super::statistic::STATISTIC;
 use super::table::{Field, Record, Shape, TextRule, Word};
-
-/// Statistics of CloudWatch that are one number with a plain meaning.
-static STATISTIC: TextRule = TextRule {
-    says: "`Average`, `Sum`, `Minimum`, `Maximum`, `SampleCount` or a percentile such as `p99` or `p99.9`",
-    pattern: r"^(Average|Sum|Minimum|Maximum|SampleCount|p[0-9]{1,2}(\.[0-9]{1,2})?|p100)$",
-    holds: |text| {
-        let percentile = |rest: &str| {
-            let (whole, fraction) = rest.split_once('.').unwrap_or((rest, "0"));
-            let digits = |part: &str| matches!(part.len(), 1 | 2) && part.bytes().all(|byte| byte.is_ascii_digit());
-            rest == "100" || digits(whole) && digits(fraction)
-        };
-        matches!(text, "Average" | "Sum" | "Minimum" | "Maximum" | "SampleCount")
-            || text.strip_prefix('p').is_some_and(percentile)
-    },
-};
 
 /// A JSON pointer (RFC 6901).
 static POINTER: TextRule = TextRule {
@@ -32,10 +18,22 @@ static POINTER: TextRule = TextRule {
 
 const INTERVAL_SAYS: &str = "How often to ask; from 1s to 5m.";
 const DIMENSIONS_SAYS: &str = "Dimensions of the metric; placeholders such as `{node}` are filled in for each version.";
-const STAT_SAYS: &str = "Statistic: Average, Sum, Minimum, Maximum, SampleCount or a percentile such as p99.";
+const STAT_SAYS: &str =
+    "Statistic: Average, Sum, Minimum, Maximum, SampleCount, a percentile such as p99, or a trimmed one.";
 
-static PRESETS: &[Word] =
-    &[word("alb_target_5xx"), word("alb_target_response_time"), word("ecs_cpu"), word("ecs_memory"), word("sqs_age")];
+static PRESETS: &[Word] = &[
+    word("alb_target_5xx"),
+    word("alb_target_response_time"),
+    word("appmesh_target_5xx"),
+    word("appmesh_target_response_time"),
+    word("ecs_cpu"),
+    word("ecs_memory"),
+    word("service_connect_5xx"),
+    word("service_connect_response_time"),
+    word("sqs_age"),
+    word("tidegate_target_5xx"),
+    word("tidegate_target_response_time"),
+];
 
 static METRIC_SHAPE: Shape = Shape::Record(&METRIC);
 
@@ -86,6 +84,25 @@ pub(super) static CLOUDWATCH: Record = Record {
             "Of `alb_*`: one target group of it, likewise.",
         ),
         Field::optional("queue", Shape::Text(&LINE), "orders", "Of `sqs_age`: name of the queue."),
+        Field::optional(
+            "virtual_node",
+            Shape::Text(&LINE),
+            "front",
+            "Of `appmesh_*` and `tidegate_*`: the virtual node whose proxy sends the requests.",
+        ),
+        Field::optional("virtual_gateway", Shape::Text(&LINE), "ingress", "The virtual gateway that does, instead."),
+        Field::optional(
+            "virtual_service",
+            Shape::Text(&LINE),
+            "checkout.local",
+            "Of `appmesh_*` and `tidegate_*`: the virtual service that is called.",
+        ),
+        Field::optional(
+            "discovery_name",
+            Shape::Text(&LINE),
+            "\"{service}\"",
+            "Of `service_connect_*`: the name under which Service Connect has a version.",
+        ),
         Field::defaulted("period", Shape::Duration, "1m", "Length of one point: 1s, 5s, 10s, 30s or whole minutes."),
         Field::optional("interval", Shape::Duration, "1m", "How often to ask; from 1s to 5m. The period without it."),
     ],
@@ -111,9 +128,17 @@ pub(super) static XRAY: Record = Record::of(&[
             word("response_time_p90"),
             word("response_time_p95"),
             word("response_time_p99"),
+            word("new_exceptions"),
+            word("new_edges"),
         ]),
         "fault_rate",
         "What to take of the traces; `response_time` is `response_time_p95`.",
+    ),
+    Field::defaulted(
+        "min_traces",
+        Shape::Whole { min: 1, max: 1000 },
+        "1",
+        "So many traces make a point at least; with fewer the span grows until there are.",
     ),
     Field::defaulted("interval", Shape::Duration, "30s", INTERVAL_SAYS),
 ]);
@@ -130,6 +155,12 @@ pub(super) static PROMETHEUS: Record = Record::of(&[
         Shape::Text(&ADDRESS),
         "http://127.0.0.1:9090",
         "Which Prometheus, when not the configured one.",
+    ),
+    Field::optional(
+        "step",
+        Shape::Duration,
+        "15s",
+        "Asks for a range with a point each so often, from 1s to 5m, and not for the one of now.",
     ),
     Field::defaulted("interval", Shape::Duration, "10s", INTERVAL_SAYS),
 ]);

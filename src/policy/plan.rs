@@ -4,6 +4,7 @@ use crate::base::ids::{NodeName, RouteRef};
 use crate::base::time::Millis;
 use crate::base::weight::{Percent, Slot};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 mod noise;
 mod notice;
@@ -14,7 +15,9 @@ mod workload;
 
 pub use noise::NoiseRule;
 pub use notice::{GithubNotice, Notice, NoticeKind, SlackNotice, WebhookNotice};
-pub use question::{CloudwatchMetric, CloudwatchQuery, SignalQuery, XrayMeasure, XrayQuery};
+pub use question::{
+    CloudwatchMetric, CloudwatchQuery, SignalQuery, WebhookFacts, WebhookQuery, XrayBeside, XrayMeasure, XrayQuery,
+};
 pub use start::{ImageRule, StartRules, WhileLive, WorkflowImage};
 pub use workload::{EcsTarget, ProcessTarget, Scale, Workload, WorkloadTarget};
 
@@ -244,6 +247,13 @@ pub enum HealthProbe {
     },
     /// A connection, which must be accepted.
     Tcp,
+    /// Nothing of an endpoint: what ECS says of the health of the version's tasks.
+    Ecs {
+        /// The cluster.
+        cluster: String,
+        /// The service of each version, by its virtual node.
+        services: BTreeMap<String, String>,
+    },
 }
 
 /// A probe as it is stored among the members of its gate: exactly one of these. Plans of the first release have `path`.
@@ -255,6 +265,14 @@ struct StoredProbe {
     grpc: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tcp: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ecs: Option<StoredTasks>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredTasks {
+    cluster: String,
+    services: BTreeMap<String, String>,
 }
 
 impl From<HealthProbe> for StoredProbe {
@@ -263,6 +281,9 @@ impl From<HealthProbe> for StoredProbe {
             HealthProbe::Http { path } => Self { path: Some(path), ..Self::default() },
             HealthProbe::Grpc { service } => Self { grpc: Some(service), ..Self::default() },
             HealthProbe::Tcp => Self { tcp: Some(true), ..Self::default() },
+            HealthProbe::Ecs { cluster, services } => {
+                Self { ecs: Some(StoredTasks { cluster, services }), ..Self::default() }
+            }
         }
     }
 }
@@ -272,10 +293,13 @@ impl TryFrom<StoredProbe> for HealthProbe {
 
     fn try_from(stored: StoredProbe) -> Result<Self, Self::Error> {
         match stored {
-            StoredProbe { path: Some(path), grpc: None, tcp: None } => Ok(Self::Http { path }),
-            StoredProbe { path: None, grpc: Some(service), tcp: None } => Ok(Self::Grpc { service }),
-            StoredProbe { path: None, grpc: None, tcp: Some(true) } => Ok(Self::Tcp),
-            _ => Err("a health check has exactly one of `path`, `grpc` and `tcp: true`"),
+            StoredProbe { path: Some(path), grpc: None, tcp: None, ecs: None } => Ok(Self::Http { path }),
+            StoredProbe { path: None, grpc: Some(service), tcp: None, ecs: None } => Ok(Self::Grpc { service }),
+            StoredProbe { path: None, grpc: None, tcp: Some(true), ecs: None } => Ok(Self::Tcp),
+            StoredProbe { path: None, grpc: None, tcp: None, ecs: Some(StoredTasks { cluster, services }) } => {
+                Ok(Self::Ecs { cluster, services })
+            }
+            _ => Err("a health check has exactly one of `path`, `grpc`, `tcp: true` and `ecs`"),
         }
     }
 }
@@ -288,6 +312,7 @@ impl std::fmt::Display for HealthProbe {
             Self::Grpc { service } if service.is_empty() => f.write_str("the gRPC health check"),
             Self::Grpc { service } => write!(f, "the gRPC health check of {service}"),
             Self::Tcp => f.write_str("TCP"),
+            Self::Ecs { .. } => f.write_str("the health of each version's tasks"),
         }
     }
 }
@@ -320,17 +345,20 @@ pub struct SignalGate {
 }
 
 impl SignalGate {
-    /// How long one point is about: the period of CloudWatch, else the time between two questions.
+    /// How long one point is about: the period of CloudWatch, the step of a range of Prometheus, else the time between two
+    /// questions.
     #[must_use]
     pub const fn span(&self) -> Millis {
         match &self.query {
             SignalQuery::Cloudwatch(
                 CloudwatchQuery::Metric { period, .. } | CloudwatchQuery::Expression { period, .. },
             ) => *period,
+            SignalQuery::Prometheus { step: Some(step), .. } => *step,
             SignalQuery::Cloudwatch(CloudwatchQuery::Alarm { .. })
             | SignalQuery::Xray(_)
-            | SignalQuery::Prometheus { .. }
-            | SignalQuery::Http { .. } => self.interval,
+            | SignalQuery::Prometheus { step: None, .. }
+            | SignalQuery::Http { .. }
+            | SignalQuery::Webhook(_) => self.interval,
         }
     }
 

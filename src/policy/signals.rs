@@ -3,11 +3,12 @@
 use super::compile::{duration, read};
 use super::gates::{is_amount, limit};
 use super::keys::{GATE, TOLERATE};
+use super::keys_outside::WEBHOOK;
 use super::keys_signals::{CLOUDWATCH, HTTP, PROMETHEUS, XRAY};
 use super::plan::placeholder::{PLACEHOLDERS, Placeholder, names_in};
 use super::plan::{
     Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, SignalGate, SignalQuery, SignalRule, SignalUnit, Step,
-    XrayMeasure, XrayQuery,
+    WebhookQuery, XrayBeside, XrayMeasure, XrayQuery,
 };
 use super::presets;
 use super::problem::{Place, Report, quote};
@@ -20,10 +21,12 @@ use crate::base::time::Millis;
 use std::collections::BTreeMap;
 
 /// Keys of gates that name a source.
-pub(super) const SOURCES: [&str; 4] = ["cloudwatch", "xray", "prometheus", "http"];
+pub(super) const SOURCES: [&str; 5] = ["cloudwatch", "xray", "prometheus", "http", "webhook"];
 /// Shortest and longest time between two questions: calls cost money, and several in a row must not take longer than a
 /// step.
 const INTERVALS: std::ops::RangeInclusive<Millis> = Millis::from_seconds(1)..=Millis::from_seconds(300);
+/// Shortest and longest wait for a webhook: a round of questions has 30 s, and other gates are in it.
+const WEBHOOK_TIMEOUTS: std::ops::RangeInclusive<Millis> = Millis::from_seconds(1)..=Millis::from_seconds(20);
 /// Longest period: a gate that says something once an hour is none.
 const PERIOD_MOST: Millis = Millis::from_seconds(3600);
 /// Shorter periods than a minute that CloudWatch has.
@@ -47,16 +50,18 @@ pub(super) fn signal_rule(root: &Node, element: &Node, report: &mut Report<'_>) 
     let ecs = root.get("workload").and_then(|workload| workload.get("ecs"));
     placeholders(source, ecs.is_some(), report);
     let question = match key {
-        "cloudwatch" => cloudwatch(source, ecs, report),
+        "cloudwatch" => cloudwatch(source, root, report),
         "xray" => xray(source, report),
         "prometheus" => prometheus(source, report),
-        _ => http(source, report),
+        "http" => http(source, report),
+        _ => webhook(source, report),
     };
     // What is wrong with the question was told; what may be said of its points depends on it.
     let Question { query, unit, interval } = question?;
-    let rule = match source.get("alarm") {
-        Some(_) => alarm_rule(element, report),
-        None => judged(element, unit, query.is_per_version(), report),
+    let rule = match &query {
+        query if query.is_yes_or_no() => yes_or_no(element, key, report),
+        query if query.is_about_both() => nothing_new(element, query.is_per_version(), report),
+        query => judged(element, unit, query.is_per_version(), report),
     }?;
     let breaches = read(Some(element), &GATE, "breaches", |text| text.parse().ok()).value;
     Some(GateRule::Signal(SignalGate { query, interval, unit, rule, breaches }))
@@ -64,7 +69,7 @@ pub(super) fn signal_rule(root: &Node, element: &Node, report: &mut Report<'_>) 
 
 // === what is asked ===
 
-fn cloudwatch(node: &Node, ecs: Option<&Node>, report: &mut Report<'_>) -> Option<Question> {
+fn cloudwatch(node: &Node, root: &Node, report: &mut Report<'_>) -> Option<Question> {
     let period = period(node, report);
     let interval = match node.get("interval") {
         Some(_) => interval(node, &CLOUDWATCH, period, report),
@@ -74,7 +79,7 @@ fn cloudwatch(node: &Node, ecs: Option<&Node>, report: &mut Report<'_>) -> Optio
     only(node, form, report);
     let (query, unit) = match form {
         "alarm" => (CloudwatchQuery::Alarm { name: node.get("alarm")?.text()?.to_owned() }, SignalUnit::Number),
-        "preset" => presets::preset(node, period, ecs, report)?,
+        "preset" => presets::preset(node, period, root, report)?,
         "expression" => (expression(node, period, report)?, SignalUnit::Number),
         _ => {
             for key in ["namespace", "stat"].into_iter().filter(|key| node.get(key).is_none()) {
@@ -92,7 +97,7 @@ fn cloudwatch(node: &Node, ecs: Option<&Node>, report: &mut Report<'_>) -> Optio
 fn only(node: &Node, form: &str, report: &mut Report<'_>) {
     let used: &[&str] = match form {
         "alarm" => &[],
-        "preset" => &["stat", "period"],
+        "preset" => &["stat", "period", "namespace"],
         "expression" => &["metrics", "period"],
         _ => &["namespace", "stat", "dimensions", "period"],
     };
@@ -167,10 +172,24 @@ fn xray(node: &Node, report: &mut Report<'_>) -> Option<Question> {
         "response_time_p90" => quantile(0.9),
         "response_time" | "response_time_p95" => quantile(0.95),
         "response_time_p99" => quantile(0.99),
+        "new_exceptions" => (XrayMeasure::NewExceptions, SignalUnit::Number),
+        "new_edges" => (XrayMeasure::NewEdges, SignalUnit::Number),
         _ => return None,
     };
-    let query = SignalQuery::Xray(XrayQuery { filter: node.get("filter")?.text()?.to_owned(), measure });
-    Some(Question { query, unit, interval })
+    let filter = node.get("filter")?.text()?.to_owned();
+    // Two versions of one filter: what they are called in their traces is no difference between them.
+    let beside = matches!(measure, XrayMeasure::NewExceptions | XrayMeasure::NewEdges).then(|| XrayBeside {
+        filter: filter.clone(),
+        canary: "{node}".to_owned(),
+        stable: "{node}".to_owned(),
+    });
+    if let (Some(_), true) = (&beside, names_in(&filter).is_empty()) {
+        let hint = "put a placeholder such as `{version}` into it".to_owned();
+        let place = node.get("filter").map_or(node.place, |filter| filter.place);
+        report.error(place, "the filter selects the same traces for both versions, so nothing can be new", Some(hint));
+    }
+    let min_traces = read(Some(node), &XRAY, "min_traces", |text| text.parse().ok()).value;
+    Some(Question { query: SignalQuery::Xray(XrayQuery { filter, measure, min_traces, beside }), unit, interval })
 }
 
 fn prometheus(node: &Node, report: &mut Report<'_>) -> Option<Question> {
@@ -178,7 +197,15 @@ fn prometheus(node: &Node, report: &mut Report<'_>) -> Option<Question> {
     let url = node.get("url");
     url.into_iter().for_each(|url| no_password(url, report));
     let url = url.and_then(Node::text).map(str::to_owned);
-    let query = SignalQuery::Prometheus { query: node.get("query")?.text()?.to_owned(), url };
+    let step = match node.get("step").map(|step| (step.place, step.written().and_then(duration))) {
+        Some((place, Some(step))) if !INTERVALS.contains(&step) || !step.0.is_multiple_of(1000) => {
+            report.error(place, "`step` must be whole seconds from 1s to 5m", None);
+            None
+        }
+        // Its shape was told before.
+        other => other.and_then(|(_, step)| step),
+    };
+    let query = SignalQuery::Prometheus { query: node.get("query")?.text()?.to_owned(), url, step };
     Some(Question { query, unit: SignalUnit::Number, interval })
 }
 
@@ -189,6 +216,19 @@ fn http(node: &Node, report: &mut Report<'_>) -> Option<Question> {
     let value = node.get("value").and_then(Node::text).unwrap_or_default().to_owned();
     let query = SignalQuery::Http { url: url.text()?.to_owned(), value };
     Some(Question { query, unit: SignalUnit::Number, interval })
+}
+
+fn webhook(node: &Node, report: &mut Report<'_>) -> Option<Question> {
+    let interval = interval(node, &WEBHOOK, *INTERVALS.start(), report);
+    let timeout = read(Some(node), &WEBHOOK, "timeout", duration);
+    if let (false, Some(place)) = (WEBHOOK_TIMEOUTS.contains(&timeout.value), timeout.place) {
+        report.error(place, "`timeout` must be from 1s to 20s", Some("the default is `5s`".to_owned()));
+    }
+    let url = node.get("url")?;
+    no_password(url, report);
+    let facts = Box::default();
+    let query = WebhookQuery { url: url.text()?.to_owned(), timeout: timeout.value, facts };
+    Some(Question { query: SignalQuery::Webhook(query), unit: SignalUnit::Number, interval })
 }
 
 /// A policy is stored, shown and journaled.
@@ -254,14 +294,44 @@ fn placeholders(node: &Node, services: bool, report: &mut Report<'_>) {
 
 // === how it is judged ===
 
-fn alarm_rule(element: &Node, report: &mut Report<'_>) -> Option<SignalRule> {
+/// Of an alarm, or of a webhook.
+fn yes_or_no(element: &Node, source: &str, report: &mut Report<'_>) -> Option<SignalRule> {
+    let (what, hint) = match source {
+        "webhook" => ("a webhook", "it passes or fails by its status; leave this out"),
+        _ => ("an alarm", "it breaches while it is in the state ALARM; leave this out"),
+    };
     for key in ["max", "min", "compare", "tolerate"] {
         if let Some(entry) = element.entry(key) {
-            let hint = "it breaches while it is in the state ALARM; leave this out".to_owned();
-            report.error(entry.place, format!("`{key}` has no meaning for an alarm"), Some(hint));
+            report.error(entry.place, format!("`{key}` has no meaning for {what}"), Some(hint.to_owned()));
         }
     }
     Some(SignalRule::Limit { value: 0.0, bound: Bound::Max })
+}
+
+/// Of what the canary has and stable has not: so many of that are tolerated, none unless the policy says so.
+fn nothing_new(element: &Node, per_version: bool, report: &mut Report<'_>) -> Option<SignalRule> {
+    let hint = || Some("write `compare: stable`, and `tolerate: { add: 1 }` where one of them is no matter".to_owned());
+    for key in ["max", "min"] {
+        if let Some(entry) = element.entry(key) {
+            report.error(entry.place, format!("`{key}` has no meaning for what is new beside stable"), hint());
+        }
+    }
+    let tolerate = element.get("tolerate");
+    let shorthand = tolerate.filter(|node| matches!(node.value, Value::Scalar { .. }) && !node.is_null());
+    let ratio = tolerate.and_then(|node| node.entry("ratio")).map(|entry| entry.place);
+    if let Some(place) = shorthand.map(|node| node.place).or(ratio) {
+        report.error(place, "what is new has no multiple of stable's", hint());
+        return None;
+    }
+    if element.get("compare").is_none() {
+        report.error(element.place, "this gate compares the versions and does not say so", hint());
+        return None;
+    }
+    let value = match tolerate.and_then(|node| node.get("add")) {
+        Some(node) => added(node, SignalUnit::Number, report)?,
+        None => 0.0,
+    };
+    per_version.then_some(SignalRule::Limit { value, bound: Bound::Max })
 }
 
 fn judged(element: &Node, unit: SignalUnit, per_version: bool, report: &mut Report<'_>) -> Option<SignalRule> {

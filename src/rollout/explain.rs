@@ -11,9 +11,9 @@ use crate::judge::evidence::SafetyEvidence;
 use crate::judge::noise::LEAST_BLOCKS;
 use crate::judge::verdict::{duration, percent, plain_percent, points, thousands};
 use crate::policy::plan::{
-    Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, NoiseRule, Notice, OnFailure,
-    OnInconclusive, OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery, SignalRule, SignalUnit,
-    SlackNotice, StartRules, WebhookNotice, WeightStep, Workload, WorkloadTarget, XrayMeasure, XrayQuery,
+    Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, HealthProbe, NoiseRule, Notice,
+    OnFailure, OnInconclusive, OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery, SignalRule,
+    SignalUnit, SlackNotice, StartRules, WebhookNotice, WeightStep, Workload, WorkloadTarget, XrayMeasure, XrayQuery,
 };
 use std::fmt::Write;
 
@@ -294,9 +294,10 @@ fn bounds(text: &mut String, plan: &Plan) {
             continue;
         }
         if let GateRule::Health { probe, interval, breaches } = &gate.rule {
+            let whom = if matches!(probe, HealthProbe::Ecs { .. }) { "ECS" } else { "every endpoint" };
             let _ = writeln!(
                 text,
-                "  Gate {} (every endpoint is asked for {probe} every {interval}) is not covered by that bound: it fails a \
+                "  Gate {} ({whom} is asked for {probe} every {interval}) is not covered by that bound: it fails a \
                  release of which some endpoint did not answer with success {breaches} times in a row while all of stable's \
                  did. Nothing advances before the first answer, or while the last one was bad.",
                 gate.name,
@@ -348,11 +349,18 @@ const fn is_covered(rule: &GateRule) -> bool {
 fn signal(text: &mut String, name: &str, gate: &SignalGate) {
     let (asked, breaches) = (asked(&gate.query), gate.breaches);
     let of = match gate.query.is_per_version() {
+        true if gate.query.is_about_both() => "of the canary beside stable",
         true => "asked about each version",
         false => "one question for both versions",
     };
     let fails = match gate.rule {
         SignalRule::Limit { .. } if gate.is_alarm() => format!("found it in ALARM {breaches} times in a row"),
+        SignalRule::Limit { .. } if gate.query.is_yes_or_no() => format!("was told no {breaches} times in a row"),
+        SignalRule::Limit { value, .. } if gate.query.is_about_both() => format!(
+            "had more than {} of them {breaches} points in a row, each with a chance of one in a hundred at most were the \
+             versions alike",
+            amount(gate.unit, value)
+        ),
         SignalRule::Limit { value, bound } => {
             let side = if bound == Bound::Max { "above" } else { "below" };
             let limit = amount(gate.unit, value);
@@ -401,19 +409,23 @@ fn asked(query: &SignalQuery) -> String {
             format!("`{}` over {period} from CloudWatch", cut(expression))
         }
         SignalQuery::Cloudwatch(CloudwatchQuery::Alarm { name }) => format!("alarm {name} of CloudWatch"),
-        SignalQuery::Xray(XrayQuery { filter, measure }) => {
+        SignalQuery::Xray(XrayQuery { filter, measure, .. }) => {
             let measure = match measure {
                 XrayMeasure::FaultRate => "share of faults".to_owned(),
                 XrayMeasure::ErrorRate => "share of errors".to_owned(),
                 XrayMeasure::ThrottleRate => "share of throttled requests".to_owned(),
                 XrayMeasure::ResponseTime { quantile } => format!("p{} of response times", quantile * 100.0),
+                XrayMeasure::NewExceptions => "types of exceptions that stable has not".to_owned(),
+                XrayMeasure::NewEdges => "calls between services that stable has not".to_owned(),
             };
             format!("{measure} in traces of X-Ray with `{}`", cut(filter))
         }
-        SignalQuery::Prometheus { query, url } => {
+        SignalQuery::Prometheus { query, url, step } => {
             let which = url.as_deref().map_or_else(String::new, |url| format!(" at {}", cut(url)));
-            format!("`{}` from Prometheus{which}", cut(query))
+            let each = step.map_or_else(String::new, |step| format!(" each {step}"));
+            format!("`{}`{each} from Prometheus{which}", cut(query))
         }
+        SignalQuery::Webhook(query) => format!("yes or no of {}", cut(&query.url)),
         SignalQuery::Http { url, value } if value.is_empty() => format!("the number at {}", cut(url)),
         SignalQuery::Http { url, value } => format!("{value} in the answer of {}", cut(url)),
     }

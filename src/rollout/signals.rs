@@ -14,7 +14,9 @@ use crate::judge::absolute::Outcome;
 use crate::judge::points::{PointReading, PointRule, PointVerdict};
 use crate::judge::verdict::{duration, plain_percent};
 use crate::policy::plan::placeholder::{Names, Placeholder, Unfilled};
-use crate::policy::plan::{Bound, CloudwatchQuery, Gate, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit};
+use crate::policy::plan::{
+    Bound, CloudwatchQuery, Gate, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit, WebhookFacts, WebhookQuery,
+};
 
 /// A gate is silent when so many questions in a row brought no point, beside the time that points are about.
 const SILENT_AFTER_ASKS: u64 = 5;
@@ -52,21 +54,43 @@ pub struct Asked {
 pub fn asked(plan: &Plan, state: &State) -> Vec<Asked> {
     let [canary, stable] = [state.canary, state.canary.other()].map(|slot| names(plan, state, slot));
     let one = |(gate, signal): (&Gate, &SignalGate)| {
-        let about = |names: &Names| signal.query.about(names).map_err(|why| unfilled(&why, &names.node));
+        let of = |names: &Names| signal.query.about(names).map_err(|why| unfilled(&why, &names.node));
+        let about = |names: &Names| of(names).map(|query| telling(query, plan, state, gate, &names.node));
+        let both = |query: SignalQuery| query.beside(&stable).map_err(|why| unfilled(&why, &stable.node));
         let seen = state.points.get(&gate.name);
         let last = |arm: fn(&ArmPoints) -> &ArmTrail| seen.and_then(|seen| arm(seen).trail.last).map(|(at, _)| at);
         Asked {
             gate: gate.name.clone(),
             interval: signal.interval,
             span: signal.span(),
-            canary: about(&canary),
-            stable: signal.query.is_per_version().then(|| about(&stable)),
+            canary: about(&canary).and_then(both),
+            stable: (signal.query.is_per_version() && !signal.query.is_about_both()).then(|| about(&stable)),
             compared: is_compared(signal),
             is_now: signal.is_alarm(),
             last: [last(|seen| &seen.canary), last(|seen| &seen.stable)],
         }
     };
     plan.signals().map(one).collect()
+}
+
+/// A query that tells whom it asks about what, where its source is to know.
+fn telling(query: SignalQuery, plan: &Plan, state: &State, gate: &Gate, node: &str) -> SignalQuery {
+    match query {
+        SignalQuery::Webhook(query) => SignalQuery::Webhook(WebhookQuery {
+            facts: Box::new(WebhookFacts {
+                rollout: state.id.to_string(),
+                policy: plan.name.clone(),
+                gate: gate.name.clone(),
+                node: node.to_owned(),
+                canary: plan.node(state.canary).to_owned(),
+                stable: plan.node(state.canary.other()).to_owned(),
+                revision: state.revision.clone(),
+                image: state.release.as_ref().map(|release| release.image.clone()),
+            }),
+            ..query
+        }),
+        other => other,
+    }
 }
 
 /// From when on points count; `None` while nothing would be made of one, because the canary has no weight in force.
@@ -303,7 +327,8 @@ pub fn patience(signal: &SignalGate) -> Millis {
         // A point is of the moment in which it was asked for.
         SignalQuery::Cloudwatch(CloudwatchQuery::Alarm { .. })
         | SignalQuery::Prometheus { .. }
-        | SignalQuery::Http { .. } => plus(asks, span).max(SILENT_AFTER_LEAST),
+        | SignalQuery::Http { .. }
+        | SignalQuery::Webhook(_) => plus(asks, span).max(SILENT_AFTER_LEAST),
     }
 }
 
@@ -340,6 +365,14 @@ fn text(signal: &SignalGate, seen: &ArmPoints, (canary, outcome): (PointVerdict,
 fn values(signal: &SignalGate, seen: &ArmPoints, value: f64) -> String {
     if signal.is_alarm() {
         return if value > 0.0 { "the alarm is in ALARM".to_owned() } else { "the alarm is OK".to_owned() };
+    }
+    if matches!(signal.query, SignalQuery::Webhook(_)) {
+        let said = seen.canary.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+        return format!("the webhook says {}{said}", if value > 0.0 { "no" } else { "yes" });
+    }
+    if signal.query.is_about_both() {
+        let what = seen.canary.note.as_deref().map(|note| format!(" ({note})")).unwrap_or_default();
+        return format!("{} new beside stable{what}", amount(signal.unit, value));
     }
     let shown = |value| amount(signal.unit, value);
     let stable = seen.stable.trail.last.map(|(_, value)| value);

@@ -16,6 +16,7 @@ mod points;
 mod properties;
 mod signals;
 mod silence;
+mod sources;
 mod starts;
 mod verified;
 mod workload;

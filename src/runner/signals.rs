@@ -165,7 +165,7 @@ fn question(
 ) -> SignalQuestion {
     // An alarm is asked how it is, however long it has been so.
     let after = if gate.asked.is_now { Timestamp::default() } else { last.map_or(from, |last| last.max(from)) };
-    SignalQuestion { query: query.clone(), after, now }
+    SignalQuestion { query: query.clone(), after, since: from, now }
 }
 
 impl Gate {
@@ -207,7 +207,7 @@ impl Gate {
         for point in canary {
             while rest.next_if(|beside| point.at.since(beside.at).0 > near).is_some() {}
             if let Some(beside) = rest.next_if(|beside| beside.at.since(point.at).0 <= near) {
-                readings.push(self.reading(taken(point), taken(&SignalPoint { at: point.at, ..*beside })));
+                readings.push(self.reading(taken(point), taken(&SignalPoint { at: point.at, ..beside.clone() })));
                 // The earlier of both: whichever clock its source goes by, the next pair is newer.
                 self.last = [Some(point.at.min(beside.at)); 2];
             }
@@ -241,7 +241,7 @@ impl Gate {
 }
 
 fn taken(point: &SignalPoint) -> ArmReading {
-    ArmReading { point: PointReading::of(point.at, point.value), note: None }
+    ArmReading { point: PointReading::of(point.at, point.value), note: point.note.clone() }
 }
 
 const fn missing() -> ArmReading {

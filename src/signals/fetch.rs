@@ -45,8 +45,18 @@ pub(super) fn url(source: &str, text: &str, key: &str) -> Result<Url, Fault> {
 
 /// Sends a request and reads all of its answer. `place` is what was asked, for people.
 pub(super) async fn fetch(source: &str, request: RequestBuilder, place: &str) -> Result<Fetched, Fault> {
+    fetch_within(source, request, place, TIMEOUT).await
+}
+
+/// The same of a request that has another time limit.
+pub(super) async fn fetch_within(
+    source: &str,
+    request: RequestBuilder,
+    place: &str,
+    timeout: Duration,
+) -> Result<Fetched, Fault> {
     let failed = |error: &reqwest::Error| {
-        let text = format!("{place}: {}", why(error));
+        let text = format!("{place}: {}", why(error, timeout));
         if error.is_builder() { Fault::permanent(source, text) } else { Fault::transient(source, text) }
     };
     let mut answer = request.send().await.map_err(|error| failed(&error))?;
@@ -65,6 +75,11 @@ impl Fetched {
     /// The answer as JSON, or how it begins.
     pub(super) fn json(&self) -> Result<Value, String> {
         serde_json::from_slice(&self.body).map_err(|error| format!("no JSON ({error}): {}", self.beginning()))
+    }
+
+    /// The answer as text, however it is encoded.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// How the answer begins, for people.
@@ -97,9 +112,9 @@ impl Fetched {
 }
 
 /// What went wrong, without the address, which may hold what a policy's author filled in.
-fn why(error: &reqwest::Error) -> String {
+fn why(error: &reqwest::Error, timeout: Duration) -> String {
     if error.is_timeout() {
-        return format!("no answer within {} s", TIMEOUT.as_secs());
+        return format!("no answer within {} s", timeout.as_secs());
     }
     let what = if error.is_connect() { "no connection" } else { "the answer broke off" };
     let cause = std::iter::successors(std::error::Error::source(error), |cause| cause.source()).last();

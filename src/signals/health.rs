@@ -1,10 +1,11 @@
 //! Health checks that the daemon makes itself: a GET, a gRPC health check or a connection to every endpoint of a version,
-//! beside what proxies check.
+//! beside what proxies check; or what ECS says of its tasks (`tasks`).
 //!
 //! An endpoint that refuses, times out or does not say that it is well has failed: that is an answer. Not to know any
 //! endpoint is none.
 
 use super::at_a_time;
+use super::tasks::TaskHealth;
 use crate::base::fault::Fault;
 use crate::policy::plan::HealthProbe;
 use crate::ports::{Checked, Health, NodeEndpoints};
@@ -27,6 +28,7 @@ const AT_A_TIME: usize = 16;
 pub struct EndpointHealth {
     nodes: Arc<dyn NodeEndpoints>,
     client: reqwest::Client,
+    tasks: Option<TaskHealth>,
 }
 
 impl EndpointHealth {
@@ -48,7 +50,23 @@ impl EndpointHealth {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION"), " health check"))
             .build();
-        Ok(Self { nodes, client: client.map_err(|error| Fault::permanent("health", error))? })
+        Ok(Self { nodes, client: client.map_err(|error| Fault::permanent("health", error))?, tasks: None })
+    }
+
+    /// Asks ECS as well, where a policy wants that.
+    #[must_use]
+    pub fn with_tasks(self, tasks: TaskHealth) -> Self {
+        Self { tasks: Some(tasks), ..self }
+    }
+
+    /// Of the tasks of a node's service.
+    async fn tasks(&self, node: &str, cluster: &str, service: Option<&String>) -> Result<Checked, Fault> {
+        let permanent = |why: String| Err(Fault::permanent("health", why));
+        match (&self.tasks, service) {
+            (Some(tasks), Some(service)) => tasks.check(cluster, service).await,
+            (None, _) => permanent("this daemon asks nothing of ECS: `tidegate serve` does".to_owned()),
+            (_, None) => permanent(format!("the policy has no service of ECS for {node}")),
+        }
     }
 
     /// What an endpoint did wrong; `None` when it is well.
@@ -61,6 +79,8 @@ impl EndpointHealth {
             })
             .await),
             HealthProbe::Tcp => Ok(in_time(addresses, probe, async { connect(addresses).await.map(|_| ()) }).await),
+            // Nothing of it is asked of an endpoint.
+            HealthProbe::Ecs { .. } => Ok(None),
         }
     }
 
@@ -113,6 +133,9 @@ async fn connect(addresses: &[SocketAddr]) -> Result<(SocketAddr, TcpStream), St
 #[async_trait]
 impl Health for EndpointHealth {
     async fn check(&self, mesh: &str, node: &str, probe: &HealthProbe) -> Result<Checked, Fault> {
+        if let HealthProbe::Ecs { cluster, services } = probe {
+            return self.tasks(node, cluster, services.get(node)).await;
+        }
         let mut endpoints = self.nodes.endpoints(mesh, node).await?;
         endpoints.truncate(ASKED);
         let asked = endpoints.len();

@@ -63,7 +63,7 @@ impl HttpNumber {
             // The service knows the number, and has none now.
             Some(Value::Null) => Ok(Vec::new()),
             Some(Value::Number(number)) => match number.as_f64().filter(|value| value.is_finite()) {
-                Some(value) => Ok(vec![SignalPoint { at: asked.now, value }]),
+                Some(value) => Ok(vec![SignalPoint::of(asked.now, value)]),
                 None => permanent(format!("`{pointer}` is {number}, which is beyond all numbers")),
             },
             Some(other) => permanent(format!("`{pointer}` is no number: {}", bounded(&other.to_string()))),

@@ -3,10 +3,11 @@
 use super::cloudwatch::CloudWatch;
 use super::http::{HttpNumber, HttpQuery};
 use super::prometheus::{PromQuery, Prometheus};
+use super::webhook::Webhook;
 use super::xray::Xray;
 use super::{Answer, Asked};
 use crate::base::fault::Fault;
-use crate::policy::plan::{CloudwatchQuery, SignalQuery, XrayQuery};
+use crate::policy::plan::{CloudwatchQuery, SignalQuery, WebhookQuery, XrayQuery};
 use crate::ports::{SignalPoint, SignalQuestion, Signals};
 use async_trait::async_trait;
 
@@ -27,6 +28,8 @@ pub struct Outside {
     pub prometheus: Option<Prometheus>,
     /// HTTP services that policies name.
     pub http: Option<HttpNumber>,
+    /// Services that policies name and that say yes or no.
+    pub webhook: Option<Webhook>,
 }
 
 /// A round's questions by source, each with its position in the round.
@@ -36,6 +39,7 @@ struct Round<'a> {
     xray: Part<&'a XrayQuery>,
     prometheus: Part<PromQuery<'a>>,
     http: Part<HttpQuery<'a>>,
+    webhook: Part<&'a WebhookQuery>,
 }
 
 /// Positions, and what is asked there.
@@ -51,8 +55,8 @@ impl<Q> Part<Q> {
     /// Each question as its source takes it.
     fn asked<'q, T>(&'q self, round: &[SignalQuestion], query: impl Fn(&'q Q) -> &'q T) -> Vec<Asked<'q, T>> {
         let asked = |(index, asked): &'q (usize, Q)| {
-            let SignalQuestion { after, now, .. } = round[*index];
-            Asked { query: query(asked), after, now }
+            let SignalQuestion { after, since, now, .. } = round[*index];
+            Asked { query: query(asked), after, since, now }
         };
         self.0.iter().map(asked).collect()
     }
@@ -72,9 +76,10 @@ impl<'a> Round<'a> {
             match &question.query {
                 SignalQuery::Cloudwatch(query) => round.cloudwatch.0.push((index, query)),
                 SignalQuery::Xray(query) => round.xray.0.push((index, query)),
-                SignalQuery::Prometheus { query, url } => {
-                    round.prometheus.0.push((index, PromQuery { query, url: url.as_deref() }));
+                SignalQuery::Prometheus { query, url, step } => {
+                    round.prometheus.0.push((index, PromQuery { query, url: url.as_deref(), step: *step }));
                 }
+                SignalQuery::Webhook(query) => round.webhook.0.push((index, query)),
                 SignalQuery::Http { url, value } => round.http.0.push((index, HttpQuery { url, value })),
             }
         }
@@ -114,13 +119,21 @@ impl Signals for Outside {
                 None => absent(asked.len(), "http", NO_HTTP),
             }
         };
-        let (cloudwatch, xray, prometheus, http) = tokio::join!(cloudwatch, xray, prometheus, http);
+        let webhook = async {
+            let asked = round.webhook.asked(questions, |query| *query);
+            match &self.webhook {
+                Some(source) => source.points(&asked).await,
+                None => absent(asked.len(), "webhook", NO_HTTP),
+            }
+        };
+        let (cloudwatch, xray, prometheus, http, webhook) = tokio::join!(cloudwatch, xray, prometheus, http, webhook);
         let unanswered = || Err(Fault::transient("signals", "the source did not answer this question"));
         let mut answers: Vec<Answer> = questions.iter().map(|_| unanswered()).collect();
         round.cloudwatch.settle(cloudwatch, &mut answers);
         round.xray.settle(xray, &mut answers);
         round.prometheus.settle(prometheus, &mut answers);
         round.http.settle(http, &mut answers);
+        round.webhook.settle(webhook, &mut answers);
         answers
     }
 }

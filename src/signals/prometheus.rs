@@ -1,11 +1,12 @@
-//! Instant queries of Prometheus and of what speaks its API (`POST /api/v1/query`).
+//! Queries of Prometheus and of what speaks its API: of now (`POST /api/v1/query`), or of a range with a point at each step
+//! since the last one (`POST /api/v1/query_range`), so that what a daemon slept through is not lost.
 
 use super::fetch::{self, Fetched};
 use super::{Answer, Asked, at_a_time};
 use crate::aws::bounded;
 use crate::base::fault::Fault;
 use crate::base::secret::Redacted;
-use crate::base::time::Timestamp;
+use crate::base::time::{Millis, Timestamp};
 use crate::ports::SignalPoint;
 use reqwest::Url;
 use serde_json::Value;
@@ -14,8 +15,12 @@ use serde_json::Value;
 const AT_A_TIME: usize = 4;
 /// So many labels of series are named where there should be one.
 const SERIES_SHOWN: usize = 2;
+/// So many steps are asked for, the newest: as many points as a rollout takes in at once. Prometheus gives 11,000.
+const MOST_STEPS: i64 = 120;
 /// Name under which faults are reported.
 const SOURCE: &str = "prometheus";
+/// What to do about an answer that is no number.
+const HISTOGRAM: &str = "it yields a histogram: take `histogram_quantile` or `histogram_fraction` of it";
 /// Where the address of the configured one stands.
 const URL_KEY: &str = "prometheus.url of the configuration";
 
@@ -26,6 +31,8 @@ pub struct PrometheusSettings {
     pub url: Option<String>,
     /// Sent to that URL's origin as a bearer token, and to no other.
     pub token: Option<Redacted<String>>,
+    /// Sent there as a user's name and password instead.
+    pub login: Option<(String, Redacted<String>)>,
 }
 
 /// What a policy asks.
@@ -35,6 +42,8 @@ pub struct PromQuery<'a> {
     pub query: &'a str,
     /// Which Prometheus; the configured one without it.
     pub url: Option<&'a str>,
+    /// Time between two points of a range; the point of now without it.
+    pub step: Option<Millis>,
 }
 
 /// Prometheus.
@@ -43,6 +52,7 @@ pub struct Prometheus {
     client: reqwest::Client,
     url: Option<Url>,
     token: Option<Redacted<String>>,
+    login: Option<(String, Redacted<String>)>,
 }
 
 impl Prometheus {
@@ -52,7 +62,8 @@ impl Prometheus {
     /// A permanent fault: the address is no URL of HTTP, or no HTTP client can be made on this system.
     pub fn new(settings: &PrometheusSettings) -> Result<Self, Fault> {
         let url = settings.url.as_deref().map(|url| fetch::url(SOURCE, url, URL_KEY)).transpose()?;
-        Ok(Self { client: fetch::client(SOURCE)?, url, token: settings.token.clone() })
+        let (token, login) = (settings.token.clone(), settings.login.clone());
+        Ok(Self { client: fetch::client(SOURCE)?, url, token, login })
     }
 
     /// Answers each question in its order.
@@ -70,24 +81,45 @@ impl Prometheus {
                 return Err(Fault::permanent(SOURCE, text));
             }
         };
+        let range = match asked.query.step.map(|step| range(asked.after, asked.now, step)) {
+            // No step has passed since the last point.
+            Some(None) => return Ok(Vec::new()),
+            range => range.flatten(),
+        };
         let is_ours = self.url.as_ref().is_some_and(|ours| ours.origin() == url.origin());
-        let path = format!("{}/api/v1/query", url.path().trim_end_matches('/'));
+        let operation = if range.is_some() { "query_range" } else { "query" };
+        let path = format!("{}/api/v1/{operation}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         let place = format!("query `{}` at {}", bounded(asked.query.query), url.origin().ascii_serialization());
         // The server gives up when nobody waits any more.
         let timeout = format!("{}s", fetch::TIMEOUT.as_secs());
-        let mut request = self.client.post(url).form(&[("query", asked.query.query), ("timeout", timeout.as_str())]);
-        if let (true, Some(token)) = (is_ours, &self.token) {
-            request = request.bearer_auth(token.reveal());
+        let mut form = vec![("query", asked.query.query.to_owned()), ("timeout", timeout)];
+        if let Some([start, end, step]) = range {
+            form.extend([("start", start.to_string()), ("end", end.to_string()), ("step", step.to_string())]);
+        }
+        let mut request = self.client.post(url).form(&form);
+        match (is_ours, &self.token, &self.login) {
+            (true, Some(token), _) => request = request.bearer_auth(token.reveal()),
+            (true, None, Some((user, password))) => request = request.basic_auth(user, Some(password.reveal())),
+            _ => {}
         }
         let fetched = fetch::fetch(SOURCE, request, &place).await?;
-        let point = read(&fetched, &place)?;
-        Ok(point.into_iter().filter(|point| point.at > asked.after).collect())
+        let points = read(&fetched, &place, range.is_some())?;
+        Ok(points.into_iter().filter(|point| point.at > asked.after).collect())
     }
 }
 
-/// The number of an answer; `None` where there is none.
-fn read(fetched: &Fetched, place: &str) -> Result<Option<SignalPoint>, Fault> {
+/// First and last moment and step of a range in seconds: the multiples of the step after a point, the newest of them;
+/// `None` where there is none. Multiples, so that both versions have their points at the same times.
+fn range(after: Timestamp, now: Timestamp, step: Millis) -> Option<[i64; 3]> {
+    let step = i64::try_from(step.0 / 1000).unwrap_or(i64::MAX).max(1);
+    let last = now.0.div_euclid(1000).div_euclid(step);
+    let first = after.0.div_euclid(1000).div_euclid(step).saturating_add(1).max(last.saturating_sub(MOST_STEPS - 1));
+    (first <= last).then_some([first.saturating_mul(step), last.saturating_mul(step), step])
+}
+
+/// The numbers of an answer; none where there are none.
+fn read(fetched: &Fetched, place: &str, is_range: bool) -> Result<Vec<SignalPoint>, Fault> {
     let answer = match (fetched.json(), fetched.status.is_success()) {
         (Ok(answer), _) => answer,
         (Err(_), false) => return Err(fetched.fault(SOURCE, place, &fetched.beginning())),
@@ -118,7 +150,32 @@ fn read(fetched: &Fetched, place: &str) -> Result<Option<SignalPoint>, Fault> {
         let text = format!("{place}: Prometheus has doubts about the data: {warning}");
         return Err(Fault::transient(SOURCE, text));
     }
-    number(&answer["data"], place)
+    if is_range { series(&answer["data"], place) } else { Ok(number(&answer["data"], place)?.into_iter().collect()) }
+}
+
+/// The points of a range: one series, or none.
+fn series(data: &Value, place: &str) -> Result<Vec<SignalPoint>, Fault> {
+    let found = data["result"].as_array().map(Vec::as_slice);
+    match (data["resultType"].as_str(), found) {
+        (Some("matrix"), Some([])) => Ok(Vec::new()),
+        (Some("matrix"), Some([one])) => match one["values"].as_array() {
+            Some(values) => values.iter().filter_map(|value| sample(value, place).transpose()).collect(),
+            None => Err(Fault::permanent(SOURCE, format!("{place}: {HISTOGRAM}"))),
+        },
+        (Some("matrix"), Some(several)) => Err(Fault::permanent(SOURCE, format!("{place}: {}", of_several(several)))),
+        _ => {
+            let text = format!("{place}: that is no answer of Prometheus: {}", bounded(&data.to_string()));
+            Err(Fault::permanent(SOURCE, text))
+        }
+    }
+}
+
+/// What to do about more series than one.
+fn of_several(several: &[Value]) -> String {
+    let shown = several.iter().take(SERIES_SHOWN).map(|element| bounded(&element["metric"].to_string()));
+    let shown = shown.collect::<Vec<_>>().join(" and ");
+    let todo = "make one of them, with `sum`, `avg` or `max` around it, or more labels";
+    format!("it yields {} series, such as {shown}: {todo}", several.len())
 }
 
 fn number(data: &Value, place: &str) -> Result<Option<SignalPoint>, Fault> {
@@ -128,17 +185,10 @@ fn number(data: &Value, place: &str) -> Result<Option<SignalPoint>, Fault> {
         (Some("scalar"), Some(_)) => sample(result, place),
         (Some("vector"), Some([])) => Ok(None),
         (Some("vector"), Some([element])) => match &element["value"] {
-            Value::Null => {
-                permanent("it yields a histogram: take `histogram_quantile` or `histogram_fraction` of it".into())
-            }
+            Value::Null => permanent(HISTOGRAM.into()),
             value => sample(value, place),
         },
-        (Some("vector"), Some(several)) => {
-            let shown: Vec<String> =
-                several.iter().take(SERIES_SHOWN).map(|element| bounded(&element["metric"].to_string())).collect();
-            let todo = "make one of them, with `sum`, `avg` or `max` around it, or more labels";
-            permanent(format!("it yields {} series, such as {}: {todo}", several.len(), shown.join(" and ")))
-        }
+        (Some("vector"), Some(several)) => permanent(of_several(several)),
         (Some("matrix"), _) => {
             permanent("it yields a range: take a function such as `rate` or `avg_over_time` of it".into())
         }
@@ -153,12 +203,35 @@ fn sample(value: &Value, place: &str) -> Result<Option<SignalPoint>, Fault> {
     let parsed = text.and_then(|text| text.replace("Inf", "inf").parse::<f64>().ok());
     match (seconds, parsed) {
         (Some(seconds), Some(value)) if value.is_finite() => {
-            Ok(Some(SignalPoint { at: Timestamp((seconds * 1000.0).round() as i64), value }))
+            Ok(Some(SignalPoint::of(Timestamp((seconds * 1000.0).round() as i64), value)))
         }
         (Some(_), Some(_)) => Ok(None),
         _ => {
             let text = format!("{place}: that is no sample of Prometheus: {}", bounded(&value.to_string()));
             Err(Fault::permanent(SOURCE, text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_the_multiples_of_its_step_since_the_last_point() {
+        let rows = [
+            (0, 61, 15, Some([15, 60, 15])),
+            (15, 61, 15, Some([30, 60, 15])),
+            (60, 61, 15, None),
+            (59, 60, 15, Some([60, 60, 15])),
+            (0, 60, 0, Some([1, 60, 1])),
+            // Two hours of minutes, the newest.
+            (0, 86_400, 60, Some([79_260, 86_400, 60])),
+            (90, 60, 15, None),
+        ];
+        for (after, now, step, expected) in rows {
+            let found = range(Timestamp(after * 1000), Timestamp(now * 1000 + 999), Millis::from_seconds(step));
+            assert_eq!(found, expected, "{after} {now} {step}");
         }
     }
 }

@@ -1,20 +1,27 @@
-//! Rates and response times of traces of AWS X-Ray, through the AWS SDK.
+//! Rates and response times of traces of AWS X-Ray, and what is new in them, through the AWS SDK.
 //!
 //! A round reads the traces that began since the last point, and makes one point of them at the end of that span, where
-//! the next round begins. No trace is no point: silence is never a rate of zero.
+//! the next round begins. No trace is no point: silence is never a rate of zero. X-Ray keeps a sample of the requests, so
+//! a policy may ask for a least number of traces; with fewer the span grows. What is new (`new`) is looked for in a longer
+//! span of both versions, and counts only where chance does not explain that stable's sample lacks it.
 
+mod calls;
+mod new;
 mod summary;
 
+use super::backoff::{Backoff, draw};
 use super::{Answer, Asked, at_a_time};
-use crate::aws::{self, Failed, Made};
+use crate::aws::{self};
 use crate::base::fault::Fault;
 use crate::base::time::{Millis, Timestamp};
-use crate::policy::plan::XrayQuery;
+use crate::clock;
+use crate::policy::plan::{XrayBeside, XrayMeasure, XrayQuery};
 use crate::ports::SignalPoint;
 use aws_sdk_xray::Client;
-use aws_sdk_xray::primitives::DateTime;
-use aws_sdk_xray::types::TimeRangeType;
 use aws_types::SdkConfig;
+use calls::{Calls, SOURCE};
+use new::Seen;
+use std::sync::Arc;
 use summary::{Summaries, Verdict};
 
 /// Traces are read so long after they began. X-Ray's guide says that what it received can mostly be found within 30 s; the
@@ -23,27 +30,24 @@ pub const LAG: Millis = Millis::from_seconds(60);
 /// Nothing older is read. X-Ray takes spans of six hours at most, and what a release did then says little of it now; a
 /// longer span would have more pages than are read.
 pub const LONGEST_SPAN: Millis = Millis::from_seconds(30 * 60);
-/// So many pages are read for a point. A page takes X-Ray some tenths of a second, and a round has 30 s. When there are
-/// more, those that were read are a sample, as traces are one of requests anyway.
-const MOST_PAGES: usize = 10;
+/// What is new is looked for in so much of the past: long enough for what happens every few minutes, and no more pages
+/// than are read at some traces in a second.
+pub const NEWS_SPAN: Millis = Millis::from_seconds(10 * 60);
 /// Questions that are asked at the same time. X-Ray documents no limit for this call and throttles early.
 const AT_A_TIME: usize = 4;
-/// Name under which faults are reported.
-const SOURCE: &str = "xray";
-const GET_TRACE_SUMMARIES: &str = "GetTraceSummaries";
 
-/// AWS X-Ray.
+/// AWS X-Ray. Clones share what they know of its limits.
 #[derive(Debug, Clone)]
 pub struct Xray {
-    client: Client,
-    made: Made<1>,
+    calls: Calls,
+    backoff: Arc<Backoff>,
 }
 
 impl Xray {
     /// Over a client that is already bounded as its owner wants it.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, made: Made::new([GET_TRACE_SUMMARIES]) }
+        Self { calls: Calls::new(client), backoff: Arc::default() }
     }
 
     /// With the region, credentials and endpoint of a shared set. Timeouts and retries are this adapter's own; the HTTP
@@ -56,7 +60,7 @@ impl Xray {
     /// How often each operation was called since this was made, for those that were; each page is a call.
     #[must_use]
     pub fn calls(&self) -> Vec<(&'static str, u64)> {
-        self.made.all()
+        self.calls.made()
     }
 
     /// Answers each question in its order.
@@ -65,55 +69,103 @@ impl Xray {
     }
 
     async fn point(&self, asked: Asked<'_, XrayQuery>) -> Answer {
-        let Some((from, to)) = span(asked.after, asked.now) else { return Ok(Vec::new()) };
-        let place = format!("traces with {}", aws::bounded(&asked.query.filter));
-        let call = self
-            .client
-            .get_trace_summaries()
-            .start_time(DateTime::from_millis(from.0))
-            .end_time(DateTime::from_millis(to.0))
-            // By their beginning, so that a trace is in one span and no other.
-            .time_range_type(TimeRangeType::TraceId)
-            .filter_expression(&asked.query.filter);
-        let (mut summaries, mut token) = (Summaries::default(), None);
-        for _ in 0..MOST_PAGES {
-            self.made.note(GET_TRACE_SUMMARIES);
-            tracing::debug!(target: "tidegate::aws", service = SOURCE, operation = GET_TRACE_SUMMARIES, place, "call");
-            let page = call.clone().set_next_token(token.take()).send().await;
-            let failed =
-                Failed { service: SOURCE, operation: GET_TRACE_SUMMARIES, writes: false, place: &place, remedy };
-            let page = page.map_err(|error| failed.fault(&error))?;
-            summaries.add(page.trace_summaries(), from, to);
-            token = page.next_token;
-            if token.is_none() {
-                break;
-            }
+        let now = asked.now;
+        let Some((from, to)) = span(asked.after, now, LONGEST_SPAN) else { return Ok(Vec::new()) };
+        if let Some(left) = self.backoff.remaining(now) {
+            let seconds = left.0.div_ceil(1000);
+            let text = format!("AWS limits the calls of this account: X-Ray is asked again in {seconds} s");
+            return Err(Fault::transient(SOURCE, text));
         }
-        match summaries.measure(asked.query.measure) {
-            Verdict::Value(value) => Ok(vec![SignalPoint { at: to, value }]),
-            Verdict::NoTrace => Ok(Vec::new()),
-            Verdict::Unfinished { unfinished, all } => {
-                let todo = "the span is read again next round";
-                let text = format!("{unfinished} of {all} {place} are still in progress, which is too many; {todo}");
-                Err(Fault::transient(SOURCE, text))
+        let answer = match &asked.query.beside {
+            Some(beside) => self.news(&asked, beside, to).await,
+            None => self.measured(asked.query, (from, to)).await,
+        };
+        match answer {
+            Ok(points) => {
+                self.backoff.answered();
+                Ok(points)
+            }
+            Err(failed) => {
+                if failed.is_throttled && self.backoff.remaining(now).is_none() {
+                    self.backoff.refused(now, draw(clock::seed()));
+                }
+                Err(failed.fault)
             }
         }
     }
-}
 
-/// What to do about a refusal, where that is known; ends in `: `.
-fn remedy(code: &str, _: &str) -> &'static str {
-    match code {
-        "InvalidRequestException" => "X-Ray does not take this filter; correct `xray.filter` in the policy: ",
-        _ => "",
+    async fn measured(
+        &self,
+        query: &XrayQuery,
+        (from, to): (Timestamp, Timestamp),
+    ) -> Result<Vec<SignalPoint>, calls::Failure> {
+        let mut summaries = Summaries::default();
+        self.calls.summaries(&query.filter, (from, to), |page| summaries.add(page, from, to)).await?;
+        match summaries.measure(query.measure, query.min_traces) {
+            Verdict::Value(value) => Ok(vec![SignalPoint::of(to, value)]),
+            Verdict::TooFew => Ok(Vec::new()),
+            Verdict::Unfinished { unfinished, all } => {
+                let traces = calls::place(&query.filter);
+                let todo = "the span is read again next round";
+                let text = format!("{unfinished} of {all} {traces} are still in progress, which is too many; {todo}");
+                Err(Fault::transient(SOURCE, text).into())
+            }
+        }
+    }
+
+    /// How many kinds of something the canary's traces have that stable's have not, by name.
+    async fn news(
+        &self,
+        asked: &Asked<'_, XrayQuery>,
+        beside: &XrayBeside,
+        to: Timestamp,
+    ) -> Result<Vec<SignalPoint>, calls::Failure> {
+        let XrayQuery { filter, measure, min_traces, .. } = asked.query;
+        let back = Timestamp(to.0.saturating_sub_unsigned(NEWS_SPAN.0));
+        // What the canary's node did before was another release's doing.
+        let since = Timestamp(back.0.max(asked.since.0));
+        if since >= to {
+            return Ok(Vec::new());
+        }
+        let arms = [(filter, since, &beside.canary), (&beside.filter, back, &beside.stable)];
+        let (canary, stable) = tokio::join!(self.seen(arms[0], to, *measure), self.seen(arms[1], to, *measure));
+        let (canary, stable) = (canary?, stable?);
+        if canary.found < *min_traces as usize {
+            return Ok(Vec::new());
+        }
+        let new = canary.beside(&stable);
+        Ok(vec![SignalPoint { at: to, value: new.len() as f64, note: new::told(&new) }])
+    }
+
+    /// Which exceptions or edges one version's traces have.
+    async fn seen(
+        &self,
+        (filter, from, node): (&String, Timestamp, &String),
+        to: Timestamp,
+        measure: XrayMeasure,
+    ) -> Result<Seen, calls::Failure> {
+        let mut seen = Seen::default();
+        let mut ids = Vec::new();
+        let page = |page: &[aws_sdk_xray::types::TraceSummary]| match measure {
+            XrayMeasure::NewEdges => ids.extend(new::finished(page).filter_map(|summary| summary.id.clone())),
+            _ => seen.add_exceptions(page),
+        };
+        self.calls.summaries(filter, (from, to), page).await?;
+        if measure == XrayMeasure::NewEdges {
+            seen.found = ids.len();
+            for graph in self.calls.graphs(&new::spread(&ids), filter).await? {
+                seen.add_graph(graph.traces, &graph.services, node);
+            }
+        }
+        Ok(seen)
     }
 }
 
 /// Since the last point until what can have arrived, in whole seconds, since that is how X-Ray counts.
-fn span(after: Timestamp, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+fn span(after: Timestamp, now: Timestamp, longest: Millis) -> Option<(Timestamp, Timestamp)> {
     let to = now.0.saturating_sub_unsigned(LAG.0);
     let to = to.saturating_sub(to.rem_euclid(1000));
-    let from = after.0.max(to.saturating_sub_unsigned(LONGEST_SPAN.0));
+    let from = after.0.max(to.saturating_sub_unsigned(longest.0));
     (from < to).then_some((Timestamp(from), Timestamp(to)))
 }
 
@@ -134,7 +186,7 @@ mod tests {
         ];
         for (after, now, expected) in rows {
             let expected = expected.map(|(from, to)| (Timestamp(from), Timestamp(to)));
-            assert_eq!(span(Timestamp(after), Timestamp(now)), expected, "{after} {now}");
+            assert_eq!(span(Timestamp(after), Timestamp(now), LONGEST_SPAN), expected, "{after} {now}");
         }
     }
 }

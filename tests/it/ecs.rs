@@ -5,6 +5,7 @@
 
 mod deploy;
 mod faults;
+mod health;
 mod look;
 mod model;
 pub(crate) mod moto;

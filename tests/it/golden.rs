@@ -20,7 +20,7 @@ use tidegate::judge::points::{PointReading, PointTrail};
 use tidegate::policy::plan::{
     ApprovalStep, Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, HealthProbe, ImageRule, NoiseRule,
     OnFailure, OnInconclusive, OnVerifyTimeout, Plan, SignalGate, SignalQuery, SignalRule, SignalUnit, StartRules,
-    Step, WhileLive, WorkflowImage, XrayMeasure, XrayQuery,
+    Step, WebhookQuery, WhileLive, WorkflowImage, XrayBeside, XrayMeasure, XrayQuery,
 };
 use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
@@ -427,8 +427,14 @@ fn signals() -> Vec<(&'static str, SignalGate)> {
         metrics: [("m".to_owned(), metric.clone())].into(),
         period,
     };
-    let traces =
-        |measure| SignalQuery::Xray(XrayQuery { filter: "annotation.version = \"{version}\"".into(), measure });
+    let traces = |measure| {
+        SignalQuery::Xray(XrayQuery {
+            filter: "annotation.version = \"{version}\"".into(),
+            measure,
+            min_traces: 1,
+            beside: None,
+        })
+    };
     let cloudwatch = SignalQuery::Cloudwatch;
     vec![
         ("queue", signal(cloudwatch(CloudwatchQuery::Metric { metric, period }), SignalUnit::Number, limit)),
@@ -438,10 +444,50 @@ fn signals() -> Vec<(&'static str, SignalGate)> {
         ("errors", signal(traces(XrayMeasure::ErrorRate), SignalUnit::Share, compared)),
         ("throttles", signal(traces(XrayMeasure::ThrottleRate), SignalUnit::Share, compared)),
         ("times", signal(traces(XrayMeasure::ResponseTime { quantile: 0.95 }), SignalUnit::Seconds, limit)),
-        ("series", signal(SignalQuery::Prometheus { query: "up".into(), url: None }, SignalUnit::Number, limit)),
+        (
+            "series",
+            signal(SignalQuery::Prometheus { query: "up".into(), url: None, step: None }, SignalUnit::Number, limit),
+        ),
         (
             "number",
             signal(SignalQuery::Http { url: "http://h/".into(), value: "/a".into() }, SignalUnit::Number, limit),
+        ),
+        (
+            "series-range",
+            signal(
+                SignalQuery::Prometheus { query: "up".into(), url: None, step: Some(Millis::from_seconds(15)) },
+                SignalUnit::Number,
+                limit,
+            ),
+        ),
+        (
+            "exceptions",
+            signal(
+                SignalQuery::Xray(XrayQuery {
+                    filter: "annotation.version = \"{version}\"".into(),
+                    measure: XrayMeasure::NewExceptions,
+                    min_traces: 20,
+                    beside: Some(XrayBeside {
+                        filter: "annotation.version = \"{version}\"".into(),
+                        canary: "{node}".into(),
+                        stable: "{node}".into(),
+                    }),
+                }),
+                SignalUnit::Number,
+                limit,
+            ),
+        ),
+        (
+            "judge",
+            signal(
+                SignalQuery::Webhook(WebhookQuery {
+                    url: "http://h/".into(),
+                    timeout: Millis::from_seconds(5),
+                    facts: Box::default(),
+                }),
+                SignalUnit::Number,
+                limit,
+            ),
         ),
     ]
 }

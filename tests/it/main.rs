@@ -24,6 +24,7 @@ mod extensions;
 mod faults;
 mod freeze;
 mod fuzz;
+mod gates;
 mod gateways;
 mod github;
 mod golden;

@@ -10,7 +10,9 @@ mod http;
 mod moto;
 mod outside;
 mod prometheus;
+mod real_prometheus;
 pub(crate) mod server;
+mod webhook;
 mod xray;
 
 use tidegate::base::fault::{Fault, FaultKind};

@@ -24,7 +24,7 @@ pub(super) async fn sources(plans: &[Plan], signals: &dyn Signals) -> Vec<Findin
     let after = Timestamp(now.0.saturating_sub(i64::try_from(BACK.0).unwrap_or(0)));
     let mut found = Vec::new();
     for (about, (query, remedy)) in asked {
-        let question = SignalQuestion { query, after, now };
+        let question = SignalQuestion { query, after, since: after, now };
         let answer = in_time(about, async {
             let nothing = || Err(Fault::unknown(about, "it answered nothing"));
             signals.points(&[question]).await.pop().unwrap_or_else(nothing)
@@ -58,14 +58,17 @@ fn question(query: &SignalQuery) -> Option<(&'static str, SignalQuery, &'static 
             Some(("cloudwatch alarms", SignalQuery::Cloudwatch(alarm.clone()), AWS))
         }
         SignalQuery::Xray(_) => {
-            let query =
-                XrayQuery { filter: "annotation.tidegate = \"doctor\"".to_owned(), measure: XrayMeasure::FaultRate };
+            let filter = "annotation.tidegate = \"doctor\"".to_owned();
+            let query = XrayQuery { filter, measure: XrayMeasure::FaultRate, min_traces: 1, beside: None };
             Some(("x-ray", SignalQuery::Xray(query), AWS))
         }
         SignalQuery::Prometheus { url, .. } => {
-            let query = SignalQuery::Prometheus { query: "vector(1)".to_owned(), url: url.clone() };
+            let query = SignalQuery::Prometheus { query: "vector(1)".to_owned(), url: url.clone(), step: None };
             Some(("prometheus", query, PROMETHEUS))
         }
-        SignalQuery::Cloudwatch(CloudwatchQuery::Alarm { .. }) | SignalQuery::Http { .. } => None,
+        SignalQuery::Cloudwatch(CloudwatchQuery::Alarm { .. })
+        | SignalQuery::Http { .. }
+        // It may do something when it is asked.
+        | SignalQuery::Webhook(_) => None,
     }
 }

@@ -3,7 +3,7 @@
 //! A placeholder is a name in braces: letters, `_` and `-`, and nothing else between them. Whatever else stands in braces
 //! belongs to the query language, such as `{job="x"}` of PromQL.
 
-use super::{CloudwatchMetric, CloudwatchQuery, SignalQuery};
+use super::{CloudwatchMetric, CloudwatchQuery, SignalQuery, XrayQuery};
 
 /// Longest value that is filled in, in characters: tags have up to 128 and digests up to 135.
 const MAX_VALUE_CHARS: usize = 256;
@@ -217,7 +217,20 @@ impl SignalQuery {
         Ok(query)
     }
 
-    /// Every text in which placeholders are looked for.
+    /// A query about both versions that is filled in for the canary, filled in for stable as well; any other one as it is.
+    ///
+    /// # Errors
+    /// The first placeholder that cannot be filled in.
+    pub fn beside(mut self, stable: &Names) -> Result<Self, Unfilled> {
+        if let Self::Xray(XrayQuery { beside: Some(beside), .. }) = &mut self {
+            for text in [&mut beside.filter, &mut beside.stable] {
+                *text = filled(text, stable, Written::AsIs)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Every text in which placeholders are looked for, but for what is stable's part of a query about both versions.
     fn visit(&mut self, see: &mut impl FnMut(&mut String, Written) -> Result<(), Unfilled>) -> Result<(), Unfilled> {
         match self {
             Self::Cloudwatch(CloudwatchQuery::Metric { metric, .. }) => metric.visit(see),
@@ -226,8 +239,12 @@ impl SignalQuery {
                 metrics.values_mut().try_for_each(|metric| metric.visit(see))
             }
             Self::Cloudwatch(CloudwatchQuery::Alarm { name }) => see(name, Written::AsIs),
-            Self::Xray(query) => see(&mut query.filter, Written::AsIs),
-            Self::Prometheus { query, url } => {
+            Self::Xray(query) => {
+                see(&mut query.filter, Written::AsIs)?;
+                query.beside.iter_mut().try_for_each(|beside| see(&mut beside.canary, Written::AsIs))
+            }
+            Self::Webhook(query) => see(&mut query.url, Written::InAddress),
+            Self::Prometheus { query, url, .. } => {
                 see(query, Written::AsIs)?;
                 url.iter_mut().try_for_each(|url| see(url, Written::InAddress))
             }
@@ -254,7 +271,7 @@ mod tests {
     }
 
     fn prometheus(query: &str) -> SignalQuery {
-        SignalQuery::Prometheus { query: query.into(), url: None }
+        SignalQuery::Prometheus { query: query.into(), url: None, step: None }
     }
 
     #[test]

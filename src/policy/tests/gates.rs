@@ -121,6 +121,10 @@ fn stored_health_gates_are_read_those_of_the_first_release_too() {
         (http, r#"{"health":{"path":"/health","interval":5000,"breaches":3}}"#),
         (grpc, r#"{"health":{"grpc":"","interval":5000,"breaches":3}}"#),
         (HealthProbe::Tcp, r#"{"health":{"tcp":true,"interval":5000,"breaches":3}}"#),
+        (
+            HealthProbe::Ecs { cluster: "prod".to_owned(), services: [("a".to_owned(), "shop-a".to_owned())].into() },
+            r#"{"health":{"ecs":{"cluster":"prod","services":{"a":"shop-a"}},"interval":5000,"breaches":3}}"#,
+        ),
     ] {
         let rule = GateRule::Health { probe, interval: Millis::from_seconds(5), breaches: 3 };
         assert_eq!(serde_json::to_string(&rule).unwrap(), text);
@@ -132,7 +136,7 @@ fn stored_health_gates_are_read_those_of_the_first_release_too() {
         r#"{"health":{"tcp":false,"interval":5000,"breaches":3}}"#,
     ] {
         let error = serde_json::from_str::<GateRule>(text).unwrap_err().to_string();
-        assert!(error.contains("exactly one of `path`, `grpc` and `tcp: true`"), "{error}");
+        assert!(error.contains("exactly one of `path`, `grpc`, `tcp: true` and `ecs`"), "{error}");
     }
 }
 
@@ -149,10 +153,24 @@ fn health_gates_arrive_in_the_plan_or_say_what_is_wrong() {
     assert_eq!(rule("{ grpc: shop.Checkout }"), health(grpc("shop.Checkout"), 5, 3));
     assert_eq!(rule("{ grpc: '' }"), health(grpc(""), 5, 3));
     assert_eq!(rule("{ tcp: true, interval: 10s }"), health(HealthProbe::Tcp, 10, 3));
+    let ecs = "workload: { ecs: { cluster: prod, services: { a: shop-a, b: shop-b }, container: app } }\n";
+    let services = [("a", "shop-a"), ("b", "shop-b")].map(|(node, service)| (node.to_owned(), service.to_owned()));
+    assert_eq!(
+        good(&(gate("{ ecs: true }") + ecs)).plan.gates.remove(0).rule,
+        health(HealthProbe::Ecs { cluster: "prod".to_owned(), services: services.into() }, 5, 3)
+    );
     for (rest, expected) in [
-        ("{ interval: 5s }", "7:24 `gates[0].health` needs one of the keys `http`, `grpc`, `tcp`"),
+        ("{ interval: 5s }", "7:24 `gates[0].health` needs one of the keys `http`, `grpc`, `tcp`, `ecs`"),
         ("{ http: /health, tcp: true }", "7:41 `http` and `tcp` exclude each other in `gates[0].health`"),
-        ("{ tcp: false }", "7:31 `tcp: false` asks nothing | write `tcp: true`, `http: /health` or `grpc: SERVICE`"),
+        (
+            "{ ecs: true }",
+            "7:31 the policy has no services of ECS whose tasks could be asked about | give the policy a `workload` of ECS, or check \
+             by `http`, `grpc` or `tcp`",
+        ),
+        (
+            "{ tcp: false }",
+            "7:31 `tcp: false` asks nothing | write `tcp: true`, `http: /health`, `grpc: SERVICE` or `ecs: true`",
+        ),
         (
             "{ grpc: a b }",
             "7:32 `gates[0].health.grpc` must be a name of a gRPC service such as `shop.Checkout`, or `\"\"` for the whole \

@@ -3,9 +3,10 @@
 use super::{good, with};
 use crate::base::time::Millis;
 use crate::policy::compile;
+use crate::policy::plan::placeholder::Names;
 use crate::policy::plan::{
-    Bound, CloudwatchMetric, CloudwatchQuery, GateRule, SignalGate, SignalQuery, SignalRule, SignalUnit, XrayMeasure,
-    XrayQuery,
+    Bound, CloudwatchMetric, CloudwatchQuery, GateRule, SignalGate, SignalQuery, SignalRule, SignalUnit, WebhookQuery,
+    XrayBeside, XrayMeasure, XrayQuery,
 };
 use std::collections::BTreeMap;
 
@@ -57,12 +58,17 @@ fn every_source_arrives_in_the_plan_with_its_defaults() {
     let traces = signal(&gate(
         "xray: { filter: 'annotation.version = \"{version}\"', measure: fault_rate }, compare: stable, tolerate: { add: 0.2pp }",
     ));
-    let asked = XrayQuery { filter: "annotation.version = \"{version}\"".into(), measure: XrayMeasure::FaultRate };
+    let asked = XrayQuery {
+        filter: "annotation.version = \"{version}\"".into(),
+        measure: XrayMeasure::FaultRate,
+        min_traces: 1,
+        beside: None,
+    };
     assert_eq!((traces.query, traces.interval), (SignalQuery::Xray(asked), Millis::from_seconds(30)));
     assert_eq!(traces.rule, SignalRule::AgainstStable { ratio: 1.0, add: 0.002 });
 
     let series = signal(&gate("prometheus: { query: 'up{node=\"{node}\"}' }, min: 1, breaches: 2"));
-    let asked = SignalQuery::Prometheus { query: "up{node=\"{node}\"}".into(), url: None };
+    let asked = SignalQuery::Prometheus { query: "up{node=\"{node}\"}".into(), url: None, step: None };
     assert_eq!((series.query, series.interval, series.breaches), (asked, Millis::from_seconds(10), 2));
     assert_eq!(series.rule, SignalRule::Limit { value: 1.0, bound: Bound::Min });
 
@@ -105,7 +111,10 @@ fn measures_and_limits_have_units() {
         ("response_time_p99", XrayMeasure::ResponseTime { quantile: 0.99 }, "1m", SignalUnit::Seconds, 60.0),
     ] {
         let traces = signal(&gate(&format!("xray: {{ filter: f, measure: {measure} }}, max: {limit}")));
-        assert_eq!(traces.query, SignalQuery::Xray(XrayQuery { filter: "f".into(), measure: what }));
+        assert_eq!(
+            traces.query,
+            SignalQuery::Xray(XrayQuery { filter: "f".into(), measure: what, min_traces: 1, beside: None })
+        );
         assert_eq!((traces.unit, traces.rule), (unit, at_most(value)), "{measure}");
     }
 }
@@ -162,7 +171,7 @@ fn questions_that_make_no_sense() {
         (
             "cloudwatch: { namespace: S, metric: A, stat: avg }, max: 1",
             "avg",
-            "`gates[0].cloudwatch.stat` must be `Average`, `Sum`, `Minimum`, `Maximum`, `SampleCount` or a percentile such as `p99` or `p99.9`, found the text `avg`",
+            "`gates[0].cloudwatch.stat` must be `Average`, `Sum`, `Minimum`, `Maximum`, `SampleCount`, a percentile such as `p99` or `p99.9`, or a trimmed statistic such as `tm90`, `TM(10%:90%)` or `IQM`, found the text `avg`",
         ),
         (
             "cloudwatch: { namespace: S, metric: A, stat: Sum, period: 90s }, max: 1",
@@ -185,7 +194,7 @@ fn questions_that_make_no_sense() {
         (
             "cloudwatch: { preset: ecs_cpuu, cluster: c, service: s }, max: 80%",
             "ecs_cpuu",
-            "`gates[0].cloudwatch.preset` must be `alb_target_5xx`, `alb_target_response_time`, `ecs_cpu`, `ecs_memory` or `sqs_age`, found the text `ecs_cpuu` | did you mean `ecs_cpu`?",
+            "`gates[0].cloudwatch.preset` must be `alb_target_5xx`, `alb_target_response_time`, `appmesh_target_5xx`, `appmesh_target_response_time`, `ecs_cpu`, `ecs_memory`, `service_connect_5xx`, `service_connect_response_time`, `sqs_age`, `tidegate_target_5xx` or `tidegate_target_response_time`, found the text `ecs_cpuu` | did you mean `ecs_cpu`?",
         ),
         (
             "cloudwatch: { preset: ecs_cpu, cluster: c }, max: 80%",
@@ -324,4 +333,146 @@ fn a_step_that_is_over_before_a_gate_can_speak_is_warned_about() {
         "only that all are dry runs"
     );
     assert_eq!(told(&gate("http: { url: 'http://h/' }, max: 1")), [] as [&str; 0]);
+}
+
+#[test]
+fn presets_of_meshes_name_sender_service_and_version() {
+    let of =
+        |preset: &str, rest: &str| signal(&gate(&format!("cloudwatch: {{ preset: {preset}, {rest} }}, max: 500ms")));
+    let sent = [
+        ("Mesh", "shop"),
+        ("TargetVirtualNode", "{node}"),
+        ("TargetVirtualService", "checkout.local"),
+        ("VirtualNode", "front"),
+    ];
+    let own = of("tidegate_target_response_time", "virtual_node: front, virtual_service: checkout.local, stat: tm90");
+    let expression = |time: CloudwatchMetric| {
+        let metrics = [("time".to_owned(), time)].into();
+        SignalQuery::Cloudwatch(CloudwatchQuery::Expression {
+            expression: "time / 1000".into(),
+            metrics,
+            period: MINUTE,
+        })
+    };
+    assert_eq!(own.query, expression(metric("AppMesh", "envoy.appmesh.TargetResponseTime", "tm90", &sent)));
+    assert_eq!((own.unit, own.rule), (SignalUnit::Seconds, at_most(0.5)));
+    let typed = |kind| {
+        let mut all = sent.to_vec();
+        all[3] = ("VirtualGateway", "front");
+        all.push(("metric_type", kind));
+        all
+    };
+    let agents =
+        of("appmesh_target_response_time", "virtual_gateway: front, virtual_service: checkout.local, namespace: Envoy");
+    assert_eq!(agents.query, expression(metric("Envoy", "envoy.appmesh.TargetResponseTime", "p95", &typed("timing"))));
+    let failed = signal(&gate(
+        "cloudwatch: { preset: appmesh_target_5xx, virtual_gateway: front, virtual_service: checkout.local }, compare: stable",
+    ));
+    let SignalQuery::Cloudwatch(CloudwatchQuery::Expression { expression, metrics, .. }) = &failed.query else {
+        panic!()
+    };
+    assert_eq!(expression, "(SUM([requests, FILL(errors, 0)]) - requests) / requests");
+    assert_eq!(
+        metrics["errors"],
+        metric("CWAgent", "envoy.appmesh.HTTPCode_Target_5XX_Count", "Sum", &typed("counter"))
+    );
+    assert_eq!(metrics["requests"].name, "envoy.appmesh.RequestCountPerTarget");
+
+    let connect = signal(
+        &(gate("cloudwatch: { preset: service_connect_5xx, discovery_name: '{service}' }, compare: stable") + ECS),
+    );
+    let SignalQuery::Cloudwatch(CloudwatchQuery::Expression { expression, metrics, .. }) = &connect.query else {
+        panic!()
+    };
+    let all = "SUM([informed, moved, refused, failed])";
+    assert_eq!(*expression, format!("(SUM([{all}, FILL(errors, 0)]) - {all}) / {all}"));
+    assert_eq!(metrics.len(), 5);
+    let discovery = [("TargetDiscoveryName", "{service}")];
+    assert_eq!(metrics["refused"], metric("AWS/ECS", "HTTPCode_Target_4XX_Count", "Sum", &discovery));
+    for (rest, marked, told) in [
+        (
+            "cloudwatch: { preset: tidegate_target_5xx, virtual_service: s }, max: 1%",
+            "tidegate_target_5xx",
+            "`tidegate_target_5xx` needs one of the two senders",
+        ),
+        (
+            "cloudwatch: { preset: ecs_cpu, cluster: c, service: s, stat: tc90 }, max: 1%",
+            "tc90",
+            "this statistic counts or ranks values, and the limit is one of values",
+        ),
+        (
+            "cloudwatch: { preset: sqs_age, queue: q, discovery_name: d }, max: 1m",
+            "discovery_name",
+            "`discovery_name` has no meaning for `sqs_age` | it is about `queue`",
+        ),
+    ] {
+        refused(rest, marked, told);
+    }
+}
+
+#[test]
+fn what_is_new_beside_stable_is_one_question_about_both() {
+    let news = signal(&gate(
+        "xray: { filter: 'annotation.v = \"{node}\"', measure: new_exceptions, min_traces: 20 }, compare: stable, tolerate: { add: 1 }",
+    ));
+    let beside =
+        XrayBeside { filter: "annotation.v = \"{node}\"".into(), canary: "{node}".into(), stable: "{node}".into() };
+    let asked = XrayQuery {
+        filter: "annotation.v = \"{node}\"".into(),
+        measure: XrayMeasure::NewExceptions,
+        min_traces: 20,
+        beside: Some(beside),
+    };
+    assert_eq!((news.query.clone(), news.rule), (SignalQuery::Xray(asked), at_most(1.0)));
+    let names = |node: &str| Names { node: node.into(), ..Names::default() };
+    let filled = news.query.about(&names("a")).and_then(|query| query.beside(&names("b"))).unwrap();
+    let SignalQuery::Xray(XrayQuery { filter, beside: Some(beside), .. }) = filled else { panic!() };
+    assert_eq!(filter, "annotation.v = \"a\"");
+    assert_eq!([beside.filter, beside.canary, beside.stable], ["annotation.v = \"b\"", "a", "b"]);
+    let none = signal(&gate("xray: { filter: '{node}', measure: new_edges }, compare: stable"));
+    assert_eq!(none.rule, at_most(0.0));
+    for (rest, marked, told) in [
+        (
+            "xray: { filter: all, measure: new_edges }, compare: stable",
+            "all",
+            "the filter selects the same traces for both versions, so nothing can be new | put a placeholder such as `{version}` into it",
+        ),
+        (
+            "xray: { filter: '{node}', measure: new_edges }, compare: stable, tolerate: { ratio: 2 }",
+            "ratio",
+            "what is new has no multiple of stable's",
+        ),
+        (
+            "xray: { filter: '{node}', measure: new_edges, min_traces: 0 }, compare: stable",
+            "0",
+            "`gates[0].xray.min_traces` must be a whole number from 1 to 1000, found the number `0`",
+        ),
+    ] {
+        refused(rest, marked, told);
+    }
+}
+
+#[test]
+fn webhooks_and_ranges_arrive_in_the_plan_or_say_what_is_wrong() {
+    let judge = signal(&gate("webhook: { url: 'https://h/judge', timeout: 3s, interval: 30s }, breaches: 1"));
+    let (url, timeout) = ("https://h/judge".to_owned(), Millis::from_seconds(3));
+    let asked = SignalQuery::Webhook(WebhookQuery { url, timeout, facts: Box::default() });
+    assert_eq!((judge.query, judge.rule, judge.interval), (asked, at_most(0.0), Millis::from_seconds(30)));
+    let range = signal(&gate("prometheus: { query: up, step: 15s }, min: 1"));
+    let asked = SignalQuery::Prometheus { query: "up".into(), url: None, step: Some(Millis::from_seconds(15)) };
+    assert_eq!((range.span(), range.interval), (Millis::from_seconds(15), Millis::from_seconds(10)));
+    assert_eq!(range.query, asked);
+    for (rest, marked, told) in [
+        (
+            "webhook: { url: 'https://h/' }, max: 1",
+            "max",
+            "`max` has no meaning for a webhook | it passes or fails by its status; leave this out",
+        ),
+        ("webhook: { url: 'https://h/', timeout: 1m }", "1m", "`timeout` must be from 1s to 20s"),
+        ("webhook: { url: 'https://u:p@h/' }", "'https://u:p@h/' ", "a name or password in an address"),
+        ("prometheus: { query: up, step: 1500ms }, min: 1", "1500ms", "`step` must be whole seconds from 1s to 5m"),
+        ("prometheus: { query: up, step: 10m }, min: 1", "10m", "`step` must be whole seconds from 1s to 5m"),
+    ] {
+        refused(rest, marked, told);
+    }
 }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 /// A gate that is asked every 10 s, at most 10 allowed.
 pub(super) fn gate(query: &str, rule: SignalRule) -> Gate {
-    let query = SignalQuery::Prometheus { query: query.into(), url: None };
+    let query = SignalQuery::Prometheus { query: query.into(), url: None, step: None };
     let interval = Millis::from_seconds(10);
     let rule = GateRule::Signal(SignalGate { query, interval, unit: SignalUnit::Number, rule, breaches: 3 });
     Gate { name: "queue".into(), rule, dry_run: false }
@@ -304,7 +304,14 @@ fn a_source_that_is_as_late_as_it_always_is_is_not_silent() {
         let period = Millis::from_seconds(seconds);
         SignalQuery::Cloudwatch(CloudwatchQuery::Metric { metric: metric(), period })
     };
-    let traces = || SignalQuery::Xray(XrayQuery { filter: "f".into(), measure: XrayMeasure::FaultRate });
+    let traces = || {
+        SignalQuery::Xray(XrayQuery {
+            filter: "f".into(),
+            measure: XrayMeasure::FaultRate,
+            min_traces: 1,
+            beside: None,
+        })
+    };
     for (query, interval, age) in [
         // A period that has ended, one that is under way, two minutes until CloudWatch tells, and the next question.
         (minutes(60), 10, 60 + 60 + 120 + 10),
@@ -400,7 +407,7 @@ fn each_version_is_asked_about_by_its_own_name() {
     let [asks] = asked(&plan, &state).try_into().expect("one gate");
     let query = |node: &str, version: &str| {
         let query = format!("a{{n=\"{node}\", v=\"{version}\"}}");
-        Ok::<_, String>(SignalQuery::Prometheus { query, url: None })
+        Ok::<_, String>(SignalQuery::Prometheus { query, url: None, step: None })
     };
     assert_eq!((asks.canary, asks.stable), (query("v2", "def"), Some(query("v1", "abc"))));
     let shared = with(SHARED, AT_MOST_10, &[10, 100]);

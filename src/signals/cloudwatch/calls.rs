@@ -4,7 +4,7 @@ use super::fault::{SOURCE, failed};
 use super::place;
 use super::plan::Batch;
 use super::results::Gathered;
-use crate::aws::{Made, is_about_the_question};
+use crate::aws::{Made, is_about_the_question, is_throttled};
 use crate::base::fault::Fault;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
@@ -35,6 +35,8 @@ pub(super) struct Refusal {
     pub(super) fault: Fault,
     /// Whether it was refused for what was asked: other questions may be answered.
     pub(super) of_a_question: bool,
+    /// Whether it was refused for there being too many.
+    pub(super) is_throttled: bool,
 }
 
 impl Calls {
@@ -61,6 +63,7 @@ impl Calls {
         tracing::debug!(target: "tidegate::aws", service = SOURCE, operation, place, "call");
         call.await.map_err(|error| Refusal {
             of_a_question: is_about_the_question(&error),
+            is_throttled: is_throttled(&error),
             fault: failed(operation, place).fault(&error),
         })
     }
@@ -90,20 +93,19 @@ impl Calls {
         }
         let text =
             format!("{GET_METRIC_DATA} of {place}: more than {MOST_PAGES} pages: ask for longer periods, or less");
-        Err(Refusal { fault: Fault::transient(SOURCE, text), of_a_question: false })
+        Err(too_long(text))
     }
 
     /// States of alarms by their names, [`MOST_ALARMS`] at most; those that there are not are left out.
-    pub(super) async fn alarms(&self, names: &[&str]) -> Result<Vec<(String, StateValue)>, Fault> {
+    pub(super) async fn alarms(&self, names: &[String]) -> Result<Vec<(String, StateValue)>, Refusal> {
         let place = format!("alarm {}", names.join(" and "));
-        let names = names.iter().map(|name| (*name).to_owned()).collect();
         // Without types only alarms on metrics are answered.
         let types = vec![AlarmType::MetricAlarm, AlarmType::CompositeAlarm, AlarmType::LogAlarm];
-        let call = self.client.describe_alarms().set_alarm_names(Some(names)).set_alarm_types(Some(types));
+        let call = self.client.describe_alarms().set_alarm_names(Some(names.to_vec())).set_alarm_types(Some(types));
         let (mut states, mut token) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
             let call = call.clone().max_records(MOST_ALARMS as i32).set_next_token(token.take()).send();
-            let page = self.make(DESCRIBE_ALARMS, &place, call).await.map_err(|refusal| refusal.fault)?;
+            let page = self.make(DESCRIBE_ALARMS, &place, call).await?;
             let on_metrics = page.metric_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value()));
             let composite = page.composite_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value()));
             let on_logs = page.log_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value()));
@@ -114,6 +116,11 @@ impl Calls {
                 return Ok(states);
             }
         }
-        Err(Fault::transient(SOURCE, format!("{DESCRIBE_ALARMS} of {place}: more than {MOST_PAGES} pages")))
+        Err(too_long(format!("{DESCRIBE_ALARMS} of {place}: more than {MOST_PAGES} pages")))
     }
+}
+
+/// An answer with more pages than are read.
+fn too_long(text: String) -> Refusal {
+    Refusal { fault: Fault::transient(SOURCE, text), of_a_question: false, is_throttled: false }
 }

@@ -6,7 +6,6 @@
 
 use crate::base::time::{Millis, Timestamp};
 use crate::policy::plan::{CloudwatchMetric, CloudwatchQuery};
-use crate::signals::Asked;
 use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
 use std::collections::BTreeMap;
 
@@ -25,7 +24,15 @@ const COMMON_MULTIPLE: u64 = 3_600_000;
 /// So many queries CloudWatch takes in one call; metrics that an expression names are queries too.
 const MOST_QUERIES: usize = 500;
 
-/// How long after its end a period is taken for settled.
+/// How long one point of a query is about; `None` of an alarm, which has no points.
+pub(super) const fn period(query: &CloudwatchQuery) -> Option<Millis> {
+    match query {
+        CloudwatchQuery::Metric { period, .. } | CloudwatchQuery::Expression { period, .. } => Some(*period),
+        CloudwatchQuery::Alarm { .. } => None,
+    }
+}
+
+/// How long after its end a period is taken for settled, before anything was learned of its namespace.
 pub(super) const fn lag(period: Millis) -> Millis {
     if period.0 < 60_000 { LAG_OF_SECONDS } else { LAG }
 }
@@ -37,25 +44,40 @@ pub(super) struct Span {
     pub(super) to: Timestamp,
 }
 
-/// Periods that began after `after` and have settled by `now`; `None` where there is none.
-pub(super) fn span(after: Timestamp, now: Timestamp, period: Millis) -> Option<Span> {
+/// The beginning of the period in which a moment is.
+pub(super) fn floor(at: i64, period: Millis) -> i64 {
+    at.saturating_sub(at.rem_euclid(i64::try_from(period.0.max(1)).unwrap_or(i64::MAX)))
+}
+
+/// Periods that began after `after` and have settled by `now`, so long after their end; `None` where there is none.
+pub(super) fn span(after: Timestamp, now: Timestamp, period: Millis, lag: Millis) -> Option<Span> {
     let length = i64::try_from(period.0.max(1)).unwrap_or(i64::MAX);
-    let floor = |at: i64| at.saturating_sub(at.rem_euclid(length));
+    let floor = |at: i64| floor(at, period);
     let back = |at: i64, span: Millis| at.saturating_sub_unsigned(span.0);
-    let to = floor(back(now.0, lag(period)));
+    let to = floor(back(now.0, lag));
     let longest = LONGEST_SPAN.max(Millis(period.0.saturating_mul(2)));
     let from = floor(after.0).saturating_add(length).max(floor(back(to, longest)));
     (from < to).then_some(Span { from: Timestamp(from), to: Timestamp(to) })
 }
 
-/// One query, however many ask it: of both versions, or in several gates.
+/// One query of a call.
 #[derive(Debug, Clone)]
 pub(super) struct Entry<'a> {
     pub(super) query: &'a CloudwatchQuery,
     pub(super) period: Millis,
-    /// Positions of those who ask.
-    pub(super) questions: Vec<usize>,
+    /// Its position among those that are due.
+    pub(super) index: usize,
     span: Span,
+    /// No other query may be in its call.
+    is_alone: bool,
+}
+
+impl<'a> Entry<'a> {
+    /// `None` of an alarm, which is asked about by another call. A query that was refused before spoils only its own.
+    pub(super) fn of(query: &'a CloudwatchQuery, index: usize, span: Span, was_refused: bool) -> Option<Self> {
+        let is_alone = was_refused || is_alone(query);
+        Some(Self { query, period: period(query)?, index, span, is_alone })
+    }
 }
 
 /// What one call asks for.
@@ -66,14 +88,16 @@ pub(super) struct Batch<'a> {
     pub(super) end: Timestamp,
     /// A multiple of all periods, in milliseconds.
     step: u64,
+    /// Queries that the entries take.
+    size: usize,
     /// No other query may be in the call.
     is_alone: bool,
 }
 
-/// The calls that answer all questions which can have a new point; alarms have none.
-pub(super) fn batches<'a>(asked: &[Asked<'a, CloudwatchQuery>]) -> Vec<Batch<'a>> {
+/// The calls that ask for all entries.
+pub(super) fn batches<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Vec<Batch<'a>> {
     let mut batches: Vec<Batch<'a>> = Vec::new();
-    for entry in entries(asked) {
+    for entry in entries {
         match batches.iter_mut().find(|batch| batch.takes(&entry)) {
             Some(batch) => batch.add(entry),
             None => batches.push(Batch::of(entry)),
@@ -82,36 +106,18 @@ pub(super) fn batches<'a>(asked: &[Asked<'a, CloudwatchQuery>]) -> Vec<Batch<'a>
     batches
 }
 
-fn entries<'a>(asked: &[Asked<'a, CloudwatchQuery>]) -> Vec<Entry<'a>> {
-    let mut entries: Vec<Entry<'a>> = Vec::new();
-    for (index, Asked { query, after, now }) in asked.iter().enumerate() {
-        let (CloudwatchQuery::Metric { period, .. } | CloudwatchQuery::Expression { period, .. }) = query else {
-            continue;
-        };
-        let Some(span) = span(*after, *now, *period) else { continue };
-        match entries.iter_mut().find(|entry| entry.query == *query) {
-            Some(entry) => {
-                entry.questions.push(index);
-                entry.span = Span { from: entry.span.from.min(span.from), to: entry.span.to.max(span.to) };
-            }
-            None => entries.push(Entry { query, period: *period, questions: vec![index], span }),
-        }
-    }
-    entries
-}
-
 impl<'a> Batch<'a> {
     fn of(entry: Entry<'a>) -> Self {
         let (start, end, step) = (entry.span.from, entry.span.to, entry.period.0.max(1));
-        let is_alone = is_alone(entry.query);
-        Self { entries: vec![entry], start, end, step, is_alone }
+        let (size, is_alone) = (size(entry.query), entry.is_alone);
+        Self { entries: vec![entry], start, end, step, size, is_alone }
     }
 
     fn takes(&self, entry: &Entry<'_>) -> bool {
-        let queries = self.entries.iter().map(|entry| size(entry.query)).sum::<usize>() + size(entry.query);
+        let queries = self.size + size(entry.query);
         let period = entry.period.0.max(1);
         let fits = period == self.step || COMMON_MULTIPLE.is_multiple_of(least_common_multiple(self.step, period));
-        !self.is_alone && !is_alone(entry.query) && queries <= MOST_QUERIES && fits
+        !self.is_alone && !entry.is_alone && queries <= MOST_QUERIES && fits
     }
 
     fn add(&mut self, entry: Entry<'a>) {
@@ -119,14 +125,16 @@ impl<'a> Batch<'a> {
         let start = self.start.min(entry.span.from).0;
         self.start = Timestamp(start.saturating_sub(start.rem_euclid(i64::try_from(self.step).unwrap_or(i64::MAX))));
         self.end = self.end.max(entry.span.to);
+        self.size += size(entry.query);
         self.entries.push(entry);
     }
 
     /// Both halves of it, over its span.
     pub(super) fn halves(self) -> [Self; 2] {
-        let Self { mut entries, start, end, step, is_alone } = self;
+        let Self { mut entries, start, end, step, is_alone, .. } = self;
         let second = entries.split_off(entries.len() / 2);
-        [entries, second].map(|entries| Self { entries, start, end, step, is_alone })
+        let size = |entries: &[Entry<'_>]| entries.iter().map(|entry| size(entry.query)).sum();
+        [entries, second].map(|entries| Self { size: size(&entries), entries, start, end, step, is_alone })
     }
 
     /// The name by which an entry's answer is found.

@@ -89,7 +89,7 @@ impl Gathered {
         if let Some(message) = self.messages.first() {
             return transient(format!("CloudWatch answered the call in part: {message}"));
         }
-        Ok(found.points.iter().map(|(at, value)| SignalPoint { at: Timestamp(*at), value: *value }).collect())
+        Ok(found.points.iter().map(|(at, value)| SignalPoint::of(Timestamp(*at), *value)).collect())
     }
 }
 

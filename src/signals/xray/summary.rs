@@ -27,8 +27,12 @@ pub(super) struct Summaries {
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
     Value(f64),
-    NoTrace,
-    Unfinished { unfinished: usize, all: usize },
+    /// Not as many finished traces as a point needs, and not one.
+    TooFew,
+    Unfinished {
+        unfinished: usize,
+        all: usize,
+    },
 }
 
 impl Summaries {
@@ -51,11 +55,14 @@ impl Summaries {
         }
     }
 
-    /// The number that a policy asks for.
-    pub(super) fn measure(mut self, measure: XrayMeasure) -> Verdict {
+    /// The number that a policy asks for, of so many traces at least.
+    pub(super) fn measure(mut self, measure: XrayMeasure, least: u32) -> Verdict {
         let all = self.finished + self.unfinished;
         if self.unfinished * ONE_UNFINISHED_IN > all {
             return Verdict::Unfinished { unfinished: self.unfinished, all };
+        }
+        if self.finished < least as usize {
+            return Verdict::TooFew;
         }
         let share = |count: usize| (self.finished > 0).then(|| count as f64 / self.finished as f64);
         let value = match measure {
@@ -63,8 +70,10 @@ impl Summaries {
             XrayMeasure::ErrorRate => share(self.errors),
             XrayMeasure::ThrottleRate => share(self.throttles),
             XrayMeasure::ResponseTime { quantile } => quantile_of(&mut self.response_times, quantile),
+            // Neither is a number of one version's traces.
+            XrayMeasure::NewExceptions | XrayMeasure::NewEdges => None,
         };
-        value.map_or(Verdict::NoTrace, Verdict::Value)
+        value.map_or(Verdict::TooFew, Verdict::Value)
     }
 }
 
@@ -109,28 +118,39 @@ mod tests {
             (XrayMeasure::ResponseTime { quantile: 0.0 }, 1.0),
             (XrayMeasure::ResponseTime { quantile: 1.0 }, 3.0),
         ] {
-            assert_eq!(read(&traces).measure(measure), Verdict::Value(value), "{measure:?}");
+            assert_eq!(read(&traces).measure(measure, 1), Verdict::Value(value), "{measure:?}");
         }
     }
 
     #[test]
     fn no_trace_is_no_rate_of_zero() {
-        assert_eq!(read(&[]).measure(XrayMeasure::FaultRate), Verdict::NoTrace);
-        assert_eq!(read(&[]).measure(XrayMeasure::ResponseTime { quantile: 0.5 }), Verdict::NoTrace);
+        assert_eq!(read(&[]).measure(XrayMeasure::FaultRate, 1), Verdict::TooFew);
+        assert_eq!(read(&[]).measure(XrayMeasure::ResponseTime { quantile: 0.5 }, 1), Verdict::TooFew);
         let without_time = TraceSummary::builder().has_fault(true).build();
         let measure = XrayMeasure::ResponseTime { quantile: 0.5 };
-        assert_eq!(read(&[without_time]).measure(measure), Verdict::NoTrace);
+        assert_eq!(read(&[without_time]).measure(measure, 1), Verdict::TooFew);
     }
 
     #[test]
     fn traces_in_progress_count_nowhere_and_too_many_are_no_answer() {
         let mut traces = vec![trace(1.0); 9];
         traces.push(partial());
-        assert_eq!(read(&traces).measure(XrayMeasure::FaultRate), Verdict::Value(0.0));
+        assert_eq!(read(&traces).measure(XrayMeasure::FaultRate, 1), Verdict::Value(0.0));
         traces.push(partial());
         let expected = Verdict::Unfinished { unfinished: 2, all: 11 };
-        assert_eq!(read(&traces).measure(XrayMeasure::FaultRate), expected);
-        assert_eq!(read(&[partial()]).measure(XrayMeasure::FaultRate), Verdict::Unfinished { unfinished: 1, all: 1 });
+        assert_eq!(read(&traces).measure(XrayMeasure::FaultRate, 1), expected);
+        assert_eq!(
+            read(&[partial()]).measure(XrayMeasure::FaultRate, 1),
+            Verdict::Unfinished { unfinished: 1, all: 1 }
+        );
+    }
+
+    #[test]
+    fn fewer_traces_than_are_asked_for_are_no_point() {
+        let traces = vec![trace(1.0); 9];
+        for (least, expected) in [(0, Verdict::Value(0.0)), (9, Verdict::Value(0.0)), (10, Verdict::TooFew)] {
+            assert_eq!(read(&traces).measure(XrayMeasure::FaultRate, least), expected, "{least}");
+        }
     }
 
     #[test]

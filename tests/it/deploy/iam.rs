@@ -36,6 +36,7 @@ const EVERYWHERE: &[&str] = &[
     "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel",
     "ssmmessages:OpenDataChannel",
+    "xray:GetTraceGraph",
     "xray:GetTraceSummaries",
 ];
 

@@ -26,7 +26,7 @@ fn gate(name: &str, query: SignalQuery, rule: SignalRule, seconds: u64) -> Gate 
 }
 
 fn prometheus(query: &str) -> SignalQuery {
-    SignalQuery::Prometheus { query: query.into(), url: None }
+    SignalQuery::Prometheus { query: query.into(), url: None, step: None }
 }
 
 /// A metric of minutes.
@@ -48,14 +48,14 @@ fn depth() -> Gate {
 
 /// One point of now.
 fn now(question: &SignalQuestion, value: f64) -> Result<Vec<SignalPoint>, Fault> {
-    Ok(vec![SignalPoint { at: question.now, value }])
+    Ok(vec![SignalPoint::of(question.now, value)])
 }
 
 /// Points of whole minutes that have ended, as CloudWatch gives them.
 fn ended(question: &SignalQuestion, value: f64) -> Result<Vec<SignalPoint>, Fault> {
     let first = question.after.0.div_euclid(60_000) + 1;
     let minutes = (first..).map(|minute| Timestamp(minute * 60_000));
-    Ok(minutes.take_while(|at| at.0 + 60_000 <= question.now.0).map(|at| SignalPoint { at, value }).collect())
+    Ok(minutes.take_while(|at| at.0 + 60_000 <= question.now.0).map(|at| SignalPoint::of(at, value)).collect())
 }
 
 fn about(question: &SignalQuestion, node: &str) -> bool {
@@ -178,7 +178,7 @@ async fn an_alarm_is_asked_how_it_is_now() {
         // In this state for a day.
         let says = move |_, question: &SignalQuestion| {
             let at = Timestamp(BEGINNING.0 - 86_400_000);
-            Ok(if at > question.after { vec![SignalPoint { at, value }] } else { vec![] })
+            Ok(if at > question.after { vec![SignalPoint::of(at, value)] } else { vec![] })
         };
         let rule = SignalRule::Limit { value: 0.0, bound: Bound::Max };
         let setting = setting_of(with([gate("slo", alarm.clone(), rule, 60)]), signals(says));

@@ -3,9 +3,11 @@
 use super::{BEGAN_S, at, expect_fault, seen};
 use crate::ecs::config;
 use crate::program::aws_double::AwsDouble;
-use aws_sdk_cloudwatch::config::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_cloudwatch::config::timeout::TimeoutConfig;
+use aws_sdk_cloudwatch::config::{BehaviorVersion, ProvideCredentials, SharedCredentialsProvider};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tidegate::base::fault::FaultKind;
 use tidegate::base::time::{Millis, Timestamp};
 use tidegate::policy::plan::{CloudwatchMetric, CloudwatchQuery};
@@ -84,13 +86,19 @@ impl Account {
     }
 
     pub(super) async fn ask(&self, queries: &[CloudwatchQuery], after: Timestamp, now: Timestamp) -> Vec<Answer> {
-        let asked: Vec<_> = queries.iter().map(|query| Asked { query, after, now }).collect();
+        let asked: Vec<_> = queries.iter().map(|query| Asked { query, after, since: after, now }).collect();
         self.cloudwatch.points(&asked).await
     }
 
-    /// Asked once, eight minutes after the beginning.
+    /// An adapter that knows nothing yet.
+    fn anew(&self) -> CloudWatch {
+        CloudWatch::from_config(&config(&self.double.url))
+    }
+
+    /// Asked once, eight minutes after the beginning, by somebody who knows nothing yet.
     async fn one(&self, query: CloudwatchQuery) -> Answer {
-        self.ask(&[query], at(0), at(480)).await.remove(0)
+        let asked = Asked { query: &query, after: at(0), since: at(0), now: at(480) };
+        self.anew().points(&[asked]).await.remove(0)
     }
 }
 
@@ -156,12 +164,13 @@ async fn percentiles_of_long_periods_begin_at_the_same_time_in_each_round() {
 
 #[tokio::test]
 async fn a_long_answer_is_read_page_by_page() {
-    let Some(account) = Account::start().await else { return };
+    let Some(mut account) = Account::start().await else { return };
     account.double.control("cloudwatch/settings", json!({ "page_points": 4 })).await;
     let answers = account.ask(&[metric("Errors", "Sum"), error_rate("v2")], at(0), at(480)).await;
     let expected = [(60, 1.0), (120, 2.0), (180, 3.0), (240, 4.0), (300, 5.0)];
     assert_eq!((seen(&answers[0]), seen(&answers[1])), (expected.to_vec(), expected.to_vec()));
-    assert_eq!(account.cloudwatch.calls(), [("GetMetricData", 3)]);
+    assert_eq!(account.cloudwatch.calls(), [("GetMetricData", 4)], "with the minutes that have not settled");
+    account.cloudwatch = account.anew();
     account.double.control("cloudwatch/settings", json!({ "page_points": 2 })).await;
     let answers = account.ask(&[metric("Errors", "Sum"), error_rate("v2")], at(0), at(480)).await;
     for answer in answers {
@@ -349,7 +358,7 @@ async fn without_credentials_or_a_connection_nothing_is_sent() {
     }
     let ask = async |cloudwatch: CloudWatch| {
         let query = metric("Errors", "Sum");
-        cloudwatch.points(&[Asked { query: &query, after: at(0), now: at(480) }]).await.remove(0)
+        cloudwatch.points(&[Asked { query: &query, after: at(0), since: at(0), now: at(480) }]).await.remove(0)
     };
     let nobody = config(&account.double.url).into_builder();
     let nobody = nobody.credentials_provider(SharedCredentialsProvider::new(Nobody)).build();
@@ -358,4 +367,101 @@ async fn without_credentials_or_a_connection_nothing_is_sent() {
     let answer = ask(CloudWatch::from_config(&config("http://127.0.0.1:1"))).await;
     expect_fault("nobody listens", answer, FaultKind::Transient, "no connection: ");
     assert_eq!(account.double.calls().await.len(), 0);
+}
+
+#[tokio::test]
+async fn statistics_over_a_part_of_the_values_are_cloudwatchs() {
+    let Some(account) = Account::start().await else { return };
+    // 1 to 100 in each minute.
+    for (stat, expected) in [
+        ("tm90", 45.5),
+        ("IQM", 50.5),
+        ("TM(10%:90%)", 50.5),
+        ("WM(:90%)", 50.005),
+        ("tc90", 90.0),
+        ("TS(:10)", 55.0),
+        ("PR(:30)", 30.0),
+    ] {
+        let found = seen(&account.one(metric("Latency", stat)).await);
+        assert_eq!(found.len(), 5, "{stat}");
+        let value = found[0].1;
+        assert!((value - expected).abs() < 0.1, "{stat}: {value}");
+    }
+}
+
+/// The bound of the interface: 1,000 rollouts with three gates each cost six calls in an interval, however they ask.
+#[tokio::test]
+async fn a_thousand_rollouts_with_three_gates_make_six_calls_in_an_interval() {
+    let Some(mut account) = Account::start().await else { return };
+    // The double takes its time for 500 questions, which is not what is tried here.
+    let timeouts = TimeoutConfig::builder().operation_timeout(Duration::from_secs(120)).build();
+    let settings = aws_sdk_cloudwatch::config::Builder::from(&config(&account.double.url));
+    let settings = settings.behavior_version(BehaviorVersion::latest()).timeout_config(timeouts);
+    let settings = settings.http_client(tidegate::aws::https()).build();
+    account.cloudwatch = CloudWatch::new(aws_sdk_cloudwatch::Client::from_conf(settings));
+    let rollouts: Vec<[CloudwatchQuery; 3]> = (0..1000)
+        .map(|rollout| {
+            ["Errors", "Requests", "Latency"].map(|name| {
+                let metric = of(name, "Sum", &format!("v{rollout}"));
+                CloudwatchQuery::Metric { metric, period: Millis::from_seconds(60) }
+            })
+        })
+        .collect();
+    let mut counted = Vec::new();
+    for interval in 0..4_i64 {
+        let before = account.cloudwatch.calls().first().map_or(0, |(_, calls)| *calls);
+        // Every rollout asks once in the interval, at a time of its own, forty of them in each moment.
+        for moment in 0..25 {
+            let now = at(600 + interval * 60 + moment * 2);
+            let ask = |rollout: usize| {
+                let (cloudwatch, queries) = (account.cloudwatch.clone(), rollouts[rollout].clone());
+                async move {
+                    let after = at(360 + interval * 60);
+                    let asked: Vec<_> = queries.iter().map(|query| Asked { query, after, since: after, now }).collect();
+                    cloudwatch.points(&asked).await
+                }
+            };
+            let moment = usize::try_from(moment).unwrap();
+            let all = futures_util::future::join_all((moment * 40..moment * 40 + 40).map(ask)).await;
+            let faults = all.iter().flatten().filter_map(|answer| answer.as_ref().err()).collect::<Vec<_>>();
+            assert!(faults.is_empty(), "{:?}", faults.first());
+        }
+        counted.push(account.cloudwatch.calls()[0].1 - before);
+    }
+    // In the first interval nobody is known before he asks.
+    assert_eq!(counted[1..], [6, 6, 6], "{counted:?}");
+}
+
+#[tokio::test]
+async fn who_is_throttled_leaves_cloudwatch_alone_for_a_while() {
+    let Some(account) = Account::start().await else { return };
+    account.fault("GetMetricData", "throttle", json!({ "times": 3 })).await;
+    let ask = async |now: i64| account.ask(&[metric("Errors", "Sum")], at(0), at(now)).await.remove(0);
+    let text = "AWS limits the calls of this account: Throttling: Rate";
+    expect_fault("throttled", ask(480).await, FaultKind::Transient, text);
+    let calls = account.cloudwatch.calls();
+    // What was refused stands for ten seconds for whoever asks that; another question is not asked before two and a half.
+    expect_fault("the same again", ask(482).await, FaultKind::Transient, text);
+    let other = account.ask(&[metric("Requests", "Sum")], at(0), at(482)).await.remove(0);
+    let text = "AWS limits the calls of this account: CloudWatch is asked again in ";
+    expect_fault("another one", other, FaultKind::Transient, text);
+    let alarm = account.ask(&[alarm("queue")], at(0), at(482)).await.remove(0);
+    expect_fault("an alarm", alarm, FaultKind::Transient, text);
+    assert_eq!(account.cloudwatch.calls(), calls, "no call was made");
+    assert_eq!(seen(&ask(490).await).len(), 5, "after the wait");
+}
+
+#[tokio::test]
+async fn a_slow_sender_is_read_later_once_it_was_seen() {
+    let Some(account) = Account::start().await else { return };
+    let ask =
+        async |after: i64, now: i64| seen(&account.ask(&[metric("Late", "Sum")], at(after), at(now)).await.remove(0));
+    account.put("Late", "v2", &[(65, 1.0), (125, 1.0)]).await;
+    assert_eq!(ask(0, 270).await, [(60, 1.0)]);
+    // What is missing of the second minute comes 90 to 150 s after its end, when it was read 90 s after it.
+    account.put("Late", "v2", &[(170, 4.0), (185, 1.0)]).await;
+    assert_eq!(ask(60, 330).await, [(120, 5.0)], "it has settled by now");
+    // From now on minutes are read 150 s after their end, and not 120.
+    assert_eq!(ask(120, 380).await, []);
+    assert_eq!(ask(120, 391).await, [(180, 1.0)]);
 }

@@ -10,7 +10,7 @@ use tidegate::signals::{Answer, Asked};
 async fn ask(server: &Server, value: &str, now: Timestamp) -> Answer {
     let url = format!("{}/queue?key=hunter2", server.url);
     let query = HttpQuery { url: &url, value };
-    HttpNumber::new().unwrap().points(&[Asked { query: &query, after: at(0), now }]).await.remove(0)
+    HttpNumber::new().unwrap().points(&[Asked { query: &query, after: at(0), since: at(0), now }]).await.remove(0)
 }
 
 #[tokio::test]

@@ -80,6 +80,6 @@ async fn a_server_that_does_not_know_the_protocol_is_told_from_aws() {
     let Some((_moto, url)) = moto().await else { return };
     let query = CloudwatchQuery::Alarm { name: "queue".to_owned() };
     let cloudwatch = CloudWatch::from_config(&config(&url));
-    let answer = cloudwatch.points(&[Asked { query: &query, after: at(0), now: at(60) }]).await.remove(0);
+    let answer = cloudwatch.points(&[Asked { query: &query, after: at(0), since: at(0), now: at(60) }]).await.remove(0);
     expect_fault("moto", answer, FaultKind::Permanent, "answered with status 404, and not as AWS does");
 }

@@ -12,10 +12,11 @@ use tidegate::signals::cloudwatch::CloudWatch;
 use tidegate::signals::http::HttpNumber;
 use tidegate::signals::outside::Outside;
 use tidegate::signals::prometheus::{Prometheus, PrometheusSettings};
+use tidegate::signals::webhook::Webhook;
 use tidegate::signals::xray::Xray;
 
 fn question(query: SignalQuery) -> SignalQuestion {
-    SignalQuestion { query, after: at(0), now: at(180) }
+    SignalQuestion { query, after: at(0), since: at(0), now: at(180) }
 }
 
 fn alarm(name: &str) -> SignalQuestion {
@@ -23,7 +24,12 @@ fn alarm(name: &str) -> SignalQuestion {
 }
 
 fn traces(filter: &str) -> SignalQuestion {
-    question(SignalQuery::Xray(XrayQuery { filter: filter.to_owned(), measure: XrayMeasure::FaultRate }))
+    question(SignalQuery::Xray(XrayQuery {
+        filter: filter.to_owned(),
+        measure: XrayMeasure::FaultRate,
+        min_traces: 1,
+        beside: None,
+    }))
 }
 
 fn number(url: &str) -> SignalQuestion {
@@ -31,7 +37,7 @@ fn number(url: &str) -> SignalQuestion {
 }
 
 fn series() -> SignalQuestion {
-    question(SignalQuery::Prometheus { query: "up".to_owned(), url: None })
+    question(SignalQuery::Prometheus { query: "up".to_owned(), url: None, step: None })
 }
 
 #[tokio::test]
@@ -48,6 +54,7 @@ async fn answers_stand_in_the_order_of_the_questions_and_a_fault_is_one_question
         xray: Some(Xray::from_config(&config(&double.url))),
         prometheus: Some(Prometheus::new(&PrometheusSettings::default()).unwrap()),
         http: Some(HttpNumber::new().unwrap()),
+        webhook: Some(Webhook::new().unwrap()),
     };
     let questions = [
         number(&seven.url),
@@ -96,8 +103,12 @@ async fn sources_are_asked_side_by_side() {
     let outside = Outside {
         cloudwatch: Some(CloudWatch::from_config(&config(&double.url))),
         xray: Some(Xray::from_config(&config(&double.url))),
-        prometheus: Some(Prometheus::new(&PrometheusSettings { url: Some(slow.url.clone()), token: None }).unwrap()),
+        prometheus: Some(
+            Prometheus::new(&PrometheusSettings { url: Some(slow.url.clone()), ..PrometheusSettings::default() })
+                .unwrap(),
+        ),
         http: Some(HttpNumber::new().unwrap()),
+        webhook: None,
     };
     // Each gives up after 5 s; one after the other that would be 20 s.
     let questions = [alarm("on"), traces(""), series(), number(&slow.url)];

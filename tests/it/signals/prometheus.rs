@@ -1,23 +1,24 @@
-//! Instant queries. Answers are written after the HTTP API page of Prometheus's documentation ("Format overview", "Instant
-//! queries", "Expression query result formats").
+//! Instant queries and ranges. Answers are written after the HTTP API page of Prometheus's documentation ("Format overview", "Instant
+//! queries", "Range queries", "Expression query result formats").
 
 use super::server::{Reply, Server};
 use super::{at, expect_fault, seen};
 use serde_json::{Value, json};
 use tidegate::base::fault::FaultKind;
 use tidegate::base::secret::Redacted;
+use tidegate::base::time::Millis;
 use tidegate::signals::prometheus::{PromQuery, Prometheus, PrometheusSettings};
 use tidegate::signals::{Answer, Asked};
 
-const QUERY: PromQuery<'static> = PromQuery { query: "sum(rate(errors{node=\"v2\"}[1m]))", url: None };
+const QUERY: PromQuery<'static> = PromQuery { query: "sum(rate(errors{node=\"v2\"}[1m]))", url: None, step: None };
 
 fn prometheus(url: Option<&str>, token: Option<&str>) -> Prometheus {
     let token = token.map(|token| Redacted::new(token.to_owned()));
-    Prometheus::new(&PrometheusSettings { url: url.map(str::to_owned), token }).unwrap()
+    Prometheus::new(&PrometheusSettings { url: url.map(str::to_owned), token, login: None }).unwrap()
 }
 
 async fn ask(prometheus: &Prometheus, query: PromQuery<'_>) -> Answer {
-    prometheus.points(&[Asked { query: &query, after: at(0), now: at(30) }]).await.remove(0)
+    prometheus.points(&[Asked { query: &query, after: at(0), since: at(0), now: at(30) }]).await.remove(0)
 }
 
 fn success(data: &Value) -> Reply {
@@ -161,7 +162,7 @@ async fn addresses_that_lead_nowhere_are_named() {
         ("nonsense", "is no URL"),
         ("http://user:hunter2@host/", "holds a user or password; leave them out"),
     ] {
-        let settings = PrometheusSettings { url: Some(url.to_owned()), token: None };
+        let settings = PrometheusSettings { url: Some(url.to_owned()), ..PrometheusSettings::default() };
         let fault = Prometheus::new(&settings).unwrap_err();
         assert!(
             fault.message.contains(text) && fault.message.contains("prometheus.url of the configuration"),
@@ -171,4 +172,50 @@ async fn addresses_that_lead_nowhere_are_named() {
         let answer = ask(&prometheus(None, None), PromQuery { url: Some(url), ..QUERY }).await;
         expect_fault(url, answer, FaultKind::Permanent, text);
     }
+}
+
+#[tokio::test]
+async fn a_user_and_a_password_stand_for_a_token() {
+    let server = Server::start(vector(&json!([]))).await;
+    let login = Some(("tidegate".to_owned(), Redacted::new("hunter2".to_owned())));
+    let settings = PrometheusSettings { url: Some(server.url.clone()), token: None, login };
+    let prometheus = Prometheus::new(&settings).unwrap();
+    assert_eq!(seen(&ask(&prometheus, QUERY).await), []);
+    assert!(server.asked()[0].contains("authorization: Basic dGlkZWdhdGU6aHVudGVyMg==\r\n"), "{}", server.asked()[0]);
+    assert!(!format!("{prometheus:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_range_brings_a_point_for_each_step_since_the_last_one() {
+    let range = PromQuery { step: Some(Millis::from_seconds(10)), ..QUERY };
+    let matrix = |series: Value| success(&json!({ "resultType": "matrix", "result": series }));
+    let values = |values: &[(i64, &str)]| {
+        let values: Vec<Value> = values.iter().map(|(after, value)| json!([at(*after).0 / 1000, value])).collect();
+        json!([{ "metric": {}, "values": values }])
+    };
+    let server = Server::start(matrix(values(&[(10, "1"), (20, "NaN"), (30, "3.5")]))).await;
+    let prometheus = prometheus(Some(&server.url), None);
+    assert_eq!(seen(&ask(&prometheus, range).await), [(10, 1.0), (30, 3.5)], "what is no number is left out");
+    let asked = server.asked().remove(0);
+    assert!(asked.starts_with("POST /api/v1/query_range HTTP/1.1\r\n"), "{asked}");
+    let (start, end) = (at(10).0 / 1000, at(30).0 / 1000);
+    assert!(asked.ends_with(&format!("&timeout=5s&start={start}&end={end}&step=10")), "{asked}");
+    server.reply(matrix(json!([])));
+    assert_eq!(seen(&ask(&prometheus, range).await), [], "no series is silence");
+    for (reply, text) in [
+        (
+            matrix(json!([{ "metric": { "a": "1" } }, { "metric": { "a": "2" } }])),
+            "it yields 2 series, such as {\"a\":\"1\"}",
+        ),
+        (matrix(json!([{ "metric": {}, "histograms": [] }])), "it yields a histogram: take `histogram_quantile`"),
+        (matrix(values(&[(10, "many")])), "that is no sample of Prometheus"),
+        (vector(&json!([element("1")])), "that is no answer of Prometheus"),
+    ] {
+        server.reply(reply);
+        expect_fault("a range", ask(&prometheus, range).await, FaultKind::Permanent, text);
+    }
+    let before = server.asked().len();
+    let early = Asked { query: &range, after: at(25), since: at(0), now: at(29) };
+    assert_eq!(seen(&prometheus.points(&[early]).await.remove(0)), []);
+    assert_eq!(server.asked().len(), before, "no step has passed: nobody is asked");
 }

@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 pub(crate) enum Reply {
     /// Status and body, as JSON.
     Body(u16, String),
+    /// A success with this text, and no JSON.
+    Plain(&'static str),
     /// These bytes, and the end of the connection.
     Raw(&'static str),
     /// Nothing, and the connection stays open.
@@ -53,6 +55,9 @@ impl Server {
                     };
                     let text = match reply {
                         Reply::Body(status, body) => head(status, body.len()) + &body,
+                        Reply::Plain(body) => {
+                            head(200, body.len()).replace("application/json", "text/plain; version=0.0.4") + body
+                        }
                         Reply::Raw(text) => text.to_owned(),
                         Reply::Long(bytes) => head(200, bytes) + &" ".repeat(bytes),
                         Reply::Nothing => std::future::pending().await,

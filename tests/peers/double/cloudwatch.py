@@ -220,9 +220,35 @@ def aggregate(values, stat):
     if stat in plain:
         return plain[stat]()
     match = re.fullmatch(r"p(\d{1,2}(\.\d{1,10})?|100)", stat)
-    if not match:
-        return None
-    ordered, place = sorted(values), float(match[1]) / 100 * (len(values) - 1)
+    return percentile(values, float(match[1])) if match else trimmed(values, stat)
+
+
+def percentile(values, part):
+    """The value below which so many per cent of some values are, with linear interpolation."""
+    ordered, place = sorted(values), part / 100 * (len(values) - 1)
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def trimmed(values, stat):
+    """A statistic over a part of some values, or None when there is none of that name."""
+    if stat == "IQM":
+        stat = "TM(25%:75%)"
+    short = re.fullmatch(r"(tm|wm|tc|ts)(\d{1,2}(?:\.\d{1,10})?)", stat)
+    if short:
+        stat = f"{short[1].upper()}(:{short[2]}%)"
+    match = re.fullmatch(r"(TM|WM|TC|TS|PR)\(([\d.]*)(%?):([\d.]*)(%?)\)", stat)
+    if not match or not (match[2] or match[4]) or (match[1] == "PR" and "%" in stat):
+        return None
+    kind, low, low_part, high, high_part = match.groups()
+    bound = lambda text, part, least: least if not text else percentile(values, float(text)) if part else float(text)
+    least, most = bound(low, low_part, min(values)), bound(high, high_part, max(values))
+    inside = [value for value in values if least <= value <= most]
+    return {
+        "TM": lambda: sum(inside) / len(inside) if inside else 0.0,
+        "WM": lambda: sum(min(max(value, least), most) for value in values) / len(values),
+        "TC": lambda: float(len(inside)),
+        "TS": lambda: sum(inside),
+        "PR": lambda: 100.0 * len(inside) / len(values),
+    }[kind]()

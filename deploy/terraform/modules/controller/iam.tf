@@ -106,7 +106,7 @@ data "aws_iam_policy_document" "task" {
     for_each = var.signals ? [true] : []
     content {
       sid       = "AskWhatGatesJudgeBy"
-      actions   = ["cloudwatch:GetMetricData", "cloudwatch:DescribeAlarms", "xray:GetTraceSummaries"]
+      actions   = ["cloudwatch:GetMetricData", "cloudwatch:DescribeAlarms", "xray:GetTraceSummaries", "xray:GetTraceGraph"]
       resources = ["*"]
     }
   }

@@ -21,9 +21,14 @@ fn expression(text: &str, names: &[&str]) -> CloudwatchQuery {
 }
 
 /// Since 1000 s, at 2000 s.
-fn asked(queries: &[CloudwatchQuery]) -> Vec<Asked<'_, CloudwatchQuery>> {
+fn batched(queries: &[CloudwatchQuery]) -> Vec<Batch<'_>> {
     let (after, now) = (Timestamp(1_000_000), Timestamp(2_000_000));
-    queries.iter().map(|query| Asked { query, after, now }).collect()
+    let entry = |(index, query): (usize, &'_ CloudwatchQuery)| {
+        let period = period(query)?;
+        Some((index, span(after, now, period, lag(period))?))
+    };
+    let spans: Vec<_> = queries.iter().enumerate().filter_map(entry).collect();
+    batches(spans.into_iter().filter_map(|(index, span)| Entry::of(&queries[index], index, span, false)))
 }
 
 #[test]
@@ -47,7 +52,8 @@ fn a_period_counts_when_it_began_after_and_has_settled() {
     ];
     for (seconds, after, now, expected) in rows {
         let expected = expected.map(|(from, to)| Span { from: Timestamp(from), to: Timestamp(to) });
-        let found = span(Timestamp(after), Timestamp(now), Millis::from_seconds(seconds));
+        let period = Millis::from_seconds(seconds);
+        let found = span(Timestamp(after), Timestamp(now), period, lag(period));
         assert_eq!(found, expected, "{seconds} s, after {after}, at {now}");
     }
 }
@@ -55,8 +61,7 @@ fn a_period_counts_when_it_began_after_and_has_settled() {
 #[test]
 fn a_call_begins_at_a_multiple_of_all_its_periods() {
     let queries = [metric("a", 60), metric("b", 300), metric("c", 10), metric("d", 420), metric("e", 420)];
-    let queries = asked(&queries);
-    let batches = batches(&queries);
+    let batches = batched(&queries);
     let periods: Vec<Vec<u64>> =
         batches.iter().map(|batch| batch.entries.iter().map(|entry| entry.period.0 / 1000).collect()).collect();
     assert_eq!(periods, [vec![60, 300, 10], vec![420, 420]], "seven minutes do not divide an hour");
@@ -72,20 +77,8 @@ fn one_call_holds_five_hundred_queries_and_no_more() {
     let mut queries: Vec<_> = (0..495).map(|number| metric(&format!("m{number}"), 60)).collect();
     queries.push(expression("a / b + c", &["a", "b", "c"]));
     queries.push(expression("d", &["d"]));
-    let asked = asked(&queries);
-    let batches = batches(&asked);
+    let batches = batched(&queries);
     assert_eq!(batches.iter().map(|batch| batch.queries().len()).collect::<Vec<_>>(), [499, 2]);
-}
-
-#[test]
-fn the_same_question_twice_is_one_query() {
-    let queries = [metric("a", 60), metric("b", 60), metric("a", 60)];
-    let mut questions = asked(&queries);
-    questions[2].after = Timestamp(1_500_000);
-    let batches = batches(&questions);
-    assert_eq!(batches.len(), 1);
-    assert_eq!(batches[0].entries[0].questions, [0, 2]);
-    assert_eq!(batches[0].entries[0].span.from, Timestamp(1_020_000), "whoever knows less decides");
 }
 
 #[test]
@@ -94,8 +87,7 @@ fn names_of_metrics_are_kept_apart() {
         expression("100 * errors / requests", &["errors", "requests"]),
         expression("FILL(errors, 0)/MAX([errors,requests])", &["errors", "requests"]),
     ];
-    let questions = asked(&queries);
-    let batches = batches(&questions);
+    let batches = batched(&queries);
     let sent = batches[0].queries();
     let texts: Vec<_> = sent.iter().filter_map(MetricDataQuery::expression).collect();
     assert_eq!(texts, ["100 * t0_0 / t0_1", "FILL(t1_0, 0)/MAX([t1_0,t1_1])"]);
@@ -129,8 +121,7 @@ fn what_is_about_the_whole_call_has_one_of_its_own_and_keeps_its_names() {
         expression("SELECT AVG(CPU) FROM \"AWS/ECS\"", &[]),
         metric("b", 60),
     ];
-    let questions = asked(&queries);
-    let batches = batches(&questions);
+    let batches = batched(&queries);
     assert_eq!(batches.iter().map(|batch| batch.entries.len()).collect::<Vec<_>>(), [2, 1, 1]);
     let sent = batches[1].queries();
     assert_eq!(sent.iter().filter_map(MetricDataQuery::id).collect::<Vec<_>>(), ["errors_a", "errors_b", "t0", "t0_"]);
@@ -138,10 +129,19 @@ fn what_is_about_the_whole_call_has_one_of_its_own_and_keeps_its_names() {
 }
 
 #[test]
+fn what_was_refused_alone_spoils_no_other_call_again() {
+    let queries = [metric("a", 60), metric("b", 60), metric("c", 60)];
+    let span = Span { from: Timestamp(0), to: Timestamp(60_000) };
+    let entries = queries.iter().enumerate().filter_map(|(index, query)| Entry::of(query, index, span, index == 1));
+    let together: Vec<Vec<usize>> =
+        batches(entries).iter().map(|batch| batch.entries.iter().map(|entry| entry.index).collect()).collect();
+    assert_eq!(together, [vec![0, 2], vec![1]]);
+}
+
+#[test]
 fn halves_have_the_span_of_the_whole() {
     let queries = [metric("a", 60), metric("b", 60), metric("c", 300)];
-    let questions = asked(&queries);
-    let [first, second] = batches(&questions).remove(0).halves();
+    let [first, second] = batched(&queries).remove(0).halves();
     assert_eq!((first.entries.len(), second.entries.len()), (1, 2));
     assert_eq!((first.start, first.end), (second.start, second.end));
 }
