@@ -184,7 +184,7 @@ fn a_minute_is_drawn_as_long_as_it_takes() {
     picture.line((x(0), 40), (x(0), 120), "#059669");
     picture.words((x(0) + 6, 36), "#059669", "start", "weights in force");
     picture.bar((x(0), 96, 40, 18), "#e5e7eb");
-    picture.words((x(20) - 4, 90), PALE, "end", "does not count");
+    picture.words((x(0) + 6, 90), PALE, "start", "does not count");
     picture.bar((x(20), 96, 120, 18), "#2563eb");
     picture.words((x(50), 109), "#ffffff", "middle", "first point");
     picture.bar((x(80), 96, lag * 2, 18), "#fde68a");
