@@ -7,6 +7,7 @@
 
 mod doctor;
 mod host;
+mod measured;
 mod proxies;
 mod redirect;
 mod serve;

@@ -4,7 +4,8 @@
 mod sources;
 mod told;
 
-use super::serve::{aws, mesh, outside};
+use super::measured::outside;
+use super::serve::{aws, mesh};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
 use crate::base::weight::Slot;

@@ -5,6 +5,7 @@
 //! rollouts before a turn may be out of date in it.
 
 use super::host::{Hosted, telemetry};
+use super::measured::{health, outside};
 use super::told::Told;
 use super::triggers::{self, Triggers};
 use super::{StartupError, bind, bound_address, invalid_policies};
@@ -18,7 +19,7 @@ use crate::api::status::Status;
 use crate::base::fault::Fault;
 use crate::base::people::People;
 use crate::clock::{Clock, SteadyClock, new_uuid};
-use crate::config::daemon::{DaemonConfig, DatabaseConfig, PrometheusConfig};
+use crate::config::daemon::{DaemonConfig, DatabaseConfig};
 use crate::discovery::cloudmap::CloudMapSource;
 use crate::discovery::everywhere::Everywhere;
 use crate::ports::{
@@ -26,20 +27,11 @@ use crate::ports::{
 };
 use crate::runner::lease::{Turn, take_turns};
 use crate::runner::{Runner, RunnerParts};
-use crate::signals::cloudwatch::CloudWatch;
 use crate::signals::comparison::Comparison;
-use crate::signals::health::EndpointHealth;
-use crate::signals::http::HttpNumber;
-use crate::signals::outside::Outside;
-use crate::signals::prometheus::{Prometheus, PrometheusSettings};
-use crate::signals::tasks::TaskHealth;
-use crate::signals::webhook::Webhook;
-use crate::signals::xray::Xray;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::tls::Tls;
 use crate::traffic::appmesh::AppMesh;
-use crate::traffic::nodes::Nodes;
 use crate::trigger::queue::Queue;
 use crate::workload::ecs::Ecs;
 use std::net::SocketAddr;
@@ -244,18 +236,6 @@ pub(super) fn mesh(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> AppMesh
     mesh.with_lease(config.mesh.lease)
 }
 
-/// Measurements from outside the mesh.
-pub(super) fn outside(config: &DaemonConfig, sdk: &aws_types::SdkConfig) -> Result<Outside, Fault> {
-    let PrometheusConfig { url, token, login } = config.prometheus.clone();
-    Ok(Outside {
-        cloudwatch: Some(CloudWatch::from_config(sdk)),
-        xray: Some(Xray::from_config(sdk)),
-        prometheus: Some(Prometheus::new(&PrometheusSettings { url, token, login })?),
-        http: Some(HttpNumber::new()?),
-        webhook: Some(Webhook::new()?),
-    })
-}
-
 /// What a runner works with, whose ever turn it is.
 async fn parts(
     config: &DaemonConfig,
@@ -273,10 +253,7 @@ async fn parts(
         clock,
         journal,
         freezes,
-        health: Arc::new(
-            EndpointHealth::new(Arc::new(Nodes::new(traffic.clone(), endpoints)))?
-                .with_tasks(TaskHealth::from_config(&sdk)),
-        ),
+        health: Arc::new(health(traffic.clone(), endpoints, &sdk)?),
         traffic: Arc::new(traffic),
         workloads: Some(Arc::new(Ecs::from_config(&sdk))),
         signals: Some(Arc::new(outside(config, &sdk)?)),

@@ -194,7 +194,7 @@ fn questions_that_make_no_sense() {
         (
             "cloudwatch: { preset: ecs_cpuu, cluster: c, service: s }, max: 80%",
             "ecs_cpuu",
-            "`gates[0].cloudwatch.preset` must be `alb_target_5xx`, `alb_target_response_time`, `ecs_cpu`, `ecs_memory` or `sqs_age`, found the text `ecs_cpuu` | did you mean `ecs_cpu`?",
+            "`gates[0].cloudwatch.preset` must be `alb_target_5xx`, `alb_target_response_time`, `appmesh_target_5xx`, `appmesh_target_response_time`, `ecs_cpu`, `ecs_memory`, `service_connect_5xx`, `service_connect_response_time`, `sqs_age`, `tidegate_target_5xx` or `tidegate_target_response_time`, found the text `ecs_cpuu` | did you mean `ecs_cpu`?",
         ),
         (
             "cloudwatch: { preset: ecs_cpu, cluster: c }, max: 80%",

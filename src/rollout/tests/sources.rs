@@ -11,8 +11,8 @@ use crate::policy::plan::{
 use crate::rollout::event::{ArmReading, Event, Observation, PointsReading};
 use std::collections::BTreeMap;
 
-/// Rounds of 25 s: an hour and a half, many times what a source may be late.
-const ROUNDS: u32 = 216;
+/// Rounds of the gate's 10 s: half an hour, several times what a source may be late.
+const ROUNDS: u32 = 180;
 
 /// Every kind of question, with whether it is judged beside stable.
 fn sources() -> Vec<(SignalQuery, bool)> {
@@ -105,7 +105,7 @@ fn silence_of_any_source_in_any_phase_for_any_time_keeps_the_weight_and_tells_on
                 let mut troubles = Vec::new();
                 // The live telemetry is well all the time.
                 for round in 0..ROUNDS {
-                    world.wait(25);
+                    world.wait(10);
                     world.read();
                     says(&mut world, silence);
                     assert_eq!(world.stand(), format!("{phase} 10"), "{told} after {round}");
@@ -135,7 +135,7 @@ fn at_all_the_traffic_silence_of_a_limit_keeps_it_from_succeeding() {
             world.settle();
             world.read();
             for _ in 0..ROUNDS {
-                world.wait(25);
+                world.wait(10);
                 world.read();
                 says(&mut world, silence);
                 assert_eq!(world.stand(), "baking 100", "{told}");
