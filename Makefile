@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills takeovers cuts detect many soak docs audit fuzz peers bench-proxy bench-weights bench-idle bench-latency bench-mesh bench-streams
+.PHONY: help lint test kills takeovers cuts detect many soak docs audit fuzz peers bench-proxy bench-weights bench-idle bench-latency bench-mesh bench-fuse bench-streams
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,15 @@ bench-latency: ## latency that the proxy adds at half of saturation, beside HAPr
 
 bench-mesh: ## CPU time for a change of a mesh of 100, 1,000 and 10,000 resources
 	@$(BENCH_PYTHON) bench/mesh.py $(BENCH)
+
+# Rate of requests and weight of the release; --release, since a debug proxy would be late by itself.
+FUSE_CASES = 500:10 2000:10 500:1
+bench-fuse: ## what a release that turns dead costs, 20 times each at 10 % of 500 and 2,000 requests a second and at 1 %, and false alarms
+	@for case in $(FUSE_CASES); do \
+	    TIDEGATE_RUNS=20 TIDEGATE_FUSE_RATE=$${case%:*} TIDEGATE_FUSE_WEIGHT=$${case#*:} \
+	        cargo test --locked --release --test it fuse::a_version_that_turns_dead -- --nocapture || exit 1; \
+	done
+	@TIDEGATE_RUNS=20 cargo test --locked --release --test it fuse::a_healthy_version -- --nocapture
 
 bench-streams: peers ## 1,000 proxies on one control plane and a real Envoy: how fast new weights are in force, and what they cost
 	cargo build --locked --profile dist

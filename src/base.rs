@@ -5,6 +5,7 @@
 pub mod access_key;
 pub mod certificate;
 pub mod fault;
+pub mod fuse;
 pub mod histogram;
 pub mod ids;
 pub mod loopback;

@@ -35,6 +35,10 @@ pub use notes::Notes;
 pub trait Telemetry: Send + Sync + 'static {
     /// The latest report of every proxy that is connected now. An empty list is silence, not "no requests".
     async fn reports(&self) -> Result<Vec<Report>, Fault>;
+    /// The same for whoever judges by them, which is told to the proxies: their fuses wait for that.
+    async fn acknowledged(&self) -> Result<Vec<Report>, Fault> {
+        self.reports().await
+    }
 }
 
 /// Rows that the mesh control plane keeps: one for each resource. Changes are numbered, so that several control planes may

@@ -41,6 +41,10 @@ mod ended;
 mod entrance;
 /// What a route does beyond App Mesh.
 mod extension;
+/// When a release is taken out of the traffic (pure).
+pub mod fuse;
+/// Fuses on a request's way.
+mod fused;
 /// Bounds towards the application.
 mod gate;
 /// Routes and rewrites of a virtual gateway (pure).
@@ -462,12 +466,23 @@ impl Reporter {
     /// Everything counted up to now, by all workers together.
     #[must_use]
     pub fn report(&self) -> Report {
+        self.read(false)
+    }
+
+    /// The same for whoever judges by it: fuses take it for the sign that somebody does.
+    #[must_use]
+    pub fn acknowledge(&self) -> Report {
+        self.read(true)
+    }
+
+    fn read(&self, acknowledges: bool) -> Report {
         let series = counters::series(self.0.workers.iter().map(|worker| &worker.table));
         let unjudged = counters::series(self.0.workers.iter().map(|worker| &worker.unjudged));
         let raw = counters::series(self.0.workers.iter().map(|worker| &worker.raw));
         let mut report = Report { proxy: self.0.name.clone(), series, unjudged, raw, ..Report::default() };
         // Read by all workers from the next request on, unless one is still at an older snapshot.
         let current = self.0.current();
+        report.fuses = fused::reports(&current, acknowledges.then(|| self.0.started.elapsed()));
         if self.0.applied_generation() >= current.generation {
             report.applied = current.routes.iter().map(|route| (route.route.id.clone(), route.route.version)).collect();
         }

@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod explain;
 mod figures;
 mod freeze;
+pub mod fuse;
 pub mod gate;
 mod incident;
 mod lease;

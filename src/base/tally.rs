@@ -79,4 +79,49 @@ pub struct Report {
     /// has what is judged: of each session at most one request and one failure in each minute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub raw: Vec<Series>,
+    /// Fuses of routes whose weights are split, at most [`FUSES_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fuses: Vec<FuseReport>,
+}
+
+/// Fuses in a report, at most: as many rollouts at a time as nobody has through one proxy.
+pub const FUSES_MAX: usize = 1000;
+
+/// How the fuse of one route stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FuseReport {
+    /// The route.
+    pub route: RouteRef,
+    /// Version of its weights.
+    pub version: u64,
+    /// The rollout that it was armed for.
+    pub rollout: String,
+    /// Where it stands.
+    pub state: FuseState,
+    /// Evidence against the canary, in nats, and at which it trips.
+    pub log_e: f64,
+    /// See `log_e`.
+    pub threshold: f64,
+    /// Requests that this proxy began on the canary in the rollout, as of the last failure.
+    pub canary_requests: u64,
+    /// Those that failed.
+    pub canary_errors: u64,
+    /// Failures of stable.
+    pub stable_errors: u64,
+    /// Failures of the canary since the controller read the counts before.
+    pub errors_since_acknowledged: u64,
+}
+
+/// Where a fuse stands. All but [`FuseState::Armed`] send what the weights would give to the canary to stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FuseState {
+    /// It watches.
+    Armed,
+    /// Too many failures since the controller last read the counts: until it reads them.
+    Held,
+    /// The controller has been silent for too long: until it is heard.
+    Lapsed,
+    /// The release is worse, by this proxy's own requests: for good.
+    Tripped,
 }

@@ -275,6 +275,7 @@ mod tests {
             decided_at: None,
             decided_at_ms: None,
             trouble: Some("x".repeat(200 * length)),
+            fuses: None,
             changed_at: String::new(),
             changed_at_ms: 0,
             seq: 1,

@@ -25,6 +25,7 @@ pub(super) struct Rollout<'a> {
     steps: Vec<StepMark>,
     reason: Option<&'a str>,
     trouble: Option<&'a str>,
+    fuses: Option<&'a str>,
     instances: Option<&'a str>,
     gauges: Option<Gauges>,
     buttons: Vec<Button>,
@@ -86,6 +87,7 @@ impl<'a> Rollout<'a> {
             // A pending start and an end say it as the verdict.
             reason: view.reason.as_deref().filter(|reason| *reason != view.verdict),
             trouble: view.trouble.as_deref(),
+            fuses: view.fuses.as_deref(),
             instances: view.instances.as_deref(),
             gauges: is_judged.then(|| Gauges { proof: percent(evidence.proof), against: percent(evidence.against) }),
             buttons: buttons(view, rights),

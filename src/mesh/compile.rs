@@ -20,6 +20,7 @@ mod whole;
 
 pub use whole::{Touched, Whole};
 
+use crate::base::fuse::RouteFuse;
 use crate::base::ids::RouteRef;
 use crate::base::time::Millis;
 use crate::mesh::model::lease::weights;
@@ -272,6 +273,7 @@ impl<'a> Compiler<'a> {
             retry: retry::default_policy(),
             fallback: None,
             extensions: None,
+            fuse: None,
         }
     }
 
@@ -339,6 +341,10 @@ impl<'a> Compiler<'a> {
             retry: policy.map_or_else(retry::default_policy, retry::policy),
             fallback: resource.lease.as_ref().map(|lease| weights(&lease.fallback, spec.targets()).collect()),
             extensions,
+            fuse: resource.fuse.clone().map(|fuse| {
+                let lapses_after = resource.lease.as_ref().map(|lease| lease.span);
+                Box::new(RouteFuse { fuse, lapses_after })
+            }),
         }
     }
 

@@ -17,6 +17,7 @@ pub use spec::Spec;
 pub use state::{Change, MeshState};
 
 use self::lease::{Lapsed, Lease, Term};
+use crate::base::fuse::Fuse;
 use crate::base::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -267,8 +268,8 @@ pub struct Resource {
     pub lease: Option<Lease>,
     /// That its lease ran out, while it has the weights of the fallback.
     pub lapsed: Option<Lapsed>,
-    /// `x-tidegate-fuse` of a route: kept and told, and used by no data plane yet.
-    pub fuse: Option<u32>,
+    /// `x-tidegate-fuse` of a route.
+    pub fuse: Option<Fuse>,
     /// Latest client tokens, oldest first, at most [`TOKENS_KEPT`].
     pub tokens: Vec<TokenUse>,
 }
@@ -294,9 +295,27 @@ struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lapsed: Option<Lapsed>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    fuse: Option<u32>,
+    fuse: Option<KeptFuse>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tokens: Vec<TokenUse>,
+}
+
+/// A fuse in a row.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum KeptFuse {
+    Whole(Fuse),
+    /// Of 0.1.0, which kept a number of failures and did nothing with it.
+    Number(u32),
+}
+
+impl KeptFuse {
+    fn whole(self) -> Option<Fuse> {
+        match self {
+            Self::Whole(fuse) => Some(fuse),
+            Self::Number(_) => None,
+        }
+    }
 }
 
 /// The row format that this version writes and reads.
@@ -326,7 +345,7 @@ impl Resource {
             generation: self.generation,
             lease: self.lease.clone(),
             lapsed: self.lapsed,
-            fuse: self.fuse,
+            fuse: self.fuse.clone().map(KeptFuse::Whole),
             tokens: self.tokens.clone(),
         };
         // Strings, numbers and maps with string keys: nothing in it can fail to become JSON.
@@ -353,7 +372,7 @@ impl Resource {
             generation: record.generation,
             lease: record.lease,
             lapsed: record.lapsed,
-            fuse: record.fuse,
+            fuse: record.fuse.and_then(KeptFuse::whole),
             tokens: record.tokens,
         })
     }

@@ -20,6 +20,7 @@ pub use own::{
 pub use pattern::Pattern;
 pub use tls::{Certificate, ServerTls, ServerTlsMode, Trust, UpstreamTls};
 
+use crate::base::fuse::RouteFuse;
 use crate::base::ids::{NodeName, RouteRef};
 use crate::base::time::Millis;
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,9 @@ pub struct Route {
     /// What it does beyond App Mesh; `None` for most routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Box<Extensions>>,
+    /// What the proxy watches a release by; `None` where nobody asked for that. Envoys have nothing like it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuse: Option<Box<RouteFuse>>,
 }
 
 impl NodeConfig {

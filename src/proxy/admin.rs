@@ -340,9 +340,11 @@ fn histogram(text: &mut String, labels: &str, merged: &Merged) {
     let _ = writeln!(text, "{name}_count{{{labels}}} {below}");
 }
 
-/// What releases are judged by: every count and acknowledgement, for a controller in another process.
-async fn report(State(shared): Proxy) -> axum::Json<Report> {
-    axum::Json(Reporter(shared).report())
+/// What releases are judged by: every count and acknowledgement, for a controller in another process. One that judges by it
+/// says so with `?acknowledge`, which fuses wait for; people's looks are none of their business.
+async fn report(State(shared): Proxy, query: Query<HashMap<String, String>>) -> axum::Json<Report> {
+    let reporter = Reporter(shared);
+    axum::Json(if query.contains_key("acknowledge") { reporter.acknowledge() } else { reporter.report() })
 }
 
 /// Endpoints by cluster, as text, or as an object with `?format=json`.

@@ -110,6 +110,7 @@ fn route(own: &Own, listener: &Listener, key: &ClusterKey, version: u64) -> Arc<
         retry: RetryPolicy::default(),
         fallback: None,
         extensions: None,
+        fuse: None,
     })
 }
 

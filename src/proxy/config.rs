@@ -13,6 +13,7 @@ use super::balance::Balanced;
 use super::budget::Tries;
 use super::carried;
 use super::entrance::{self, Entered};
+use super::fused::Wired;
 use super::gate::{Bound, Gate};
 use super::health_state::{Health, usable};
 use super::intake::Refusal;
@@ -109,6 +110,8 @@ pub(super) struct Compiled {
     pub(super) endpoints: usize,
     /// Number of cells for what is not judged, and for all of sessions: two for each target of routes with extensions.
     pub(super) apart: usize,
+    /// Number of routes with a fuse: one counter each.
+    pub(super) fused: usize,
 }
 
 /// A virtual service.
@@ -153,6 +156,8 @@ pub(super) struct CompiledRoute {
     pub(super) targets: Vec<CompiledTarget>,
     /// Tokens for its requests, where they are bounded. All snapshots and all services with this route have the same.
     pub(super) bucket: Option<Arc<Bucket>>,
+    /// What takes its canary out of the traffic, while that is split. All have the same here as well.
+    pub(super) fuse: Option<Box<Wired>>,
 }
 
 /// A target of a route.
@@ -165,7 +170,7 @@ pub(super) struct CompiledTarget {
     pub(super) set: usize,
     /// Index of its first series, which is for requests that found no endpoint; endpoint i has the i-th after it.
     pub(super) first_series: usize,
-    /// Index of its cell for what is not judged, where its route has extensions; behind it is that for all of sessions.
+    /// Index of its cell for what is not judged, where its route has extensions or a fuse; behind it is that for all of sessions.
     pub(super) apart: usize,
     /// Index of its counts by Envoy's name.
     pub(super) tally: usize,
@@ -310,6 +315,7 @@ impl Compiled {
             series,
             endpoints: slots,
             apart,
+            fused: 0,
             config,
             secured,
         };
@@ -444,7 +450,7 @@ impl<'a> Building<'a> {
                 self.series += 1 + self.sets[set].addresses.len();
                 let share = if total == 0 { 0.0 } else { f64::from(target.weight) / total as f64 };
                 let apart = self.apart;
-                self.apart += if route.extensions.is_some() { 2 } else { 0 };
+                self.apart += if route.extensions.is_some() || route.fuse.is_some() { 2 } else { 0 };
                 CompiledTarget {
                     node: target.cluster.node.clone(),
                     share,
@@ -456,7 +462,7 @@ impl<'a> Building<'a> {
             })
             .collect();
         let weights = route.targets.iter().map(|target| target.weight).collect();
-        CompiledRoute { route: Arc::clone(route), weights, targets, bucket: None }
+        CompiledRoute { route: Arc::clone(route), weights, targets, bucket: None, fuse: None }
     }
 
     fn tally(&mut self, service: &str, set: usize) -> usize {
@@ -520,6 +526,7 @@ mod tests {
             retry,
             fallback: None,
             extensions: None,
+            fuse: None,
         });
         let service =
             VirtualService { mesh: "m".into(), name: "Shop.local".into(), ports: vec![], routes: vec![route] };

@@ -63,7 +63,7 @@ pub(super) fn place(
     let route = &local.compiled.routes[index];
     let mut extra = Extra::default();
     let forced = extensions.forced.as_ref().and_then(|forced| forced_target(forced, route, request.headers));
-    let target = match (forced, &extensions.affinity) {
+    let mut target = match (forced, &extensions.affinity) {
         (Some(target), _) => {
             Totals::count(&worker.view.totals.forced);
             extra.is_unjudged = true;
@@ -72,6 +72,9 @@ pub(super) fn place(
         (None, Some(affinity)) => extra.stay(affinity, route, worker, request.headers)?,
         (None, None) => pick(worker.draw(), &route.weights)?,
     };
+    if let Some(fuse) = route.fuse.as_ref().filter(|_| forced.is_none()) {
+        (target, extra.is_unjudged) = fuse.place((worker, local), route, target, worker.draw());
+    }
     let node = &route.targets[target].node;
     if let Some(fault) = &extensions.fault {
         extra.inject(fault, node, request, [worker.draw(), worker.draw()]);

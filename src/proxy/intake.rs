@@ -121,7 +121,7 @@ pub(super) fn place(
         return refuse(StatusCode::NOT_FOUND, format!("no route of {name} matches this request"));
     };
     let placement = match &local.compiled.routes[route].route.extensions {
-        None => Placement::drawn(Rc::clone(&local), route, worker.draw()),
+        None => Placement::drawn(worker, Rc::clone(&local), route),
         Some(extensions) => {
             if !extension::has_token(worker, &local.compiled.routes[route], extensions) {
                 return refuse(StatusCode::TOO_MANY_REQUESTS, format!("the limit of the route of {name} is reached"));

@@ -5,6 +5,7 @@ use super::application;
 use super::carried::{self, Beside};
 use super::connection::{self, For, Order};
 use super::doors;
+use super::fused;
 use super::hello::{self, Beginning};
 use super::names;
 use super::shared::Phase;
@@ -220,7 +221,7 @@ fn by_port(worker: &Rc<Worker>, stream: TcpStream, read: Bytes, original: Option
     }
     let port = original.map_or(worker.shared.port, |address| address.port());
     if let Some(route) = local.compiled.carried(port) {
-        let place = Placement::drawn(local, route, worker.draw());
+        let place = Placement::drawn(worker, local, route);
         lead(worker, carried::run(Rc::clone(worker), stream.into(), read, place));
     } else if read.is_empty() {
         tokio::task::spawn_local(connection::run(
@@ -355,6 +356,7 @@ async fn housekeeping(worker: Rc<Worker>) {
                     worker.connections.tell_those(Order::Cut, is_over);
                 }
                 worker.expire_idle();
+                fused::sweep(&worker.local().compiled, worker.shared.started.elapsed());
                 worker.lines.flush(&worker.shared.logs);
                 nudge_allocator();
             }

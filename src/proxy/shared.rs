@@ -8,6 +8,7 @@ use super::config::{Compiled, SetKey};
 use super::control::Event;
 use super::counters::{Table, Totals};
 use super::doors::{Door, Doors, Inherited};
+use super::fused::Fuses;
 use super::held::keep_counts;
 use super::session::Sessions;
 use super::sockets::Sockets;
@@ -87,6 +88,8 @@ pub(super) struct Shared {
     pub(super) connections: AtomicUsize,
     /// Most client connections.
     pub(super) max_connections: usize,
+    /// The fuses of its routes.
+    fuses: Fuses,
     /// Whether Prometheus is told mesh and node with each count (`ENABLE_ENVOY_STATS_TAGS`).
     pub(super) has_tags: bool,
     /// Traces requests, where that is on.
@@ -146,6 +149,7 @@ impl Shared {
             control: OnceLock::new(),
             connections: AtomicUsize::new(0),
             max_connections,
+            fuses: Fuses::default(),
             has_tags: false,
             tracer: None,
             emf_lines: Default::default(),
@@ -165,6 +169,7 @@ impl Shared {
         compiled.share_buckets(before.buckets());
         keep_counts(&mut compiled, &before);
         self.logs.tell(compiled.log.as_deref());
+        self.fuses.wire(&mut compiled, self.started.elapsed());
         let generation = compiled.generation;
         self.current.store(Arc::new(compiled));
         // Released after the snapshot: a worker that sees the new generation finds a snapshot at least as new.

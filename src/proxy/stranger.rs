@@ -39,7 +39,7 @@ impl Placement {
             Arc::make_mut(&mut compiled.config).own = Some(Arc::clone(own));
         }
         let local = Local::unjudged(Arc::new(compiled), worker.draw());
-        Self::drawn(Rc::new(local), 0, worker.draw())
+        Self::drawn(worker, Rc::new(local), 0)
     }
 }
 
@@ -60,6 +60,7 @@ fn only(address: SocketAddr) -> Compiled {
         retry: RetryPolicy::default(),
         fallback: None,
         extensions: None,
+        fuse: None,
     };
     let routes = vec![Arc::new(route)];
     let service = VirtualService { mesh: String::new(), name: NAME.into(), ports: Vec::new(), routes };

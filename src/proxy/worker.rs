@@ -22,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::oneshot;
@@ -64,6 +64,8 @@ pub(super) struct Local {
     turns: Box<[Cell<usize>]>,
     /// Whether what is counted is for a judge to see.
     is_judged: bool,
+    /// Requests begun on the canary, by route with a fuse.
+    pub(super) begun: Box<[OnceCell<Arc<AtomicU64>>]>,
     https: Box<[OnceCell<Arc<Http>>]>,
     targets: Box<[OnceCell<Arc<Target>>]>,
 }
@@ -190,6 +192,7 @@ impl Local {
             pools: (0..compiled.endpoints).map(|_| OnceCell::new()).collect(),
             turns: compiled.sets.iter().map(|_| Cell::new(start)).collect(),
             is_judged: true,
+            begun: (0..compiled.fused).map(|_| OnceCell::new()).collect(),
             https: compiled.prefixes.iter().map(|_| OnceCell::new()).collect(),
             targets: compiled.tallies.iter().map(|_| OnceCell::new()).collect(),
             compiled,
@@ -261,9 +264,13 @@ pub(super) struct Placement {
 
 impl Placement {
     /// A target of the route, drawn in proportion to the weights; `None` when all of them are 0.
-    pub(super) fn drawn(local: Rc<Local>, route: usize, draw: u64) -> Option<Self> {
-        let target = pick(draw, &local.compiled.routes[route].weights)?;
-        Some(Self::at(local, route, target))
+    pub(super) fn drawn(worker: &Worker, local: Rc<Local>, index: usize) -> Option<Self> {
+        let (route, draw) = (&local.compiled.routes[index], worker.draw());
+        let target = pick(draw, &route.weights)?;
+        let Some(fuse) = &route.fuse else { return Some(Self::at(local, index, target)) };
+        let (target, is_unjudged) = fuse.place((worker, &local), route, target, draw);
+        let extra = is_unjudged.then(|| Box::new(Extra::unjudged()));
+        Some(Self { extra, ..Self::at(local, index, target) })
     }
 
     /// This target of the route.
@@ -310,6 +317,9 @@ impl Placement {
     pub(super) fn count(&self, view: &WorkerView, outcome: Outcome) {
         if self.extra.as_ref().is_some_and(|extra| self.is_kept_from_judge(extra, view, outcome)) {
             return;
+        }
+        if !matches!(outcome, Outcome::Good { .. }) {
+            self.route().note_failed(self.target);
         }
         let first = self.route().targets[self.target].first_series;
         let series = first + self.endpoint.get().map_or(0, |endpoint| endpoint + 1);

@@ -1,5 +1,6 @@
 //! What a rollout wants done in the world. Committed before it is carried out, and safe to carry out twice.
 
+use crate::base::fuse::Fuse;
 use crate::base::ids::{RolloutId, RouteRef, Seq};
 use crate::base::weight::{Percent, Slot, Weights};
 use crate::policy::plan::{Plan, WorkloadTarget};
@@ -76,6 +77,9 @@ pub struct WeightsWrite {
     pub generation: u64,
     /// Whether it takes traffic off the canary: it jumps every queue.
     pub urgent: bool,
+    /// What proxies are to watch the canary by, where the endpoint can tell them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuse: Option<Fuse>,
 }
 
 /// What a slot should run.
@@ -109,7 +113,7 @@ pub struct Retirement {
 impl Effect {
     /// A write of `weights` to the plan's route.
     #[must_use]
-    pub fn set_weights(plan: &Plan, weights: Weights, generation: u64, urgent: bool) -> Self {
+    pub fn set_weights(plan: &Plan, weights: Weights, (generation, urgent): (u64, bool), fuse: Option<Fuse>) -> Self {
         let stable = weights.canary.other();
         Self::SetWeights(WeightsWrite {
             route: plan.route.clone(),
@@ -117,6 +121,7 @@ impl Effect {
             stable: (plan.node(stable).to_owned(), weights.of(stable).get()),
             generation,
             urgent,
+            fuse,
         })
     }
 }

@@ -5,6 +5,7 @@ pub use super::past::{EndpointMinute, MeasuredNoise, Past, PastErrors};
 use crate::base::fault::Fault;
 use crate::base::histogram::Histogram;
 use crate::base::ids::{NodeName, Seq};
+use crate::base::tally::FuseState;
 use crate::base::time::Timestamp;
 use crate::judge::Counts;
 use crate::judge::latency::{LatencyCounts, LatencyThresholds};
@@ -375,6 +376,28 @@ pub struct ProxyCounts {
     pub serving: bool,
     /// Its counts, by the weights version that placed the requests; cumulative.
     pub versions: Vec<VersionCounts>,
+    /// How its fuse on the route stands, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuse: Option<FuseReading>,
+}
+
+/// What a proxy says of its fuse. Whole numbers, so that a replay sees the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FuseReading {
+    /// The rollout that it was armed for.
+    pub rollout: String,
+    /// Where it stands.
+    pub state: FuseState,
+    /// Evidence against the canary, in thousandths of a nat.
+    pub log_e_milli: i64,
+    /// Evidence at which it trips, likewise.
+    pub threshold_milli: i64,
+    /// Requests that this proxy began on the canary in the rollout.
+    pub canary_requests: u64,
+    /// Those that failed.
+    pub canary_errors: u64,
+    /// Failures of stable.
+    pub stable_errors: u64,
 }
 
 /// Requests that one weights version placed on the two slots.

@@ -238,6 +238,18 @@ fn times(text: &mut String, plan: &Plan) {
     let _ = writeln!(text, "  A step that is not in force within {} is {on_timeout}.\n", plan.verify.timeout);
 }
 
+/// What proxies do by themselves; nothing where no gate is for them.
+fn fuses(plan: &Plan) -> String {
+    match super::fuse::is_wanted(plan) {
+        false => String::new(),
+        true => format!(
+            "A native proxy that sees {} more failures than tolerated between two readings of its counts sends to stable until the \
+             next, and for good once it has proof of its own.\n  ",
+            thousands(plan.blast_radius.per_proxy_between_acks)
+        ),
+    }
+}
+
 fn verdicts(text: &mut String, plan: &Plan) {
     let what = match plan.on_failure {
         OnFailure::Rollback => "takes all traffic off the release at once",
@@ -254,8 +266,9 @@ fn verdicts(text: &mut String, plan: &Plan) {
     let _ = writeln!(
         text,
         "  After {} failures beyond stable's rate the weight goes to 0 and a person is asked; that is no verdict.\n  \
-         Live data silent for {}: nothing advances; for {}: weight 0 until it comes back. Silence is never a verdict.",
+         {}Live data silent for {}: nothing advances; for {}: weight 0 until it comes back. Silence is never a verdict.",
         thousands(plan.blast_radius.failed_requests),
+        fuses(plan),
         plan.no_data.hold_after,
         plan.no_data.withdraw_after
     );

@@ -3,6 +3,7 @@
 //! Cost is proportional to the number of blocks (bounded, see `evidence`), whatever the traffic was.
 
 use super::evidence::Evidence;
+use super::fuse;
 use super::limits::{LimitVerdict, judge_limits};
 use super::noise::Allowance;
 use super::points::judge_points;
@@ -107,7 +108,7 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         .or_else(|| weight_step(plan, plan.steps.len().saturating_sub(1)))
         .map_or(1.0, |step| step.prove_no_worse_than);
     let thresholds = Thresholds {
-        rollback: rollback_threshold(plan.max_false_rollback),
+        rollback: rollback_threshold(fuse::max_false_rollback(plan, state)),
         advance: advance_threshold(plan.confidence_to_advance),
     };
     let allowance = Allowance::of(plan, state);
@@ -134,8 +135,14 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         verdict: finding.verdict(&thresholds),
         budget_spent: exposure.is_spent(budget),
         latency: comparison.latency,
-        limits: judge_limits(plan, state, thresholds.rollback).into_iter().chain(judge_points(plan, state)).collect(),
+        limits: limits(plan, state),
     }
+}
+
+/// What the absolute gates say, each of which keeps the bound by itself, and a fuse that tripped.
+fn limits(plan: &Plan, state: &State) -> Vec<LimitVerdict> {
+    let counted = judge_limits(plan, state, rollback_threshold(plan.max_false_rollback));
+    counted.into_iter().chain(judge_points(plan, state)).chain(fuse::verdict(state)).collect()
 }
 
 /// What the comparing gates say together.

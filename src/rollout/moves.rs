@@ -2,6 +2,7 @@
 
 use super::effect::{Effect, EffectId};
 use super::event::Input;
+use super::fuse;
 use super::gate::weight_index;
 use super::state::{Ending, EndingKind, Next, Pause, PauseCause, Phase, State};
 use super::workload;
@@ -62,7 +63,8 @@ impl<'a> Moves<'a> {
         self.effects.retain(|(_, effect)| !matches!(effect, Effect::SetWeights(_)));
         self.state.pending.clear();
         self.state.pending.insert(id.clone(), share);
-        let effect = Effect::set_weights(self.plan, self.state.weights(), self.state.generation, urgent);
+        let fuse = fuse::armed(self.plan, &self.state);
+        let effect = Effect::set_weights(self.plan, self.state.weights(), (self.state.generation, urgent), fuse);
         self.effects.push((id, effect));
     }
 

@@ -34,6 +34,11 @@ impl Allowance {
         }
     }
 
+    /// Whether it allows for none.
+    pub(super) const fn is_none(&self) -> bool {
+        self.noise.is_none()
+    }
+
     /// What a gate tolerates, with what noise makes of it.
     pub(super) fn tolerance(&self, ratio: f64, add: f64) -> Tolerance {
         Tolerance::new(ratio.max(self.least_ratio), add)

@@ -1,6 +1,7 @@
 //! Readings taken in: counts into the evidence, the route compared with what it should be.
 
 use super::event::{LiveReading, Observation, ProxyCounts, RouteReading};
+use super::fuse;
 use super::gate::weight_step;
 use super::moves::Moves;
 use super::points;
@@ -37,6 +38,7 @@ fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
     if reading.proxies.is_empty() {
         return;
     }
+    fuse::take_in(moves, reading);
     let at = moves.at();
     let fresh = moves.state.evidence.absorb(reading, at, moves.plan.latency_tolerance());
     // A quiet service is heard as well, but not written down every second.

@@ -63,6 +63,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         approvals: Vec::new(),
         pending: std::collections::BTreeMap::new(),
         written: None,
+        fuses: None,
         points: std::collections::BTreeMap::new(),
         exposed: None,
         stable_release: start.stable.clone(),

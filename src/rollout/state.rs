@@ -3,6 +3,7 @@
 use super::effect::EffectId;
 use super::event::{Actor, Deployed, Past, ReleaseName, Voice, WorkloadReading};
 use super::evidence::Evidence;
+use super::fuse::Fuses;
 use super::points::ArmPoints;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, Seq};
@@ -59,6 +60,9 @@ pub struct State {
     pub written: Option<Written>,
     /// Counts to judge by.
     pub evidence: Evidence,
+    /// How the proxies' fuses stand; absent until one is seen armed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuses: Option<Fuses>,
     /// What gates on points have seen, by their names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub points: BTreeMap<String, ArmPoints>,

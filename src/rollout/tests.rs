@@ -6,6 +6,7 @@ mod commands;
 mod drift;
 mod endings;
 mod freeze;
+mod fuse;
 mod incident;
 mod kit;
 mod latency;

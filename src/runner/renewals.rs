@@ -37,7 +37,9 @@ pub(super) async fn renew_on(traffic: Arc<dyn Traffic>, mut held: watch::Receive
             () = tokio::time::sleep(wait) => {}
             changed = held.changed() => match changed {
                 Ok(()) => {
-                    wait = every;
+                    // The same weights with another fuse: proxies that have come need it now.
+                    let is_same = held.borrow().as_ref().is_some_and(|now| now.generation == write.generation);
+                    wait = if is_same { Duration::ZERO } else { every };
                     continue;
                 }
                 Err(_) => return,
@@ -112,8 +114,9 @@ mod tests {
             route,
             canary: ("v2".into(), canary),
             stable: ("v1".into(), 100 - canary),
-            generation: 1,
+            generation: u64::from(canary),
             urgent: false,
+            fuse: None,
         })
     }
 
@@ -136,9 +139,12 @@ mod tests {
         wait(100).await;
         hold.send_replace(write(90));
         wait(21).await;
+        // Another fuse for the same weights is not left for a third of the lease.
+        hold.send_replace(write(90).map(|write| WeightsWrite { urgent: true, ..write }));
+        wait(1).await;
         drop(hold);
         renewing.await.unwrap();
         let seen = traffic.at.lock().unwrap().clone();
-        assert_eq!(seen, [(0, 10), (20, 10), (22, 10), (24, 10), (26, 10), (46, 10), (70, 50), (195, 90)]);
+        assert_eq!(seen, [(0, 10), (20, 10), (22, 10), (24, 10), (26, 10), (46, 10), (70, 50), (195, 90), (196, 90)]);
     }
 }

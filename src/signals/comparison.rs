@@ -5,13 +5,13 @@ use super::recent::{INTERVAL, Recent};
 use crate::base::fault::Fault;
 use crate::base::histogram::Histogram;
 use crate::base::ids::RouteRef;
-use crate::base::tally::{Report, Series};
+use crate::base::tally::{FuseReport, FuseState, Report, Series};
 use crate::clock::{Clock, Monotonic};
 use crate::judge::Counts;
 use crate::judge::bounds::{requests_in, slower_than};
 use crate::ports::{LiveCounts, Notes, Telemetry};
 use crate::rollout::event::{
-    ComparedBy, Latency, LiveReading, Past, ProxyCounts, SlowCounts, TimingAsk, VersionCounts,
+    ComparedBy, FuseReading, Latency, LiveReading, Past, ProxyCounts, SlowCounts, TimingAsk, VersionCounts,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ impl Comparison {
             return Ok(Arc::clone(&latest.reports));
         }
         let asked = Monotonic::now();
-        let reports: Vec<ByRoute> = self.telemetry.reports().await?.into_iter().map(ByRoute::new).collect();
+        let reports: Vec<ByRoute> = self.telemetry.acknowledged().await?.into_iter().map(ByRoute::new).collect();
         let reports = Arc::new(reports);
         *latest = Some(Latest { asked, answered: Monotonic::now(), reports: Arc::clone(&reports) });
         Ok(reports)
@@ -139,6 +139,7 @@ impl LiveCounts for Comparison {
             applied: report.applied.get(route).copied(),
             serving: self.serves(report, route),
             versions: report.by_version(route, canary, stable, ask),
+            fuse: report.fuses.get(route).map(fuse_reading),
         });
         Ok(LiveReading { proxies: proxies.collect() })
     }
@@ -156,6 +157,7 @@ struct ByRoute {
     proxy: String,
     applied: BTreeMap<RouteRef, u64>,
     series: BTreeMap<RouteRef, Vec<Series>>,
+    fuses: BTreeMap<RouteRef, FuseReport>,
     /// All requests where `series` has those of sessions that count.
     raw: BTreeMap<RouteRef, Vec<Series>>,
 }
@@ -167,6 +169,7 @@ impl ByRoute {
             applied: report.applied.into_iter().collect(),
             series: by_route(report.series),
             raw: by_route(report.raw),
+            fuses: report.fuses.into_iter().map(|fuse| (fuse.route.clone(), fuse)).collect(),
         }
     }
 
@@ -188,6 +191,25 @@ impl ByRoute {
 
     fn series(&self, route: &RouteRef) -> &[Series] {
         self.series.get(route).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+fn fuse_reading(fuse: &FuseReport) -> FuseReading {
+    // While it watches its numbers change with every failure, and what they say stands in the counts.
+    let told = |number: u64| if fuse.state == FuseState::Armed { 0 } else { number };
+    let milli = |nats: f64| {
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, and means the same")]
+        let whole = (nats * 1000.0).round() as i64;
+        if fuse.state == FuseState::Armed { 0 } else { whole }
+    };
+    FuseReading {
+        rollout: fuse.rollout.clone(),
+        state: fuse.state,
+        log_e_milli: milli(fuse.log_e),
+        threshold_milli: milli(fuse.threshold),
+        canary_requests: told(fuse.canary_requests),
+        canary_errors: told(fuse.canary_errors),
+        stable_errors: told(fuse.stable_errors),
     }
 }
 

@@ -9,19 +9,23 @@ use async_trait::async_trait;
 
 /// Telemetry of in-process proxies.
 pub struct LocalTelemetry {
-    proxies: Vec<Box<dyn Fn() -> Report + Send + Sync>>,
+    proxies: Vec<Read>,
 }
 
+/// Reads a proxy's counts; with `true` it acknowledges that they are judged by.
+type Read = Box<dyn Fn(bool) -> Report + Send + Sync>;
+
 impl LocalTelemetry {
-    /// Of one proxy: `report` reads its counts, as `Reporter::report` of the proxy does.
+    /// Of one proxy: `report` reads its counts, as `Reporter::report` of the proxy does, and as `Reporter::acknowledge` does
+    /// where it is given `true`.
     #[must_use]
-    pub fn new(report: impl Fn() -> Report + Send + Sync + 'static) -> Self {
+    pub fn new(report: impl Fn(bool) -> Report + Send + Sync + 'static) -> Self {
         Self { proxies: vec![Box::new(report)] }
     }
 
     /// Adds another proxy of this process.
     #[must_use]
-    pub fn and(mut self, report: impl Fn() -> Report + Send + Sync + 'static) -> Self {
+    pub fn and(mut self, report: impl Fn(bool) -> Report + Send + Sync + 'static) -> Self {
         self.proxies.push(Box::new(report));
         self
     }
@@ -30,6 +34,10 @@ impl LocalTelemetry {
 #[async_trait]
 impl Telemetry for LocalTelemetry {
     async fn reports(&self) -> Result<Vec<Report>, Fault> {
-        Ok(self.proxies.iter().map(|report| report()).collect())
+        Ok(self.proxies.iter().map(|report| report(false)).collect())
+    }
+
+    async fn acknowledged(&self) -> Result<Vec<Report>, Fault> {
+        Ok(self.proxies.iter().map(|report| report(true)).collect())
     }
 }

@@ -94,8 +94,8 @@ impl RemoteTelemetry {
         known.addresses.clone()
     }
 
-    async fn ask(&self, address: SocketAddr) -> Result<Report, String> {
-        let answer = self.client.get(format!("http://{address}/tidegate/report")).send().await;
+    async fn ask(&self, address: SocketAddr, query: &str) -> Result<Report, String> {
+        let answer = self.client.get(format!("http://{address}/tidegate/report{query}")).send().await;
         let mut answer = answer.and_then(reqwest::Response::error_for_status).map_err(|error| why(&error))?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| why(&error))? {
@@ -131,9 +131,8 @@ fn place(url: &str) -> Result<Place, Fault> {
 /// Of a URL without one.
 const HTTP_PORT: u16 = 80;
 
-#[async_trait]
-impl Telemetry for RemoteTelemetry {
-    async fn reports(&self) -> Result<Vec<Report>, Fault> {
+impl RemoteTelemetry {
+    async fn ask_all(&self, query: &str) -> Result<Vec<Report>, Fault> {
         let addresses = self.addresses().await;
         if addresses.is_empty() {
             let hosts = self.places.iter().map(|place| place.host.as_str()).collect::<Vec<_>>().join(", ");
@@ -145,7 +144,7 @@ impl Telemetry for RemoteTelemetry {
             return Err(Fault::transient(SOURCE, text));
         }
         let answers = futures_util::stream::iter(addresses)
-            .map(|address| async move { (address, self.ask(address).await) })
+            .map(|address| async move { (address, self.ask(address, query).await) })
             .buffer_unordered(AT_A_TIME);
         let answers: Vec<(SocketAddr, Result<Report, String>)> = answers.collect().await;
         let (mut reports, mut faults) = (Vec::with_capacity(answers.len()), Vec::new());
@@ -162,5 +161,16 @@ impl Telemetry for RemoteTelemetry {
         reports.sort_by(|a, b| a.proxy.cmp(&b.proxy));
         reports.dedup_by(|a, b| a.proxy == b.proxy);
         Ok(reports)
+    }
+}
+
+#[async_trait]
+impl Telemetry for RemoteTelemetry {
+    async fn reports(&self) -> Result<Vec<Report>, Fault> {
+        self.ask_all("").await
+    }
+
+    async fn acknowledged(&self) -> Result<Vec<Report>, Fault> {
+        self.ask_all("?acknowledge").await
     }
 }

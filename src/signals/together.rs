@@ -21,21 +21,28 @@ impl Together {
 
 #[async_trait]
 impl Telemetry for Together {
-    /// What those have that answer. One that does not is as proxies are that do not: only where nobody has anything, its fault
-    /// says why.
     async fn reports(&self) -> Result<Vec<Report>, Fault> {
-        let answers = futures_util::future::join_all(self.sources.iter().map(|source| source.reports())).await;
-        let (mut all, mut first) = (Vec::new(), None);
-        for answer in answers {
-            match answer {
-                Ok(reports) => all.extend(reports),
-                Err(fault) => first = first.or(Some(fault)),
-            }
+        joined(futures_util::future::join_all(self.sources.iter().map(|source| source.reports())).await)
+    }
+
+    async fn acknowledged(&self) -> Result<Vec<Report>, Fault> {
+        joined(futures_util::future::join_all(self.sources.iter().map(|source| source.acknowledged())).await)
+    }
+}
+
+/// What those have that answer. One that does not is as proxies are that do not: only where nobody has anything, its fault
+/// says why.
+fn joined(answers: Vec<Result<Vec<Report>, Fault>>) -> Result<Vec<Report>, Fault> {
+    let (mut all, mut first) = (Vec::new(), None);
+    for answer in answers {
+        match answer {
+            Ok(reports) => all.extend(reports),
+            Err(fault) => first = first.or(Some(fault)),
         }
-        match first.filter(|_| all.is_empty()) {
-            Some(fault) => Err(fault),
-            None => Ok(all),
-        }
+    }
+    match first.filter(|_| all.is_empty()) {
+        Some(fault) => Err(fault),
+        None => Ok(all),
     }
 }
 

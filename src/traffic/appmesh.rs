@@ -2,7 +2,8 @@
 //!
 //! A write is describe, edit, update. What our own endpoint offers beyond AWS travels as headers, and only where it announces
 //! them on DescribeRoute, so that a plain endpoint never notices: `x-tidegate-generation` (a stale write is refused), and
-//! `x-tidegate-lease` while the traffic is split: when nobody renews the weights, the mesh puts everything back on stable.
+//! `x-tidegate-lease` while the traffic is split: when nobody renews the weights, the mesh puts everything back on stable;
+//! and `x-tidegate-fuse` then too: what proxies watch the release by.
 
 use super::edit;
 use crate::aws;
@@ -10,7 +11,9 @@ use crate::base::fault::Fault;
 use crate::base::ids::RouteRef;
 use crate::base::secret::Redacted;
 use crate::base::time::Millis;
-use crate::mesh::wire::{FEATURES_HEADER, GENERATION_HEADER, LEASE_HEADER, lapsed_at, lease as lease_text};
+use crate::mesh::wire::{
+    FEATURES_HEADER, FUSE_HEADER, GENERATION_HEADER, LEASE_HEADER, fuse_text, lapsed_at, lease as lease_text,
+};
 use crate::ports::Traffic;
 use crate::rollout::effect::WeightsWrite;
 use crate::rollout::event::RouteReading;
@@ -52,6 +55,7 @@ struct Beyond {
     /// The highest generation that the endpoint remembers, and 0 for none; `None` where it knows none.
     generation: Option<u64>,
     knows_leases: bool,
+    knows_fuses: bool,
     /// When the route's lease ran out.
     lapsed: Option<String>,
 }
@@ -146,7 +150,8 @@ impl AppMesh {
             let fallback = [(write.stable.0.as_str(), 100), (write.canary.0.as_str(), 0)];
             (LEASE_HEADER, lease_text(span, fallback, renews))
         });
-        generation.into_iter().chain(lease).collect()
+        let fuse = write.fuse.as_ref().filter(|_| beyond.knows_fuses).map(|fuse| (FUSE_HEADER, fuse_text(fuse)));
+        generation.into_iter().chain(lease).chain(fuse).collect()
     }
 }
 
@@ -165,7 +170,8 @@ impl Beyond {
         };
         let generation = header(GENERATION_HEADER).and_then(|text| text.parse().ok()).unwrap_or(0);
         let lapsed = header(LEASE_HEADER).and_then(lapsed_at).map(str::to_owned);
-        Self { generation: knows("generation").then_some(generation), knows_leases: knows("lease"), lapsed }
+        let (knows_leases, knows_fuses) = (knows("lease"), knows("fuse"));
+        Self { generation: knows("generation").then_some(generation), knows_leases, knows_fuses, lapsed }
     }
 }
 
@@ -258,6 +264,7 @@ impl Traffic for AppMesh {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fuse::{Decimal, Fuse};
 
     fn write(canary: u8) -> WeightsWrite {
         WeightsWrite {
@@ -266,6 +273,14 @@ mod tests {
             stable: ("v1".into(), 100 - canary),
             generation: 7,
             urgent: false,
+            fuse: Some(Fuse {
+                failures: 5,
+                canary: "v2".into(),
+                rollout: "r-1".into(),
+                threshold: Decimal::at_least(5.73),
+                ratio: Decimal::whole(1),
+                add: Decimal::at_least(0.001),
+            }),
         }
     }
 
@@ -282,6 +297,8 @@ mod tests {
         assert_eq!(sent(&mesh, 10, Some("generation")), [generation]);
         assert_eq!(sent(&mesh, 10, Some("generation, lease")), [generation, lease]);
         assert_eq!(sent(&mesh, 10, Some("lease")), [lease]);
+        let fuse = "x-tidegate-fuse: 5; canary=v2; rollout=r-1; threshold=5.73; ratio=1; add=0.001";
+        assert_eq!(sent(&mesh, 10, Some("fuse,lease")), [lease, fuse]);
         for end in [0, 100] {
             assert_eq!(sent(&mesh, end, Some("generation, lease")), [generation], "nothing is half out");
         }

@@ -201,6 +201,7 @@ impl Counts {
             inside.is_heard(now).then(|| Report {
                 proxy: envoys.name.clone(),
                 series: inside.tables.series(),
+                fuses: Vec::new(),
                 raw: inside.tables.raw(),
                 applied: inside.applied(),
                 unjudged: Vec::new(),

@@ -166,8 +166,9 @@ fn events() -> Vec<(String, Event)> {
         all.push((format!("event-settled-failed-{kind}"), settled(Outcome::Failed(fault))));
     }
     let versions = vec![VersionCounts::new(8, 100_000, counts())];
-    let live =
-        LiveReading { proxies: vec![ProxyCounts { proxy: "p1".into(), applied: Some(8), serving: true, versions }] };
+    let live = LiveReading {
+        proxies: vec![ProxyCounts { proxy: "p1".into(), applied: Some(8), serving: true, versions, fuse: None }],
+    };
     let mut timed = live.clone();
     timed.proxies[0].versions = timed_versions();
     let [fault, ..] = faults();
@@ -254,7 +255,7 @@ fn events_keep_their_form() {
 #[test]
 fn effects_keep_their_form() {
     let weights = Weights { canary: Slot::Second, share: percent(10) };
-    let effect = Effect::set_weights(&plan(&[10, 100]), weights, 4, false);
+    let effect = Effect::set_weights(&plan(&[10, 100]), weights, (4, false), None);
     check("effect-set-weights", &effect);
     let plan = deploying(plan(&[10, 100]));
     let target = plan.workload.expect("as made").target;

@@ -23,6 +23,7 @@ mod examples;
 mod extensions;
 mod faults;
 mod freeze;
+mod fuse;
 mod fuzz;
 mod gates;
 mod gateways;

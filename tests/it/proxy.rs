@@ -11,6 +11,7 @@ mod ends;
 mod extensions;
 mod failures;
 mod frames;
+mod fuse;
 mod harness;
 mod hostile;
 mod http2;

@@ -1,5 +1,6 @@
 //! `tidegate proxy`: a native proxy in a process of its own, and what becomes of it when its control plane is gone.
 
+mod fuse;
 mod observed;
 
 use crate::kit::ports::steady_port;
@@ -46,7 +47,7 @@ struct Plane {
     control: Option<Process>,
     http: reqwest::Client,
     api: Option<SocketAddr>,
-    _services: [Service; 2],
+    services: [Service; 2],
 }
 
 impl Plane {
@@ -57,7 +58,7 @@ impl Plane {
         std::fs::write(folder.path().join("mesh.yaml"), mesh(addresses)).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let ports = [steady_port(), steady_port()];
-        let mut plane = Self { folder, ports, control: None, http, api: None, _services: services };
+        let mut plane = Self { folder, ports, control: None, http, api: None, services };
         plane.restart(true).await;
         plane
     }

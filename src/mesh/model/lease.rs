@@ -5,6 +5,7 @@
 //! each control plane counts from when it got to know of it, on its own clock.
 
 use super::spec::{RouteSpec, WeightedTarget};
+use crate::base::fuse::Fuse;
 use crate::base::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,10 +15,6 @@ use std::ops::RangeInclusive;
 /// How long a lease may be. Below a second its renewals would be load; a lease of more than a day protects nobody.
 pub const LEASE_SPAN: RangeInclusive<Millis> = Millis::from_seconds(1)..=Millis::from_seconds(86_400);
 
-/// How many failures a fuse may allow. It is about the seconds between two acknowledgements, in which a larger number is
-/// none at all.
-pub const FUSE_FAILURES: RangeInclusive<u32> = 1..=1_000_000;
-
 /// What a change of a route brings along beyond App Mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extensions {
@@ -25,8 +22,8 @@ pub struct Extensions {
     pub generation: Option<u64>,
     /// `x-tidegate-lease`.
     pub lease: Option<LeaseAsk>,
-    /// `x-tidegate-fuse`: failures after which a proxy is to hold back by itself.
-    pub fuse: Option<u32>,
+    /// `x-tidegate-fuse`: what a proxy watches the release by.
+    pub fuse: Option<Fuse>,
 }
 
 /// A lease as it is asked for.
@@ -100,6 +97,17 @@ pub fn unfit(fallback: &BTreeMap<String, u32>, spec: &RouteSpec) -> Option<Strin
         }
     }
     None
+}
+
+/// What keeps a fuse from watching a route's canary; `None` where nothing does.
+#[must_use]
+pub fn unfit_fuse(fuse: &Fuse, spec: &RouteSpec) -> Option<String> {
+    let canary = &fuse.canary;
+    match spec.targets().iter().filter(|target| target.virtual_node == *canary).count() {
+        0 => Some(format!("canary is {canary}, which is no target of the route")),
+        1 => None,
+        _ => Some(format!("canary is {canary}, which is a target of the route more than once")),
+    }
 }
 
 /// A route's weight by a fallback, target by target.

@@ -24,8 +24,12 @@ pub struct Expired {
 /// The route with its lease renewed; `None` where the update is to be made like any other.
 ///
 /// # Errors
-/// The fallback does not fit the route; or the renewal is of a version or of weights that the route does not have (any more).
+/// The fallback or the fuse does not fit the route; or the renewal is of a version or of weights that the route does not have (any more).
 pub(super) fn renewed(old: &Resource, spec: &Spec, extensions: &Extensions) -> Result<Option<Resource>, ApiError> {
+    let unfit = |fuse| lease::unfit_fuse(fuse, spec.route()?);
+    if let Some(why) = extensions.fuse.as_ref().and_then(unfit) {
+        return Err(ApiError::new(ErrorCode::BadRequest, format!("x-tidegate-fuse: {why}")));
+    }
     let Some(ask) = &extensions.lease else { return Ok(None) };
     if let Some(why) = spec.route().and_then(|route| lease::unfit(&ask.fallback, route)) {
         return Err(ApiError::new(ErrorCode::BadRequest, format!("x-tidegate-lease: {why}")));
@@ -48,7 +52,7 @@ pub(super) fn renewed(old: &Resource, spec: &Spec, extensions: &Extensions) -> R
         lease: Some(old.lease.as_ref().map_or_else(|| ask.begun(), |kept| ask.renewed(kept))),
         lapsed: None,
         generation: extensions.generation.or(old.generation),
-        fuse: extensions.fuse.or(old.fuse),
+        fuse: extensions.fuse.clone().or_else(|| old.fuse.clone()),
         ..old.clone()
     }))
 }
@@ -56,7 +60,7 @@ pub(super) fn renewed(old: &Resource, spec: &Spec, extensions: &Extensions) -> R
 /// What an update that is no renewal leaves of the extensions: what it brought along, and nothing from before.
 pub(super) fn begin(resource: &mut Resource, extensions: &Extensions) {
     resource.lease = extensions.lease.as_ref().map(lease::LeaseAsk::begun);
-    resource.fuse = extensions.fuse;
+    resource.fuse.clone_from(&extensions.fuse);
     if resource.lease.is_some() {
         resource.lapsed = None;
     }

@@ -4,14 +4,15 @@
 //! x-tidegate-generation: 7
 //! x-tidegate-lease: 2m; fallback=checkout-v1=100,checkout-v2=0
 //! x-tidegate-lease: 2m; fallback=checkout-v1=100; renews=12
-//! x-tidegate-fuse: 5
+//! x-tidegate-fuse: 5; canary=checkout-v2; rollout=r-0123456789abcdef; threshold=5.73; ratio=1; add=0.001
 //! ```
 //!
-//! Names of nodes are percent-encoded where they are not plain ASCII: a header holds nothing else.
+//! Names are percent-encoded where they are not plain ASCII: a header holds nothing else.
 
+use super::fuse;
 use crate::base::time::Millis;
 use crate::mesh::error::{ApiError, ErrorCode};
-use crate::mesh::model::lease::{FUSE_FAILURES, LEASE_SPAN, LeaseAsk};
+use crate::mesh::model::lease::{LEASE_SPAN, LeaseAsk};
 use crate::mesh::model::{Extensions, Key, Kind, Resource};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::collections::BTreeMap;
@@ -25,8 +26,8 @@ pub const LEASE_HEADER: &str = "x-tidegate-lease";
 pub const FUSE_HEADER: &str = "x-tidegate-fuse";
 /// Response header that announces extensions, on DescribeRoute.
 pub const FEATURES_HEADER: &str = "x-tidegate-features";
-/// What [`FEATURES_HEADER`] says: a list of words. The fuse is kept and told, but no data plane uses it yet.
-pub const FEATURES: &str = "generation, lease";
+/// What [`FEATURES_HEADER`] says: a list of words.
+pub const FEATURES: &str = "generation, lease, fuse";
 
 /// Most targets of a route (App Mesh API 2019-01-25, `WeightedTargets`).
 const TARGETS_MAX: usize = 10;
@@ -35,7 +36,7 @@ const WEIGHT_MAX: u32 = 100;
 /// What [`LEASE_HEADER`] begins with in the answer for a route whose lease ran out.
 const EXPIRED: &str = "expired; at=";
 /// Names are letters, digits, `-` and `_`.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+pub(super) const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Values of the headers; one that is no text is an empty one, which is refused.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,11 +61,7 @@ impl Asked<'_> {
             text.parse().map_err(|_| why())
         });
         let lease = self.lease.map(|text| read_lease(text).map_err(|why| wrong(LEASE_HEADER, &why)));
-        let fuse = self.fuse.map(|text| {
-            let (least, most) = (FUSE_FAILURES.start(), FUSE_FAILURES.end());
-            let why = || wrong(FUSE_HEADER, &format!("must be a whole number from {least} to {most}, not {text:?}"));
-            text.parse().ok().filter(|failures| FUSE_FAILURES.contains(failures)).ok_or_else(why)
-        });
+        let fuse = self.fuse.map(|text| fuse::read(text).map_err(|why| wrong(FUSE_HEADER, &why)));
         Ok(Extensions { generation: generation.transpose()?, lease: lease.transpose()?, fuse: fuse.transpose()? })
     }
 }
@@ -145,7 +142,7 @@ pub fn announced(route: &Resource) -> Vec<(&'static str, String)> {
     if let Some(lapsed) = &route.lapsed {
         headers.push((LEASE_HEADER, format!("{EXPIRED}{}; lease={}", lapsed.at.rfc3339(), lapsed.span)));
     }
-    headers.extend(route.fuse.map(|failures| (FUSE_HEADER, failures.to_string())));
+    headers.extend(route.fuse.as_ref().map(|fuse| (FUSE_HEADER, fuse::written(fuse))));
     headers
 }
 
@@ -211,16 +208,6 @@ mod tests {
         ] {
             let said = read(text).expect_err(text);
             assert!(said.starts_with("x-tidegate-lease: ") && said.contains(why), "{text}: {said}");
-        }
-    }
-
-    #[test]
-    fn a_fuse_is_a_number_of_failures() {
-        let key = Key::grandchild("m", Kind::Route, "r", "x");
-        let read = |text| Asked { fuse: Some(text), ..Asked::default() }.read(&key).map(|read| read.fuse);
-        assert_eq!(read("5").ok(), Some(Some(5)));
-        for text in ["", "0", "1000001", "5.0", "off"] {
-            assert!(read(text).is_err(), "{text}");
         }
     }
 

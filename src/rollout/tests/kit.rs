@@ -420,6 +420,7 @@ impl World {
             vec![]
         } else {
             vec![ProxyCounts {
+                fuse: None,
                 proxy: "p1".into(),
                 applied: self.applied.or(Some(self.mesh.version)),
                 serving: true,

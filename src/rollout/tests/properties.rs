@@ -146,6 +146,7 @@ fn nonsense(version: u64, weights: [u32; 3], share_ppm: u32, counts: [u64; 4], p
     let versions = vec![VersionCounts::new(version, share_ppm, counts)];
     let proxies = (0..proxies)
         .map(|n| ProxyCounts {
+            fuse: None,
             proxy: format!("x{n}"),
             applied: Some(u64::MAX),
             serving: true,

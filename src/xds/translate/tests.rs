@@ -37,6 +37,7 @@ fn config(weights: [u32; 2], tls: Option<UpstreamTls>, own_tls: Option<ServerTls
         retry: RetryPolicy::default(),
         fallback: None,
         extensions: None,
+        fuse: None,
     };
     let ports = vec![ServicePort { port: 8080, protocol: Protocol::Http }];
     let service = VirtualService { mesh: "m".into(), name: "s.local".into(), ports, routes: vec![Arc::new(route)] };

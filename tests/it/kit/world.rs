@@ -289,7 +289,9 @@ impl LiveCounts for World {
         inside.serve(bad);
         let versions = inside.told(ask);
         let proxies = match reports {
-            true => vec![ProxyCounts { proxy: "p1".into(), applied: Some(u64::MAX), serving: true, versions }],
+            true => {
+                vec![ProxyCounts { proxy: "p1".into(), applied: Some(u64::MAX), serving: true, versions, fuse: None }]
+            }
             false => vec![],
         };
         Ok(LiveReading { proxies })

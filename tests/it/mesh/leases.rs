@@ -116,7 +116,8 @@ async fn what_is_wrong_is_refused_and_nothing_is_changed() {
         ("x-tidegate-lease", "1m", 400),
         ("x-tidegate-lease", "1m; fallback=checkout-v9=100", 400),
         ("x-tidegate-lease", "1m; fallback=checkout-v1=100; renews=7", 409),
-        ("x-tidegate-fuse", "0", 400),
+        ("x-tidegate-fuse", "5", 400),
+        ("x-tidegate-fuse", "5; canary=checkout-v9; rollout=r; threshold=5", 400),
     ] {
         let (answered, _, body) = send(&running, &[(header, value)], Some(weights(90, 10))).await;
         assert_eq!(answered, status, "{header}: {value}: {body}");
@@ -185,6 +186,7 @@ async fn the_controller_asks_renews_and_leaves_others_alone() {
         stable: ("checkout-v1".into(), 100 - canary),
         generation,
         urgent: false,
+        fuse: None,
     };
     let default = tidegate::config::keys::KEYS.iter().find(|key| key.path == "mesh.lease").and_then(|key| key.default);
     assert_eq!(

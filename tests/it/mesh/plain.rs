@@ -69,7 +69,7 @@ async fn a_stale_generation_is_refused_for_ever() {
     let running = Running::start().await;
     running.load_example().await;
     let described = send(&running, "GET", ROUTE, None, None).await;
-    assert_eq!(described.header("x-tidegate-features"), Some("generation, lease"));
+    assert_eq!(described.header("x-tidegate-features"), Some("generation, lease, fuse"));
     for (generation, status) in [("7", 200), ("7", 200), ("6", 409), ("x", 400), ("8", 200)] {
         let answer = send(&running, "PUT", ROUTE, Some(generation), Some(weights(60, 40))).await;
         assert_eq!(answer.status, status, "{generation}: {}", answer.body);

@@ -57,7 +57,7 @@ async fn local_telemetry_reads_the_proxy_at_once() {
     let backend = Backend::text("hello").await;
     let proxy = Proxy::start(Mesh::new(1).target("v1", backend.address, 1)).await;
     let reporter = proxy.handle.reporter();
-    let telemetry = LocalTelemetry::new(move || reporter.report());
+    let telemetry = LocalTelemetry::new(move |_| reporter.report());
     assert_eq!(telemetry.reports().await.unwrap()[0].series, []);
     proxy.client().await.get("/").await.unwrap();
     let reports = telemetry.reports().await.unwrap();

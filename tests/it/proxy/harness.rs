@@ -186,6 +186,7 @@ impl Mesh {
             retry: RetryPolicy::default(),
             fallback: None,
             extensions: None,
+            fuse: None,
         };
         Self { config: NodeConfig { version, ..NodeConfig::default() }, route }
     }

@@ -53,7 +53,7 @@ fn a_renewal_changes_the_lease_alone() {
     let route = world.route();
     assert_eq!(Resource::from_row(&route.to_row()).as_ref(), Ok(&*route));
     let headers = wire::announced(&route);
-    assert_eq!(headers[0], ("x-tidegate-features", "generation, lease".to_owned()));
+    assert_eq!(headers[0], ("x-tidegate-features", "generation, lease, fuse".to_owned()));
     assert_eq!(headers[1], ("x-tidegate-lease", "2m; fallback=a=100; renewals=3".to_owned()));
 }
 
@@ -146,13 +146,36 @@ fn nodes_of_a_fallback_cannot_go_and_a_file_does_not_end_a_lease() {
 }
 
 #[test]
-fn a_fuse_is_kept_until_the_next_update() {
+fn a_fuse_is_kept_until_the_next_update_and_a_renewal_brings_another() {
     let mut world = World::shop();
-    let asked = wire::Asked { fuse: Some("5"), ..wire::Asked::default() };
+    let fuse = |threshold: &str| format!("5; canary=b; rollout=r-1; threshold={threshold}; ratio=1; add=0.001");
+    let (first, second) = (fuse("5.73"), fuse("6.43"));
+    let asked = wire::Asked { fuse: Some(&first), lease: Some(LEASE), ..wire::Asked::default() };
     world.call_asking("PUT", PATH, &split(90, 10), asked).expect("is taken");
-    let route = world.route();
-    assert_eq!((Resource::from_row(&route.to_row()).as_ref(), route.fuse), (Ok(&*route), Some(5)));
-    assert_eq!(wire::announced(&route).last(), Some(&("x-tidegate-fuse", "5".to_owned())));
+    let (route, told) = (world.route(), |route: &Resource| wire::announced(route).pop());
+    assert_eq!(Resource::from_row(&route.to_row()).as_ref(), Ok(&*route));
+    assert_eq!(told(&route), Some(("x-tidegate-fuse", first.clone())));
+    // A lease that is renewed without one keeps it; with one it changes alone.
+    world.leased(&split(90, 10), LEASE).expect("is renewed");
+    assert_eq!((world.route().version, told(&world.route())), (route.version, Some(("x-tidegate-fuse", first))));
+    let asked = wire::Asked { fuse: Some(&second), lease: Some(LEASE), ..wire::Asked::default() };
+    world.call_asking("PUT", PATH, &split(90, 10), asked).expect("is renewed");
+    assert_eq!((world.route().version, told(&world.route())), (route.version, Some(("x-tidegate-fuse", second))));
     world.put(PATH, split(90, 10));
     assert_eq!(world.route().fuse, None);
+    for (canary, why) in [("c", "canary is c, which is no target of the route"), ("", "canary must be a name")] {
+        let text = format!("5; canary={canary}; rollout=r-1; threshold=5");
+        let asked = wire::Asked { fuse: Some(&text), ..wire::Asked::default() };
+        let refused = world.call_asking("PUT", PATH, &split(80, 20), asked).expect_err("is refused");
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
+#[test]
+fn a_row_with_a_number_for_a_fuse_has_none() {
+    let world = World::shop();
+    let row = world.route().to_row();
+    let old = row.replacen(r#""format":1,"#, r#""format":1,"fuse":5,"#, 1);
+    assert_ne!(old, row);
+    assert_eq!(Resource::from_row(&old).expect("is read"), *world.route());
 }
