@@ -49,6 +49,8 @@ pub mod rollout;
 pub mod runner;
 /// When rollouts may begin: windows and departures.
 pub mod schedule;
+/// What a policy would do: simulated and recorded traffic through the engine.
+pub mod simulate;
 /// Reads what the data plane measured.
 pub mod signals;
 /// Keeps rollouts, the mesh and policies on disk.
