@@ -14,9 +14,11 @@ mod observed;
 mod output;
 mod policy;
 mod proxy;
+mod replay;
 mod rollout;
 pub mod screen;
 mod serve;
+mod simulate;
 mod stops;
 mod token;
 

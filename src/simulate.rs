@@ -15,8 +15,13 @@
 pub mod chance;
 pub mod engine;
 pub mod latency;
+pub mod plot;
+pub mod question;
+pub mod recording;
+pub mod replay;
 pub mod run;
 pub mod summary;
+pub mod text;
 pub mod world;
 
 #[cfg(test)]

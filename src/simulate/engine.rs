@@ -146,23 +146,37 @@ impl<'a> Engine<'a> {
 
     /// Hands a reading in: counts by version, and points of signals.
     pub fn observe(&mut self, at: Timestamp, versions: Vec<VersionCounts>, points: Vec<PointsReading>) {
+        let proxy = ProxyCounts { proxy: PROXY.to_owned(), applied: None, serving: true, versions };
+        self.observe_reading(at, LiveReading { proxies: vec![proxy] }, points);
+    }
+
+    /// The same with counts by proxy. Whatever these say, they route by the newest weights.
+    pub fn observe_reading(&mut self, at: Timestamp, live: LiveReading, points: Vec<PointsReading>) {
         let before = self.version;
-        self.take(at, self.observation(versions, points));
+        self.take(at, self.observation(Some(live), points));
         if self.version != before {
             // New weights are in force at once.
-            self.take(at, self.observation(Vec::new(), Vec::new()));
+            self.take(at, self.observation(Some(LiveReading::default()), Vec::new()));
         }
     }
 
-    fn observation(&self, versions: Vec<VersionCounts>, points: Vec<PointsReading>) -> Event {
+    /// Hands points of signals in, without a word of the data plane.
+    pub fn observe_points(&mut self, at: Timestamp, points: Vec<PointsReading>) {
+        self.take(at, self.observation(None, points));
+    }
+
+    fn observation(&self, live: Option<LiveReading>, points: Vec<PointsReading>) -> Event {
         let weight = u32::from(self.weight());
         let (canary, stable) = (self.state.canary, self.state.canary.other());
         let targets =
             vec![(self.plan.node(canary).to_owned(), weight), (self.plan.node(stable).to_owned(), 100 - weight)];
-        let proxy = ProxyCounts { proxy: PROXY.to_owned(), applied: Some(self.version), serving: true, versions };
+        let applied = |mut live: LiveReading| {
+            live.proxies.iter_mut().for_each(|proxy| proxy.applied = Some(self.version));
+            Ok(live)
+        };
         Event::Observed(Observation {
             route: Some(Ok(RouteReading { version: self.version, targets, lapsed: None })),
-            live: Some(Ok(LiveReading { proxies: vec![proxy] })),
+            live: live.map(applied),
             workload: None,
             points,
         })

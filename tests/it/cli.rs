@@ -5,7 +5,7 @@ use crate::program::world::{Daemon, Files, World, verify};
 use crate::program::{command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 38] = [
+const COMMANDS: [&[&str]; 40] = [
     &[],
     &["demo"],
     &["local"],
@@ -35,6 +35,8 @@ const COMMANDS: [&[&str]; 38] = [
     &["policy", "lint"],
     &["policy", "schema"],
     &["policy", "explain"],
+    &["policy", "simulate"],
+    &["policy", "replay"],
     &["policy", "push"],
     &["token"],
     &["token", "create"],
