@@ -9,6 +9,7 @@ mod doctor;
 mod host;
 mod proxies;
 mod redirect;
+pub mod report;
 mod serve;
 mod sidecar;
 mod told;

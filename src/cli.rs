@@ -15,6 +15,7 @@ mod output;
 mod policy;
 mod proxy;
 mod replay;
+mod report;
 mod rollout;
 pub mod screen;
 mod serve;

@@ -14,6 +14,7 @@
 
 pub mod chance;
 pub mod engine;
+pub mod goals;
 pub mod latency;
 pub mod plot;
 pub mod question;

@@ -240,6 +240,8 @@ pub enum RolloutCommand {
     Get(Which),
     /// Follow one rollout to its end (exit code 0 succeeded, 3 rolled back, 4 aborted)
     Watch(Which),
+    /// Write a page with charts of one rollout, from the journal; a file that needs nothing beside it
+    Report(ReportArguments),
     /// Stay at this weight until `resume`; the gates go on judging
     Pause {
         /// Which rollout.

@@ -70,6 +70,7 @@ fn world(arguments: &SimulateArguments) -> World {
         swings: arguments.noise,
         sessions: once.or_else(|| arguments.cluster.map(|requests| Sessions { requests, judged_once: false })),
         reporting: Reporting { period_s: arguments.period, lag_s: arguments.lag },
+        endpoints: arguments.endpoints,
     }
 }
 

@@ -1,13 +1,14 @@
 //! The real engine without a world: every write of weights is in force at once, and readings are handed in.
 
+use crate::base::histogram::Histogram;
 use crate::base::ids::{RolloutId, Seq};
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
 use crate::policy::plan::{Gate, GateRule, Plan, Step};
 use crate::rollout::effect::{Effect, EffectId};
 use crate::rollout::event::{
-    Actor, Command, Event, Input, LiveReading, Observation, Outcome, PointsReading, ProxyCounts, RouteReading, Start,
-    VersionCounts,
+    Actor, Command, Event, Input, LiveReading, Observation, Outcome, Past, PointsReading, ProxyCounts, RouteReading,
+    Start, VersionCounts,
 };
 use crate::rollout::gate::judge;
 use crate::rollout::state::{EndingKind, Next, PauseCause, Refusal, State};
@@ -54,6 +55,17 @@ pub enum Standing {
     GaveUp,
     /// The blast radius is spent.
     BudgetSpent,
+    /// Both versions fail, or failed and recovered: a person is waited for.
+    BothFailed,
+}
+
+/// What is known of stable when a rollout begins.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Before {
+    /// Its latencies of the last minutes.
+    pub baseline: Option<Histogram>,
+    /// Its errors, and how they scatter.
+    pub past: Past,
 }
 
 /// A rollout under the engine.
@@ -71,12 +83,7 @@ impl<'a> Engine<'a> {
     ///
     /// # Errors
     /// The engine's refusal; a plan that [`prepared`] made is not refused.
-    pub fn begin(
-        plan: &'a Plan,
-        at: Timestamp,
-        first_version: u64,
-        baseline: Option<crate::base::histogram::Histogram>,
-    ) -> Result<Self, Refusal> {
+    pub fn begin(plan: &'a Plan, at: Timestamp, first_version: u64, before: Before) -> Result<Self, Refusal> {
         let targets = vec![(plan.versions[0].clone(), 100), (plan.versions[1].clone(), 0)];
         let start = Start {
             to: None,
@@ -88,7 +95,8 @@ impl<'a> Engine<'a> {
             outside_windows: None,
             last_generation: 0,
             stable: None,
-            baseline,
+            baseline: before.baseline,
+            past: Box::new(before.past),
         };
         let actor = Actor { name: "simulation".to_owned(), via: "simulate".to_owned() };
         let event = Event::Command { command: Command::Start(start), actor };
@@ -128,6 +136,7 @@ impl<'a> Engine<'a> {
         match self.state.paused.as_ref().map(|pause| pause.cause) {
             Some(PauseCause::Budget) => Standing::BudgetSpent,
             Some(PauseCause::GateFailed) => Standing::Failed,
+            Some(PauseCause::BothFail | PauseCause::BothRecovered) => Standing::BothFailed,
             _ if self.weight() == 100 => Standing::Full,
             _ => Standing::Going,
         }
@@ -139,9 +148,14 @@ impl<'a> Engine<'a> {
         self.state.step_index().is_none()
     }
 
-    /// Changes the state before the first reading.
-    pub fn prepare(&mut self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state);
+    /// A person who says go on as soon as both versions have recovered from what befell both.
+    pub fn resume_when_recovered(&mut self, at: Timestamp) {
+        let has_recovered = |state: &State| state.paused.as_ref().is_some_and(|p| p.cause == PauseCause::BothRecovered);
+        if has_recovered(&self.state) {
+            let actor = Actor { name: "simulation".to_owned(), via: "simulate".to_owned() };
+            self.take(at, Event::Command { command: Command::Resume, actor });
+            self.take(at, self.observation(Some(LiveReading::default()), Vec::new()));
+        }
     }
 
     /// Hands a reading in: counts by version, and points of signals.

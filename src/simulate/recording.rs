@@ -1,6 +1,6 @@
 //! What was recorded, as readings for the engine: from a table of counts, or from a rollout's journal.
 
-use crate::base::histogram::Histogram;
+use super::engine::Before;
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
 use crate::judge::Counts;
@@ -29,8 +29,8 @@ pub struct Sample {
 pub struct Recording {
     /// When a rollout is to begin.
     pub begin: Timestamp,
-    /// Latencies of stable before, where they are known.
-    pub baseline: Option<Histogram>,
+    /// What was known of stable then.
+    pub before: Before,
     /// In order.
     pub samples: Vec<Sample>,
 }
@@ -56,7 +56,7 @@ impl Recording {
             table.add(&row(line, &columns).map_err(|problem| format!("line {number}: {problem}"))?, number)?;
         }
         let begin = table.samples.first().ok_or("there is no row below the heading")?.at;
-        Ok(Self { begin, baseline: None, samples: table.samples })
+        Ok(Self { begin, before: Before::default(), samples: table.samples })
     }
 
     /// From a rollout's inputs: every reading as it was journaled.
@@ -77,7 +77,8 @@ impl Recording {
             }),
             Event::Command { .. } | Event::Settled { .. } | Event::Tick => None,
         });
-        Ok(Self { begin: *at, baseline: start.baseline.clone(), samples: samples.collect() })
+        let before = Before { baseline: start.baseline.clone(), past: *start.past };
+        Ok(Self { begin: *at, before, samples: samples.collect() })
     }
 }
 

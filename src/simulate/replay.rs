@@ -58,7 +58,7 @@ pub enum What {
 /// # Errors
 /// The engine's refusal to start.
 pub fn replay(plan: &Plan, recording: &Recording) -> Result<Vec<Moment>, String> {
-    let begun = Engine::begin(plan, recording.begin, FIRST_VERSION, recording.baseline.clone());
+    let begun = Engine::begin(plan, recording.begin, FIRST_VERSION, recording.before.clone());
     let mut engine = begun.map_err(|refusal| refusal.message)?;
     let first = format!("step 1 of {}", plan.steps.len());
     let mut moments = vec![moment(recording.begin, recording.begin, engine.weight(), What::Started, first)];
@@ -122,14 +122,16 @@ fn happened(plan: &Plan, engine: &Engine<'_>, before: &Place) -> (What, String) 
         Standing::Full => (What::Promoted, verdict),
         Standing::Failed if state.paused.is_none() => (What::RolledBack, ending.unwrap_or(verdict)),
         Standing::GaveUp => (What::GaveUp, ending.unwrap_or(verdict)),
-        Standing::Going | Standing::Failed | Standing::BudgetSpent => match (&state.paused, before.paused) {
-            (Some(pause), _) => (What::Paused, pause.reason.clone()),
-            (None, true) => (What::Resumed, verdict),
-            (None, false) => {
-                let step = state.step_index().map_or(0, |step| step + 1);
-                (What::Stepped, format!("step {step} of {}: {verdict}", plan.steps.len()))
+        Standing::Going | Standing::Failed | Standing::BudgetSpent | Standing::BothFailed => {
+            match (&state.paused, before.paused) {
+                (Some(pause), _) => (What::Paused, pause.reason.clone()),
+                (None, true) => (What::Resumed, verdict),
+                (None, false) => {
+                    let step = state.step_index().map_or(0, |step| step + 1);
+                    (What::Stepped, format!("step {step} of {}: {verdict}", plan.steps.len()))
+                }
             }
-        },
+        }
     }
 }
 

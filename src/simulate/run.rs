@@ -1,7 +1,7 @@
 //! One rollout through simulated traffic, under our engine or under the rule of another system.
 
 use super::chance::Chance;
-use super::engine::{Engine, Standing};
+use super::engine::{Before, Engine, Standing};
 use super::world::{Passed, Scene, Traffic};
 use crate::base::histogram::Histogram;
 use crate::base::time::Timestamp;
@@ -10,7 +10,6 @@ use crate::judge::bounds::slower_than;
 use crate::judge::reference::{Decision, Peer, SLICE_S, Slice};
 use crate::policy::plan::{GateRule, Plan};
 use crate::rollout::event::{ComparedBy, Latency, SlowCounts, TimingAsk, VersionCounts};
-use crate::rollout::state::State;
 use std::collections::{BTreeMap, VecDeque};
 
 /// How a rollout ended.
@@ -144,21 +143,16 @@ impl Wire {
 /// One rollout of a plan that [`super::engine::prepared`] made. The same chance gives the same run.
 #[must_use]
 pub fn one(plan: &Plan, scene: &Scene, pace: Pace, mut chance: Chance) -> Run {
-    one_with(plan, scene, pace, &mut chance, |_| {})
-}
-
-/// The same; `prepare` may change the state before the first reading, as a start does that knows more than a simulation.
-pub fn one_with(plan: &Plan, scene: &Scene, pace: Pace, chance: &mut Chance, prepare: impl FnOnce(&mut State)) -> Run {
     let at = |now_s: f64| Timestamp((now_s * 1000.0).round() as i64);
     let mut run = Run { end: End::Undecided, at_s: 0.0, failed: 0, requests: 0 };
-    let Ok(mut engine) = Engine::begin(plan, at(0.0), 1, scene.baseline(chance)) else { return run };
-    engine.prepare(prepare);
+    let before = Before { baseline: scene.baseline(&mut chance), past: scene.past(&mut chance) };
+    let Ok(mut engine) = Engine::begin(plan, at(0.0), 1, before) else { return run };
     engine.observe(at(0.0), Vec::new(), Vec::new());
     let acts_when_full = plan.gates.iter().any(|gate| {
         !gate.dry_run && matches!(gate.rule, GateRule::ErrorRateLimit { .. } | GateRule::LatencyLimit { .. })
     });
     let in_sessions = scene.world().sessions.is_some();
-    let (mut traffic, mut wire) = (Traffic::new(scene, chance.clone()), Wire::new(scene));
+    let (mut traffic, mut wire) = (Traffic::new(scene, chance), Wire::new(scene));
     let mut current = Cumulative::new(engine.version(), engine.weight());
     let mut promoted: Option<Run> = None;
     for tick in 1.. {
@@ -172,6 +166,7 @@ pub fn one_with(plan: &Plan, scene: &Scene, pace: Pace, chance: &mut Chance, pre
         let ask = engine.state().evidence.timing.ask(plan);
         let told = wire.arrived(now_s).iter().map(|counts| counts.told(&ask, in_sessions)).collect();
         engine.observe(at(now_s), told, Vec::new());
+        engine.resume_when_recovered(at(now_s));
         if engine.version() != current.version {
             current = Cumulative::new(engine.version(), engine.weight());
         }
@@ -186,8 +181,8 @@ pub fn one_with(plan: &Plan, scene: &Scene, pace: Pace, chance: &mut Chance, pre
                 }
                 return promoted.unwrap_or(run);
             }
-            Standing::Going if now_s >= pace.horizon_s => End::Undecided,
-            Standing::Going => continue,
+            Standing::Going | Standing::BothFailed if now_s >= pace.horizon_s => End::Undecided,
+            Standing::Going | Standing::BothFailed => continue,
         };
         return Run { end, ..run };
     }

@@ -4,9 +4,12 @@ use super::chance::Chance;
 use super::latency::{LatencyShape, LatencyTable};
 use crate::base::histogram::Histogram;
 use crate::judge::Counts;
+use crate::rollout::event::{EndpointMinute, MeasuredNoise, Past, PastErrors};
 
 /// Time for which a swing of the error rate lasts, in seconds: the minute that the judge's blocks have.
 const SWING_S: f64 = 60.0;
+/// Minutes of what is known of stable's endpoints: the daemon keeps a day, of which this is the part with traffic.
+const DAY_MINUTES: u32 = 720;
 
 /// One version.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -75,6 +78,8 @@ pub struct World {
     pub sessions: Option<Sessions>,
     /// How late counts are known.
     pub reporting: Reporting,
+    /// Stable's endpoints that the daemon has watched for a day: from two on it has measured their noise.
+    pub endpoints: u32,
 }
 
 impl World {
@@ -91,6 +96,7 @@ impl World {
             swings: None,
             sessions: None,
             reporting: Reporting { period_s: 0.0, lag_s: 0.0 },
+            endpoints: 1,
         }
     }
 
@@ -106,6 +112,10 @@ impl World {
     pub const fn with_healthy_canary(mut self) -> Self {
         self.canary = self.stable;
         self
+    }
+
+    fn judges_once(&self) -> bool {
+        self.sessions.is_some_and(|sessions| sessions.judged_once)
     }
 
     fn requests_per_unit(&self) -> u64 {
@@ -142,6 +152,54 @@ impl Scene {
         let requests = (self.world.rate * 300.0).min(5000.0) as u64;
         self.stable_latency.as_ref().map(|table| table.histogram(requests, chance))
     }
+}
+
+impl Scene {
+    /// What the daemon knows of stable's errors when a rollout begins: those of the last ten minutes, and how they scattered
+    /// over pairs of endpoints in each minute of a day. Swings of each are those of an endpoint then.
+    #[must_use]
+    pub fn past(&self, chance: &mut Chance) -> Past {
+        let World { rate, stable, swings, .. } = self.world;
+        let per_unit = self.world.requests_per_unit();
+        let judged = if self.world.judges_once() { 1 } else { per_unit };
+        let units = rate * SWING_S / per_unit as f64;
+        let mut draw = |mean: f64| chance.poisson(mean) * judged;
+        let requests = (10.0 * units) as u64 * judged;
+        let errors = draw(10.0 * units * stable.errors).min(requests);
+        let recent = Some(PastErrors { requests, errors });
+        let pairs = self.world.endpoints / 2;
+        if pairs == 0 {
+            return Past { noise: None, stable: recent };
+        }
+        let share = units / f64::from(self.world.endpoints);
+        let minutes: Vec<EndpointMinute> = (0..DAY_MINUTES)
+            .map(|_| {
+                let both =
+                    swings.filter(|swings| !swings.private).map_or(1.0, |swings| chance.gamma_of_mean_1(swings.cv));
+                let mut endpoint = || {
+                    let own = swings.filter(|swings| swings.private);
+                    let factor = both * own.map_or(1.0, |swings| chance.gamma_of_mean_1(swings.cv));
+                    chance.poisson(share * (stable.errors * factor).min(1.0)) * judged
+                };
+                let drawn: Vec<(u64, u64)> = (0..pairs).map(|_| (endpoint(), endpoint())).collect();
+                EndpointMinute {
+                    requests: units as u64 * judged,
+                    errors: drawn.iter().map(|(first, second)| first + second).sum(),
+                    endpoints: self.world.endpoints,
+                    pairs: drawn
+                        .iter()
+                        .filter(|(first, second)| first + second > 0)
+                        .map(|(first, second)| (saturated(*first), saturated(*second), 500_000))
+                        .collect(),
+                }
+            })
+            .collect();
+        Past { noise: Some(MeasuredNoise::of(minutes.iter())), stable: recent }
+    }
+}
+
+fn saturated(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// What one stretch of time brought.
@@ -196,7 +254,7 @@ impl<'a> Traffic<'a> {
         };
         let (canary_failed, canary_good) = drawn(share, canary_errors);
         let (stable_failed, stable_good) = drawn(1.0 - share, stable_errors);
-        let judged = if world.sessions.is_some_and(|sessions| sessions.judged_once) { 1 } else { per_unit };
+        let judged = if world.judges_once() { 1 } else { per_unit };
         let mut timed = |table: &Option<LatencyTable>, good: u64| {
             table.as_ref().map(|table| table.histogram(good * judged, &mut self.chance))
         };

@@ -1,5 +1,6 @@
-//! Arguments of `tidegate policy replay`.
+//! Arguments of `tidegate policy replay` and `tidegate rollout report`.
 
+use super::JournalPlace;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -27,4 +28,18 @@ pub struct ReplayArguments {
     /// The journal is in the PostgreSQL database at $TIDEGATE_DATABASE_URL instead
     #[arg(long, conflicts_with = "data_dir", requires = "journal")]
     pub database: bool,
+}
+
+/// `tidegate rollout report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArguments {
+    /// Rollout, or a policy whose newest is meant
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Where to write it [default: standard output]
+    #[arg(long, value_name = "FILE.html")]
+    pub file: Option<PathBuf>,
+    /// Where the journal is.
+    #[command(flatten)]
+    pub place: JournalPlace,
 }

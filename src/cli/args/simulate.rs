@@ -45,6 +45,9 @@ pub struct SimulateArguments {
     /// Swings of the error rates from minute to minute, of both versions together or of each by itself: both:1.5, each:0.5
     #[arg(long, value_name = "both:CV|each:CV", value_parser = swings)]
     pub noise: Option<Swings>,
+    /// Endpoints of stable that the daemon has watched for a day; from two on it has measured their noise
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub endpoints: u32,
     /// Requests of one session, which fail together; the proxy knows sessions and judges one request of each
     #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub session: Option<u64>,

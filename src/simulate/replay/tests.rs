@@ -72,6 +72,17 @@ fn times_are_seconds_or_dates_and_further_columns_are_left_alone() {
 }
 
 #[test]
+fn another_weight_is_another_version_whose_counts_begin_at_zero() {
+    let head = "at,weight,canary_requests,canary_errors,stable_requests,stable_errors\n";
+    let recording = Recording::of_csv(&format!("{head}1,10,1,0,9,0\n2,10,1,0,9,0\n3,50,5,1,5,0\n")).unwrap();
+    let told = |index: usize| {
+        let counts = &recording.samples[index].live.as_ref().unwrap().proxies[0].versions[0];
+        (counts.version, counts.share_ppm, counts.counts.canary_requests)
+    };
+    assert_eq!([told(1), told(2)], [(1, 100_000, 2), (2, 500_000, 5)]);
+}
+
+#[test]
 fn what_is_no_table_is_refused_by_its_line() {
     let head = "at,weight,canary_requests,canary_errors,stable_requests,stable_errors\n";
     for (text, words) in [
@@ -105,6 +116,7 @@ fn journal(errors_from: u64) -> Vec<Input> {
         last_generation: 0,
         stable: None,
         baseline: None,
+        past: Box::default(),
     };
     let actor = Actor { name: "ann".to_owned(), via: "token".to_owned() };
     let mut inputs = vec![Input {
