@@ -47,7 +47,7 @@ fn the_page_about_the_judge_has_what_is_measured() {
     }
     let goals = measure(Scale::FULL, &spread);
     let tables = markdown(&goals);
-    println!("{tables}");
+    eprintln!("{tables}");
     std::fs::write(root.join(PAGE), format!("{before}{}{tables}{}{after}", MARKS[0], MARKS[1])).unwrap();
     std::fs::write(root.join(PICTURE), picture(&goals)).unwrap();
 }
