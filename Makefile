@@ -12,7 +12,7 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills takeovers cuts detect many soak docs audit fuzz peers bench-proxy bench-weights bench-idle bench-latency bench-mesh bench-fuse bench-streams
+.PHONY: help lint test kills takeovers cuts detect many soak docs audit fuzz peers bench-proxy bench-weights bench-idle bench-latency bench-mesh bench-fuse bench-streams bench-judge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,3 +120,6 @@ bench-streams: peers ## 1,000 proxies on one control plane and a real Envoy: how
 	PATH="$(CURDIR)/.venv/bin:$$PATH" TIDEGATE_STREAMS=$(or $(STREAMS),1000) TIDEGATE_CHANGES=$(or $(CHANGES),200) \
 	    TIDEGATE_PROGRAM=$(or $(PROGRAM),$(CURDIR)/target/dist/tidegate) \
 	    cargo test --locked --release --test it streams:: -- --nocapture
+
+bench-judge: ## what the judge is held to, by simulation: mistakes, failed requests, times; writes the tables of docs/JUDGE.md
+	TIDEGATE_GOALS=1 cargo test --locked --release --test it goals:: -- --nocapture

@@ -10,6 +10,7 @@ mod host;
 mod measured;
 mod proxies;
 mod redirect;
+pub mod report;
 mod serve;
 mod sidecar;
 mod told;

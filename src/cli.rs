@@ -14,9 +14,12 @@ mod observed;
 mod output;
 mod policy;
 mod proxy;
+mod replay;
+mod report;
 mod rollout;
 pub mod screen;
 mod serve;
+mod simulate;
 mod stops;
 mod token;
 

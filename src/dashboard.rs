@@ -67,6 +67,15 @@ struct ProblemPage<'a> {
     detail: &'a str,
 }
 
+#[derive(Template)]
+#[template(path = "report.html")]
+struct ReportPage<'a> {
+    title: &'a str,
+    style: &'static str,
+    version: &'static str,
+    content: &'a str,
+}
+
 /// What a page could not be made of: the formatting of a value failed.
 pub type Failed = askama::Error;
 
@@ -106,6 +115,18 @@ pub fn rollout_page(part: &str, view: &RolloutView, signed_in: Option<&str>) -> 
     let events_address = if view.seq == 0 { "/v1/events".to_owned() } else { format!("/v1/rollouts/{id}/events") };
     let frame = Frame::new(&view.policy, signed_in);
     LivePage { frame, live_address: &live_address, events_address: &events_address, content: part }.render()
+}
+
+/// One rollout as a file that needs nothing beside it: no script, no address, its style inside.
+///
+/// # Errors
+/// [`Failed`].
+pub fn report_page(view: &RolloutView, track: &Track) -> Result<String, Failed> {
+    let nobody = Rights::default();
+    let part = rollout::Rollout::of(view, track, &nobody, view.changed_at_ms);
+    let content = part.with_evidence(chart::evidence_chart(track.points())).render()?;
+    let (style, version) = (assets::STYLE, env!("CARGO_PKG_VERSION"));
+    ReportPage { title: &view.policy, style, version, content: &content }.render()
 }
 
 /// The page that asks for a token; `to` is where to go on to. With `asks_again` it first asks once more whether there is a

@@ -19,6 +19,8 @@
 //!
 //! [`common`](crate::judge::common) tells when both arms fail far more than was usual, which is no verdict on the release.
 //!
+//! [`reference`](crate::judge::reference) is how other systems decide, for comparison alone.
+//!
 //! It deliberately does not know about steps, deadlines or silence: those belong to `rollout`.
 
 pub mod absolute;
@@ -32,6 +34,7 @@ pub mod latency;
 pub mod noise;
 pub mod points;
 pub mod polya;
+pub mod reference;
 pub mod split;
 pub mod verdict;
 mod wealth;

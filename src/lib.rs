@@ -51,6 +51,8 @@ pub mod runner;
 pub mod schedule;
 /// Reads what the data plane measured.
 pub mod signals;
+/// What a policy would do: simulated and recorded traffic through the engine.
+pub mod simulate;
 /// Keeps rollouts, the mesh and policies on disk.
 pub mod store;
 /// Logs.

@@ -11,7 +11,7 @@ use crate::signals::prometheus::{Prometheus, PrometheusSettings};
 use crate::signals::tasks::TaskHealth;
 use crate::signals::webhook::Webhook;
 use crate::signals::xray::Xray;
-use crate::traffic::AppMesh;
+use crate::traffic::appmesh::AppMesh;
 use crate::traffic::nodes::Nodes;
 use std::sync::Arc;
 

@@ -3,10 +3,14 @@
 mod envoy;
 mod mesh;
 mod proxy;
+mod replay;
+mod simulate;
 
 pub use envoy::*;
 pub use mesh::*;
 pub use proxy::*;
+pub use replay::*;
+pub use simulate::*;
 
 use crate::base::token::Role;
 use crate::config::{ADMIN_PORT, API_PORT, APPMESH_PORT, EGRESS_PORT, XDS_PORT, loopback};
@@ -236,6 +240,8 @@ pub enum RolloutCommand {
     Get(Which),
     /// Follow one rollout to its end (exit code 0 succeeded, 3 rolled back, 4 aborted)
     Watch(Which),
+    /// Write a page with charts of one rollout, from the journal; a file that needs nothing beside it
+    Report(ReportArguments),
     /// Stay at this weight until `resume`; the gates go on judging
     Pause {
         /// Which rollout.
@@ -327,6 +333,11 @@ pub enum PolicyCommand {
         #[arg(long, value_name = "REQUESTS_PER_S")]
         rate: Option<f64>,
     },
+    /// Simulate rollouts of a policy: time to promote, mistakes, time and failed requests until a bad release is caught, beside
+    /// other systems' rules
+    Simulate(Box<SimulateArguments>),
+    /// Say what a policy would have done with requests that were recorded: when it would have stepped, paused, rolled back
+    Replay(ReplayArguments),
     /// Give files to a running daemon, which keeps them as the next version of their policies
     Push {
         /// Policy files, or directories of them

@@ -4,9 +4,10 @@ use super::args::{JournalCommand, JournalPlace};
 use super::{Ended, FAILED, Failure, Output, counted};
 use crate::app::{read_journal, read_shared_journal};
 use crate::base::fault::Fault;
+use crate::base::ids::RolloutId;
 use crate::base::secret::Redacted;
 use crate::config::{DATABASE_VARIABLE, Environment};
-use crate::ports::Journal;
+use crate::ports::{Journal, JournalRow};
 use crate::runner::verify::{Verified, verify};
 use serde_json::json;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(super) async fn run(command: JournalCommand, output: Output, environment: &d
     ended.map_err(|fault| Failure::new(fault.to_string()))
 }
 
-async fn open(place: &JournalPlace, environment: &dyn Environment) -> Result<Arc<dyn Journal>, Failure> {
+pub(super) async fn open(place: &JournalPlace, environment: &dyn Environment) -> Result<Arc<dyn Journal>, Failure> {
     if place.database {
         let url = environment.get(DATABASE_VARIABLE).filter(|url| !url.is_empty());
         let url = url.ok_or_else(|| Failure::new(format!("{DATABASE_VARIABLE} is not set")).usage())?;
@@ -38,6 +39,16 @@ async fn open(place: &JournalPlace, environment: &dyn Environment) -> Result<Arc
     }
     let store = read_journal(data_dir).await;
     store.map_err(|error| Failure::new(error.to_string()).hint("say where it is with --data-dir"))
+}
+
+/// Every input of a rollout, by its identifier.
+pub(super) async fn inputs(store: &dyn Journal, id: &str) -> Result<Vec<JournalRow>, Failure> {
+    let rows = store.inputs(&RolloutId(id.to_owned())).await.map_err(|fault| Failure::new(fault.to_string()))?;
+    if rows.is_empty() {
+        let hint = "`tidegate rollout list` shows identifiers, and `tidegate journal verify` those of this database";
+        return Err(Failure::new(format!("there is no rollout `{id}` in the journal")).hint(hint));
+    }
+    Ok(rows)
 }
 
 async fn verify_all(store: &dyn Journal, output: Output) -> Result<u8, Fault> {

@@ -1,4 +1,4 @@
-//! `tidegate policy lint|schema|explain|push`.
+//! `tidegate policy lint|schema|explain|push`; the rest of it is in `simulate` and `replay`.
 
 use super::args::PolicyCommand;
 use super::rollout::client;
@@ -25,6 +25,8 @@ pub(super) async fn run(command: &PolicyCommand, output: Output, environment: &d
             Ok(0)
         }
         PolicyCommand::Explain { file, rate } => explain_file(file, *rate, output),
+        PolicyCommand::Simulate(arguments) => super::simulate::simulate(arguments, output),
+        PolicyCommand::Replay(arguments) => super::replay::replay(arguments, output, environment).await,
         PolicyCommand::Push { files, server } => push(files, &client(server, environment)?, output).await,
     }
 }

@@ -61,6 +61,7 @@ pub(super) async fn run(command: RolloutCommand, output: Output, environment: &d
             Ok(0)
         }
         RolloutCommand::Watch(which) => watch(&client(&which.server, environment)?, &which.id, output, None).await,
+        RolloutCommand::Report(arguments) => super::report::report(&arguments, output, environment).await,
         RolloutCommand::Retry { which, outside_windows } => {
             let body = VerbBody { outside_windows, ..VerbBody::default() };
             verb(&which, "retry", body, output, environment).await

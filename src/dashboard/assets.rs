@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
 
 const SCRIPT: &str = include_str!("assets/page.js");
-const STYLE: &str = include_str!("assets/page.css");
+/// The style sheet itself, for a page that has it inside.
+pub(super) const STYLE: &str = include_str!("assets/page.css");
 const MARK: &str = include_str!("assets/mark.svg");
 
 /// Names of the files.

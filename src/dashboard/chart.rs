@@ -91,6 +91,32 @@ pub(super) fn charts(points: &[Point], view: &RolloutView, now_ms: i64) -> Vec<C
     charts
 }
 
+/// How the evidence grew: against the release, and for its being no worse, each as a part of what it takes to act.
+#[must_use]
+pub(super) fn evidence_chart(points: &[Point]) -> Option<Chart> {
+    let (first, last) = (points.first()?, points.last()?);
+    let span = Span { from_ms: first.at_ms, to_ms: last.at_ms.max(first.at_ms + 1) };
+    let values = points.iter().map(|point| {
+        let part = |value: f64| Some(value.clamp(0.0, 1.0));
+        (point.at_ms, part(point.evidence.against), part(point.evidence.proof))
+    });
+    let lines = Lines {
+        title: "Evidence",
+        note: "as a part of what it takes to act".to_owned(),
+        unit: SignalUnit::Share,
+        limit: Some(1.0),
+        values: values.collect(),
+    };
+    let chart = lines.chart(&span)?;
+    let renamed = |legend: &str, from: &str, to: &str| legend.replacen(from, to, 1);
+    Some(Chart {
+        summary: renamed(&renamed(&chart.summary, "canary", "against it"), "stable", "that it is no worse"),
+        canary_legend: renamed(&chart.canary_legend, "canary", "against it"),
+        stable_legend: renamed(&chart.stable_legend, "stable", "that it is no worse"),
+        ..chart
+    })
+}
+
 struct Span {
     from_ms: i64,
     to_ms: i64,
@@ -260,6 +286,19 @@ mod tests {
             lines(vec![(0, Some(0.0), None), (50, None, None), (100, Some(0.01), Some(0.0))]).chart(&span).unwrap();
         assert_eq!((chart.canary.as_str(), chart.top.as_str()), ("M0.0 199.0h0.5M1000.0 1.0h0.5", "1 %"));
         assert_eq!(chart.stable, "M1000.0 199.0h0.5");
+    }
+
+    #[test]
+    fn evidence_is_told_by_its_own_names() {
+        let mut points = points(&[(0, 10), (1000, 10)]);
+        (points[1].evidence.against, points[1].evidence.proof) = (2.0, 0.25);
+        let chart = evidence_chart(&points).unwrap();
+        assert_eq!(
+            (chart.canary_legend.as_str(), chart.stable_legend.as_str()),
+            ("against it 100 %", "that it is no worse 25 %")
+        );
+        assert!(chart.summary.contains("against it 100 %, that it is no worse 25 %"), "{}", chart.summary);
+        assert_eq!(evidence_chart(&[]), None);
     }
 
     #[test]

@@ -103,6 +103,15 @@ impl<'a> Rollout<'a> {
     }
 }
 
+impl Rollout<'_> {
+    /// With the evidence drawn as well, behind the weight.
+    pub(super) fn with_evidence(mut self, chart: Option<Chart>) -> Self {
+        let behind_the_weight = self.charts.len().min(1);
+        self.charts.splice(behind_the_weight..behind_the_weight, chart);
+        self
+    }
+}
+
 /// By the weight, since the number of the step counts approvals as well.
 fn steps(view: &RolloutView) -> Vec<StepMark> {
     let weight = weight_of(view);

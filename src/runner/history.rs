@@ -7,6 +7,7 @@ use super::handle::Runner;
 use super::verify::fold;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, Seq};
+use crate::ports::Journal;
 use crate::rollout::event::{Command, Event};
 use crate::rollout::state::State;
 use crate::rollout::view::RolloutView;
@@ -107,32 +108,45 @@ impl Runner {
         begin: T,
         take: fn(&mut T, &RolloutView, Option<String>),
     ) -> Result<Option<Replayed<T>>, Fault> {
-        let journal = &self.parts().journal;
-        let id = RolloutId(id.to_owned());
-        let Some(stored) = journal.get(&id).await? else { return Ok(None) };
-        let last = stored.state.seq.0;
-        if last > most {
-            return Ok(Some(Replayed::Not));
-        }
-        let inputs = journal.inputs(&id).await?;
-        // Thousands of inputs take a while, for which nobody else on this thread should wait.
-        let replaying = tokio::task::spawn_blocking(move || {
-            let (mut taken, mut rows, mut before) = (begin, inputs.iter(), None);
-            let every = (last / points.max(1)).max(1);
-            let folded = fold(&stored, &inputs, |state| {
-                let asked = rows.next().and_then(|row| asked(&row.input.event));
-                let news = Some(told(state));
-                // A view is judged anew, which costs as much as the step did.
-                if state.seq.0.is_multiple_of(every) || state.seq.0 == last || asked.is_some() || before != news {
-                    take(&mut taken, &RolloutView::of(&stored.plan, state), asked);
-                }
-                before = news;
-            });
-            folded.map(|()| taken)
-        });
-        let replayed = replaying.await.map_err(|_| Fault::unknown("runner", "the replay of a journal broke off"))?;
-        Ok(Some(replayed.map_or(Replayed::Not, Replayed::Whole)))
+        replay(self.parts().journal.as_ref(), id, (most, points), begin, take).await
     }
+}
+
+/// The same as [`Runner::replay`], of a journal that no daemon need be running on.
+///
+/// # Errors
+/// The store's fault.
+pub async fn replay<T: Send + 'static>(
+    journal: &dyn Journal,
+    id: &str,
+    (most, points): (u64, u64),
+    begin: T,
+    take: fn(&mut T, &RolloutView, Option<String>),
+) -> Result<Option<Replayed<T>>, Fault> {
+    let id = RolloutId(id.to_owned());
+    let Some(stored) = journal.get(&id).await? else { return Ok(None) };
+    let last = stored.state.seq.0;
+    if last > most {
+        return Ok(Some(Replayed::Not));
+    }
+    let inputs = journal.inputs(&id).await?;
+    // Thousands of inputs take a while, for which nobody else on this thread should wait.
+    let replaying = tokio::task::spawn_blocking(move || {
+        let (mut taken, mut rows, mut before) = (begin, inputs.iter(), None);
+        let every = (last / points.max(1)).max(1);
+        let folded = fold(&stored, &inputs, |state| {
+            let asked = rows.next().and_then(|row| asked(&row.input.event));
+            let news = Some(told(state));
+            // A view is judged anew, which costs as much as the step did.
+            if state.seq.0.is_multiple_of(every) || state.seq.0 == last || asked.is_some() || before != news {
+                take(&mut taken, &RolloutView::of(&stored.plan, state), asked);
+            }
+            before = news;
+        });
+        folded.map(|()| taken)
+    });
+    let replayed = replaying.await.map_err(|_| Fault::unknown("runner", "the replay of a journal broke off"))?;
+    Ok(Some(replayed.map_or(Replayed::Not, Replayed::Whole)))
 }
 
 /// What people are told of when it changes.

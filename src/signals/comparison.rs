@@ -315,6 +315,7 @@ mod tests {
             proxy: "p".into(),
             applied: Vec::new(),
             unjudged: Vec::new(),
+            fuses: Vec::new(),
             raw: Vec::new(),
             series: vec![
                 series("checkout", 7, "v1", 0.9, 90, 1),

@@ -5,7 +5,7 @@ use crate::program::world::{Daemon, Files, World, verify};
 use crate::program::{command, finish, golden, run, text};
 use std::collections::BTreeMap;
 
-const COMMANDS: [&[&str]; 38] = [
+const COMMANDS: [&[&str]; 41] = [
     &[],
     &["demo"],
     &["local"],
@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 38] = [
     &["rollout", "list"],
     &["rollout", "get"],
     &["rollout", "watch"],
+    &["rollout", "report"],
     &["rollout", "pause"],
     &["rollout", "resume"],
     &["rollout", "promote"],
@@ -35,6 +36,8 @@ const COMMANDS: [&[&str]; 38] = [
     &["policy", "lint"],
     &["policy", "schema"],
     &["policy", "explain"],
+    &["policy", "simulate"],
+    &["policy", "replay"],
     &["policy", "push"],
     &["token"],
     &["token", "create"],

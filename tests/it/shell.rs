@@ -71,6 +71,11 @@ pub(crate) const RUN: &[(&str, &str, &[&str])] = &[
         "the_database_of_the_operations_page_serves_a_daemon",
         &["tidegate.toml", "postgres", "postgres serve", "postgres verify"],
     ),
+    (
+        "docs/simulate.md",
+        "the_page_about_simulations_answers_as_shown",
+        &["simulate", "simulate answer", "replay", "replay answer"],
+    ),
     ("docs/operations.md", "the_block_of_the_operations_page_makes_the_first_token_and_the_others", &["tokens"]),
     (
         "docs/aws.md",
