@@ -85,6 +85,8 @@ mod record;
 mod reply;
 /// When counts are reported.
 mod report;
+/// Reading counts.
+mod reporter;
 /// When a try is made again (pure).
 pub mod retry;
 /// Which route a request meets (pure).
@@ -129,6 +131,7 @@ use crate::mesh::snapshot::NodeConfig;
 use crate::ports::EndpointSource;
 use config::Compiled;
 use doors::Inherited;
+pub use reporter::Reporter;
 pub use settings::{ProxyError, ProxySettings};
 use shared::{Phase, Shared};
 pub use sockets::{Sockets, adopt};
@@ -173,10 +176,6 @@ pub struct ProxyHandle {
     /// The one of the admin interface among them.
     admin_task: Option<AbortHandle>,
 }
-
-/// Reads a proxy's counts; cheap to clone, and outlives the handle.
-#[derive(Clone)]
-pub struct Reporter(Arc<Shared>);
 
 /// A proxy that has its addresses and serves nobody yet: clients that connect wait. Dropping it gives them back.
 pub struct Listening {
@@ -403,7 +402,7 @@ impl ProxyHandle {
     /// What reads the counts without the handle.
     #[must_use]
     pub fn reporter(&self) -> Reporter {
-        Reporter(Arc::clone(&self.shared))
+        Reporter::new(Arc::clone(&self.shared))
     }
 
     /// The configuration version that every worker routes by now: no request begins under an older one any more.
@@ -459,44 +458,5 @@ impl Drop for ProxyHandle {
             running
         });
         self.tasks.iter().chain(&self.tellers).for_each(JoinHandle::abort);
-    }
-}
-
-impl Reporter {
-    /// Everything counted up to now, by all workers together.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        self.read(false)
-    }
-
-    /// The same for whoever judges by it: fuses take it for the sign that somebody does.
-    #[must_use]
-    pub fn acknowledge(&self) -> Report {
-        self.read(true)
-    }
-
-    fn read(&self, acknowledges: bool) -> Report {
-        let series = counters::series(self.0.workers.iter().map(|worker| &worker.table));
-        let unjudged = counters::series(self.0.workers.iter().map(|worker| &worker.unjudged));
-        let raw = counters::series(self.0.workers.iter().map(|worker| &worker.raw));
-        let mut report = Report { proxy: self.0.name.clone(), series, unjudged, raw, ..Report::default() };
-        // Read by all workers from the next request on, unless one is still at an older snapshot.
-        let current = self.0.current();
-        report.fuses = fused::reports(&current, acknowledges.then(|| self.0.started.elapsed()));
-        if self.0.applied_generation() >= current.generation {
-            report.applied = current.routes.iter().map(|route| (route.route.id.clone(), route.route.version)).collect();
-        }
-        report
-    }
-
-    /// Opens the access log's file anew, by its name.
-    pub fn reopen_logs(&self) {
-        self.0.logs.reopen();
-    }
-
-    /// The configuration version that every worker routes by now.
-    #[must_use]
-    pub fn applied_version(&self) -> u64 {
-        self.0.applied_version()
     }
 }

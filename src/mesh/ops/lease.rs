@@ -1,7 +1,7 @@
 //! Weight leases: what begins, renews and ends one, and what is written when one runs out.
 //!
-//! A renewal changes the lease alone: neither version nor time nor client tokens, so that proxies are told nothing and a
-//! client's own repetitions are still known. Every other update ends the lease that was there.
+//! A renewal changes the lease alone, and the fuse where it brings another: neither version nor time nor client tokens, so that
+//! proxies are told nothing (but of another fuse) and a client's own repetitions are still known. Every other update ends the lease that was there.
 
 use super::OpContext;
 use crate::mesh::error::{ApiError, ErrorCode};

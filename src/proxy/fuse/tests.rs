@@ -1,3 +1,5 @@
+//! Trips, holds and lapses of a fuse, and how often a healthy release trips one.
+
 use super::*;
 use crate::base::fuse::Decimal;
 use crate::judge::rollback_threshold;

@@ -100,12 +100,14 @@ fn pascal(name: &str) -> String {
     name.split('_').map(word).collect()
 }
 
-/// Every operation that the source calls on a client of AWS, as an action.
+/// Every operation that the daemon's source calls on a client of AWS, as an action; what a proxy beside an application calls
+/// is a matter of that task's role.
 fn called() -> BTreeSet<String> {
     let client = Regex::new(r"aws_sdk_(\w+)::(?:\w+::)*Client\b").unwrap();
     let call = Regex::new(r"\bclient\s*\.(\w+)\(\)").unwrap();
     let mut called = BTreeSet::new();
-    for path in rust_files(&root().join("src")) {
+    let of_daemon = |path: &PathBuf| !path.starts_with(root().join("src/proxy"));
+    for path in rust_files(&root().join("src")).into_iter().filter(of_daemon) {
         let text = std::fs::read_to_string(&path).unwrap();
         let services: BTreeSet<&str> =
             client.captures_iter(&text).map(|found| found.get(1).unwrap().as_str()).collect();

@@ -81,7 +81,11 @@ impl Leases {
 /// Whether a change is of a lease alone: everything else raises the version, gives other tags, or makes another resource.
 pub(super) fn is_same_version(old: Option<&Arc<Resource>>, new: Option<&Arc<Resource>>) -> bool {
     let same = |old: &Resource, new: &Resource| {
-        (&old.uid, old.version, old.lapsed) == (&new.uid, new.version, new.lapsed) && old.tags == new.tags
+        // Proxies are told of a fuse with how long they hear nothing before it lapses.
+        let lasts = |resource: &Resource| resource.fuse.as_ref().and(resource.lease.as_ref()).map(|lease| lease.span);
+        (&old.uid, old.version, old.lapsed) == (&new.uid, new.version, new.lapsed)
+            && old.tags == new.tags
+            && (&old.fuse, lasts(old)) == (&new.fuse, lasts(new))
     };
     old.zip(new).is_some_and(|(old, new)| same(old, new))
 }
