@@ -5,12 +5,12 @@
 //! recording (CSV, journal)         -> counts as they were      -> the same                            -> moments
 //! ```
 //!
-//! Nothing here decides about a rollout: [`run::one`] is a runner without a world, in which weights are in force at once
+//! Nothing here decides about a rollout: `run::one` is a runner without a world, in which weights are in force at once
 //! and time is a number. Chance comes from a seed, so the same seed gives the same answer on every machine. The rules of
 //! other systems ([`judge::reference`](crate::judge::reference)) are run over the same traffic.
 //!
 //! What a simulation cannot know: real traffic is not Poisson, failures are not independent, a canary that is new is slow.
-//! [`world::World`] has a knob for each of these, and none of them is set by itself.
+//! `world::World` has a knob for each of these, and none of them is set by itself.
 
 pub mod chance;
 pub mod engine;
