@@ -75,7 +75,7 @@ pub fn answer(answer: &Answer) -> String {
     bars_svg("Time until a release that is no worse has all the traffic, median", &bars.collect::<Vec<_>>())
 }
 
-/// Bars beside each other, the scale logarithmic from a thousandth on.
+/// Bars beside each other, the scale logarithmic from a half on.
 #[must_use]
 pub fn bars_svg(title: &str, bars: &[Bar]) -> String {
     let most = bars.iter().map(|bar| bar.value).filter(|value| value.is_finite()).fold(10.0, f64::max);
