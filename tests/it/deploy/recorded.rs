@@ -127,7 +127,9 @@ async fn the_daemon_may_do_what_it_was_seen_to_do_and_nothing_else() {
     seen.extend(recorder.called.lock().unwrap().iter().map(|operation| format!("sqs:{operation}")));
     let service = |action: &String| action.replace("monitoring:", "cloudwatch:");
     let seen: BTreeSet<String> = seen.iter().map(service).collect();
-    // Its nodes have names here; that call is made in `it::discovery`, against moto.
-    let seen: BTreeSet<String> = seen.into_iter().chain(["servicediscovery:DiscoverInstances".to_owned()]).collect();
+    // Its nodes have names here; that call is made in `it::discovery`, against moto. The other one is for versions that have
+    // traces, as in `it::signals`.
+    let elsewhere = ["servicediscovery:DiscoverInstances", "xray:GetTraceGraph"].map(str::to_owned);
+    let seen: BTreeSet<String> = seen.into_iter().chain(elsewhere).collect();
     assert_eq!(seen, daemon_rights(), "seen, and allowed without those that are no call");
 }
