@@ -102,7 +102,7 @@ pub struct FuseReport {
     pub log_e: f64,
     /// See `log_e`.
     pub threshold: f64,
-    /// Requests that this proxy began on the canary in the rollout, as of the last failure.
+    /// Requests that this proxy began on the canary in the rollout.
     pub canary_requests: u64,
     /// Those that failed.
     pub canary_errors: u64,

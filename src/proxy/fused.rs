@@ -18,8 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Versions of weights of which requests may still be under way. Those of an older one that fail late are counted as
-/// failures all the same.
+/// Versions of weights of which requests may still be begun, by workers that are at an older snapshot.
 const VERSIONS_KEPT: usize = 8;
 
 /// The fuses of a proxy, by route. Only the control side and reports take the lock.
@@ -69,6 +68,19 @@ impl Begun {
     }
 }
 
+impl Seen {
+    /// Charges what was begun since: requests that do not fail pay as they come. Were they charged with the next failure, a
+    /// good hour would be held against the controller's last look and against the evidence that begins with the failure.
+    fn settle(&mut self) {
+        for begun in &mut self.weights {
+            let canary_requests = begun.news();
+            if canary_requests > 0 {
+                self.watch.take(begun.share, &Counts { canary_requests, ..Counts::default() });
+            }
+        }
+    }
+}
+
 impl Fused {
     fn new(spec: &RouteFuse, now: Duration) -> Self {
         let seen = Seen { watch: Watch::new(&spec.fuse, now), lapses_after: None, weights: Vec::new() };
@@ -101,12 +113,19 @@ impl Fused {
 
     /// A request of this version of the weights failed.
     #[cold]
-    fn failed(&self, version: u64, share: f64, is_canary: bool) {
+    fn failed(&self, share: f64, is_canary: bool) {
         self.with(|seen| {
+            seen.settle();
             let (canary_errors, stable_errors) = if is_canary { (1, 0) } else { (0, 1) };
-            let begun = seen.weights.iter_mut().find(|begun| begun.version == version);
-            let canary_requests = begun.map_or(0, Begun::news);
-            seen.watch.take(share, &Counts { canary_requests, canary_errors, stable_requests: 0, stable_errors });
+            seen.watch.take(share, &Counts { canary_errors, stable_errors, ..Counts::default() });
+        });
+    }
+
+    /// Lets time pass.
+    fn pass_time(&self, now: Duration) {
+        self.with(|seen| {
+            seen.settle();
+            seen.watch.pass_time(now, seen.lapses_after);
         });
     }
 
@@ -127,6 +146,7 @@ impl Fused {
     /// The weights of a new snapshot, which may be those of the one before.
     fn arm(&self, spec: &RouteFuse, version: u64, share: f64, now: Duration) {
         self.with(|seen| {
+            seen.settle();
             seen.watch.rearm(&spec.fuse, now);
             seen.lapses_after = spec.lapses_after.map(crate::base::time::Millis::duration);
             if seen.weights.iter().any(|begun| begun.version == version) {
@@ -134,9 +154,7 @@ impl Fused {
             }
             seen.watch.new_weights(now);
             if seen.weights.len() >= VERSIONS_KEPT {
-                let mut oldest = seen.weights.remove(0);
-                let canary_requests = oldest.news();
-                seen.watch.take(oldest.share, &Counts { canary_requests, ..Counts::default() });
+                seen.weights.remove(0);
             }
             seen.weights.push(Begun { version, share, counters: Vec::new(), known: 0 });
         });
@@ -144,6 +162,7 @@ impl Fused {
 
     fn report(&self, route: &RouteRef, version: u64, acknowledged: Option<Duration>) -> FuseReport {
         self.with(|seen| {
+            seen.settle();
             let watch = &mut seen.watch;
             let counts = *watch.counts();
             let report = FuseReport {
@@ -208,7 +227,7 @@ pub(super) fn reports(compiled: &Compiled, acknowledged: Option<Duration>) -> Ve
 /// Lets time pass for the fuses of a snapshot.
 pub(super) fn sweep(compiled: &Compiled, now: Duration) {
     for wired in compiled.routes.iter().filter_map(|route| route.fuse.as_ref()) {
-        wired.fuse.with(|seen| seen.watch.pass_time(now, seen.lapses_after));
+        wired.fuse.pass_time(now);
     }
 }
 
@@ -216,7 +235,7 @@ impl CompiledRoute {
     /// A judged request to this target failed.
     pub(super) fn note_failed(&self, target: usize) {
         if let Some(wired) = &self.fuse {
-            wired.fuse.failed(self.route.version, self.targets[wired.canary].share, target == wired.canary);
+            wired.fuse.failed(self.targets[wired.canary].share, target == wired.canary);
         }
     }
 }
@@ -243,5 +262,73 @@ impl Wired {
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
         (target, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fuse::{Decimal, Fuse};
+    use crate::base::time::Millis;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn armed(failures: u32, threshold: f64) -> Fused {
+        let fuse = Fuse {
+            failures,
+            canary: "v2".into(),
+            rollout: "r".into(),
+            threshold: Decimal::at_least(threshold),
+            ratio: Decimal::whole(1),
+            add: Decimal::at_least(0.001),
+        };
+        let spec = RouteFuse { fuse, lapses_after: Some(Millis::from_seconds(60)) };
+        let fused = Fused::new(&spec, Duration::ZERO);
+        fused.arm(&spec, 1, 0.1, Duration::ZERO);
+        fused
+    }
+
+    fn begin(counter: &AtomicU64, requests: u64) {
+        counter.store(counter.load(Ordering::Relaxed) + requests, Ordering::Relaxed);
+    }
+
+    /// Failures of a canary that turns dead after ten good minutes of 50 requests a second, until the fuse opens.
+    fn dead_after_a_good_while(fused: &Fused, id: &RouteRef) -> (u64, FuseState) {
+        let counter = fused.counter(1, 0);
+        for second in 1..=600 {
+            begin(&counter, 50);
+            fused.pass_time(SECOND * second);
+            fused.report(id, 1, Some(SECOND * second));
+        }
+        let failed = (1..=1000).find(|_| {
+            begin(&counter, 1);
+            fused.failed(0.1, true);
+            fused.is_open()
+        });
+        (failed.expect("it opens"), fused.report(id, 1, None).state)
+    }
+
+    #[test]
+    fn a_good_while_is_not_held_against_what_fails_after_it() {
+        let id = RouteRef { mesh: "m".into(), router: "r".into(), route: "all".into() };
+        assert_eq!(dead_after_a_good_while(&armed(5, 1000.0), &id), (6, FuseState::Held));
+        let (failed, state) = dead_after_a_good_while(&armed(1000, 5.73), &id);
+        assert_eq!(state, FuseState::Tripped);
+        assert!(failed <= 10, "{failed}");
+    }
+
+    #[test]
+    fn every_request_is_charged_once_under_its_own_weights() {
+        let id = RouteRef { mesh: "m".into(), router: "r".into(), route: "all".into() };
+        let fused = armed(5, 1000.0);
+        let [first, second] = [fused.counter(1, 0), fused.counter(1, 1)];
+        begin(&first, 3);
+        begin(&second, 4);
+        let report = fused.report(&id, 1, None);
+        assert_eq!((report.canary_requests, report.canary_errors), (7, 0));
+        begin(&second, 1);
+        fused.failed(0.1, false);
+        let report = fused.report(&id, 1, None);
+        assert_eq!((report.canary_requests, report.canary_errors, report.stable_errors), (8, 0, 1));
     }
 }

@@ -83,9 +83,11 @@ async fn a_version_that_turns_dead_costs_few_requests() {
 #[tokio::test]
 async fn a_healthy_version_goes_through_although_both_fail_now_and_then() {
     let runs = setting("TIDEGATE_RUNS", 1);
+    // The default is wrong once in a hundred, by design: too often for a few releases of a suite.
+    let bound = if runs < 10 { "max_false_rollback: 0.01%\n" } else { "" };
     let mut succeeded = 0;
     for _ in 0..runs {
-        let world = World::with("", &policy(10, "5s")).await;
+        let world = World::with("", &(policy(10, "5s") + bound)).await;
         for service in [&world.stable, &world.canary] {
             service.behave(Behaviour::FailsOneIn(50));
         }

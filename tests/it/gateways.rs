@@ -79,8 +79,11 @@ async fn the_gateway_of_the_example_listens_in_local_mode_and_follows_the_mesh()
     let served = Some((200, Some("v1".to_owned())));
     assert_eq!(local.answer(port, "/shop").await, served);
     assert_eq!(local.answer(port, "/elsewhere").await, Some((404, None)), "no route of the gateway leads there");
-    let events = local.process.stdout.events("listening");
-    assert!(events.iter().any(|event| event["address"] == format!("127.0.0.1:{port}")), "{events:?}");
+    let told = async || {
+        let events = local.process.stdout.events("listening");
+        events.iter().any(|event| event["address"] == format!("127.0.0.1:{port}")).then_some(())
+    };
+    until("its port is told", told).await;
 
     // A second gateway, first on a port of its own, then on that of the first.
     let target = json!({ "target": { "virtualService": { "virtualServiceName": "checkout.local" } } });

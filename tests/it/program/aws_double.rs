@@ -20,19 +20,27 @@ pub(crate) fn python() -> Option<std::path::PathBuf> {
     (python.exists() || lacks(".venv with the packages of tests/peers/requirements.txt (make peers)")).then_some(python)
 }
 
+/// A script of `tests/peers` that tells its port in a line of JSON, and its address; `None` where the peer is missing. Dropping
+/// it ends it: its standard input closes.
+pub(crate) async fn python_peer(script: &str) -> Option<(Child, String)> {
+    let mut command = Command::new(python()?);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(script));
+    // Several start at once: none may write what another one reads.
+    command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().expect("it ended without a port; its reason is on stderr");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let url = format!("http://127.0.0.1:{}", line["port"]);
+    Some((child, url))
+}
+
 impl AwsDouble {
     /// Starts one, unless the peer is missing.
     pub(crate) async fn start() -> Option<Self> {
-        let mut command = Command::new(python()?);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/aws_double.py"));
-        // Several start at once: none may write what another one reads.
-        command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.next_line().await.unwrap().expect("it ended without a port; its reason is on stderr");
-        let line: Value = serde_json::from_str(&line).unwrap();
+        let (child, url) = python_peer("aws_double.py").await?;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Some(Self { _child: child, http, url: format!("http://127.0.0.1:{}", line["port"]) })
+        Some(Self { _child: child, http, url })
     }
 
     /// Control: `faults`, or `SERVICE/NAME`.

@@ -1,11 +1,8 @@
 //! The collector of OpenTelemetry (`tests/peers/otlp_receiver.py`) as a process, and what tests ask of it.
 
-use super::aws_double::python;
+use super::aws_double::python_peer;
 use serde_json::{Value, json};
-use std::path::Path;
-use std::process::Stdio;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 /// One process of it. Dropping it ends it: its standard input closes.
 pub(crate) struct OtlpReceiver {
@@ -17,15 +14,9 @@ pub(crate) struct OtlpReceiver {
 impl OtlpReceiver {
     /// Starts one, unless the peer is missing.
     pub(crate) async fn start() -> Option<Self> {
-        let mut command = Command::new(python()?);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/otlp_receiver.py"));
-        command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.next_line().await.unwrap().expect("it ended without a port; its reason is on stderr");
-        let line: Value = serde_json::from_str(&line).unwrap();
+        let (child, url) = python_peer("otlp_receiver.py").await?;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Some(Self { _child: child, http, url: format!("http://127.0.0.1:{}", line["port"]) })
+        Some(Self { _child: child, http, url })
     }
 
     /// What the next calls are answered instead.

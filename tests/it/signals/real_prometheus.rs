@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 
 /// `tidegate` with the password `test`: the hash is that of Prometheus's guide to basic authentication.
 const LOGIN: &str = "basic_auth_users: { tidegate: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay }\n";
-/// What is scraped: two versions, and a histogram.
+/// What is scraped: two versions.
 const METRICS: &str = "# TYPE memory gauge\nmemory{node=\"v1\"} 100\nmemory{node=\"v2\"} 250.5\n";
 
 struct Real {
