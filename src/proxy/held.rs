@@ -3,6 +3,7 @@
 
 use super::budget::Request;
 use super::config::{Compiled, EndpointSet, SetKey};
+use super::upload::{ClientBody, Upload};
 use super::upstream::Pool;
 use super::worker::{Placement, Worker};
 use crate::clock::Monotonic;
@@ -20,6 +21,8 @@ struct Loading {
     pool: Rc<Pool>,
     began: Monotonic,
     is_noted: bool,
+    /// Of the request's body, where it has one.
+    upload: Option<Rc<Upload>>,
 }
 
 impl Held {
@@ -30,6 +33,20 @@ impl Held {
             return None;
         }
         Self::in_set(worker, placement, (set, endpoint), now)
+    }
+
+    /// As [`Self::at`], for a request with this body: the time that its client takes is not the endpoint's.
+    pub(super) fn of(
+        body: Option<&ClientBody>,
+        (worker, placement): (&Worker, &Placement),
+        endpoint: usize,
+        now: Monotonic,
+    ) -> Option<Box<Self>> {
+        let mut held = Self::at(worker, placement, endpoint, now)?;
+        if let Some(loading) = &mut held.load {
+            loading.upload = body.map(ClientBody::upload);
+        }
+        Some(held)
     }
 
     #[cold]
@@ -43,7 +60,7 @@ impl Held {
         let load = counts.then(|| {
             let pool = Rc::clone(placement.local.pool(worker, set, endpoint));
             pool.load.enter();
-            Loading { pool, began: now, is_noted: false }
+            Loading { pool, began: now, is_noted: false, upload: None }
         });
         // Of connections none is tried again that counts here.
         let budget = set.budget.as_ref().filter(|_| set.spoken.is_some());
@@ -69,7 +86,8 @@ impl Held {
 impl Loading {
     fn note(&mut self, has_failed: bool) {
         let now = Monotonic::now();
-        self.pool.load.note(now, now.since(self.began), has_failed);
+        let delivered = self.upload.as_ref().map_or(self.began, |upload| upload.last());
+        self.pool.load.note(now, now.since(self.began.max(delivered)), has_failed);
         self.is_noted = true;
     }
 }
@@ -77,7 +95,8 @@ impl Loading {
 impl Drop for Loading {
     fn drop(&mut self) {
         self.pool.load.leave();
-        if !self.is_noted {
+        let waits_for_client = || self.upload.as_ref().is_some_and(|upload| upload.waits_for_client());
+        if !self.is_noted && !waits_for_client() {
             // It failed, or nobody waited any longer: it would have taken this long at least.
             self.note(true);
         }

@@ -326,7 +326,7 @@ impl Exchange {
             if let Some(record) = self.in_flight.record() {
                 record.tried();
             }
-            self.held.set(Held::at(&self.worker, &self.placement, endpoint, self.now.get()));
+            self.held.set(Held::of(self.body.as_ref(), (&self.worker, &self.placement), endpoint, self.now.get()));
             let result = self.try_endpoint(endpoint, spoken).await;
             let result = self.let_go_of(result);
             self.note_outlier(&result);

@@ -5,7 +5,7 @@ use crate::base::histogram::Histogram;
 use crate::base::ids::RouteRef;
 use crate::base::tally::{Outcomes, Series, SeriesKey};
 use crate::xds::outcome::Outcome;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Versions of a route whose counts are kept; a rollout has taken in what older ones placed.
 const VERSIONS_KEPT: usize = 16;
@@ -23,8 +23,17 @@ pub(super) struct Tables {
 #[derive(Debug, Default)]
 struct Table {
     cells: BTreeMap<SeriesKey, Cell>,
-    /// Versions that there are cells of.
-    versions: BTreeMap<RouteRef, BTreeSet<u64>>,
+    versions: BTreeMap<RouteRef, Versions>,
+}
+
+/// Versions of one route, in the order in which they were first told of: by number, a route that was made anew would be older
+/// than what was there before it.
+#[derive(Debug, Default)]
+struct Versions {
+    /// Those that there are cells of.
+    kept: VecDeque<u64>,
+    /// Those that went last. Counting one of them anew would begin at zero what was counted before.
+    gone: VecDeque<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -109,13 +118,22 @@ impl Table {
 
     /// Whether a series of this version is kept; older ones go for it.
     fn makes_room(&mut self, key: &SeriesKey) -> bool {
-        let versions = self.versions.entry(key.route.clone()).or_default();
-        versions.insert(key.version);
-        if versions.len() <= VERSIONS_KEPT {
+        let Versions { kept, gone } = self.versions.entry(key.route.clone()).or_default();
+        if kept.contains(&key.version) {
             return true;
         }
-        // Counting the oldest anew would begin at zero what was counted before.
-        let Some(oldest) = versions.pop_first().filter(|oldest| *oldest != key.version) else { return false };
+        if gone.contains(&key.version) {
+            return false;
+        }
+        kept.push_back(key.version);
+        if kept.len() <= VERSIONS_KEPT {
+            return true;
+        }
+        let Some(oldest) = kept.pop_front() else { return true };
+        gone.push_back(oldest);
+        if gone.len() > VERSIONS_KEPT {
+            gone.pop_front();
+        }
         self.cells.retain(|other, _| other.route != key.route || other.version != oldest);
         true
     }

@@ -149,8 +149,11 @@ fn old_versions_and_many_endpoints_are_bounded() {
     let versions = || reports(&counts)[0].series.iter().map(|series| series.key.version).collect::<Vec<_>>();
     let kept: Vec<u64> = (25..=40).collect();
     assert_eq!(versions(), kept);
-    tell(&log, &route(3, false), &[("cds_v1", "", GOOD)]);
+    tell(&log, &route(20, false), &[("cds_v1", "", GOOD)]);
     assert_eq!(versions(), kept, "counting it anew would begin at zero");
+    // A route that was made anew begins at 1.
+    tell(&log, &route(1, false), &[("cds_v1", "", GOOD)]);
+    assert_eq!(versions(), [1].into_iter().chain(26..=40).collect::<Vec<_>>());
     for number in 0..100 {
         tell(&log, &route(40, false), &[("cds_v2", &format!("10.0.0.1:{number}"), GOOD)]);
     }
