@@ -167,6 +167,8 @@ class Row:
         faces = {face: rig.free_port() for face in ("egress", "api", "appmesh", "xds", "admin")}
         (stage.directory / f"{name}-policies").mkdir()
         control = [binary, "local", "--mesh", mesh, "--policies", stage.directory / f"{name}-policies"]
+        # As a node: else it would open the gateway itself, at the port of the proxy that is measured.
+        control += ["--as", "bench/web"]
         control += ["--data-dir", stage.directory / f"{name}-data"]
         for face, at in faces.items():
             control += [f"--{face}", f"127.0.0.1:{at}"]
