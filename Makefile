@@ -116,7 +116,7 @@ bench-fuse: ## what a release that turns dead costs, 20 times each at 10 % of 50
 	@TIDEGATE_RUNS=20 cargo test --locked --release --test it fuse::a_healthy_version -- --nocapture
 
 bench-streams: peers ## 1,000 proxies on one control plane and a real Envoy: how fast new weights are in force, and what they cost
-	cargo build --locked --profile dist
+	cargo rustc --profile dist --locked --bin tidegate -- -C link-arg=-Wl,-z,pack-relative-relocs
 	PATH="$(CURDIR)/.venv/bin:$$PATH" TIDEGATE_STREAMS=$(or $(STREAMS),1000) TIDEGATE_CHANGES=$(or $(CHANGES),200) \
 	    TIDEGATE_PROGRAM=$(or $(PROGRAM),$(CURDIR)/target/dist/tidegate) \
 	    cargo test --locked --release --test it streams:: -- --nocapture

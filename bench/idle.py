@@ -28,6 +28,7 @@ def arguments():
     parser.add_argument("--settle", type=float, default=8, help="seconds from the last request to the reading [8]")
     parser.add_argument("--only", help="proxies to measure, with commas [tidegate,haproxy,nginx,envoy]")
     parser.add_argument("--tls", action="store_true", help="connections with TLS, to upstreams with TLS")
+    parser.add_argument("--sidecar", action="store_true", help="as `tidegate proxy`, as with --tls, and not the daemon of `tidegate local`")
     parser.add_argument("--no-build", action="store_true", help="measure the binary as it is")
     parser.add_argument(
         "--against", metavar="NAME=PATH", action="append", default=[], help="another tidegate binary, measured beside"
@@ -66,13 +67,13 @@ def measure(process, port, options, tls):
             use(connection)
             connections.append(connection)
         time.sleep(options.settle)
-        idle = rig.memory_kib(process)
+        idle, clean = rig.memory_kib(process), rig.memory_kib(process, "Clean")
         for connection in connections[:: max(1, count // 100)]:
             use(connection)
     finally:
         for connection in connections:
             connection.close()
-    return {"before_kib": before, "idle_kib": idle, "kib_each": (idle - before) / count}
+    return {"before_kib": before, "idle_kib": idle, "clean_kib": clean, "kib_each": (idle - before) / count}
 
 
 def main():
@@ -90,8 +91,8 @@ def main():
     results = {}
     for name in [*wanted, *binaries]:
         with rig.Stage() as stage:
-            row = rows.Row("tls", stage) if options.tls else None
-            tls = ssl.create_default_context(cafile=row.ca) if row else None
+            row = rows.Row("tls" if options.tls else "plain", stage) if options.tls or options.sidecar else None
+            tls = ssl.create_default_context(cafile=row.ca) if options.tls else None
             backends = row.start_backend(None) if row else rig.start_backend(stage)
             starters, start_tidegate = (row.starters(), row.start_tidegate) if row else (STARTERS, proxies.start_tidegate)
             try:
@@ -104,10 +105,12 @@ def main():
                 rig.say(f"skipped: {name}: {missing}")
                 continue
             results[name] = measure(process, port, options, tls)
-    print(f"| proxy | before, MiB | with {options.connections:,} idle, MiB | KiB each |\n|---|---|---|---|")
+    print(f"| proxy | before, MiB | with {options.connections:,} idle, MiB | of that its program, MiB | KiB each |\n|---|---|---|---|---|")
     for name, one in results.items():
-        print(f"| {name} | {one['before_kib'] / 1024:.1f} | {one['idle_kib'] / 1024:.1f} | {one['kib_each']:.2f} |")
-    rig.write_json("idle-tls" if options.tls else "idle", {"machine": rig.machine(), "connections": options.connections, "results": results})
+        before, idle, clean = (one[kind] / 1024 for kind in ("before_kib", "idle_kib", "clean_kib"))
+        print(f"| {name} | {before:.1f} | {idle:.1f} | {clean:.1f} | {one['kib_each']:.2f} |")
+    name = "idle-tls" if options.tls else "idle-sidecar" if options.sidecar else "idle"
+    rig.write_json(name, {"machine": rig.machine(), "connections": options.connections, "results": results})
     mine = results.get("tidegate")
     missed = [p for p, most in TARGETS.items() if mine and p in results and mine["idle_kib"] > most * results[p]["idle_kib"]]
     if missed:

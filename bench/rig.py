@@ -70,19 +70,20 @@ def envoy_binary():
 def build(what, arguments):
     """Builds with cargo; says so, because the dist profile takes minutes when something changed."""
     say(f"building {what}")
-    subprocess.run(["cargo", "build", "--locked", *arguments], cwd=ROOT, check=True)
+    subprocess.run(["cargo", *arguments], cwd=ROOT, check=True)
 
 
 def build_tidegate():
-    """The dist profile (fat LTO, one codegen unit), which is the one to ship."""
-    build("tidegate with the dist profile (the first time takes several minutes)", ["--profile", "dist"])
+    """The program that ships: dist profile (fat LTO, one codegen unit), and the recipe of deploy/Dockerfile."""
+    recipe = re.search(r"^RUN cargo (rustc .*)$", (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    build("tidegate with the dist profile (the first time takes several minutes)", recipe.group(1).split())
 
 
 def build_relay():
     """A package of its own, so that the product does not carry it."""
     manifest = ROOT / "bench" / "relay" / "Cargo.toml"
     target = ["--target-dir", str(ROOT / "target" / "relay")]
-    build("the raw relay", ["--release", "--manifest-path", str(manifest), *target])
+    build("the raw relay", ["build", "--locked", "--release", "--manifest-path", str(manifest), *target])
 
 
 def say(text):
@@ -189,10 +190,10 @@ def cpu_seconds(process):
     return int(fields[11]) / TICKS, int(fields[12]) / TICKS
 
 
-def memory_kib(process):
-    """Resident memory that belongs to this process alone."""
+def memory_kib(process, kind=r"\w+"):
+    """Resident memory that belongs to this process alone: all of it, or what was written to (`Dirty`) or is as in a file (`Clean`)."""
     text = pathlib.Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-    return sum(int(size) for size in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.MULTILINE))
+    return sum(int(size) for size in re.findall(rf"^Private_{kind}:\s+(\d+) kB", text, re.MULTILINE))
 
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}

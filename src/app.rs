@@ -444,6 +444,7 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
 
     let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
     let proxy = proxy_listeners.start(mesh.subscribe(view(&options)), Arc::clone(&endpoints)).await?;
+    mesh.wait_for_proxy(view(&options), proxy.routes_by());
 
     let traffic = AppMesh::local(&format!("http://{appmesh_address}"), &options.region);
     let triggers = Triggers::new(Arc::new(store.clone()), &options.policies, hooks, Arc::clone(&clock));

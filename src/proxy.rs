@@ -387,6 +387,12 @@ impl ProxyHandle {
         self.shared.doors.borrow().values().map(|door| door.address).collect()
     }
 
+    /// Version of the configuration that every request is routed by from now on.
+    #[must_use]
+    pub fn routes_by(&self) -> watch::Receiver<u64> {
+        self.shared.routes_by.subscribe()
+    }
+
     /// Where its admin interface listens.
     #[must_use]
     pub const fn admin_address(&self) -> Option<SocketAddr> {

@@ -74,6 +74,8 @@ pub(super) struct Shared {
     current: ArcSwap<Compiled>,
     /// Wakes workers that no request wakes, so that they too apply a new snapshot.
     pub(super) published: watch::Sender<u64>,
+    /// Version of the configuration that requests are routed by; 0 before the first one.
+    pub(super) routes_by: watch::Sender<u64>,
     /// Whether it has begun to serve.
     pub(super) is_live: AtomicBool,
     /// What the proxy is doing.
@@ -141,6 +143,7 @@ impl Shared {
             started: Monotonic::now(),
             generation: AtomicU64::new(first.generation),
             published: watch::Sender::new(first.generation),
+            routes_by: watch::Sender::new(first.config.version),
             current: ArcSwap::from_pointee(first),
             is_live: AtomicBool::new(false),
             phase: watch::Sender::new(Phase::Serving),
@@ -170,11 +173,12 @@ impl Shared {
         keep_counts(&mut compiled, &before);
         self.logs.tell(compiled.log.as_deref());
         self.fuses.wire(&mut compiled, self.started.elapsed());
-        let generation = compiled.generation;
+        let (generation, version) = (compiled.generation, compiled.config.version);
         self.current.store(Arc::new(compiled));
         // Released after the snapshot: a worker that sees the new generation finds a snapshot at least as new.
         self.generation.store(generation, Ordering::Release);
         self.published.send_replace(generation);
+        self.routes_by.send_replace(version);
     }
 
     /// Labels of every count, where they are wanted: those of the App Mesh image.

@@ -1,5 +1,6 @@
 //! The mesh control plane over HTTP, driven by clients that are not ours: the AWS SDK for Rust and the AWS CLI.
 
+mod beside;
 mod boto;
 mod bulk;
 pub(crate) mod cli;

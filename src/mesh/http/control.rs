@@ -10,8 +10,10 @@
 //! last: one that comes too late reads what changed, applies its requests to that, and tries again. Between writes
 //! [`MeshControl::follow`] takes over what the others changed.
 
+mod beside;
 mod leases;
 
+use self::beside::Beside;
 use self::leases::{Leases, is_same_version};
 use super::published::Published;
 use crate::base::fault::{Fault, FaultKind};
@@ -26,7 +28,7 @@ use crate::mesh::snapshot::NodeConfig;
 use crate::ports::{MeshStore, Saved};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -98,6 +100,8 @@ struct Inner {
     leases_changed: Notify,
     /// Locked before `state`, never after.
     published: Mutex<Published>,
+    /// The proxy of this process, where there is one.
+    beside: OnceLock<Beside>,
 }
 
 struct Writer {
@@ -143,6 +147,7 @@ impl MeshControl {
                 leases: Mutex::new(leases),
                 leases_changed: Notify::new(),
                 published: Mutex::new(published),
+                beside: OnceLock::new(),
             }),
         })
     }
@@ -160,14 +165,16 @@ impl MeshControl {
         self.published().problems()
     }
 
-    /// Does one operation. When it answers, what it changed is stored and published.
+    /// Does one operation. When it answers, what it changed is stored and published, and the proxy of this process routes by it.
     pub async fn execute(&self, request: Request) -> Result<Reply, ApiError> {
         if !request.writes() {
             return ops::apply(&self.state(), &request, &self.context(String::new())).map(|outcome| outcome.reply);
         }
         let control = self.clone();
         let done = tokio::spawn(async move { control.write(request).await }).await;
-        done.unwrap_or_else(|_| Err(internal_error()))
+        let reply = done.unwrap_or_else(|_| Err(internal_error()))?;
+        self.routed_beside().await;
+        Ok(reply)
     }
 
     /// Loads documents: all of them or none. Creates what is missing and updates what differs, except the weights of

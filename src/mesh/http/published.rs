@@ -62,6 +62,14 @@ impl Published {
         receiver
     }
 
+    /// Version of the configuration that a view shows; 0 where nobody watches it.
+    pub(super) fn shown(&self, view: &View) -> u64 {
+        match view {
+            View::AllServices => self.all.borrow().version,
+            _ => self.views.get(view).map_or(0, |watched| watched.sender.borrow().version),
+        }
+    }
+
     /// Takes over that resources changed, which the state has as they are now, and tells who watches a view that this is
     /// seen in.
     pub(super) fn publish(&mut self, state: &MeshState, changed: &[Key]) {
