@@ -24,6 +24,7 @@ pub mod past;
 pub mod points;
 pub mod report;
 pub mod signals;
+mod silence;
 pub mod start;
 pub mod state;
 pub mod step;

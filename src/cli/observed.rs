@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    struct Fixed(BTreeMap<&'static str, &'static str>);
+    pub(super) struct Fixed(pub(super) BTreeMap<&'static str, &'static str>);
 
     impl Environment for Fixed {
         fn get(&self, name: &str) -> Option<String> {

@@ -33,6 +33,12 @@ pub(super) async fn serve(arguments: ServeArguments, output: Output, environment
     for line in effective.lines().filter(|line| !line.is_empty()) {
         tracing::info!(target: "tidegate::config", "{line}");
     }
+    if config.mesh.lease.is_none() {
+        tracing::warn!(
+            "mesh.lease is off: while no daemon drives, a split of the traffic stays as it is, that of a bad release too; set a span \
+             such as \"2m\" where the mesh knows leases (docs/operations.md, When no daemon drives)"
+        );
+    }
     let shared = matches!(config.database, DatabaseConfig::Postgres(_));
     let policies = config.policies.clone();
     let stops = Stops::listen()?;

@@ -98,7 +98,9 @@ impl Orders<'_> {
 
     fn promote(&self) -> Option<Button> {
         let view = self.view;
-        let fits = self.is_at_a_step() && view.frozen.is_none() && view.approval.is_none() && view.phase != "deploying";
+        // One that is given waits for silence or a gate, which a person may overrule.
+        let is_asked = view.approval.as_ref().is_some_and(|approval| approval.given.len() < approval.need as usize);
+        let fits = self.is_at_a_step() && view.frozen.is_none() && !is_asked && view.phase != "deploying";
         let weight = weight_of(view);
         let says = match view.steps.iter().find(|step| **step > weight) {
             Some(next) => format!(

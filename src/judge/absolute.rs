@@ -35,7 +35,8 @@
 //!
 //! Until it is known the answer is [`Outcome::Unattributed`]; when stable is over the limit as well,
 //! [`Outcome::BothBreach`]: hold and page, never roll back on it. Where nothing can be compared (at 100 %), the limit
-//! alone decides.
+//! alone decides. Stable gets no request there, so what it was known by stays as it is for ever: its breach holds nothing
+//! then, or a release that mends a failing stable would wait for a stable that can never be seen to be well.
 //!
 //! Each such gate keeps alpha by itself. They are not part of what a policy's `max_false_rollback` covers.
 
@@ -209,12 +210,14 @@ impl AbsoluteGate {
     }
 
     /// What it comes to at an evidence needed of `threshold` nats ([`super::rollback_threshold`]). `comparable` says
-    /// whether both arms get requests now; if not, the canary has only the limit to be judged by, and stable's breach.
+    /// whether both arms get requests now; if not, the canary has only the limit to be judged by, and is not blamed where
+    /// stable breached it as well.
     #[must_use]
     pub fn outcome(&self, threshold: f64, comparable: bool) -> Outcome {
         let (canary, stable) = (self.canary.log_e() >= threshold, self.stable.log_e() >= threshold);
         match (canary, stable) {
             (false, false) => Outcome::Within,
+            (false, true) if !comparable => Outcome::Within,
             (false, true) => Outcome::StableBreaches,
             (true, true) => Outcome::BothBreach,
             (true, false) if comparable && self.worse.log_e() < threshold => Outcome::Unattributed,

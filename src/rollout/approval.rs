@@ -5,7 +5,9 @@
 //! claimed, so that rule would lock out whoever works alone and protect nobody.
 
 use super::event::{Actor, Command, Voice};
+use super::gate::judge;
 use super::moves::Moves;
+use super::silence::may_go_on;
 use super::state::{Approval, EndingKind, Pause, PauseCause, Phase, Refusal};
 use super::step::refused;
 use crate::policy::plan::{ApprovalStep, OnFailure, Step};
@@ -32,7 +34,10 @@ fn in_time(moves: &Moves<'_>, verb: &str, asked: Option<usize>) -> Result<(), Re
         return Err(refused(moves, verb, &format!("another approval is awaited now, at step {}", step + 1)));
     }
     match moves.state.phase {
-        Phase::AwaitingApproval { until, .. } if moves.state.paused.is_none() && moves.at() >= until => {
+        // Where enough have said yes and something holds it, time ends nothing, and a no still counts.
+        Phase::AwaitingApproval { until, .. }
+            if moves.state.paused.is_none() && moves.at() >= until && !is_given(moves) =>
+        {
             Err(refused(moves, verb, &format!("the time for it, {}, is over", approval.timeout)))
         }
         _ => Ok(()),
@@ -84,8 +89,9 @@ fn approve(
         return Err(refused(moves, "approve", &format!("`{}` has approved already", before.person)));
     }
     moves.state.approvals.push(approval_given);
-    // While paused or frozen the yes is kept; `resume`, or the first look after the freeze, goes on with it.
-    if moves.state.paused.is_none() && is_complete(moves, approval) {
+    // While paused, frozen or held by silence or a gate the yes is kept; `resume`, or the first look that may, goes on
+    // with it.
+    if moves.state.paused.is_none() && is_complete(moves, approval) && is_free(moves) {
         moves.advance(step + 1);
     }
     Ok(())
@@ -108,6 +114,10 @@ fn is_author(moves: &Moves<'_>, actor: &Actor, voice: &Voice) -> bool {
 
 fn meet(some: &[String], others: &[String]) -> bool {
     some.iter().any(|name| others.contains(name))
+}
+
+fn is_free(moves: &Moves<'_>) -> bool {
+    may_go_on(moves, &judge(moves.plan, &moves.state))
 }
 
 /// Whether everybody who is needed has said yes.
@@ -143,11 +153,11 @@ pub(super) fn resume(moves: &mut Moves<'_>, pause: &Pause) -> bool {
     if touched {
         return false;
     }
-    if is_complete(moves, approval) {
+    moves.state.paused = None;
+    if is_complete(moves, approval) && is_free(moves) {
         moves.shift_to(step + 1);
         return true;
     }
-    moves.state.paused = None;
     let until = moves.at().plus(approval.timeout);
     moves.phase(Phase::AwaitingApproval { step, until });
     true
@@ -155,11 +165,14 @@ pub(super) fn resume(moves: &mut Moves<'_>, pause: &Pause) -> bool {
 
 /// The approval that a `promote` would pass over, in words.
 pub(super) fn in_the_way(moves: &Moves<'_>, step: usize, full: bool) -> Option<String> {
-    if matches!(moves.state.phase, Phase::AwaitingApproval { .. }) {
+    let awaits = matches!(moves.state.phase, Phase::AwaitingApproval { .. });
+    if awaits && !is_given(moves) {
         return Some("it awaits approval: `approve` or `reject` it".to_owned());
     }
-    let skipped = moves.plan.steps.iter().skip(step).position(|step| matches!(step, Step::Approval(_)));
-    let number = skipped.filter(|_| full).map(|skipped| step + skipped + 1)?;
+    // Its own is given, and silence or a gate holds it: that is a person's to overrule, as anywhere else.
+    let from = step + usize::from(awaits);
+    let skipped = moves.plan.steps.iter().skip(from).position(|step| matches!(step, Step::Approval(_)));
+    let number = skipped.filter(|_| full).map(|skipped| from + skipped + 1)?;
     Some(format!("`--full` would pass over the approval at step {number}; take the steps one by one"))
 }
 

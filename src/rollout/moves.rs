@@ -58,6 +58,8 @@ impl<'a> Moves<'a> {
         self.state.exposed.iter_mut().for_each(|exposed| exposed.since = None);
         // Saturates for the sake of totality: the number an endpoint remembers is a stranger's input.
         self.state.generation = self.state.generation.saturating_add(1);
+        // Draws are counted by versions, and those of this write begin at zero.
+        self.state.split_checked = 0;
         let id = EffectId { rollout: self.state.id.clone(), seq: self.state.seq, n: 0 };
         // One write for each input: what this very input wanted a moment ago must not be carried out as well.
         self.effects.retain(|(_, effect)| !matches!(effect, Effect::SetWeights(_)));
@@ -116,7 +118,6 @@ impl<'a> Moves<'a> {
             return;
         }
         self.write(share);
-        self.state.split_checked = 0;
         // The silence clock starts with the exposure, not with whatever came before it.
         self.state.last_live_at = self.at();
         let until = self.at().plus(self.plan.verify.timeout);

@@ -35,7 +35,9 @@ const STALE_FOR: Millis = Millis::from_seconds(8);
 
 /// Counts, and that the data plane lives.
 fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
-    if reading.proxies.is_empty() {
+    // Who does not have the route says nothing of it: others of the mesh that report must not hide that all who place its
+    // requests fell silent.
+    if !reading.proxies.iter().any(|proxy| proxy.serving || proxy.applied.is_some()) {
         return;
     }
     fuse::take_in(moves, reading);

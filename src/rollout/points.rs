@@ -8,6 +8,7 @@ use super::limits::{LimitVerdict, stable_is_beyond};
 use super::signals;
 use super::state::State;
 use crate::base::time::{Millis, Timestamp};
+use crate::base::weight::Percent;
 use crate::judge::absolute::Outcome;
 use crate::judge::points::{PointReading, PointRule, PointTrail, PointVerdict};
 use crate::policy::plan::{Gate, GateRule, Plan, SignalGate};
@@ -149,12 +150,13 @@ pub(super) fn judge_points(plan: &Plan, state: &State) -> Vec<LimitVerdict> {
 pub(super) fn judge_point(gate: &Gate, state: &State) -> Option<LimitVerdict> {
     let seen = state.points.get(&gate.name).cloned().unwrap_or_default();
     match judged(gate)? {
-        Judged::Health(rule) => Some(judge_one(gate, &rule, &seen)),
+        Judged::Health(rule) => Some(judge_one(gate, &rule, &seen, state.wanted == Percent::FULL)),
         Judged::Signal(signal) => Some(signals::judge_signal(gate, signal, state)),
     }
 }
 
-fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints) -> LimitVerdict {
+/// `is_full` says that the canary has all the traffic: what has none and is ill is no reason to wait with the end.
+fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints, is_full: bool) -> LimitVerdict {
     use PointVerdict::{Breaching, Fail, NoData, Within};
     let (canary, stable) = (seen.canary.trail.verdict(rule), seen.stable.trail.verdict(rule));
     let told = |arm: &ArmTrail| arm.note.clone().unwrap_or_else(|| "outside its limit".to_owned());
@@ -172,12 +174,12 @@ fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints) -> LimitVerdict {
             (Outcome::Unattributed, format!("canary {}, {times} of {} times", told(&seen.canary), rule.breaches))
         }
         (NoData, _) => (Outcome::Unattributed, "nothing known yet".to_owned()),
-        (Within, Fail) => (Outcome::StableBreaches, format!("stable {}", told(&seen.stable))),
+        (Within, Fail) if !is_full => (Outcome::StableBreaches, format!("stable {}", told(&seen.stable))),
         // Good as it was then; nobody knows how it is now.
-        (Within, Within | Breaching(_) | NoData) if is_blind(&seen.canary) => {
+        (Within, _) if is_blind(&seen.canary) => {
             (Outcome::Unattributed, format!("good when it was last seen, and not seen since: {}", unseen(&seen.canary)))
         }
-        (Within, Within | Breaching(_) | NoData) => (Outcome::Within, "good".to_owned()),
+        (Within, _) => (Outcome::Within, "good".to_owned()),
     };
     LimitVerdict {
         gate: gate.name.clone(),

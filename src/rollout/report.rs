@@ -2,6 +2,7 @@
 //! `gate::judge`, where the comparing gates have one bound together.
 
 pub use super::figures::GateFigures;
+use super::fuse;
 use super::gate::{latency_evidence, latency_finding};
 use super::limits::judge_limit;
 use super::noise::Allowance;
@@ -48,12 +49,13 @@ pub enum GateVerdict {
 /// Every gate of the plan, in its order.
 #[must_use]
 pub fn gate_views(plan: &Plan, state: &State) -> Vec<GateView> {
-    let threshold = rollback_threshold(plan.max_false_rollback);
-    plan.gates.iter().map(|gate| gate_view(plan, gate, state, threshold)).collect()
+    plan.gates.iter().map(|gate| gate_view(plan, gate, state)).collect()
 }
 
-/// `threshold` is the evidence that fails a gate, in nats.
-fn gate_view(plan: &Plan, gate: &Gate, state: &State, threshold: f64) -> GateView {
+fn gate_view(plan: &Plan, gate: &Gate, state: &State) -> GateView {
+    // Evidence that fails a gate, in nats. Those that compare share the bound with the proxies' fuses.
+    let threshold = rollback_threshold(plan.max_false_rollback);
+    let shared = rollback_threshold(fuse::max_false_rollback(plan, state));
     let figures = GateFigures::of(gate, state);
     let view = |verdict, against, text| GateView {
         name: gate.name.clone(),
@@ -74,9 +76,9 @@ fn gate_view(plan: &Plan, gate: &Gate, state: &State, threshold: f64) -> GateVie
         let text = limit.sentence.strip_prefix(&format!("gate {}: ", gate.name)).map(str::to_owned);
         return view(verdict, None, text.unwrap_or(limit.sentence));
     }
-    let (log_e, text) = compared(plan, gate, state, threshold);
-    let verdict = if log_e >= threshold { GateVerdict::Fails } else { GateVerdict::Good };
-    view(verdict, Some((log_e / threshold).clamp(0.0, 1.0)), text)
+    let (log_e, text) = compared(plan, gate, state, shared);
+    let verdict = if log_e >= shared { GateVerdict::Fails } else { GateVerdict::Good };
+    view(verdict, Some((log_e / shared).clamp(0.0, 1.0)), text)
 }
 
 /// Evidence of a comparing gate, in nats, and what was seen.

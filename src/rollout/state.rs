@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the engine's decisions: `journal verify` compares states only where it matches.
-pub const ENGINE_VERSION: u32 = 2;
+pub const ENGINE_VERSION: u32 = 3;
 
 /// Everything that a rollout is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use super::gate::{self, Judgement, judge, weight_step};
 use super::incident;
 use super::moves::Moves;
 use super::observe;
+use super::silence::{is_silent, may_go_on, silence_withdraws};
 use super::state::{EndingKind, Next, PauseCause, Phase, Refusal, State, Written};
 use super::workload;
 use crate::base::fault::{Fault, FaultKind};
@@ -346,17 +347,15 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
         Phase::Verifying { step, until } if now >= until && !paused => on_unverified(moves, step),
         Phase::Baking { step, until } if now >= until && !paused => on_baked(moves, step, &judgement),
         Phase::Judging { step, until } if !paused => on_judging(moves, step, now >= until, &judgement),
-        // Said while it was frozen.
+        // Said while it was frozen or held.
         Phase::AwaitingApproval { step, .. } if !paused && approval::is_given(moves) => {
-            if moves.plan.gates.is_empty() || !is_silent(moves) && !judgement.holds() {
+            if may_go_on(moves, &judgement) {
                 moves.advance(step + 1);
             }
         }
         Phase::AwaitingApproval { step, until } if now >= until && !paused => approval::on_timeout(moves, step),
         // More traffic waits for more instances, and for what any advance waits for.
-        Phase::Deploying { until, .. } if moves.plan.gates.is_empty() || !is_silent(moves) && !judgement.holds() => {
-            workload::on_due(moves, until);
-        }
+        Phase::Deploying { until, .. } if may_go_on(moves, &judgement) => workload::on_due(moves, until),
         Phase::Deploying { .. }
         | Phase::Shifting { .. }
         | Phase::Verifying { .. }
@@ -403,7 +402,7 @@ fn budget_withdraws(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
 }
 
 /// Whether all the traffic is on the canary, or on its way there.
-fn is_full(moves: &Moves<'_>, step: usize) -> bool {
+pub(super) fn is_full(moves: &Moves<'_>, step: usize) -> bool {
     !matches!(moves.state.phase, Phase::Deploying { .. }) && gate::is_full(moves.plan, step)
 }
 
@@ -425,21 +424,6 @@ fn total_time_is_over(moves: &mut Moves<'_>) -> bool {
     over
 }
 
-/// Live telemetry silent for `withdraw_after` while the canary has weight: weight 0, paused, no verdict.
-fn silence_withdraws(moves: &mut Moves<'_>, step: usize) {
-    let silence = moves.at().since(moves.state.last_live_at);
-    let exposed = moves.state.wanted > Percent::ZERO && !is_full(moves, step);
-    if !exposed || silence < moves.plan.no_data.withdraw_after {
-        return;
-    }
-    let reason = format!("no report from the data plane for {silence}; resumes by itself when reports come again");
-    moves.withdraw(step, PauseCause::NoData, reason);
-}
-
-fn is_silent(moves: &Moves<'_>) -> bool {
-    moves.at().since(moves.state.last_live_at) >= moves.plan.no_data.hold_after
-}
-
 fn on_unverified(moves: &mut Moves<'_>, step: usize) {
     let reason = format!("step {} was not seen in force within {}", step + 1, moves.plan.verify.timeout);
     moves.not_in_force(step, reason);
@@ -447,8 +431,7 @@ fn on_unverified(moves: &mut Moves<'_>, step: usize) {
 
 fn on_baked(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
     let Some(wanted) = weight_step(moves.plan, step).filter(|wanted| wanted.weight != Percent::FULL) else {
-        // Silence never advances, to the end neither; a plan without gates does not listen in the first place.
-        if moves.plan.gates.is_empty() || !is_silent(moves) && !judgement.holds() {
+        if may_go_on(moves, judgement) {
             moves.finish_well();
         }
         return;

@@ -41,8 +41,6 @@ impl EndpointHealth {
             // The endpoint itself is meant: no proxy of the environment, no way to elsewhere.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            // Plain HTTP only: nothing to be trusted.
-            .tls_built_in_root_certs(false)
             .timeout(TIMEOUT)
             // It speaks no TLS, and the system's roots take memory.
             .tls_built_in_root_certs(false)

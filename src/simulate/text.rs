@@ -57,7 +57,8 @@ pub fn answer(answer: &Answer) -> String {
 
 fn heading(answer: &Answer) -> String {
     let world = &answer.world;
-    let runs = answer.rules.first().map_or(0, |rule| rule.healthy.runs);
+    // All other systems' rules have equally many.
+    let [runs, of_others] = [0, 1].map(|rule| answer.rules.get(rule).map_or(0, |rule| rule.healthy.runs));
     let bad = if world.canary == world.stable {
         String::new()
     } else {
@@ -70,11 +71,13 @@ fn heading(answer: &Answer) -> String {
         format!("; the bad release fails {}{latency}", percent(world.canary.errors))
     };
     format!(
-        "Policy {}: {} requests in a second, of which stable fails {}{bad}.\n{} rollouts of each kind, seed {}.",
+        "Policy {}: {} requests in a second, of which stable fails {}{bad}.\n\
+         {} rollouts with each release, {} under each of the others' rules, seed {}.",
         answer.policy,
         trimmed(world.rate),
         percent(world.stable.errors),
         thousands(runs),
+        thousands(of_others),
         answer.seed
     )
 }

@@ -6,7 +6,8 @@
 //!
 //! **Quiet or silent.** An Envoy without requests tells nothing, so what says that it is there is its stream of configuration:
 //! while that is open, no news are no requests. Without it nobody knows what becomes of its requests, and it is left out of the
-//! reports; so is one whose log was cut off here, since what is missing then is not known to be nothing.
+//! reports; so is one whose log was cut off here, since what is missing then is not known to be nothing. One whose counts
+//! found no room is left out until there is some, and begins anew then, by another name and at zero.
 //!
 //! **Once each.** Envoy sends an entry once, or never: what a broken connection takes with it is lost, for both versions
 //! alike, and nothing is counted twice. Counts outlive the streams that brought them, so one that comes back goes on where it
@@ -33,6 +34,11 @@ use std::time::Duration;
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// An Envoy whose log was cut off is left out for so long: what it did not get rid of meanwhile is gone with its memory.
 const UNHEARD_FOR: Duration = Duration::from_secs(10);
+/// An Envoy whose counts found no room is left out for so long at least: each time it begins anew it is another proxy to a
+/// rollout.
+const FULL_FOR: Duration = Duration::from_secs(60);
+/// And until this part of all room is free, so that it does not end as it began.
+const ROOM_PART: usize = 10;
 /// Series of all Envoys together, 1.5 KB each. A thousand Envoys with a route under way and three endpoints to each version
 /// have 6,000 for each step.
 const SERIES_MAX: usize = 100_000;
@@ -54,6 +60,17 @@ struct Inner {
     /// Series that are kept, of all places.
     series: AtomicUsize,
     series_max: usize,
+}
+
+impl Inner {
+    /// Lets one that found no room count again, once there is some.
+    fn make_room_for(&self, inside: &mut Inside, now: Monotonic) {
+        let is_over = inside.full_at.is_some_and(|at| now.since(at) >= FULL_FOR);
+        if is_over && self.series.load(Ordering::Relaxed) < self.series_max - self.series_max / ROOM_PART {
+            inside.full_at = None;
+            inside.renewed += 1;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -83,8 +100,10 @@ struct Inside {
     gone_at: Option<Monotonic>,
     /// When a log was cut off here.
     cut_at: Option<Monotonic>,
-    /// A series found no place: from then on its counts are not whole.
-    is_full: bool,
+    /// When a series found no room: what was counted is not whole, and nothing is until there is some.
+    full_at: Option<Monotonic>,
+    /// How often it began anew after that.
+    renewed: u64,
     tables: Tables,
 }
 
@@ -96,7 +115,12 @@ impl Inside {
     /// Whether its counts are all that there is to know.
     fn is_heard(&self, now: Monotonic) -> bool {
         let is_cut = self.cut_at.is_some_and(|at| now.since(at) < UNHEARD_FOR);
-        !self.configured.is_empty() && !is_cut && !self.is_full
+        !self.configured.is_empty() && !is_cut && self.full_at.is_none()
+    }
+
+    /// What the counts go by: those of before it began anew are another proxy's.
+    fn name(&self, place: &str) -> String {
+        if self.renewed == 0 { place.to_owned() } else { format!("{place} {}", self.renewed + 1) }
     }
 
     /// The oldest version of each route that some stream has.
@@ -197,9 +221,10 @@ impl Counts {
     fn all_reports(&self, now: Monotonic) -> Vec<Report> {
         let envoys: Vec<Arc<Envoys>> = lock(&self.inner.places).all.values().cloned().collect();
         let reports = envoys.iter().filter_map(|envoys| {
-            let inside = lock(&envoys.inside);
+            let mut inside = lock(&envoys.inside);
+            self.inner.make_room_for(&mut inside, now);
             inside.is_heard(now).then(|| Report {
-                proxy: envoys.name.clone(),
+                proxy: inside.name(&envoys.name),
                 series: inside.tables.series(),
                 fuses: Vec::new(),
                 raw: inside.tables.raw(),
@@ -263,6 +288,11 @@ impl Heard {
     pub fn count<'r>(&self, told: impl Iterator<Item = Told<'r>>) -> usize {
         let inner = &self.counts.inner;
         let mut inside = lock(&self.envoys.inside);
+        let now = Monotonic::now();
+        inner.make_room_for(&mut inside, now);
+        if inside.full_at.is_some() {
+            return 0;
+        }
         let (before, mut strange) = (inside.tables.len(), 0);
         for told in told {
             let has_room = inner.series.load(Ordering::Relaxed) + inside.tables.len() < inner.series_max + before;
@@ -270,13 +300,16 @@ impl Heard {
                 tables::Counted::Yes => {}
                 tables::Counted::Strange => strange += 1,
                 tables::Counted::Full => {
-                    if !std::mem::replace(&mut inside.is_full, true) {
-                        tracing::warn!(
-                            proxy = self.envoys.name,
-                            series = inner.series_max,
-                            "no room for the counts of more Envoys: this one is left out of what rollouts are judged by"
-                        );
-                    }
+                    // What it has is not whole any more, and others may have its room.
+                    (inside.full_at, inside.tables) = (Some(now), Tables::default());
+                    tracing::warn!(
+                        proxy = self.envoys.name,
+                        series = inner.series_max,
+                        "no room for the counts of more Envoys: this one is left out of what rollouts are judged by until a tenth of \
+                         the room is free; let rollouts end, run native proxies (they keep their own counts), or give a part of \
+                         the Envoys another control plane"
+                    );
+                    break;
                 }
             }
         }

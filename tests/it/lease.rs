@@ -59,3 +59,18 @@ async fn a_daemon_that_is_killed_leaves_no_release_half_out_and_says_so_when_it_
     let (_, problems) = outside.mesh.try_api("/v1/mesh/problems").await.unwrap();
     assert_eq!(problems["problems"], json!([]));
 }
+
+#[tokio::test]
+async fn a_daemon_without_a_lease_says_what_that_means() {
+    let outside = Outside::start(QUICK, Behaviour::Good).await;
+    let config = |lease: &str| {
+        let mesh = outside.config().replace("signing = \"none\"\n", &format!("signing = \"none\"\n{lease}"));
+        format!("{mesh}[database]\ndata_dir = \"{}\"\n", outside.files.at("own"))
+    };
+    for (lease, is_told) in [("", false), ("lease = \"off\"\n", true)] {
+        let controller = outside.controller(&config(lease), &[]).await;
+        let said = controller.process.stderr.text();
+        assert_eq!(said.contains("while no daemon drives, a split of the traffic stays"), is_told, "{lease}: {said}");
+        assert_eq!(controller.process.terminate().await, Some(0));
+    }
+}

@@ -60,7 +60,7 @@ pub struct SimulateArguments {
     /// Time for which counts come together, as from CloudWatch
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = seconds)]
     pub period: f64,
-    /// Rollouts of the policy with each release; a fifth as many under other systems' rules
+    /// Rollouts of the policy with each release; under other systems' rules a fifth as many, but 50 where a fifth is less
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub runs: u64,
     /// Seed of chance

@@ -142,15 +142,7 @@ fn timeout_ms(environment: &dyn Environment) -> Result<u64, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-
-    struct Fixed(BTreeMap<&'static str, &'static str>);
-
-    impl Environment for Fixed {
-        fn get(&self, name: &str) -> Option<String> {
-            self.0.get(name).map(|value| (*value).to_owned())
-        }
-    }
+    use crate::cli::observed::tests::Fixed;
 
     fn of(variables: &[(&'static str, &'static str)]) -> Result<Option<OtlpSettings>, Failure> {
         settings(&Fixed(variables.iter().copied().collect()))

@@ -100,6 +100,20 @@ fn only_a_canary_that_stands_out_is_blamed() {
 }
 
 #[test]
+fn with_all_the_traffic_what_stable_did_before_holds_nothing_and_excuses_much() {
+    for (counts, compared, full) in [
+        (counts(1000, 1, 9000, 900), Outcome::StableBreaches, Outcome::Within),
+        (counts(1000, 100, 9000, 900), Outcome::BothBreach, Outcome::BothBreach),
+        (counts(1000, 100, 9000, 9), Outcome::CanaryBreaches, Outcome::CanaryBreaches),
+    ] {
+        let mut gate = AbsoluteGate::new(Limit::AtMost(0.02));
+        gate.batch(0.1, &counts);
+        let threshold = rollback_threshold(0.01);
+        assert_eq!((gate.outcome(threshold, true), gate.outcome(threshold, false)), (compared, full), "{counts:?}");
+    }
+}
+
+#[test]
 fn a_limit_from_below_is_the_mirror_image() {
     let (min, max) = (Limit::AtLeast(0.99), Limit::AtMost(0.01));
     for (share, n_c, k_c, n_b, k_b) in [(0.5, 400, 40, 400, 1), (0.5, 400, 40, 400, 40), (1.0, 100, 0, 0, 0)] {

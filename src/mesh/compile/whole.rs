@@ -155,10 +155,18 @@ impl Whole {
             let is_it = |own: &&Arc<Own>| own.mesh == *key.mesh && own.name == key.name;
             let before = self.draft.gateways.iter().find(is_it).map(Arc::clone);
             let last = NodeConfig { own: before.clone(), ..NodeConfig::default() };
+            let known = self.draft.services.len();
             let mut compiler = Compiler::new(state, &last, true);
-            compiler.services.clone_from(&self.draft.services);
-            let Some(mut own) = compiler.gateway(&key.mesh, key) else { continue };
-            let mut problems = compiler.problems;
+            // Lent and not copied: a change may be one of thousands of services.
+            compiler.services = std::mem::take(&mut self.draft.services);
+            let own = compiler.gateway(&key.mesh, key);
+            let Compiler { mut problems, services, .. } = compiler;
+            self.draft.services = services;
+            if self.draft.services.len() > known {
+                // One that is not a piece yet is made when its change comes.
+                self.draft.services.retain(|name, _| self.pieces.contains_key(name));
+            }
+            let Some(mut own) = own else { continue };
             own.listeners.retain(|listener| match taken.entry(listener.port) {
                 Entry::Vacant(free) => {
                     free.insert(key.path());

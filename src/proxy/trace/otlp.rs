@@ -138,7 +138,7 @@ impl Exporter<'_> {
     /// Once, until a batch is taken again.
     fn tell(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.was_told, true) {
-            let endpoint = self.settings.endpoint.as_str();
+            let endpoint = place(&self.settings.endpoint);
             tracing::error!(endpoint, reason, "traces are lost: the collector does not take them");
         }
     }
@@ -177,6 +177,11 @@ impl Exporter<'_> {
             again: pause.filter(|_| is_later(status)),
         })
     }
+}
+
+/// Where it is, without the query, which may hold a key.
+fn place(endpoint: &Url) -> String {
+    format!("{}{}", endpoint.origin().ascii_serialization(), endpoint.path())
 }
 
 /// The statuses after which it may be sent again ("OTLP/HTTP Response", "Retryable Response Codes").
@@ -239,6 +244,12 @@ mod tests {
 
     fn spans(count: usize) -> Vec<Span> {
         vec![Span::default(); count]
+    }
+
+    #[test]
+    fn the_collectors_place_is_told_without_its_key() {
+        let endpoint = "https://collector:4318/v1/traces?key=word#x".parse().expect("a URL");
+        assert_eq!(place(&endpoint), "https://collector:4318/v1/traces");
     }
 
     #[tokio::test(start_paused = true)]

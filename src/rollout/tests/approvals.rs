@@ -4,7 +4,7 @@ use super::kit::*;
 use crate::base::ids::Seq;
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
-use crate::policy::plan::{ApprovalStep, OnFailure, Plan, Step};
+use crate::policy::plan::{ApprovalStep, Bound, Gate, GateRule, OnFailure, Plan, Step};
 use crate::rollout::begin;
 use crate::rollout::event::{Actor, Command, Event, Input, Start, Voice};
 use crate::rollout::state::{EndingKind, Next, PauseCause};
@@ -261,4 +261,60 @@ fn every_rule_actor_and_time_has_one_answer() {
             _ => panic!("{time} {speakers:?}: {result:?}, and not {expected:?}"),
         }
     }
+}
+
+#[test]
+fn a_yes_in_silence_is_kept_until_somebody_is_heard() {
+    let mut world = waiting(asking(1, OnFailure::Rollback));
+    world.silent = true;
+    world.run(12, true);
+    say(&mut world, "ben", "token", true);
+    assert_eq!(world.stand(), "awaiting_approval 10", "more traffic while nobody watches");
+    world.silent = false;
+    world.wait(1);
+    world.read();
+    assert_eq!(world.stand(), "shifting 100");
+    world.check_replay();
+}
+
+#[test]
+fn a_yes_while_a_gate_holds_is_kept_and_a_person_may_overrule_the_gate() {
+    let held = || {
+        let mut plan = asking(1, OnFailure::Rollback);
+        let rule = GateRule::ErrorRateLimit { share: 0.02, bound: Bound::Max };
+        plan.gates.push(Gate { name: "slo".into(), rule, dry_run: false });
+        let mut world = waiting(plan);
+        world.traffic((1000, 0), (9000, 9000));
+        world.read();
+        say(&mut world, "ben", "token", true);
+        assert_eq!(world.stand(), "awaiting_approval 10", "stable is beyond its limit");
+        world
+    };
+    let mut world = held();
+    // What was said in time stays said, and ends nothing either.
+    world.run(700, true);
+    assert_eq!(world.stand(), "awaiting_approval 10");
+    world.order("promote");
+    assert_eq!(world.stand(), "shifting 100");
+    world.check_replay();
+    let mut world = held();
+    world.wait(700);
+    say(&mut world, "cleo", "token", false);
+    assert_eq!(world.stand(), "rolling_back 0");
+}
+
+#[test]
+fn a_resume_goes_on_with_what_was_said_once_somebody_is_heard() {
+    let mut world = waiting(asking(1, OnFailure::Rollback));
+    world.order("pause");
+    say(&mut world, "ben", "token", true);
+    world.silent = true;
+    world.run(12, true);
+    world.order("resume");
+    assert_eq!(world.stand(), "awaiting_approval 10");
+    world.silent = false;
+    world.wait(1);
+    world.read();
+    assert_eq!(world.stand(), "shifting 100");
+    world.check_replay();
 }

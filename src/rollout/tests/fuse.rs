@@ -12,6 +12,7 @@ use crate::rollout::event::{Event, FuseReading, LiveReading, Observation};
 use crate::rollout::fuse::{armed, told};
 use crate::rollout::gate::judge;
 use crate::rollout::leased;
+use crate::rollout::report::{GateVerdict, gate_views};
 use crate::rollout::view::RolloutView;
 
 fn reading(world: &World, state: FuseState) -> FuseReading {
@@ -165,6 +166,14 @@ fn where_one_was_armed_the_gates_here_keep_half_of_the_bound() {
     read_one(&mut world, FuseState::Armed);
     assert_eq!(judge(&world.plan, &world.state).thresholds.rollback, rollback_threshold(alpha / 2.0));
     assert_ne!(judge(&world.plan, &world.state).verdict, Verdict::Fail);
+    // A gate by itself is shown by the bound that it is judged by.
+    world.plan.gates[0].rule = GateRule::ErrorRateAgainstStable { ratio: 1.0, add: 0.0 };
+    world.traffic((30, 3), (270, 0));
+    read_one(&mut world, FuseState::Armed);
+    assert_eq!(world.phase(), "baking");
+    let view = &gate_views(&world.plan, &world.state)[0];
+    assert_eq!(view.verdict, GateVerdict::Good, "{view:?}");
+    assert!(view.against.is_some_and(|against| (0.9..1.0).contains(&against)), "{view:?}");
     // Two halves are the whole: what the pure test needs for either.
     let mut evidence = ErrorEvidence::new(Tolerance::NONE);
     evidence.batch(0.1, &Counts { canary_requests: 4, canary_errors: 4, stable_requests: 0, stable_errors: 0 });

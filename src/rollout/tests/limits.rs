@@ -160,3 +160,15 @@ fn each_gate_is_told_by_itself_and_a_dry_run_decides_nothing() {
     assert!(views[0].text.contains("chance if no worse"), "{}", views[0].text);
     assert!(views[1].text.contains("limit 2 %") && !views[1].text.starts_with("gate"), "{}", views[1].text);
 }
+
+/// A release that mends a failing stable: somebody gives it everything, and nothing is left that could show stable well.
+#[test]
+fn at_100_what_stable_did_before_holds_nothing() {
+    let mut world = World::start(limited(&[10, 100], errors(0.02)));
+    seconds(&mut world, 120, (0, 10));
+    assert_eq!((world.stand().as_str(), outcome(&world)), ("judging 10", Outcome::StableBreaches));
+    world.order("promote full");
+    seconds(&mut world, 60, (0, 10));
+    assert_eq!(world.phase(), "succeeded", "{:?}", world.state.trouble);
+    world.check_replay();
+}

@@ -3,7 +3,7 @@
 use super::kit::{World, inconclusive, plan};
 use crate::base::fault::{Fault, FaultKind};
 use crate::policy::plan::{OnFailure, OnInconclusive, Plan, Step};
-use crate::rollout::event::{Event, Observation};
+use crate::rollout::event::{Event, LiveReading, Observation, ProxyCounts};
 use crate::rollout::state::{Next, PauseCause};
 use crate::rollout::view::RolloutView;
 
@@ -307,4 +307,28 @@ fn a_verdict_that_needs_more_traffic_says_how_long_that_takes() {
     let view = seconds(&mut world, 45, 10);
     let missing = view.evidence.missing_requests.expect("something is missing");
     assert_eq!(view.evidence.eta_s, Some(missing.div_ceil(10)));
+}
+
+/// In a mesh of many services others go on telling of themselves while all that place this route's requests are silent.
+#[test]
+fn who_does_not_have_the_route_breaks_no_silence() {
+    let mut world = World::at(plan(&[10, 50, 100]), "baking");
+    for _ in 0..30 {
+        world.wait(1);
+        let proxies = vec![ProxyCounts {
+            proxy: "of another service".into(),
+            applied: None,
+            serving: false,
+            versions: Vec::new(),
+            fuse: None,
+        }];
+        let live = Some(Ok(LiveReading { proxies }));
+        world.give(Event::Observed(Observation {
+            route: Some(Ok(world.mesh.clone())),
+            live,
+            ..Observation::default()
+        }));
+    }
+    assert_eq!((world.stand().as_str(), world.cause()), ("paused 0", Some(PauseCause::NoData)));
+    world.check_replay();
 }

@@ -123,3 +123,24 @@ fn of_good_points_only_the_first_is_kept() {
     let foreign = PointsReading { gate: "no such gate".into(), ..reading('b', 'b', world.state.at) };
     assert!(!world.state.is_news(&world.plan, &foreign));
 }
+
+#[test]
+fn at_all_the_traffic_an_ill_stable_does_not_hold_the_end() {
+    let mut plan = with_health(&[100]);
+    for gate in &mut plan.gates {
+        if let GateRule::Health { breaches, .. } = &mut gate.rule {
+            *breaches = 1;
+        }
+    }
+    let mut world = World::start(plan);
+    world.settle();
+    world.read();
+    for _ in 0..2 {
+        assert_eq!(world.stand(), "baking 100");
+        check(&mut world, 'g', 'b');
+        world.traffic((1000, 0), (0, 0));
+        world.read();
+    }
+    assert_eq!(world.stand(), "holding 100", "{:?}", world.state.trouble);
+    world.check_replay();
+}

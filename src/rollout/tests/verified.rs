@@ -94,6 +94,26 @@ fn sessions_of_an_earlier_reading_count_as_well() {
     world.check_replay();
 }
 
+/// Draws are counted by versions of the weights: those of before say nothing about when the next ones are enough.
+#[test]
+fn weights_that_were_put_back_are_looked_at_from_the_first_draws_on() {
+    let mut world = World::at(plan(&[10, 100]), "baking");
+    world.traffic((1000, 0), (9000, 0));
+    world.read();
+    assert_eq!(world.stand(), "baking 10");
+    world.meddle(50, 50);
+    world.wait(1);
+    world.read();
+    world.settle();
+    world.read();
+    assert_eq!(world.stand(), "baking 10");
+    world.traffic((60, 0), (140, 0));
+    world.wait(1);
+    world.read();
+    assert_eq!(world.phase(), "rolling_back");
+    world.check_replay();
+}
+
 #[test]
 fn a_split_that_luck_explains_passes() {
     let mut world = World::at(plan(&[10, 100]), "baking");

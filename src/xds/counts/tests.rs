@@ -116,6 +116,35 @@ fn what_is_missing_is_not_taken_for_nothing() {
 }
 
 #[test]
+fn who_found_no_room_begins_anew_once_there_is_some() {
+    let counts = Counts::with_room(2);
+    let first = (counts.configures("mesh/m/virtualNode/web", here()), counts.hears("mesh/m/virtualNode/web", here()));
+    let _stream = counts.configures("mesh/m/virtualNode/other", here());
+    let log = counts.hears("mesh/m/virtualNode/other", here());
+    tell(&log, &route(7, false), &[("cds_v1", "", GOOD)]);
+    let whole = |after: Duration| {
+        let reports = counts.all_reports(Monotonic::now().after(after));
+        let other = reports.into_iter().find(|report| report.proxy.contains("/other "));
+        other.map(|report| (report.proxy, requests(&report.series)))
+    };
+    let (name, _) = whole(Duration::ZERO).filter(|(_, requests)| *requests == 1).expect("is whole");
+    tell(&first.1, &route(7, false), &[("cds_v1", "", GOOD)]);
+    tell(&log, &route(7, false), &[("cds_v2", "", GOOD), ("cds_v1", "", GOOD)]);
+    assert_eq!(whole(Duration::ZERO), None, "its failures may be what found no room");
+    assert_eq!(counts.inner.series.load(Ordering::Relaxed), 1, "others may have its room");
+    tell(&log, &route(7, false), &[("cds_v1", "", GOOD)]);
+    tell(&first.1, &route(7, false), &[("cds_v2", "", GOOD)]);
+    assert_eq!(whole(FULL_FOR), None, "there is no room");
+    drop(first);
+    counts.forget(&mut lock(&counts.inner.places), Monotonic::now().after(KEPT_FOR));
+    assert_eq!(whole(FULL_FOR / 2), None);
+    let (anew, at_zero) = whole(FULL_FOR).expect("there is room");
+    assert!(anew != name && at_zero == 0, "counts of before would be taken for those of now: {anew}");
+    tell(&log, &route(7, false), &[("cds_v1", "", GOOD)]);
+    assert_eq!(whole(FULL_FOR), Some((anew, 1)));
+}
+
+#[test]
 fn of_several_behind_one_address_the_one_that_is_behind_has_the_word() {
     let counts = Counts::default();
     let streams = [(); 2].map(|()| counts.configures("mesh/m/virtualNode/web", here()));

@@ -238,28 +238,35 @@ async fn headers_of_traces_pass_as_they_came_where_nothing_is_traced() {
     assert_eq!(answer.text(), "Root=x 00-y z=1");
 }
 
-#[tokio::test]
-async fn an_agent_gets_app_meshs_metrics() {
-    let backend = Backend::text("hello").await;
+/// A proxy that tells metrics to an agent so often, and the agent's door.
+pub(super) async fn with_agent(backend: &Backend, every: Duration) -> (Proxy, TcpListener) {
     let agent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = EmfTarget::Tcp(agent.local_addr().unwrap());
     let mesh = of_node(Mesh::new(1).target("v1", backend.address, 1), None);
     let proxy = Proxy::with(mesh, |settings| {
         let (namespace, log_group) = ("AppMesh".into(), "group".into());
-        settings.emf = Some(EmfSettings { to, namespace, log_group, every: Duration::from_millis(50) });
-    })
-    .await;
+        settings.emf = Some(EmfSettings { to, namespace, log_group, every });
+    });
+    (proxy.await, agent)
+}
+
+/// Lines of the next connection.
+pub(super) async fn lines(agent: &TcpListener) -> Vec<Value> {
+    let (mut stream, mut text) = (agent.accept().await.unwrap().0, String::new());
+    stream.read_to_string(&mut text).await.unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_agent_gets_app_meshs_metrics() {
+    let backend = Backend::text("hello").await;
+    let (proxy, agent) = with_agent(&backend, Duration::from_millis(50)).await;
     proxy.client().await.get("/").await.unwrap();
     let found = async {
         loop {
-            let (mut stream, _) = agent.accept().await.unwrap();
-            let mut text = String::new();
-            stream.read_to_string(&mut text).await.unwrap();
-            for line in text.lines() {
-                let line: Value = serde_json::from_str(line).unwrap();
-                if line["envoy.appmesh.HTTPCode_Target_2XX_Count"] == 1 {
-                    return line;
-                }
+            let all = lines(&agent).await;
+            if let Some(line) = all.into_iter().find(|line| line["envoy.appmesh.HTTPCode_Target_2XX_Count"] == 1) {
+                return line;
             }
         }
     };

@@ -1,7 +1,7 @@
 //! What a proxy tells others of its requests: spans to a collector, metrics to CloudWatch, the last of them when it ends.
 
 use super::harness::{Backend, Mesh, Proxy, eventually};
-use super::observe::of_node;
+use super::observe::{lines, of_node, with_agent};
 use crate::ecs::config;
 use crate::program::aws_double::AwsDouble;
 use crate::program::otlp::OtlpReceiver;
@@ -12,12 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate::base::secret::Redacted;
 use tidegate::proxy::cloudwatch::CloudWatchSettings;
-use tidegate::proxy::emf::{EmfSettings, EmfTarget};
 use tidegate::proxy::trace::TraceSettings;
 use tidegate::proxy::trace::otlp::OtlpSettings;
 use tidegate::proxy::trace::sampling::Rules;
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
 
 async fn traced(backend: &Backend, collector: &str, rate: f64) -> Proxy {
     let otlp = OtlpSettings {
@@ -211,25 +208,11 @@ async fn what_cloudwatch_does_not_take_is_kept_for_one_report() {
     assert_eq!(of(&sums(&double.calls().await), "RequestCountPerTarget", "shop.local"), Some(1.0));
 }
 
-/// Lines of one connection.
-async fn lines(mut stream: TcpStream) -> Vec<Value> {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 #[tokio::test]
 async fn the_last_minute_reaches_the_agent_at_the_end() {
     let backend = Backend::text("hello").await;
-    let agent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let to = EmfTarget::Tcp(agent.local_addr().unwrap());
-    let mesh = of_node(Mesh::new(1).target("v1", backend.address, 1), None);
-    let proxy = Proxy::with(mesh, |settings| {
-        let (namespace, log_group) = ("AppMesh".into(), "group".into());
-        settings.emf = Some(EmfSettings { to, namespace, log_group, every: Duration::from_secs(3600) });
-    })
-    .await;
-    let first = lines(agent.accept().await.unwrap().0).await;
+    let (proxy, agent) = with_agent(&backend, Duration::from_secs(3600)).await;
+    let first = lines(&agent).await;
     assert_eq!(first.len(), 1, "nothing was sent anywhere yet");
     let mut client = proxy.client().await;
     for _ in 0..3 {
@@ -237,7 +220,7 @@ async fn the_last_minute_reaches_the_agent_at_the_end() {
     }
     drop(client);
     let ending = tokio::spawn(proxy.handle.drain(Duration::from_millis(100)));
-    let last = lines(agent.accept().await.unwrap().0).await;
+    let last = lines(&agent).await;
     ending.await.unwrap();
     assert_eq!(last[1]["envoy.appmesh.RequestCountPerTarget"], 3);
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 impl World {
     pub(super) fn check(&mut self, input: &Input, next: &Next) {
         if let Event::Observed(Observation { live: Some(Ok(reading)), .. }) = &input.event
-            && !reading.proxies.is_empty()
+            && reading.proxies.iter().any(|proxy| proxy.serving || proxy.applied.is_some())
         {
             self.heard_at = self.heard_at.max(self.now).max(self.state.at);
         }
@@ -145,7 +145,7 @@ impl World {
             return;
         }
         if let Phase::AwaitingApproval { step, .. } = self.state.phase {
-            // Said while it was frozen.
+            // Said while it was frozen or held.
             let Step::Approval(asked) = &self.plan.steps[step] else { panic!("awaits nobody") };
             assert!(self.state.approvals.len() >= asked.need as usize);
             let judgement = judge(&self.plan, state);

@@ -128,6 +128,7 @@ fn memory_is_bounded() {
     let all: Vec<_> = (0..2000).map(|second| (second, 1.0)).collect();
     let (answer, _) = ask(&mut shared, &asked(&query, 0, 2000), &points(&all));
     let found = answer.expect("answered").expect("read");
-    assert!((300..=MOST_POINTS + 1).contains(&found.len()), "the newest: {}", found.len());
+    // A rollout takes in 120.
+    assert!((120..=MOST_POINTS + 1).contains(&found.len()), "the newest: {}", found.len());
     assert_eq!(shared.known.values().next().expect("known").values.len(), MOST_POINTS + 1);
 }
