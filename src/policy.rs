@@ -23,6 +23,8 @@ mod presets;
 mod problem;
 pub mod reference;
 pub mod schema;
+/// Where gates of a plan act, what they weigh, and what their failure does.
+mod scopes;
 /// Gates on signals from outside the mesh.
 mod signals;
 /// The file's shape, checked against the table of keys.

@@ -5,11 +5,13 @@
 //! gives the same states and the same effect identifiers again.
 
 mod approval;
+pub mod compare;
 pub mod deadline;
 pub mod effect;
 pub mod event;
 pub mod evidence;
 pub mod explain;
+mod failure;
 mod figures;
 mod freeze;
 pub mod fuse;
@@ -23,6 +25,7 @@ mod observe;
 pub mod past;
 pub mod points;
 pub mod report;
+pub mod scope;
 pub mod signals;
 mod silence;
 pub mod start;

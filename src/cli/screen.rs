@@ -66,12 +66,16 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
     if let Some(noise) = view.noise.as_deref().filter(|_| !view.finished) {
         let _ = write!(text, "{}", wrapped(noise));
     }
-    for gate in view.gates.iter().filter(|gate| gate.dry_run) {
+    for gate in view.gates.iter().filter(|gate| gate.verdict == GateVerdict::Idle && !view.finished) {
+        let _ = write!(text, "{}", wrapped(&format!("{} {}", gate.name, gate.text)));
+    }
+    for gate in view.gates.iter().filter(|gate| gate.dry_run && gate.verdict != GateVerdict::Idle) {
         let would = match gate.verdict {
             GateVerdict::Good => "good",
             GateVerdict::Fails => "would fail the release",
             GateVerdict::Holds => "would hold the release",
             GateVerdict::Error => "would hold the release, its source cannot be asked",
+            GateVerdict::Idle => "does not act now",
         };
         let _ = write!(text, "{}", wrapped(&format!("{} (dry run) {would}: {}", gate.name, gate.text)));
     }

@@ -55,6 +55,7 @@ pub(super) fn gate_badge(verdict: GateVerdict, dry_run: bool) -> Badge {
         (GateVerdict::Holds, false) => ("holds", "warn", "‖"),
         (GateVerdict::Holds, true) => ("would hold", "quiet", "‖"),
         (GateVerdict::Error, _) => ("no answer", "warn", "!"),
+        (GateVerdict::Idle, _) => ("not here", "quiet", "·"),
     };
     Badge { label, tone, sign }
 }

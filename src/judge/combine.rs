@@ -29,20 +29,17 @@ pub fn combine(parts: &[(f64, f64)]) -> f64 {
     }
 }
 
-/// The comparative gates of a policy as one: those on errors share [`ERROR_PART`] equally and those on latency the rest,
-/// or all where there are none of the other kind. Each is given as ln e.
+/// Parts of the initial wealth where nobody said otherwise, of each gate on errors and of each on latency: those on errors
+/// share [`ERROR_PART`] equally and those on latency the rest, or all where there are none of the other kind.
 #[must_use]
-pub fn combine_gates(errors: &[f64], latencies: &[f64]) -> f64 {
-    let error_part = match (errors.is_empty(), latencies.is_empty()) {
-        (true, _) => 0.0,
-        (false, true) => 1.0,
-        (false, false) => ERROR_PART,
+pub fn usual_parts(errors: usize, latencies: usize) -> (f64, f64) {
+    let of_errors = match (errors, latencies) {
+        (0, _) => 0.0,
+        (_, 0) => 1.0,
+        (_, _) => ERROR_PART,
     };
-    let shared = |part: f64, gates: &[f64]| {
-        let weight = part / gates.len() as f64;
-        gates.iter().map(move |log_e| (weight, *log_e)).collect::<Vec<_>>()
-    };
-    combine(&[shared(error_part, errors), shared(1.0 - error_part, latencies)].concat())
+    let each = |part: f64, gates: usize| if gates == 0 { 0.0 } else { part / gates as f64 };
+    (each(of_errors, errors), each(1.0 - of_errors, latencies))
 }
 
 #[cfg(test)]
@@ -52,6 +49,13 @@ mod tests {
     use crate::judge::latency::{LatencyCounts, LatencyEvidence};
     use crate::judge::{Counts, Tolerance, rollback_threshold};
     use proptest::prelude::*;
+
+    /// Gates as one, with the usual parts.
+    fn combine_gates(errors: &[f64], latencies: &[f64]) -> f64 {
+        let (of_errors, of_latencies) = usual_parts(errors.len(), latencies.len());
+        let errors = errors.iter().map(|log_e| (of_errors, *log_e));
+        combine(&errors.chain(latencies.iter().map(|log_e| (of_latencies, *log_e))).collect::<Vec<_>>())
+    }
 
     #[test]
     fn the_average_is_that_of_the_reference() {

@@ -79,11 +79,6 @@ pub(super) fn given<T>(parent: Option<&Node>, key: &str, parse: impl Fn(&str) ->
 }
 
 fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
-    let failure = |text: &str| match text {
-        "rollback" => Some(OnFailure::Rollback),
-        "pause" => Some(OnFailure::Pause),
-        _ => None,
-    };
     let steps = steps(root, report);
     let verify = verify(root, report);
     let max_total = max_total(root, &steps, report);
@@ -120,7 +115,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
         noise,
         no_data,
         verify,
-        on_failure: read(Some(root), &FILE, "on_failure", failure).value,
+        on_failure: read(Some(root), &FILE, "on_failure", on_failure).value,
         notify,
     })
 }
@@ -207,6 +202,14 @@ pub(super) fn difference(text: &str) -> Option<f64> {
 
 pub(super) fn whole(text: &str) -> Option<u64> {
     text.parse().ok()
+}
+
+pub(super) fn on_failure(text: &str) -> Option<OnFailure> {
+    match text {
+        "rollback" => Some(OnFailure::Rollback),
+        "pause" => Some(OnFailure::Pause),
+        _ => None,
+    }
 }
 
 pub(super) fn on_inconclusive(text: &str) -> Option<OnInconclusive> {

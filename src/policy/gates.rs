@@ -5,6 +5,7 @@ use super::keys::{GATE, TOLERATE};
 use super::keys_outside::HEALTH;
 use super::plan::{Bound, Gate, GateRule, HealthProbe, Step};
 use super::problem::Report;
+use super::scopes::{scoped, unjudged};
 use super::signals::{SOURCES, signal_rule, slower_than_steps};
 use super::steps::weights;
 use super::tree::{Node, Value};
@@ -48,7 +49,7 @@ pub(super) fn gates(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Vec
             }
             names.entry(name).or_insert(node.place.line);
         }
-        let gate = gate(root, element, report);
+        let gate = gate(root, element, report).map(|gate| scoped(gate, root, element, steps, report));
         gate.iter().for_each(|gate| slower_than_steps(gate, element.place, steps, report));
         gates.extend(gate);
     }
@@ -62,6 +63,7 @@ pub(super) fn gates(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Vec
         let message = "every gate is a dry run: no verdict rolls this release back";
         report.warning(list.place, message, None);
     }
+    unjudged(list, &gates, steps, report);
     gates
 }
 
@@ -74,11 +76,8 @@ fn gate(root: &Node, element: &Node, report: &mut Report<'_>) -> Option<Gate> {
         }
         (None, None) => None,
     };
-    Some(Gate {
-        name: element.get("name")?.text()?.to_owned(),
-        rule: rule?,
-        dry_run: read(Some(element), &GATE, "dry_run", |text| text.to_ascii_lowercase().parse().ok()).value,
-    })
+    let dry_run = read(Some(element), &GATE, "dry_run", |text| text.to_ascii_lowercase().parse().ok()).value;
+    Some(Gate { dry_run, ..Gate::new(element.get("name")?.text()?, rule?) })
 }
 
 fn health_rule(root: &Node, element: &Node, health: &Node, report: &mut Report<'_>) -> Option<GateRule> {
@@ -294,5 +293,5 @@ fn one_tolerance(elements: &[Node], report: &mut Report<'_>) {
 fn default_gate() -> Gate {
     let ratio = read(None, &TOLERATE, "ratio", |text| units::ratio(text).ok()).value;
     let add = read(None, &TOLERATE, "add", difference).value;
-    Gate { name: "errors".to_owned(), rule: GateRule::ErrorRateAgainstStable { ratio, add }, dry_run: false }
+    Gate::new("errors", GateRule::ErrorRateAgainstStable { ratio, add })
 }

@@ -226,6 +226,9 @@ static METRICS: &[Word] = &[
     word("latency_p999"),
 ];
 
+/// Parts of a rollout in which a gate may act.
+pub(super) static SCOPES: &[Word] = &[word("preview"), word("steps"), word("bake")];
+
 pub(super) static GATE: Record = Record {
     fields: &[
         Field::required("name", Shape::Text(&NAME), "errors", "Name of the gate, unique within the policy."),
@@ -302,6 +305,24 @@ pub(super) static GATE: Record = Record {
             "Consecutive points beyond the limit that fail a point-valued signal.",
         ),
         Field::defaulted("dry_run", Shape::Boolean, "false", "Report the verdict and never decide by it."),
+        Field::optional(
+            "during",
+            Shape::Scopes(SCOPES),
+            "[10, 50]",
+            "Where it acts: before any weight, while the traffic is split, at 100 %, or at the steps of these weights.",
+        ),
+        Field::optional(
+            "weight",
+            Shape::Ratio,
+            "2",
+            "What it weighs among the gates that share `max_false_rollback`. Above 0, up to 1000.",
+        ),
+        Field::optional(
+            "on_failure",
+            Shape::Word(ROLLBACK_OR_PAUSE),
+            "pause",
+            "What its failure does, where that is not what `on_failure` of the policy says.",
+        ),
     ],
     one_of: &["metric", "cloudwatch", "xray", "prometheus", "http", "webhook", "health"],
     refused_once: true,

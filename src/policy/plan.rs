@@ -10,6 +10,7 @@ mod noise;
 mod notice;
 pub mod placeholder;
 mod question;
+mod scope;
 mod start;
 mod workload;
 
@@ -18,6 +19,7 @@ pub use notice::{GithubNotice, Notice, NoticeKind, SlackNotice, WebhookNotice};
 pub use question::{
     CloudwatchMetric, CloudwatchQuery, SignalQuery, WebhookFacts, WebhookQuery, XrayBeside, XrayMeasure, XrayQuery,
 };
+pub use scope::{Moment, Scope, listed};
 pub use start::{ImageRule, StartRules, WhileLive, WorkflowImage};
 pub use workload::{EcsTarget, ProcessTarget, Scale, Workload, WorkloadTarget};
 
@@ -180,6 +182,15 @@ pub struct Gate {
     pub rule: GateRule,
     /// Reports and never decides.
     pub dry_run: bool,
+    /// Where it acts; empty for where such gates usually do: [`GateRule::usual_scopes`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub during: Vec<Scope>,
+    /// What it weighs among the gates that share `max_false_rollback`, above 0 and up to 1000; `None` where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// What its failure does, where that differs from the policy's [`Plan::on_failure`] or is said once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
 }
 
 /// How a gate judges.

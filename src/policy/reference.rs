@@ -166,6 +166,7 @@ fn shape(shape: &Shape, link: &str) -> String {
         Shape::Amount => "duration, share or plain number".to_owned(),
         Shape::Excess => "difference of shares, duration or plain number".to_owned(),
         Shape::Word(words) => self::words(words),
+        Shape::Scopes(words) => format!("{}, weight of a step (`10`), or list of these", self::words(words)),
         Shape::List { of, min, max } if min == max => format!("list of exactly {min}: {}", self::shape(of, link)),
         Shape::List { of, min: 0, max } => format!("list of up to {max}: {}", self::shape(of, link)),
         Shape::List { of, min, max } => format!("list of {min} to {max}: {}", self::shape(of, link)),

@@ -5,7 +5,7 @@
 //! with a remark, as in the file.
 
 use super::keys::FILE;
-use super::table::{Built, Field, Record, Shape};
+use super::table::{Built, Field, MAX_SCOPES, Record, Shape};
 use serde_json::{Map, Value, json};
 
 #[cfg(test)]
@@ -80,6 +80,12 @@ fn shape(shape: &Shape) -> Value {
             { "type": "string", "pattern": DIFFERENCE },
         ]}),
         Shape::Word(words) => json!({ "enum": words.iter().map(|word| word.word).collect::<Vec<_>>() }),
+        Shape::Scopes(words) => {
+            let words = self::shape(&Shape::Word(words));
+            let one = [words, json!({ "type": "integer", "minimum": 1, "maximum": 100 })];
+            let list = json!({ "type": "array", "items": { "anyOf": one }, "minItems": 1, "maxItems": MAX_SCOPES });
+            json!({ "anyOf": [one[0], one[1], list] })
+        }
         Shape::List { of, min, max } => {
             json!({ "type": "array", "items": self::shape(of), "minItems": min, "maxItems": max })
         }

@@ -7,8 +7,8 @@ use super::keys_outside::WEBHOOK;
 use super::keys_signals::{CLOUDWATCH, HTTP, PROMETHEUS, XRAY};
 use super::plan::placeholder::{PLACEHOLDERS, Placeholder, names_in};
 use super::plan::{
-    Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, SignalGate, SignalQuery, SignalRule, SignalUnit, Step,
-    WebhookQuery, XrayBeside, XrayMeasure, XrayQuery,
+    Bound, CloudwatchMetric, CloudwatchQuery, Gate, GateRule, Moment, SignalGate, SignalQuery, SignalRule, SignalUnit,
+    Step, WebhookQuery, WeightStep, XrayBeside, XrayMeasure, XrayQuery,
 };
 use super::presets;
 use super::problem::{Place, Report, quote};
@@ -447,7 +447,8 @@ fn seconds(span: Millis) -> f64 {
 pub(super) fn slower_than_steps(gate: &Gate, place: Place, steps: &[Step], report: &mut Report<'_>) {
     let GateRule::Signal(signal) = &gate.rule else { return };
     let span = signal.span();
-    let Some(step) = weights(steps).find(|step| step.min < span).filter(|_| !gate.dry_run) else { return };
+    let waits = |step: &&WeightStep| step.min < span && gate.acts(Moment::At(step.weight));
+    let Some(step) = weights(steps).find(waits).filter(|_| !gate.dry_run) else { return };
     let message = format!(
         "gate `{}` has a point every {span}, and the step of {} % lasts {} at least: it waits for its first point",
         gate.name,

@@ -7,7 +7,7 @@
 
 use super::keys::FILE;
 use super::problem::{Place, Report, quote};
-use super::table::{Built, Field, Record, Shape};
+use super::table::{Built, Field, MAX_SCOPES, Record, Shape, Word};
 use super::tree::{self, Node, Value};
 use super::units::{self, UnitError};
 
@@ -78,6 +78,7 @@ impl Walk<'_, '_> {
             Shape::List { of, min, max } if matches!(node.value, Value::List(_)) => {
                 self.list(node, of, (*min, *max), path, refuse);
             }
+            Shape::Scopes(words) => self.scopes(node, shape, words, path),
             Shape::Short { record, record_built, .. } if matches!(node.value, Value::Mapping(_)) => {
                 let refused = refuse && self.built(node.place, path, *record_built);
                 self.record(node, record, path, refuse && !refused);
@@ -134,6 +135,28 @@ impl Walk<'_, '_> {
         }
     }
 
+    /// One word or weight, or a list of them.
+    fn scopes(&mut self, node: &Node, shape: &Shape, words: &[Word], path: &str) {
+        if let Value::List(elements) = &node.value {
+            if !(1..=MAX_SCOPES).contains(&elements.len()) {
+                let message = format!("{} must have 1 to {MAX_SCOPES} entries, found {}", name(path), elements.len());
+                self.report.error(node.place, message, None);
+            }
+            for (index, element) in elements.iter().enumerate() {
+                match element.value {
+                    Value::List(_) => self.wrong(element, shape, &format!("{path}[{index}]")),
+                    _ => self.scopes(element, shape, words, &format!("{path}[{index}]")),
+                }
+            }
+            return;
+        }
+        let is_word = words.iter().any(|word| node.text() == Some(word.word));
+        let is_weight = node.whole().is_some_and(|weight| (1..=100).contains(&weight));
+        if !is_word && !is_weight && !matches!(node.value, Value::Refused) {
+            self.wrong(node, shape, path);
+        }
+    }
+
     fn scalar(&mut self, node: &Node, shape: &Shape, path: &str) {
         let written = node.written().filter(|_| !node.is_null());
         let unit = match (shape, written) {
@@ -161,7 +184,7 @@ impl Walk<'_, '_> {
             (Shape::Text(_), Some(text)) if node.text().is_none() && !text.is_empty() => {
                 Some(format!("put it in quotes to make it text: `\"{text}\"`"))
             }
-            (Shape::Word(words), Some(text)) => {
+            (Shape::Word(words) | Shape::Scopes(words), Some(text)) => {
                 similar(text, words.iter().map(|word| word.word)).map(|word| format!("did you mean `{word}`?"))
             }
             (Shape::Whole { .. }, Some(text)) => text

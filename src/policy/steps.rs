@@ -1,9 +1,9 @@
 //! The steps of a plan: weights that rise to 100, and approvals between them.
 
-use super::compile::{At, difference, duration, given, on_inconclusive, read, whole};
+use super::compile::{At, difference, duration, given, on_failure, on_inconclusive, read, whole};
 use super::keys::STEP_DEFAULTS;
 use super::keys_outside::APPROVAL;
-use super::plan::{ApprovalStep, Gate, OnFailure, OnInconclusive, Step, WeightStep};
+use super::plan::{ApprovalStep, Gate, Moment, OnInconclusive, Step, WeightStep};
 use super::problem::{Place, Report};
 use super::tree::{Node, Value};
 use crate::base::time::Millis;
@@ -103,11 +103,6 @@ fn approval(element: &Node, node: &Node, report: &mut Report<'_>) -> ApprovalSte
             report.error(stray.place, format!("`{key}` belongs to a weight, and this step is an approval"), Some(hint));
         }
     }
-    let on_timeout = |text: &str| match text {
-        "rollback" => Some(OnFailure::Rollback),
-        "pause" => Some(OnFailure::Pause),
-        _ => None,
-    };
     let from: Vec<String> = node
         .get("from")
         .map(Node::elements)
@@ -130,7 +125,7 @@ fn approval(element: &Node, node: &Node, report: &mut Report<'_>) -> ApprovalSte
         from,
         need: u32::try_from(need.value).unwrap_or(u32::MAX),
         timeout: timeout.value,
-        on_timeout: read(Some(node), &APPROVAL, "on_timeout", on_timeout).value,
+        on_timeout: read(Some(node), &APPROVAL, "on_timeout", on_failure).value,
     }
 }
 
@@ -201,20 +196,21 @@ fn first_step(weight: Percent, place: Place, report: &mut Report<'_>) {
 
 /// Warns at the first step between half and all where no absolute gate watches it, and where nothing can act at all.
 pub(super) fn unwatched(root: &Node, steps: &[Step], gates: &[Gate], report: &mut Report<'_>) {
-    if gates.iter().any(|gate| gate.rule.is_absolute() && !gate.dry_run) {
-        return;
-    }
+    let watches = |gate: &Gate, weight| gate.rule.is_absolute() && !gate.dry_run && gate.acts(Moment::At(weight));
+    let is_watched = |weight: Percent| gates.iter().any(|gate| watches(gate, weight));
     let Some(list) = root.get("steps") else { return };
     let all: Vec<&WeightStep> = weights(steps).collect();
     if let [only] = all.as_slice()
         && only.weight == Percent::FULL
+        && !is_watched(Percent::FULL)
     {
         let message = "all traffic moves in one step: nothing is left to compare with, and no gate can act";
         let hint = "put a small step before 100, such as `[5, 100]`, or add a gate with a limit".to_owned();
         report.warning(list.place, message, Some(hint));
     }
-    let weak = |weight: u8| weight > WEAK_COMPARISON_ABOVE && weight < Percent::FULL.get();
-    let first = list.elements().iter().filter_map(weight).find(|weight| weak(weight.value));
+    let weak = |weight: Percent| weight.get() > WEAK_COMPARISON_ABOVE && weight < Percent::FULL;
+    let is_left = |weight: &At<u8>| Percent::new(weight.value).is_some_and(|of| weak(of) && !is_watched(of));
+    let first = list.elements().iter().filter_map(weight).find(is_left);
     if let Some(place) = first.and_then(|weight| weight.place) {
         let message =
             format!("comparison is weak above {WEAK_COMPARISON_ABOVE} %: little is left on stable to compare with");

@@ -4,6 +4,9 @@
 //! key cannot be in one and not in the others. Everything is `'static` data; what a shape cannot say (rules between keys)
 //! is for `compile`.
 
+/// Most entries of [`Shape::Scopes`]: each whole percent once, and the words.
+pub(super) const MAX_SCOPES: usize = 103;
+
 /// What a value may be.
 #[derive(Debug)]
 pub(super) enum Shape {
@@ -32,6 +35,8 @@ pub(super) enum Shape {
     Excess,
     /// One of a few words.
     Word(&'static [Word]),
+    /// One of a few words or the weight of a step, or a list of such.
+    Scopes(&'static [Word]),
     /// A list within bounds of length, both included.
     List {
         /// What its elements are.
@@ -171,13 +176,8 @@ impl Shape {
             Self::Ratio => "a plain number such as `1.5`".to_owned(),
             Self::Amount => "a limit such as `800ms`, `1%` or `1000`".to_owned(),
             Self::Excess => "an amount such as `0.1pp`, `50ms` or `10`".to_owned(),
-            Self::Word(words) => {
-                let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.word)).collect();
-                match words.split_last() {
-                    Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-                    _ => words.concat(),
-                }
-            }
+            Self::Word(words) => either(words),
+            Self::Scopes(words) => format!("{}, the weight of a step such as `10`, or a list of these", either(words)),
             Self::List { .. } => "a list".to_owned(),
             Self::Record(record) => format!("a mapping with the keys {}", keys(record)),
             Self::Dictionary(_) => "a mapping".to_owned(),
@@ -185,6 +185,14 @@ impl Shape {
                 format!("{} or a mapping with the keys {}", scalar.describe(), keys(record))
             }
         }
+    }
+}
+
+fn either(words: &[Word]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("`{}`", word.word)).collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod gates;
+mod scopes;
 mod signals;
 mod start;
 mod steps;

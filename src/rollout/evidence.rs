@@ -190,8 +190,14 @@ impl Evidence {
     /// Sum over everything that was judged: shares strictly between 0 and 1.
     #[must_use]
     pub fn totals(&self) -> Counts {
+        self.totals_at(|_| true)
+    }
+
+    /// The same at those shares, in millionths, that are asked for.
+    #[must_use]
+    pub fn totals_at(&self, is_asked: impl Fn(u32) -> bool) -> Counts {
         let mut sum = Counts::default();
-        for counts in self.judged().map(|(_, counts)| counts) {
+        for (_, counts) in self.judged().filter(|(share, _)| is_asked(*share)) {
             sum.add(counts);
         }
         sum
@@ -200,9 +206,15 @@ impl Evidence {
     /// The same of latencies.
     #[must_use]
     pub fn latency_totals(&self) -> LatencyCounts {
+        self.latency_totals_at(|_| true)
+    }
+
+    /// The same at those shares, in millionths, that are asked for.
+    #[must_use]
+    pub fn latency_totals_at(&self, is_asked: impl Fn(u32) -> bool) -> LatencyCounts {
         let mut sum = LatencyCounts::default();
         let all = self.blocks.iter().flat_map(|block| &block.latency_by_share);
-        for (_, counts) in all.filter(|(share, _)| (1..1_000_000).contains(*share)) {
+        for (_, counts) in all.filter(|(share, _)| (1..1_000_000).contains(*share) && is_asked(**share)) {
             sum.add(counts);
         }
         sum

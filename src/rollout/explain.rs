@@ -11,14 +11,19 @@ use crate::judge::evidence::SafetyEvidence;
 use crate::judge::noise::LEAST_BLOCKS;
 use crate::judge::verdict::{duration, percent, plain_percent, points, thousands};
 use crate::policy::plan::{
-    Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, HealthProbe, NoiseRule, Notice,
-    OnFailure, OnInconclusive, OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery, SignalRule,
-    SignalUnit, SlackNotice, StartRules, WebhookNotice, WeightStep, Workload, WorkloadTarget, XrayMeasure, XrayQuery,
+    Bound, CloudwatchMetric, CloudwatchQuery, EcsTarget, GateRule, GithubNotice, HealthProbe, Moment, NoiseRule,
+    Notice, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, ProcessTarget, Scale, SignalGate, SignalQuery,
+    SignalRule, SignalUnit, SlackNotice, StartRules, WebhookNotice, WeightStep, Workload, WorkloadTarget, XrayMeasure,
+    XrayQuery,
 };
 use std::fmt::Write;
 
+mod scopes;
+
 /// The judge looks once a second: what a dead release fails until then cannot be taken back.
 const TICK_S: f64 = 1.0;
+/// Where nothing is left to compare.
+const ALL_TRAFFIC: Moment = Moment::At(Percent::FULL);
 /// So much of a question is shown: enough to know it by.
 const QUERY_CHARS: usize = 80;
 
@@ -140,7 +145,7 @@ fn steps(text: &mut String, plan: &Plan, requests_per_s: Option<f64>) {
                 text,
                 "  {number}. All traffic, for {}: nothing is left to compare it with; {} here.",
                 step.min,
-                if plan.gates.iter().any(|gate| gate.rule.is_absolute() && !gate.dry_run) {
+                if plan.gates.iter().any(|gate| gate.rule.is_absolute() && !gate.dry_run && gate.acts(ALL_TRAFFIC)) {
                     "only gates with a limit and health checks act"
                 } else {
                     "comparing gates are silent"
@@ -260,6 +265,7 @@ fn verdicts(text: &mut String, plan: &Plan) {
         "Verdict\n  A failing gate {what}. Looked at every second, with no minimum number of looks or errors."
     );
     bounds(text, plan);
+    text.push_str(&scopes::told(plan));
     for gate in plan.gates.iter().filter(|gate| gate.dry_run) {
         let _ = writeln!(text, "  Gate {} only reports (dry_run).", gate.name);
     }
@@ -277,7 +283,7 @@ fn verdicts(text: &mut String, plan: &Plan) {
 /// Which gates the bound on false rollbacks covers, and what the others do.
 fn bounds(text: &mut String, plan: &Plan) {
     let deciding = || plan.gates.iter().filter(|gate| !gate.dry_run);
-    let compared: Vec<&str> = deciding().filter(|gate| is_covered(&gate.rule)).map(|gate| gate.name.as_str()).collect();
+    let compared: Vec<&str> = deciding().filter(|gate| gate.rule.is_covered()).map(|gate| gate.name.as_str()).collect();
     if deciding().next().is_none() {
         text.push_str("  No gate decides anything: only people and time limits end this rollout badly.\n");
     }
@@ -301,7 +307,7 @@ fn bounds(text: &mut String, plan: &Plan) {
             percent(tolerate)
         );
     }
-    for gate in deciding().filter(|gate| !is_covered(&gate.rule)) {
+    for gate in deciding().filter(|gate| !gate.rule.is_covered()) {
         if let GateRule::Signal(rule) = &gate.rule {
             signal(text, &gate.name, rule);
             continue;
@@ -351,11 +357,6 @@ fn noise(text: &mut String, rule: NoiseRule) {
             if phi > 1.0 { format!(", and {phi} errors have one cause") } else { String::new() }
         ),
     };
-}
-
-/// Whether the bound on false rollbacks covers a gate.
-const fn is_covered(rule: &GateRule) -> bool {
-    matches!(rule, GateRule::ErrorRateAgainstStable { .. } | GateRule::LatencyAgainstStable { .. })
 }
 
 /// A gate on a signal from outside: what it asks, what fails, what silence does.

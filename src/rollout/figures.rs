@@ -37,9 +37,10 @@ impl GateFigures {
         let is_max = |bound: Bound| bound == Bound::Max;
         match &gate.rule {
             GateRule::ErrorRateAgainstStable { .. } => {
-                Some(Self::shares("failed requests", &state.evidence.totals(), None))
+                let counts = state.evidence.totals_at(|share_ppm| gate.counts_share(share_ppm));
+                Some(Self::shares("failed requests", &counts, None))
             }
-            GateRule::LatencyAgainstStable { .. } => Self::slower(state),
+            GateRule::LatencyAgainstStable { .. } => Self::slower(gate, state),
             GateRule::ErrorRateLimit { share, bound } => {
                 Some(Self::shares("failed requests", &counted(gate, state)?, Some((*share, is_max(*bound)))))
             }
@@ -79,10 +80,10 @@ impl GateFigures {
     }
 
     /// By the quantile that speaks loudest.
-    fn slower(state: &State) -> Option<Self> {
+    fn slower(gate: &Gate, state: &State) -> Option<Self> {
         let thresholds = *state.evidence.timing.baseline.as_ref().and_then(Baseline::thresholds)?;
-        let quantile = latency_evidence(&state.evidence).strongest().min(QUANTILE_NAMES.len() - 1);
-        let counts = state.evidence.latency_totals();
+        let quantile = latency_evidence(&state.evidence, gate).strongest().min(QUANTILE_NAMES.len() - 1);
+        let counts = state.evidence.latency_totals_at(|share_ppm| gate.counts_share(share_ppm));
         let bound = duration(thresholds.stable_us()[quantile]);
         Some(Self {
             what: format!("slower than stable's {} of {bound}", QUANTILE_NAMES[quantile]),

@@ -6,19 +6,20 @@
 //! it: it stands in the same reports as the counts. A fuse watches errors alone, so its threshold is raised by what that
 //! channel weighs in the whole, and it is never quicker to blame than the gates that see the same requests.
 
+use super::compare::{Channel, error_channel};
 use super::event::{FuseReading, LiveReading};
 use super::limits::LimitVerdict;
 use super::moves::Moves;
 use super::noise::Allowance;
+use super::scope::acts;
 use super::state::State;
 use crate::base::fuse::{ADD, Decimal, FAILURES, Fuse, RATIO, THRESHOLD};
 use crate::base::tally::FuseState;
 use crate::base::weight::Percent;
 use crate::judge::absolute::Outcome;
-use crate::judge::combine::ERROR_PART;
 use crate::judge::rollback_threshold;
 use crate::judge::verdict::thousands;
-use crate::policy::plan::{GateRule, Plan};
+use crate::policy::plan::Plan;
 use serde::{Deserialize, Serialize};
 
 /// How the fuses of a rollout's proxies stood when they were last read.
@@ -58,7 +59,7 @@ pub fn armed(plan: &Plan, state: &State) -> Option<Fuse> {
     if state.wanted == Percent::ZERO || state.wanted == Percent::FULL {
         return None;
     }
-    let ((ratio, add), part) = error_channel(plan)?;
+    let Channel { ratio, add, part, .. } = error_channel(plan, |gate| acts(plan, state, gate))?;
     let allowance = Allowance::of(plan, state);
     let tolerance = allowance.tolerance(ratio, add);
     // Every process that ever judged a request: one that was restarted began anew, and could be wrong once more.
@@ -80,29 +81,9 @@ pub fn armed(plan: &Plan, state: &State) -> Option<Fuse> {
     })
 }
 
-/// Whether proxies are armed while the traffic is split.
+/// Whether proxies are armed at some weight.
 pub(super) fn is_wanted(plan: &Plan) -> bool {
-    error_channel(plan).is_some()
-}
-
-/// Ratio and difference of the first deciding gate that compares error rates, and what it weighs among all that compare.
-fn error_channel(plan: &Plan) -> Option<((f64, f64), f64)> {
-    let (mut first, mut errors, mut has_latency) = (None, 0_u32, false);
-    for gate in plan.gates.iter().filter(|gate| !gate.dry_run) {
-        match gate.rule {
-            GateRule::ErrorRateAgainstStable { ratio, add } => {
-                errors += 1;
-                first = first.or(Some((ratio, add)));
-            }
-            GateRule::LatencyAgainstStable { .. } => has_latency = true,
-            GateRule::ErrorRateLimit { .. }
-            | GateRule::LatencyLimit { .. }
-            | GateRule::Health { .. }
-            | GateRule::Signal(_) => {}
-        }
-    }
-    let all = if has_latency { ERROR_PART } else { 1.0 };
-    first.map(|tolerance| (tolerance, all / f64::from(errors)))
+    error_channel(plan, |_| true).is_some()
 }
 
 /// The bound on false rollbacks that is left for the gates here.
@@ -137,10 +118,12 @@ pub(super) fn take_in(moves: &mut Moves<'_>, reading: &LiveReading) {
 }
 
 /// The verdict of a fuse that tripped.
-pub(super) fn verdict(state: &State) -> Option<LimitVerdict> {
+pub(super) fn verdict(plan: &Plan, state: &State) -> Option<LimitVerdict> {
     let trip = state.fuses.as_ref()?.tripped.as_ref()?;
     let (gate, outcome, sentence) = ("fuse".to_owned(), Outcome::CanaryBreaches, tripped(trip));
-    Some(LimitVerdict { gate, outcome, sentence, page: None, error: false })
+    // It speaks for the gate that it was armed for.
+    let on_failure = error_channel(plan, |gate| acts(plan, state, gate)).and_then(|channel| channel.gate.on_failure);
+    Some(LimitVerdict { gate, outcome, sentence, page: None, error: false, on_failure })
 }
 
 fn tripped(Trip { proxy, reading }: &Trip) -> String {

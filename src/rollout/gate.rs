@@ -2,6 +2,7 @@
 //!
 //! Cost is proportional to the number of blocks (bounded, see `evidence`), whatever the traffic was.
 
+use super::compare::{Compared, compare};
 use super::evidence::Evidence;
 use super::fuse;
 use super::limits::{LimitVerdict, judge_limits};
@@ -11,12 +12,11 @@ use super::state::State;
 use crate::base::weight::Percent;
 use crate::judge::baseline::Baseline;
 use crate::judge::budget::Exposure;
-use crate::judge::combine::{ERROR_PART, combine_gates};
 use crate::judge::evidence::SafetyEvidence;
 use crate::judge::latency::LatencyEvidence;
 use crate::judge::verdict::{Finding, LatencyFinding, Thresholds, Verdict};
 use crate::judge::{Tolerance, advance_threshold, rollback_threshold};
-use crate::policy::plan::{GateRule, OnInconclusive, Plan, Step, WeightStep};
+use crate::policy::plan::{Gate, GateRule, OnFailure, OnInconclusive, Plan, Step, WeightStep};
 
 /// What the gates say about a rollout now.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,17 +29,31 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Whether the blast-radius budget is spent.
     pub budget_spent: bool,
-    /// What is known of latencies, where they speak louder against the release than errors do.
-    pub latency: Option<LatencyFinding>,
-    /// What the absolute gates say.
+    /// Who of them speaks loudest, and what follows from it.
+    pub compared: Compared,
+    /// What the other gates say that act now.
     pub limits: Vec<LimitVerdict>,
+    /// What the policy says of gates that do not say themselves what their failure does.
+    pub on_failure: OnFailure,
 }
 
 impl Judgement {
     /// The release is worse, or beyond a limit, with the confidence that the policy asks for.
     #[must_use]
     pub fn fails(&self) -> bool {
-        self.verdict == Verdict::Fail || self.limits.iter().any(|limit| limit.outcome.fails())
+        self.action().is_some()
+    }
+
+    /// What the gates that fail ask for: to roll back if any of them does; `None` where none fails.
+    #[must_use]
+    pub fn action(&self) -> Option<OnFailure> {
+        let failing = self.limits.iter().filter(|limit| limit.outcome.fails());
+        let all = self.compared.action.into_iter().chain(failing.map(|limit| self.action_of(limit)));
+        all.fold(None, |asked, action| if asked == Some(OnFailure::Rollback) { asked } else { Some(action) })
+    }
+
+    fn action_of(&self, limit: &LimitVerdict) -> OnFailure {
+        limit.on_failure.unwrap_or(self.on_failure)
     }
 
     /// No worse than the margin, with the confidence that the policy asks for, and not worse by any gate.
@@ -60,16 +74,22 @@ impl Judgement {
         self.limits.iter().find_map(|limit| limit.page.clone())
     }
 
-    /// In a sentence.
+    /// In a sentence: of a gate that asks for what is done, where some fail.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let told = |which: fn(&LimitVerdict) -> bool| self.limits.iter().find(|limit| which(limit));
-        match &self.latency {
-            Some(latency) if self.verdict == Verdict::Fail => return latency.explain(true),
-            None if self.verdict == Verdict::Fail => return self.finding.explain(self.verdict),
-            Some(_) | None => {}
+        let action = self.action();
+        if self.compared.action.is_some() && self.compared.action == action {
+            return match &self.compared.latency {
+                Some(latency) => latency.explain(true),
+                None => {
+                    let counts = self.compared.counts.unwrap_or(self.finding.counts);
+                    Finding { counts, ..self.finding }.explain(Verdict::Fail)
+                }
+            };
         }
-        match told(|limit| limit.outcome.fails()).or_else(|| told(|limit| limit.outcome.holds())) {
+        let failing = |limit: &&LimitVerdict| limit.outcome.fails() && Some(self.action_of(limit)) == action;
+        let holding = |limit: &&LimitVerdict| limit.outcome.holds();
+        match self.limits.iter().find(failing).or_else(|| self.limits.iter().find(holding)) {
             Some(limit) => limit.sentence.clone(),
             None => self.finding.explain(self.verdict),
         }
@@ -120,10 +140,10 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         exposure.batch(share(share_ppm), counts);
     }
     let budget = plan.blast_radius.failed_requests.saturating_mul(1 + state.budget_grants);
-    let comparison = compare(plan, (&allowance, &tolerances), &state.evidence);
+    let compared = compare(plan, state, &allowance, thresholds.rollback);
     let finding = Finding {
         counts: state.evidence.totals(),
-        worse_log_e: comparison.log_e,
+        worse_log_e: compared.log_e,
         safe_log_e: safety.log_e(),
         margin,
         missing_requests: safety.requests_to_proof(state.wanted.share(), thresholds.advance),
@@ -134,58 +154,39 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         thresholds,
         verdict: finding.verdict(&thresholds),
         budget_spent: exposure.is_spent(budget),
-        latency: comparison.latency,
+        compared,
         limits: limits(plan, state),
+        on_failure: plan.on_failure,
     }
 }
 
 /// What the absolute gates say, each of which keeps the bound by itself, and a fuse that tripped.
 fn limits(plan: &Plan, state: &State) -> Vec<LimitVerdict> {
     let counted = judge_limits(plan, state, rollback_threshold(plan.max_false_rollback));
-    counted.into_iter().chain(judge_points(plan, state)).chain(fuse::verdict(state)).collect()
-}
-
-/// What the comparing gates say together.
-struct Comparison {
-    /// Evidence against the release, in nats.
-    log_e: f64,
-    /// Set where latencies have the larger part in it.
-    latency: Option<LatencyFinding>,
-}
-
-/// Average of the gates' e-values: valid whatever their dependence. No gate, no evidence.
-fn compare(plan: &Plan, (allowance, tolerances): (&Allowance, &[Tolerance]), evidence: &Evidence) -> Comparison {
-    let one = |tolerance: &Tolerance| allowance.error_evidence(*tolerance, evidence);
-    let errors: Vec<f64> = tolerances.iter().map(one).collect();
-    let gates = plan.gates.iter().filter(|gate| !gate.dry_run);
-    let timed = gates.filter(|gate| matches!(gate.rule, GateRule::LatencyAgainstStable { .. })).count();
-    if timed == 0 {
-        return Comparison { log_e: combine_gates(&errors, &[]), latency: None };
-    }
-    // All of them tolerate the same, so they are one process. While thresholds are being chosen it has no evidence.
-    let process = latency_evidence(evidence);
-    let log_e = combine_gates(&errors, &vec![process.log_e(); timed]);
-    let parts = (ERROR_PART.ln() + combine_gates(&errors, &[]), (1.0 - ERROR_PART).ln() + process.log_e());
-    let louder = errors.is_empty() || parts.1 > parts.0;
-    let latency = latency_finding(evidence, &process, log_e).filter(|_| louder);
-    Comparison { log_e, latency }
+    counted.into_iter().chain(judge_points(plan, state)).chain(fuse::verdict(plan, state)).collect()
 }
 
 /// What is known of latencies; `None` while thresholds are being chosen.
-pub(super) fn latency_finding(evidence: &Evidence, process: &LatencyEvidence, log_e: f64) -> Option<LatencyFinding> {
+pub(super) fn latency_finding(
+    evidence: &Evidence,
+    gate: &Gate,
+    process: &LatencyEvidence,
+    log_e: f64,
+) -> Option<LatencyFinding> {
     let thresholds = *evidence.timing.baseline.as_ref().and_then(Baseline::thresholds)?;
-    Some(LatencyFinding { counts: evidence.latency_totals(), thresholds, log_e, quantile: process.strongest() })
+    let counts = evidence.latency_totals_at(|share_ppm| gate.counts_share(share_ppm));
+    Some(LatencyFinding { counts, thresholds, log_e, quantile: process.strongest() })
 }
 
 /// Failures count in to the canary's advantage, so that arms that fail unequally are not mistaken for slow ones.
 /// Failures from before the thresholds are among them in the block in which these were fixed; that costs power only.
-pub(super) fn latency_evidence(evidence: &Evidence) -> LatencyEvidence {
+pub(super) fn latency_evidence(evidence: &Evidence, gate: &Gate) -> LatencyEvidence {
     let mut process = LatencyEvidence::new();
     for (index, block) in evidence.blocks.iter().enumerate() {
         if index > 0 {
             process.epoch();
         }
-        for (share_ppm, counts) in &block.latency_by_share {
+        for (share_ppm, counts) in block.latency_by_share.iter().filter(|(share, _)| gate.counts_share(**share)) {
             let failures = block.by_share.get(share_ppm).copied().unwrap_or_default();
             process.batch(share(*share_ppm), &counts.with_failures(&failures));
         }

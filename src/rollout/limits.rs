@@ -3,6 +3,7 @@
 //! Each keeps `max_false_rollback` by itself; the bound of the comparing gates does not cover them.
 
 use super::gate::share;
+use super::scope::deciding;
 use super::state::State;
 use super::timing::of_bound;
 use crate::base::time::Millis;
@@ -11,7 +12,7 @@ use crate::judge::Counts;
 use crate::judge::absolute::{AbsoluteGate, Limit, Outcome, quantile_limit};
 use crate::judge::bounds::{snapped_down_us, snapped_up_us};
 use crate::judge::verdict::{AbsoluteFinding, duration};
-use crate::policy::plan::{Bound, Gate, GateRule, Plan};
+use crate::policy::plan::{Bound, Gate, GateRule, OnFailure, Plan};
 
 /// What one absolute gate says now.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +27,8 @@ pub struct LimitVerdict {
     pub page: Option<String>,
     /// Whether it is held because its source could not be asked.
     pub error: bool,
+    /// What its failure does, where the gate says so.
+    pub on_failure: Option<OnFailure>,
 }
 
 /// A gate's limit as it is tested.
@@ -74,10 +77,9 @@ fn tested(gate: &Gate) -> Option<Tested> {
     }
 }
 
-/// What the absolute gates that decide say, in the plan's order. `threshold` is the evidence needed, in nats.
+/// What the absolute gates that decide now say, in the plan's order. `threshold` is the evidence needed, in nats.
 pub(super) fn judge_limits(plan: &Plan, state: &State, threshold: f64) -> Vec<LimitVerdict> {
-    let deciding = plan.gates.iter().filter(|gate| !gate.dry_run);
-    deciding.filter_map(|gate| judge_limit(gate, state, threshold)).collect()
+    deciding(plan, state).filter_map(|gate| judge_limit(gate, state, threshold)).collect()
 }
 
 /// What one gate with a limit says; `None` for any other.
@@ -89,10 +91,18 @@ pub(super) fn judge_limit(gate: &Gate, state: &State, threshold: f64) -> Option<
 pub(super) fn counted(gate: &Gate, state: &State) -> Option<Counts> {
     let bound_us = tested(gate)?.bound_us;
     let mut sum = Counts::default();
+    let mut add = |share_ppm: u32, counts: &Counts| {
+        if gate.counts_share(share_ppm) {
+            sum.add(counts);
+        }
+    };
     for block in &state.evidence.blocks {
         match bound_us {
-            None => block.by_share.values().for_each(|counts| sum.add(counts)),
-            Some(bound_us) => block.slower_by_share.values().for_each(|slower| sum.add(&of_bound(slower, bound_us))),
+            None => block.by_share.iter().for_each(|(share_ppm, counts)| add(*share_ppm, counts)),
+            Some(bound_us) => block
+                .slower_by_share
+                .iter()
+                .for_each(|(share_ppm, slower)| add(*share_ppm, &of_bound(slower, bound_us))),
         }
     }
     Some(sum)
@@ -105,10 +115,12 @@ fn judge_one(gate: &Gate, tested: &Tested, state: &State, threshold: f64) -> Lim
         if index > 0 {
             process.epoch();
         }
-        // Every share, also none and all: each arm is held against the limit by itself.
+        // Every share at which it acts, also none and all: each arm is held against the limit by itself.
         let mut take = |share_ppm: u32, counts: &Counts| {
-            process.batch(share(share_ppm), counts);
-            sum.add(counts);
+            if gate.counts_share(share_ppm) {
+                process.batch(share(share_ppm), counts);
+                sum.add(counts);
+            }
         };
         match tested.bound_us {
             None => block.by_share.iter().for_each(|(share_ppm, counts)| take(*share_ppm, counts)),
@@ -130,7 +142,7 @@ fn judge_one(gate: &Gate, tested: &Tested, state: &State, threshold: f64) -> Lim
     };
     let sentence = format!("gate {}: {}", gate.name, finding.explain());
     let page = stable_is_beyond(&gate.name, outcome);
-    LimitVerdict { gate: gate.name.clone(), outcome, sentence, page, error: false }
+    LimitVerdict { gate: gate.name.clone(), outcome, sentence, page, error: false, on_failure: gate.on_failure }
 }
 
 /// What is told where stable itself is in trouble.

@@ -4,6 +4,7 @@ use super::effect::{Effect, EffectId};
 use super::event::Input;
 use super::fuse;
 use super::gate::weight_index;
+use super::scope;
 use super::state::{Ending, EndingKind, Next, Pause, PauseCause, Phase, State};
 use super::workload;
 use crate::base::fault::Fault;
@@ -52,7 +53,9 @@ impl<'a> Moves<'a> {
         if share != self.state.wanted {
             self.state.evidence.open_block(self.state.at);
         }
+        let idle = scope::idle(self.plan, &self.state);
         self.state.wanted = share;
+        scope::awaken(self.plan, &mut self.state, &idle);
         // Whatever is written, its weights are not in force yet; without weight nothing is exposed.
         self.state.exposed = self.state.exposed.filter(|_| share != Percent::ZERO);
         self.state.exposed.iter_mut().for_each(|exposed| exposed.since = None);

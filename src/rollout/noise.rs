@@ -9,7 +9,7 @@ use crate::judge::evidence::ErrorEvidence;
 use crate::judge::noise::{LEAST_BLOCKS, Noise};
 use crate::judge::polya::PolyaEvidence;
 use crate::judge::verdict::{percent, thousands};
-use crate::policy::plan::{NoiseRule, Plan};
+use crate::policy::plan::{Gate, NoiseRule, Plan};
 
 /// Ratio that is tolerated at least where noise was measured: the bound on false rollbacks was found to hold by it (gate.md
 /// section 6).
@@ -45,24 +45,32 @@ impl Allowance {
     }
 
     /// One gate's ln e-value. Blocks are the rollout's own, and each of its shares is an urn by itself.
-    pub(super) fn error_evidence(&self, tolerance: Tolerance, evidence: &Evidence) -> f64 {
+    pub(super) fn error_evidence(&self, tolerance: Tolerance, gate: &Gate, evidence: &Evidence) -> f64 {
         if self.noise.is_none() {
             let mut process = ErrorEvidence::new(tolerance);
-            feed(evidence, &mut process, ErrorEvidence::epoch, |process, share, counts| process.batch(share, counts));
+            feed(evidence, gate, &mut process, ErrorEvidence::epoch, |process, share, counts| {
+                process.batch(share, counts);
+            });
             return process.log_e();
         }
         let mut process = PolyaEvidence::new(tolerance, self.noise);
-        feed(evidence, &mut process, PolyaEvidence::epoch, |process, share, counts| process.batch(share, counts));
+        feed(evidence, gate, &mut process, PolyaEvidence::epoch, |process, share, counts| process.batch(share, counts));
         process.log_e()
     }
 }
 
-fn feed<P>(evidence: &Evidence, process: &mut P, epoch: fn(&mut P), batch: fn(&mut P, f64, &crate::judge::Counts)) {
+fn feed<P>(
+    evidence: &Evidence,
+    gate: &Gate,
+    process: &mut P,
+    epoch: fn(&mut P),
+    batch: fn(&mut P, f64, &crate::judge::Counts),
+) {
     for (index, block) in evidence.blocks.iter().enumerate() {
         if index > 0 {
             epoch(process);
         }
-        for (share_ppm, counts) in &block.by_share {
+        for (share_ppm, counts) in block.by_share.iter().filter(|(share_ppm, _)| gate.counts_share(**share_ppm)) {
             batch(process, share(*share_ppm), counts);
         }
     }

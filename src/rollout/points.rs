@@ -5,6 +5,7 @@
 
 use super::event::PointsReading;
 use super::limits::{LimitVerdict, stable_is_beyond};
+use super::scope::{acts, deciding, exposed};
 use super::signals;
 use super::state::State;
 use crate::base::time::{Millis, Timestamp};
@@ -59,16 +60,24 @@ fn judged(gate: &Gate) -> Option<Judged<'_>> {
     }
 }
 
-/// Takes readings in. One of a gate that the plan does not have says nothing.
+/// The gate that a reading is for, and how it judges; `None` where the plan has none, or it does not act now.
+fn taker<'a>(plan: &'a Plan, state: &State, reading: &PointsReading) -> Option<(&'a Gate, Judged<'a>)> {
+    let gate = plan.gates.iter().find(|gate| gate.name == reading.gate)?;
+    // Of a plan that scopes nothing every reading is taken, as ever.
+    let acts = gate.during.is_empty() || acts(plan, state, gate);
+    judged(gate).filter(|_| acts).map(|judged| (gate, judged))
+}
+
+/// Takes readings in. One of a gate that the plan does not have, or that does not act now, says nothing.
 pub(super) fn absorb(plan: &Plan, state: &mut State, readings: &[PointsReading]) {
     for reading in readings {
-        if let Some(judged) = plan.gates.iter().find(|gate| gate.name == reading.gate).and_then(judged) {
+        if let Some((gate, judged)) = taker(plan, state, reading) {
             let before = state.points.get(&reading.gate);
             let mut seen = before.cloned().unwrap_or_default();
             match judged {
                 Judged::Health(rule) => seen.take(&rule, reading),
                 Judged::Signal(signal) => {
-                    signals::take(signal, (state.exposed, state.wanted, state.at), &mut seen, reading);
+                    signals::take(signal, (exposed(plan, state, gate), state.wanted, state.at), &mut seen, reading);
                     if before.is_none() && seen == ArmPoints::default() {
                         continue;
                     }
@@ -104,18 +113,18 @@ impl State {
     /// often it was said.
     #[must_use]
     pub fn is_news(&self, plan: &Plan, reading: &PointsReading) -> bool {
-        let judged = plan.gates.iter().find(|gate| gate.name == reading.gate).and_then(judged);
         let before = self.points.get(&reading.gate);
         let mut after = before.cloned().unwrap_or_default();
+        let Some((gate, judged)) = taker(plan, self, reading) else { return false };
         let enough = match judged {
-            None => return false,
-            Some(Judged::Health(rule)) => {
+            Judged::Health(rule) => {
                 after.take(&rule, reading);
                 rule.breaches.max(1)
             }
-            Some(Judged::Signal(signal)) => {
+            Judged::Signal(signal) => {
                 // Not held against the time of the last input: that of this one is not known here.
-                signals::take(signal, (self.exposed, self.wanted, Timestamp(i64::MAX)), &mut after, reading);
+                let exposed = exposed(plan, self, gate);
+                signals::take(signal, (exposed, self.wanted, Timestamp(i64::MAX)), &mut after, reading);
                 let unseen = ArmPoints::default();
                 let (before, last) = (before.unwrap_or(&unseen), |arm: &ArmTrail| arm.trail.last);
                 // When the last point came matters too.
@@ -140,10 +149,9 @@ impl State {
     }
 }
 
-/// What the gates on points that decide say, in the plan's order.
+/// What the gates on points that decide now say, in the plan's order.
 pub(super) fn judge_points(plan: &Plan, state: &State) -> Vec<LimitVerdict> {
-    let deciding = plan.gates.iter().filter(|gate| !gate.dry_run);
-    deciding.filter_map(|gate| judge_point(gate, state)).collect()
+    deciding(plan, state).filter_map(|gate| judge_point(gate, state)).collect()
 }
 
 /// What one gate on points says; `None` for any other.
@@ -187,6 +195,7 @@ fn judge_one(gate: &Gate, rule: &PointRule, seen: &ArmPoints, is_full: bool) -> 
         sentence: format!("gate {}: {sentence}", gate.name),
         page: stable_is_beyond(&gate.name, outcome).or_else(|| blind(gate, &seen.canary)),
         error: outcome == Outcome::Unattributed && seen.canary.trail.failures > 0,
+        on_failure: gate.on_failure,
     }
 }
 

@@ -7,10 +7,11 @@ use super::gate::{latency_evidence, latency_finding};
 use super::limits::judge_limit;
 use super::noise::Allowance;
 use super::points::judge_point;
+use super::scope::acts;
 use super::state::State;
 use crate::judge::rollback_threshold;
 use crate::judge::verdict::seen;
-use crate::policy::plan::{Gate, GateRule, Plan};
+use crate::policy::plan::{Gate, GateRule, Plan, listed};
 use serde::{Deserialize, Serialize};
 
 /// What one gate says.
@@ -44,6 +45,8 @@ pub enum GateVerdict {
     Holds,
     /// Its source could not be asked when it was last tried: the same, and a person may have to look.
     Error,
+    /// It does not act where the rollout stands: it neither fails the release nor holds it.
+    Idle,
 }
 
 /// Every gate of the plan, in its order.
@@ -65,6 +68,9 @@ fn gate_view(plan: &Plan, gate: &Gate, state: &State) -> GateView {
         text,
         figures,
     };
+    if !acts(plan, state, gate) {
+        return view(GateVerdict::Idle, None, format!("does not act now: it does {}", listed(gate.scopes())));
+    }
     if let Some(limit) = judge_limit(gate, state, threshold).or_else(|| judge_point(gate, state)) {
         let verdict = match limit.outcome {
             outcome if outcome.fails() => GateVerdict::Fails,
@@ -84,15 +90,15 @@ fn gate_view(plan: &Plan, gate: &Gate, state: &State) -> GateView {
 /// Evidence of a comparing gate, in nats, and what was seen.
 fn compared(plan: &Plan, gate: &Gate, state: &State, threshold: f64) -> (f64, String) {
     let GateRule::ErrorRateAgainstStable { ratio, add } = gate.rule else {
-        let process = latency_evidence(&state.evidence);
+        let process = latency_evidence(&state.evidence, gate);
         let log_e = process.log_e();
-        let text = match latency_finding(&state.evidence, &process, log_e) {
+        let text = match latency_finding(&state.evidence, gate, &process, log_e) {
             Some(finding) => finding.explain(log_e >= threshold),
             None => "stable's latencies are not known well enough yet".to_owned(),
         };
         return (log_e, text);
     };
     let allowance = Allowance::of(plan, state);
-    let log_e = allowance.error_evidence(allowance.tolerance(ratio, add), &state.evidence);
-    (log_e, seen(&state.evidence.totals(), log_e))
+    let log_e = allowance.error_evidence(allowance.tolerance(ratio, add), gate, &state.evidence);
+    (log_e, seen(&state.evidence.totals_at(|share_ppm| gate.counts_share(share_ppm)), log_e))
 }

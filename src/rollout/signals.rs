@@ -272,6 +272,7 @@ pub(super) fn judge_signal(gate: &Gate, signal: &SignalGate, state: &State) -> L
         sentence: format!("gate {}: {text}", gate.name),
         page,
         error,
+        on_failure: gate.on_failure,
     };
     if full && is_compared(signal) {
         return verdict(Outcome::Within, "all traffic is on the canary: nothing to compare it with", None, false);

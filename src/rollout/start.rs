@@ -74,6 +74,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         ending: None,
         budget_grants: 0,
         overruled: false,
+        pauses_overruled: false,
         release: None,
         trouble: None,
     }

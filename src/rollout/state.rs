@@ -89,6 +89,9 @@ pub struct State {
     pub budget_grants: u64,
     /// Whether a person gave it all the traffic against gates that failed: they no longer end it.
     pub overruled: bool,
+    /// The same where only such gates failed that pause, and others would roll back: those still do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pauses_overruled: bool,
     /// The release's way into its slot, where the plan has a workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,

@@ -2,6 +2,7 @@
 
 use super::approval;
 use super::event::{Actor, Command, Event, Input, Outcome};
+use super::failure::{self, verdict_ends_it};
 use super::freeze;
 use super::gate::{self, Judgement, judge, weight_step};
 use super::incident;
@@ -14,7 +15,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
 use crate::judge::verdict::Verdict;
-use crate::policy::plan::{OnFailure, OnInconclusive, OnVerifyTimeout, Plan};
+use crate::policy::plan::{OnInconclusive, OnVerifyTimeout, Plan};
 
 /// Moves a rollout on by one input.
 #[must_use]
@@ -184,12 +185,12 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
     if let Some(why) = approval::in_the_way(moves, step, full) {
         return Err(refused(moves, "promote", &why));
     }
-    let fails = judge(moves.plan, &moves.state).fails();
-    if fails && !full && !moves.state.overruled {
+    let failure = judge(moves.plan, &moves.state).action();
+    if !full && failure.is_some_and(|action| !failure::is_overruled(&moves.state, action)) {
         let why = "its gates fail, so the next step would fail too; `abort` it, or take the risk with `--full`";
         return Err(refused(moves, "promote", why));
     }
-    moves.state.overruled |= fails;
+    failure::overrule(moves, failure);
     if has_pause(moves, PauseCause::Budget) {
         moves.state.budget_grants += 1;
     }
@@ -373,21 +374,6 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
     }
 }
 
-/// Whether the gates decided its end. At 100 % absolute gates go on, and nothing more is counted for comparison; but what
-/// was counted below and arrives late still speaks: the last second before 100 is judged too.
-fn verdict_ends_it(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) -> bool {
-    if !judgement.fails() || moves.state.overruled {
-        return false;
-    }
-    let reason = judgement.sentence();
-    match moves.plan.on_failure {
-        OnFailure::Rollback => moves.roll_back(EndingKind::RolledBack, reason),
-        OnFailure::Pause if has_pause(moves, PauseCause::GateFailed) => {}
-        OnFailure::Pause => moves.pause(step, PauseCause::GateFailed, reason),
-    }
-    moves.plan.on_failure == OnFailure::Rollback
-}
-
 /// Failures that may be charged to the release are used up: weight 0, paused, no verdict.
 fn budget_withdraws(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
     let known = has_pause(moves, PauseCause::Budget)
@@ -411,7 +397,7 @@ fn unset(plan: &Plan, step: usize) -> String {
     format!("the weights of step {} were not set within {}", step + 1, plan.verify.timeout)
 }
 
-fn has_pause(moves: &Moves<'_>, cause: PauseCause) -> bool {
+pub(super) fn has_pause(moves: &Moves<'_>, cause: PauseCause) -> bool {
     moves.state.paused.as_ref().is_some_and(|pause| pause.cause == cause)
 }
 

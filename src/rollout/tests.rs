@@ -15,6 +15,7 @@ mod no_data;
 mod noise;
 mod points;
 mod properties;
+mod scopes;
 mod signals;
 mod silence;
 mod sources;

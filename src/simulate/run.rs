@@ -5,10 +5,11 @@ use super::engine::{Before, Engine, Standing};
 use super::world::{Passed, Scene, Traffic};
 use crate::base::histogram::Histogram;
 use crate::base::time::Timestamp;
+use crate::base::weight::Percent;
 use crate::judge::Counts;
 use crate::judge::bounds::slower_than;
 use crate::judge::reference::{Decision, Peer, SLICE_S, Slice};
-use crate::policy::plan::{GateRule, Plan};
+use crate::policy::plan::{GateRule, Moment, Plan};
 use crate::rollout::event::{ComparedBy, Latency, SlowCounts, TimingAsk, VersionCounts};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -149,7 +150,8 @@ pub fn one(plan: &Plan, scene: &Scene, pace: Pace, mut chance: Chance) -> Run {
     let Ok(mut engine) = Engine::begin(plan, at(0.0), 1, before) else { return run };
     engine.observe(at(0.0), Vec::new(), Vec::new());
     let acts_when_full = plan.gates.iter().any(|gate| {
-        !gate.dry_run && matches!(gate.rule, GateRule::ErrorRateLimit { .. } | GateRule::LatencyLimit { .. })
+        let is_limit = matches!(gate.rule, GateRule::ErrorRateLimit { .. } | GateRule::LatencyLimit { .. });
+        is_limit && !gate.dry_run && gate.acts(Moment::At(Percent::FULL))
     });
     let in_sessions = scene.world().sessions.is_some();
     let (mut traffic, mut wire) = (Traffic::new(scene, chance), Wire::new(scene));

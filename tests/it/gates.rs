@@ -19,7 +19,10 @@ fn root() -> PathBuf {
 }
 
 fn compiled(gates: &str) -> Plan {
-    match compile("gates.md", &format!("{HEAD}{gates}")) {
+    let has_steps = gates.lines().any(|line| line.starts_with("steps:"));
+    let head = HEAD.lines().filter(|line| !has_steps || !line.starts_with("steps:"));
+    let head: String = head.map(|line| format!("{line}\n")).collect();
+    match compile("gates.md", &format!("{head}{gates}")) {
         Ok(compiled) => compiled.plan,
         Err(problems) => panic!("{problems:?} in\n{gates}"),
     }

@@ -531,7 +531,7 @@ fn plans_keep_their_form() {
     }
     plan.steps.insert(1, Step::Approval(asking()));
     check("plan-other", &plan);
-    let gate = |name: &str, rule| Gate { name: name.into(), rule, dry_run: false };
+    let gate = |name: &str, rule| Gate::new(name, rule);
     let limit = Millis(800);
     plan.gates = vec![
         gate("latency", GateRule::LatencyAgainstStable { tolerate: 0.1 }),

@@ -49,11 +49,7 @@ pub(crate) fn plan(weights: &[u8]) -> Plan {
         versions: ["v1".into(), "v2".into()],
         steps: weights.iter().map(step).collect(),
         max_total: Millis::from_seconds(3600),
-        gates: vec![Gate {
-            name: "errors".into(),
-            rule: GateRule::ErrorRateAgainstStable { ratio: 1.0, add: 0.001 },
-            dry_run: false,
-        }],
+        gates: vec![Gate::new("errors", GateRule::ErrorRateAgainstStable { ratio: 1.0, add: 0.001 })],
         max_false_rollback: 0.01,
         confidence_to_advance: 0.95,
         blast_radius: BlastRadius { failed_requests: 50, per_proxy_between_acks: 5 },

@@ -438,7 +438,7 @@ fn with_health(weights: &[u8]) -> Plan {
         interval: Millis::from_seconds(1),
         breaches: 3,
     };
-    plan.gates.push(Gate { name: "alive".into(), rule, dry_run: false });
+    plan.gates.push(Gate::new("alive", rule));
     plan
 }
 

@@ -282,7 +282,7 @@ fn a_yes_while_a_gate_holds_is_kept_and_a_person_may_overrule_the_gate() {
     let held = || {
         let mut plan = asking(1, OnFailure::Rollback);
         let rule = GateRule::ErrorRateLimit { share: 0.02, bound: Bound::Max };
-        plan.gates.push(Gate { name: "slo".into(), rule, dry_run: false });
+        plan.gates.push(Gate::new("slo", rule));
         let mut world = waiting(plan);
         world.traffic((1000, 0), (9000, 9000));
         world.read();

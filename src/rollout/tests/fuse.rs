@@ -60,7 +60,7 @@ fn split_weights_are_armed_by_the_gate_on_errors() {
     let alone = rollback_threshold(world.plan.max_false_rollback / 2.0);
     assert!((fuse.threshold.get() - alone).abs() < 1e-8, "{fuse:?}");
     // Beside a gate on latency errors are 0.65 of the whole; a second gate on errors halves that.
-    let timed = Gate { name: "slow".into(), rule: GateRule::LatencyAgainstStable { tolerate: 0.1 }, dry_run: false };
+    let timed = Gate::new("slow", GateRule::LatencyAgainstStable { tolerate: 0.1 });
     world.plan.gates.push(timed);
     let threshold = |world: &World| armed(&world.plan, &world.state).expect("is armed").threshold.get();
     assert!((threshold(&world) - (alone - 0.65_f64.ln())).abs() < 1e-8);

@@ -12,11 +12,7 @@ use crate::rollout::view::RolloutView;
 /// Error rates and latencies compared.
 fn timed(weights: &[u8]) -> Plan {
     let mut plan = plan(weights);
-    plan.gates.push(Gate {
-        name: "latency".into(),
-        rule: GateRule::LatencyAgainstStable { tolerate: 0.1 },
-        dry_run: false,
-    });
+    plan.gates.push(Gate::new("latency", GateRule::LatencyAgainstStable { tolerate: 0.1 }));
     plan
 }
 
@@ -79,7 +75,7 @@ fn without_a_known_past_the_first_requests_are_not_judged() {
     for _ in 0..11 {
         second(&mut world, 100);
         assert!(world.state.evidence.blocks.iter().all(|block| block.latency_by_share.is_empty()));
-        assert_eq!(judge(&world.plan, &world.state).latency, None);
+        assert_eq!(judge(&world.plan, &world.state).compared.latency, None);
     }
     // 99 seconds of 90 requests would be 990; the twelfth second brings the thousandth.
     assert!(!is_fixed(&world));

@@ -10,7 +10,7 @@ use crate::rollout::report::GateVerdict;
 
 fn limited(weights: &[u8], rule: GateRule) -> Plan {
     let mut plan = plan(weights);
-    plan.gates.push(Gate { name: "slo".into(), rule, dry_run: false });
+    plan.gates.push(Gate::new("slo", rule));
     plan.blast_radius.failed_requests = 1_000_000;
     plan
 }
@@ -143,7 +143,7 @@ fn each_gate_is_told_by_itself_and_a_dry_run_decides_nothing() {
     plan.gates[0].dry_run = true;
     plan.gates[1].dry_run = true;
     let rule = GateRule::LatencyAgainstStable { tolerate: 0.1 };
-    plan.gates.push(Gate { name: "latency".into(), rule, dry_run: false });
+    plan.gates.push(Gate::new("latency", rule));
     let mut world = World::start(plan);
     seconds(&mut world, 60, (10, 0));
     assert_eq!(world.stand(), "judging 10", "{:?}", world.state.ending);

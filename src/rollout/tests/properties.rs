@@ -1,12 +1,12 @@
 //! Whatever happens, in whatever order: the kit's rules hold, nothing panics, and the journal leads to the state.
 
-use super::kit::{World, deploying, fault, growing, inconclusive, plan};
+use super::kit::{World, deploying, fault, growing, inconclusive, percent, plan};
 use super::signals::{AT_MOST_10, TWICE_STABLE, gate};
 use crate::base::fault::FaultKind;
 use crate::base::time::{Millis, Timestamp};
 use crate::judge::Counts;
 use crate::judge::points::PointReading;
-use crate::policy::plan::{Gate, OnFailure, OnInconclusive, OnVerifyTimeout, Plan};
+use crate::policy::plan::{Gate, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scope};
 use crate::rollout::event::{
     ArmReading, Event, LiveReading, Observation, Outcome, PointsReading, ProxyCounts, RouteReading, Standing,
     VersionCounts,
@@ -114,29 +114,35 @@ fn plans() -> impl Strategy<Value = Plan> {
         Some((true, AT_MOST_10)),
         Some((true, TWICE_STABLE)),
     ]);
-    (steps, what, any::<[bool; 5]>(), signals, 0..60_u64, prop::sample::select(vec![1, 50, 1_000_000_u64])).prop_map(
-        |(mut steps, what, [pauses, verify_pauses, gates, deploys, dry_run], signals, total_minutes, budget)| {
-            let no_gates = steps.is_empty() && gates;
-            steps.push(100);
-            let mut plan = inconclusive(plan(&steps), what);
-            if no_gates {
-                plan.gates.clear();
-            }
-            if let Some((per_version, rule)) = signals {
-                let query = if per_version { "depth{node=\"{node}\"}" } else { "depth" };
-                plan.gates.push(Gate { dry_run: dry_run && pauses, ..gate(query, rule) });
-            }
-            plan.on_failure = if pauses { OnFailure::Pause } else { OnFailure::Rollback };
-            plan.verify.on_timeout = if verify_pauses { OnVerifyTimeout::Pause } else { OnVerifyTimeout::Rollback };
-            plan.max_total = Millis::from_seconds(60 * (total_minutes + 1));
-            plan.blast_radius.failed_requests = budget;
-            match (deploys, total_minutes % 2) {
-                (true, 0) => growing(plan),
-                (true, _) => deploying(plan),
-                (false, _) => plan,
-            }
-        },
-    )
+    let ten = Scope::Weight(percent(10));
+    let scopes = [vec![], vec![Scope::Steps], vec![Scope::Bake], vec![ten], vec![ten, Scope::Bake]];
+    let on_failure = [None, Some(OnFailure::Rollback), Some(OnFailure::Pause)];
+    let scoped = (prop::sample::select(scopes.to_vec()), prop::sample::select(on_failure.to_vec()));
+    (steps, what, any::<[bool; 5]>(), (signals, scoped), 0..60_u64, prop::sample::select(vec![1, 50, 1_000_000_u64]))
+        .prop_map(
+            |(mut steps, what, [pauses, verify_pauses, gates, deploys, dry_run], signals, total_minutes, budget)| {
+                let (signals, (during, on_failure)) = signals;
+                let no_gates = steps.is_empty() && gates;
+                steps.push(100);
+                let mut plan = inconclusive(plan(&steps), what);
+                if no_gates {
+                    plan.gates.clear();
+                }
+                if let Some((per_version, rule)) = signals {
+                    let query = if per_version { "depth{node=\"{node}\"}" } else { "depth" };
+                    plan.gates.push(Gate { dry_run: dry_run && pauses, during, on_failure, ..gate(query, rule) });
+                }
+                plan.on_failure = if pauses { OnFailure::Pause } else { OnFailure::Rollback };
+                plan.verify.on_timeout = if verify_pauses { OnVerifyTimeout::Pause } else { OnVerifyTimeout::Rollback };
+                plan.max_total = Millis::from_seconds(60 * (total_minutes + 1));
+                plan.blast_radius.failed_requests = budget;
+                match (deploys, total_minutes % 2) {
+                    (true, 0) => growing(plan),
+                    (true, _) => deploying(plan),
+                    (false, _) => plan,
+                }
+            },
+        )
 }
 
 fn nonsense(version: u64, weights: [u32; 3], share_ppm: u32, counts: [u64; 4], proxies: u8) -> Observation {

@@ -24,7 +24,7 @@ pub(super) fn gate(query: &str, rule: SignalRule) -> Gate {
     let query = SignalQuery::Prometheus { query: query.into(), url: None, step: None };
     let interval = Millis::from_seconds(10);
     let rule = GateRule::Signal(SignalGate { query, interval, unit: SignalUnit::Number, rule, breaches: 3 });
-    Gate { name: "queue".into(), rule, dry_run: false }
+    Gate::new("queue", rule)
 }
 
 pub(super) const AT_MOST_10: SignalRule = SignalRule::Limit { value: 10.0, bound: Bound::Max };

@@ -40,7 +40,7 @@ fn watched(what: OnInconclusive) -> Plan {
     plan.steps.insert(1, Step::Approval(asked));
     let probe = HealthProbe::Http { path: "/health".into() };
     let rule = GateRule::Health { probe, interval: Millis::from_seconds(5), breaches: 3 };
-    plan.gates.push(Gate { name: "alive".into(), rule, dry_run: false });
+    plan.gates.push(Gate::new("alive", rule));
     plan.gates.push(gate("depth", AT_MOST_10));
     plan
 }

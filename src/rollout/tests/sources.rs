@@ -55,7 +55,7 @@ fn with(query: SignalQuery, compared: bool, what: OnInconclusive) -> Plan {
     };
     let interval = Millis::from_seconds(10);
     let signal = SignalGate { query, interval, unit: SignalUnit::Number, rule, breaches: 3 };
-    plan.gates.push(Gate { name: "outside".into(), rule: GateRule::Signal(signal), dry_run: false });
+    plan.gates.push(Gate::new("outside", GateRule::Signal(signal)));
     plan
 }
 

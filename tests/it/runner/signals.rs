@@ -22,7 +22,7 @@ const TWICE_STABLE: SignalRule = SignalRule::AgainstStable { ratio: 2.0, add: 0.
 fn gate(name: &str, query: SignalQuery, rule: SignalRule, seconds: u64) -> Gate {
     let interval = Millis::from_seconds(seconds);
     let rule = GateRule::Signal(SignalGate { query, interval, unit: SignalUnit::Number, rule, breaches: 3 });
-    Gate { name: name.into(), rule, dry_run: false }
+    Gate::new(name, rule)
 }
 
 fn prometheus(query: &str) -> SignalQuery {

@@ -2,13 +2,20 @@
 
 use super::World;
 use crate::base::weight::Percent;
-use crate::policy::plan::{OnInconclusive, SignalRule, Step};
+use crate::policy::plan::{Gate, OnInconclusive, SignalRule, Step};
 use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{Command, Event, Input, Observation, Standing};
-use crate::rollout::gate::{judge, weight_step};
+use crate::rollout::failure::is_overruled;
+use crate::rollout::gate::{Judgement, judge, weight_step};
+use crate::rollout::scope::acts;
 use crate::rollout::state::{EndingKind, Next, PauseCause, Phase, State};
 use crate::rollout::{begin, next_deadline, next_reading, step};
 use std::collections::BTreeSet;
+
+/// Whether no gate fails that a person has not overruled.
+fn is_heeded(judgement: &Judgement, state: &State) -> bool {
+    judgement.action().is_none_or(|action| is_overruled(state, action))
+}
 
 impl World {
     pub(super) fn check(&mut self, input: &Input, next: &Next) {
@@ -141,7 +148,7 @@ impl World {
             assert_eq!(Some(state.wanted), weight_step(&self.plan, step).map(|step| step.weight));
             let judged = State { evidence: state.evidence.clone(), points: state.points.clone(), ..self.state.clone() };
             let judgement = judge(&self.plan, &judged);
-            assert!(!judgement.holds() && (!judgement.fails() || state.overruled), "{judgement:?}");
+            assert!(!judgement.holds() && is_heeded(&judgement, state), "{judgement:?}");
             return;
         }
         if let Phase::AwaitingApproval { step, .. } = self.state.phase {
@@ -149,7 +156,7 @@ impl World {
             let Step::Approval(asked) = &self.plan.steps[step] else { panic!("awaits nobody") };
             assert!(self.state.approvals.len() >= asked.need as usize);
             let judgement = judge(&self.plan, state);
-            assert!(!judgement.holds() && (!judgement.fails() || state.overruled), "{judgement:?}");
+            assert!(!judgement.holds() && is_heeded(&judgement, state), "{judgement:?}");
             return;
         }
         assert!(
@@ -187,7 +194,8 @@ impl World {
             // Back to where it was before silence.
             return;
         }
-        for (gate, signal) in self.plan.signals().filter(|(gate, _)| !gate.dry_run) {
+        let decides = |gate: &Gate| !gate.dry_run && acts(&self.plan, &self.state, gate);
+        for (gate, signal) in self.plan.signals().filter(|(gate, _)| decides(gate)) {
             let compared = matches!(signal.rule, SignalRule::AgainstStable { .. });
             if compared && self.state.wanted == Percent::FULL {
                 continue;
