@@ -391,7 +391,7 @@ fn fuses_are_armed_with_the_part_of_the_gate_that_acts() {
     };
     near(&arming(&[Gate { weight: Some(3.0), ..errors("errors") }, slow()]), 0.75);
     let later = Gate { during: vec![at(50)], ..errors("later") };
-    let mut world = arming(&[later.clone()]);
+    let mut world = arming(std::slice::from_ref(&later));
     assert_eq!(threshold(&world), None, "it does not act at 10 %");
     promote(&mut world);
     near(&world, 1.0);

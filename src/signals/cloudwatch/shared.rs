@@ -17,14 +17,15 @@ use std::collections::BTreeMap;
 /// minutes at least.
 const KEPT: Millis = Millis::from_seconds(600);
 /// Metrics that are kept: 1,000 rollouts with the most gates that a policy has, about both versions, at about 1 KB each and
-/// 6 KB after two hours of minutes.
+/// 11 KB after five hours of minutes.
 const MOST_KNOWN: usize = 64_000;
 /// A metric that could not be read is not asked for again sooner, whoever asks: an outage is no reason for more calls.
 const AGAIN: Millis = Millis::from_seconds(10);
 /// So many periods that were read are read once more, to see whether they have changed since.
 const REREAD: u64 = 2;
-/// Points that are kept of a metric, the newest: as many as a rollout takes in at once, and some that are read once more.
-const MOST_POINTS: usize = 127;
+/// Points that are kept of a metric, the newest: as many as a rollout takes in at once (120), what the longest lag holds back
+/// of periods of a second (150), and some that are read once more.
+const MOST_POINTS: usize = 275;
 
 /// Every metric and expression that somebody asks about. Alarms are none.
 #[derive(Debug, Default)]
