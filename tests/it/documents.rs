@@ -135,7 +135,7 @@ fn the_pages_about_a_running_daemon_do_what_they_say() {
     expect(&first.run(&journal.text("verify", ports)), &["1 rollout, 0 differ"]);
     first.run(&journal.text("export", ports));
     let exported = std::fs::read_to_string(desk.directory.path().join("journal.jsonl")).unwrap();
-    expect(&exported, &[r#"{"rollout":"r-"#, r#""engine_version":2"#]);
+    expect(&exported, &[r#"{"rollout":"r-"#, r#""engine_version":3"#]);
 
     let shell = operations.text("backup", ports);
     if have("sqlite3") {
