@@ -12,10 +12,10 @@ CARGO_DENY_VERSION := 0.20.2
 # The machine's own cargo-deny when there is one, else one that is kept in the tree.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),.peers/bin/cargo-deny)
 
-.PHONY: help lint test kills takeovers cuts detect many soak docs audit fuzz peers bench-proxy bench-weights bench-idle bench-latency bench-mesh bench-fuse bench-streams bench-judge
+.PHONY: help lint test kills takeovers cuts many soak docs audit fuzz peers bench-proxy bench-weights bench-idle bench-latency bench-mesh bench-fuse bench-e2e bench-streams bench-judge
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lint: ## formatting, clippy, documentation, licences and banned crates; warnings are errors
 	cargo fmt --all --check
@@ -47,9 +47,6 @@ takeovers: ## two daemons on one PostgreSQL database, whose driver is killed 30 
 
 cuts: ## kill -9 before, during and after every call and every write of a release on ECS; half an hour
 	TIDEGATE_CUT_EVERY=1 cargo test --locked --test it cuts:: -- --nocapture --test-threads=2
-
-detect: ## how fast bad releases are caught, by native proxies and by Envoy, 20 of each kind, and that 20 healthy ones go through; RUNS=N to choose
-	TIDEGATE_RUNS=$(or $(RUNS),20) cargo test --locked --test it -- detect:: envoy::counts::a_release --nocapture --test-threads=1
 
 many: ## 200 rollouts in one daemon, and what they cost; ROLLOUTS=N to choose
 	TIDEGATE_ROLLOUTS=$(or $(ROLLOUTS),200) cargo test --locked --test it many:: -- --nocapture
@@ -114,6 +111,9 @@ bench-fuse: ## what a release that turns dead costs, 20 times each at 10 % of 50
 	        cargo test --locked --release --test it fuse::a_version_that_turns_dead -- --nocapture || exit 1; \
 	done
 	@TIDEGATE_RUNS=20 cargo test --locked --release --test it fuse::a_healthy_version -- --nocapture
+
+bench-e2e: peers ## how fast bad releases are caught by native proxies and by Envoys, 20 of each kind, and that 50 healthy ones go through; 25 minutes
+	@$(BENCH_PYTHON) bench/e2e.py $(BENCH)
 
 bench-streams: peers ## 1,000 proxies on one control plane and a real Envoy: how fast new weights are in force, and what they cost
 	cargo rustc --profile dist --locked --bin tidegate -- -C link-arg=-Wl,-z,pack-relative-relocs

@@ -24,6 +24,8 @@ pub struct Seen {
     pub failed: u64,
     /// When the first failed one was answered, wall clock.
     pub first_failure_ms: Option<i64>,
+    /// When the first one was sent, wall clock.
+    pub first_sent_ms: Option<i64>,
     /// When the last one was sent, wall clock.
     pub last_sent_ms: Option<i64>,
 }
@@ -142,6 +144,7 @@ async fn count(tally: &Mutex<Tally>, sent_ms: i64, answer: reqwest::Result<reqwe
         Ok((version, failed)) => {
             let seen = tally.versions.entry(version).or_default();
             seen.requests += 1;
+            seen.first_sent_ms = Some(seen.first_sent_ms.map_or(sent_ms, |first| first.min(sent_ms)));
             seen.last_sent_ms = seen.last_sent_ms.max(Some(sent_ms));
             if failed {
                 seen.failed += 1;

@@ -4,7 +4,7 @@
 mod acm;
 mod bootstrap;
 mod control_plane;
-mod counts;
+pub(crate) mod counts;
 mod metrics;
 mod outcomes;
 mod secrets;

@@ -9,6 +9,7 @@ pub(crate) mod github;
 pub(crate) mod otlp;
 pub(crate) mod service;
 pub(crate) mod slack;
+pub(crate) mod usual;
 pub(crate) mod world;
 
 use serde_json::Value;

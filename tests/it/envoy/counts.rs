@@ -1,18 +1,14 @@
 //! Rollouts over real Envoys alone: what they tell of their requests is all that a release is judged by.
 
-use crate::detect::{ENOUGH, runs};
 use crate::kit::envoy::{Envoy, binary};
 use crate::kit::ports::steady_port;
-use crate::program::service::{Behaviour, Service};
+use crate::program::service::Service;
 use crate::program::until;
 use crate::program::world::{Api, Files, HOST, QUICK, strs, verify};
 use crate::program::{Process, command, finish};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::time::Duration;
-use tidegate::base::time::Timestamp;
 use tidegate::bootstrap::{Options, Texts, Variables, build};
-use tidegate::clock::{Clock, SystemClock};
 use tidegate::demo::load::Load;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -23,20 +19,6 @@ const REQUESTS_PER_S: u32 = 200;
 /// The caller: a node without listeners, whose Envoy sends what its application calls.
 const FRONT: &str = "---\nmeshName: shop\nvirtualNodeName: front\nspec:\n  backends: [ { virtualService: { virtualServiceName: \
                      checkout.local } } ]\n";
-
-/// The policy by which detection is measured, as for the native proxy (`detect`).
-const MEASURED: &str = "\
-version: 1
-name: checkout
-route: { mesh: shop, router: checkout-router, route: checkout }
-versions: [checkout-v1, checkout-v2]
-steps:
-  - { weight: 10, min: 15s, max: 5m, prove_no_worse_than: 5pp }
-  - { weight: 100, min: 2s }
-gates:
-  - { name: errors, metric: error_rate, compare: stable }
-  - { name: latency, metric: latency, compare: stable, tolerate: 10% }
-";
 
 /// Stays at its first step for longer than a cut and a restart need to be told apart from its end.
 const PATIENT: &str = "\
@@ -53,12 +35,12 @@ no_data: { hold_after: 2s, withdraw_after: 4s }
 ";
 
 /// A daemon with a mesh of its own, two versions, and an Envoy that calls them.
-struct World {
+pub(crate) struct World {
     files: Files,
-    stable: Service,
-    canary: Service,
+    pub(crate) stable: Service,
+    pub(crate) canary: Service,
     daemon: Process,
-    api: Api,
+    pub(crate) api: Api,
     envoy: Envoy,
     egress: SocketAddr,
     ports: [u16; 3],
@@ -109,7 +91,11 @@ async fn daemon(files: &Files, [api, mesh, xds]: [u16; 3], has_keys: bool) -> (P
 
 impl World {
     /// All of it; `None`, and said so, without an Envoy. `seen` is where Envoy finds the control plane that listens there.
-    async fn start(policy: &str, has_keys: bool, seen: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Option<Self> {
+    pub(crate) async fn start(
+        policy: &str,
+        has_keys: bool,
+        seen: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
+    ) -> Option<Self> {
         binary().await?;
         let (stable, canary) = (Service::start("v1").await, Service::start("v2").await);
         let files = Files::new([stable.address.port(), canary.address.port()], "");
@@ -134,25 +120,25 @@ impl World {
         Some(Self { files, stable, canary, daemon, api, envoy, egress: local(egress), ports })
     }
 
-    fn load(&self) -> Load {
+    pub(crate) fn load(&self) -> Load {
         Load::start(self.egress, HOST, REQUESTS_PER_S)
     }
 
     /// No listener was made anew and nothing was refused, whatever the weights were.
-    async fn took_everything(&self) {
+    pub(crate) async fn took_everything(&self) {
         assert_eq!(self.envoy.stats("listener_manager.lds.update_rejected").await, Some(0), "{}", self.envoy.log());
         assert_eq!(self.envoy.stats("listener_manager.listener_modified").await, Some(0));
         assert_eq!(self.envoy.stats("access_logs.grpc_access_log.logs_dropped").await, Some(0));
     }
 
-    async fn end(self, load: Load) {
+    pub(crate) async fn end(self, load: Load) {
         load.stop().await;
         assert_eq!(self.daemon.terminate().await, Some(0));
         verify(&self.files.path("data")).await.expect(0);
     }
 }
 
-async fn directly(address: SocketAddr) -> SocketAddr {
+pub(crate) async fn directly(address: SocketAddr) -> SocketAddr {
     address
 }
 
@@ -171,62 +157,6 @@ async fn a_good_release_goes_through_by_what_an_envoy_tells() {
     let sent = world.envoy.stats("cluster.tidegate_control_plane.upstream_cx_tx_bytes_total").await.unwrap();
     eprintln!("{requests} requests told in {sent} bytes, configuration included");
     world.end(load).await;
-}
-
-/// Releases of a version that behaves so; each is a world of its own, one after the other.
-async fn releases(what: &str, stable: Behaviour, canary: Behaviour) -> Option<Vec<(Duration, u64)>> {
-    let mut all = Vec::new();
-    for _ in 0..runs() {
-        let world = World::start(MEASURED, false, directly).await?;
-        world.stable.behave(stable);
-        world.canary.behave(canary);
-        let load = world.load();
-        // Stable is known before the release, as it is wherever a service has traffic.
-        until("stable has traffic", async || (load.seen("v1").requests >= 1200).then_some(())).await;
-        let id = world.api.start_rollout().await;
-        until("the new version is asked", async || (load.seen("v2").requests > 0).then_some(())).await;
-        let began = SystemClock.now();
-        let end = world.api.end(&id).await;
-        assert_eq!(end["phase"], "rolled_back", "{what}: {end}");
-        let seen = load.seen("v2");
-        let decided = Timestamp(end["decided_at_ms"].as_i64().unwrap());
-        let from = seen.first_failure_ms.map_or(began, Timestamp);
-        all.push((Duration::from_millis(decided.since(from).0), seen.failed));
-        world.took_everything().await;
-        world.end(load).await;
-    }
-    all.sort_unstable();
-    tell(what, &all);
-    Some(all)
-}
-
-#[expect(clippy::print_stderr, reason = "what was measured")]
-fn tell(what: &str, releases: &[(Duration, u64)]) {
-    let mut failed: Vec<u64> = releases.iter().map(|(_, failed)| *failed).collect();
-    failed.sort_unstable();
-    let (middle, last) = (releases.len() / 2, releases.len() - 1);
-    eprintln!(
-        "{what}, Envoy: {} releases, detected after {:.1?} (median), {:.1?} (longest); failed requests {} (median), {} (most)",
-        releases.len(),
-        releases[middle].0,
-        releases[last].0,
-        failed[middle],
-        failed[last]
-    );
-}
-
-#[tokio::test]
-async fn a_release_that_fails_one_in_twenty_is_taken_back_by_what_an_envoy_tells() {
-    let Some(all) = releases("5 % errors", Behaviour::Good, Behaviour::FailsOneIn(20)).await else { return };
-    let median = all[all.len() / 2].0;
-    assert!(all.len() < ENOUGH || median <= Duration::from_secs(7), "{median:?}");
-}
-
-#[tokio::test]
-async fn a_release_that_takes_twice_as_long_is_taken_back_by_what_an_envoy_tells() {
-    let Some(all) = releases("twice as slow", Behaviour::Spread(10), Behaviour::Spread(20)).await else { return };
-    let median = all[all.len() / 2].0;
-    assert!(all.len() < ENOUGH || median <= Duration::from_secs(10), "{median:?}");
 }
 
 /// A way to the control plane that can be cut, with everything that is on it.

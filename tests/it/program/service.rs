@@ -1,5 +1,6 @@
 //! A service of the mesh in this process, which behaves as it is told: well, badly, not at all.
 
+use super::usual::Usual;
 use rand::RngExt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +21,8 @@ pub(crate) enum Behaviour {
     FailsOneIn(u32),
     /// Answers 200 after so many milliseconds.
     Slow(u64),
-    /// Answers 200 after so many milliseconds or up to three times as many, by chance.
-    Spread(u64),
+    /// As a service of a shop does, or as one that is worse.
+    Usual(Usual),
     /// Answers 200, but 503 to `/health`.
     Unwell,
     /// Takes the request and never answers.
@@ -99,10 +100,10 @@ async fn serve(inner: Arc<Inner>, stream: TcpStream) -> std::io::Result<()> {
             Behaviour::Good | Behaviour::Unwell | Behaviour::FailsEvery(_) => "200 OK",
             Behaviour::FailsOneIn(n) if one_in(n) => "500 Internal Server Error",
             Behaviour::FailsOneIn(_) => "200 OK",
-            Behaviour::Spread(least_ms) => {
-                let wait_us = between(least_ms * 1000, least_ms * 3000);
-                tokio::time::sleep(Duration::from_micros(wait_us)).await;
-                "200 OK"
+            Behaviour::Usual(usual) => {
+                let (fails, wait) = usual.draw(number);
+                tokio::time::sleep(wait).await;
+                if fails { "500 Internal Server Error" } else { "200 OK" }
             }
             Behaviour::Slow(wait_ms) => {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
@@ -131,9 +132,4 @@ async fn serve(inner: Arc<Inner>, stream: TcpStream) -> std::io::Result<()> {
 )]
 fn one_in(n: u32) -> bool {
     rand::rng().random_ratio(1, n)
-}
-
-#[expect(clippy::disallowed_methods, reason = "likewise how long they take")]
-fn between(least: u64, most: u64) -> u64 {
-    rand::rng().random_range(least..most)
 }
