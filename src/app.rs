@@ -339,8 +339,7 @@ fn follow(
     mut stopped: watch::Receiver<bool>,
 ) -> Comparison {
     let reporter = proxy.reporter();
-    let read = move |judges| if judges { reporter.acknowledge() } else { reporter.report() };
-    let own = LocalTelemetry::new(read);
+    let own = LocalTelemetry::new(move |judged| reporter.read(judged));
     let comparison = Comparison::new(Arc::new(Together::new(vec![Arc::new(own), Arc::new(envoys)])));
     let comparison = comparison.keeping(notes, clock);
     let following = comparison.clone().follow();

@@ -14,6 +14,7 @@ use crate::rollout::event::{Actor, Deployed, Input, LiveReading, Past, RouteRead
 use crate::rollout::state::State;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 mod chat;
@@ -35,8 +36,8 @@ pub use notes::Notes;
 pub trait Telemetry: Send + Sync + 'static {
     /// The latest report of every proxy that is connected now. An empty list is silence, not "no requests".
     async fn reports(&self) -> Result<Vec<Report>, Fault>;
-    /// The same for whoever judges by them, which is told to the proxies: their fuses wait for that.
-    async fn acknowledged(&self) -> Result<Vec<Report>, Fault> {
+    /// The same for whoever judges these routes by them, which is told to the proxies: their fuses wait for that.
+    async fn acknowledged(&self, _judged: &BTreeSet<RouteRef>) -> Result<Vec<Report>, Fault> {
         self.reports().await
     }
 }

@@ -115,6 +115,8 @@ mod stream;
 pub mod tls;
 /// Traces of requests.
 pub mod trace;
+/// Fuses that tripped, for the next process.
+pub mod tripped;
 /// Connections that are no HTTP any more.
 mod tunnel;
 /// Bodies of requests.

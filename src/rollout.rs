@@ -15,6 +15,7 @@ mod failure;
 mod figures;
 mod freeze;
 pub mod fuse;
+pub mod fuse_view;
 pub mod gate;
 mod incident;
 mod lease;

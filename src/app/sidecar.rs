@@ -216,7 +216,11 @@ async fn replace(
     let released = async { outcome = before.release().await };
     let proxy = listening.take_over(released, config, endpoints).await?;
     let why = match outcome {
-        Ok((Released::SteppedBack | Released::Gone, place)) => return Ok((proxy, place)),
+        Ok((Released::SteppedBack(tripped), place)) => {
+            proxy.take_over_tripped(tripped);
+            return Ok((proxy, place));
+        }
+        Ok((Released::Gone, place)) => return Ok((proxy, place)),
         Ok((Released::GoesOn, _)) => HandoverError::GivenUp { pid },
         Err(error) => error,
     };
@@ -270,7 +274,8 @@ impl Sidecar {
         let pid = successor.pid;
         self.handover = None;
         self.proxy.step_back();
-        successor.release().await;
+        // Of what it serves now: nobody can read of them here any more.
+        successor.release(&self.proxy.tripped()).await;
         pid
     }
 

@@ -4,6 +4,7 @@
 use super::histogram::Histogram;
 use super::ids::{NodeName, RouteRef};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What one series of counts is about. `version` is the route's metadata version: the weights that placed a request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,6 +83,30 @@ pub struct Report {
     /// Fuses of routes whose weights are split, at most [`FUSES_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fuses: Vec<FuseReport>,
+}
+
+/// Which fuses a reading of the counts is an acknowledgement for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledges<'a> {
+    /// None: a person looks, or a program that judges nothing.
+    Nothing,
+    /// All of them: whoever reads judges and does not say what.
+    Everything,
+    /// Those of the routes that the reader judges. Several daemons may read one proxy, and the silence of one of them is not
+    /// to be made up for by another.
+    Routes(&'a BTreeSet<RouteRef>),
+}
+
+impl Acknowledges<'_> {
+    /// Whether it is one for the fuse of this route.
+    #[must_use]
+    pub fn is_for(self, route: &RouteRef) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Routes(routes) => routes.contains(route),
+        }
+    }
 }
 
 /// Fuses in a report, at most: as many rollouts at a time as nobody has through one proxy.

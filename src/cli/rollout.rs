@@ -1,7 +1,7 @@
 //! `tidegate rollout …` and `tidegate health`: calls of the API, printed.
 
 use super::args::{RolloutCommand, Server, Which};
-use super::screen::{Redrawn, block, line};
+use super::screen::{Redrawn, block, line, plain};
 use super::{Ended, FAILED, Failure, Output, server_address};
 use crate::api::client::{Client, Credentials, segment};
 use crate::api::wire::{RolloutList, StartBody, VerbBody};
@@ -58,6 +58,10 @@ pub(super) async fn run(command: RolloutCommand, output: Output, environment: &d
         RolloutCommand::Get(which) => {
             let view = get(&client(&which.server, environment)?, &which.id).await?;
             show(&view, output);
+            // On a terminal they are in the block.
+            if let Some(fuses) = view.fuses.as_deref().filter(|_| !output.is_json() && !output.is_terminal()) {
+                output.line(&format!("fuses: {}", plain(fuses)));
+            }
             Ok(0)
         }
         RolloutCommand::Watch(which) => watch(&client(&which.server, environment)?, &which.id, output, None).await,

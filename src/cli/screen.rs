@@ -79,6 +79,9 @@ pub fn block(view: &RolloutView, now_ms: i64) -> String {
         };
         let _ = write!(text, "{}", wrapped(&format!("{} (dry run) {would}: {}", gate.name, gate.text)));
     }
+    if let Some(fuses) = &view.fuses {
+        let _ = write!(text, "{}", wrapped(&format!("fuses: {fuses}")));
+    }
     if let Some(trouble) = &view.trouble {
         let _ = write!(text, "\x1b[33m{}\x1b[0m", wrapped(trouble));
     }
@@ -280,6 +283,7 @@ mod tests {
             decided_at_ms: None,
             trouble: Some("x".repeat(200 * length)),
             fuses: None,
+            fuse: None,
             changed_at: String::new(),
             changed_at_ms: 0,
             seq: 1,

@@ -1,7 +1,7 @@
 //! What happened to one rollout, in a bounded space: points for charts and lines for the log.
 
 use super::words::phase_label;
-use crate::rollout::view::{EvidenceView, RolloutView};
+use crate::rollout::view::{EvidenceView, RolloutView, opened};
 use std::collections::VecDeque;
 
 /// Points kept: a chart is some hundred pixels wide, so more of them cannot be told apart.
@@ -179,6 +179,7 @@ fn happened(before: Option<&RolloutView>, now: &RolloutView, was_asked: bool) ->
             lines.push(format!("decided: {}: {why}", phase_label(outcome).to_lowercase()));
         }
     }
+    lines.extend(opened(before.and_then(|before| before.fuse.as_ref()), now.fuse.as_ref()));
     lines
 }
 

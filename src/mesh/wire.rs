@@ -11,7 +11,7 @@ mod fuse;
 pub use extensions::{
     Asked, FEATURES, FEATURES_HEADER, FUSE_HEADER, GENERATION_HEADER, LEASE_HEADER, announced, lapsed_at, lease,
 };
-pub use fuse::written as fuse_text;
+pub use fuse::{renewing as fuse_renewal_text, written as fuse_text};
 
 use crate::base::time::Timestamp;
 use crate::mesh::error::{ApiError, ErrorCode, Violation};

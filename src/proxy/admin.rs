@@ -341,10 +341,9 @@ fn histogram(text: &mut String, labels: &str, merged: &Merged) {
 }
 
 /// What releases are judged by: every count and acknowledgement, for a controller in another process. One that judges by it
-/// says so with `?acknowledge`, which fuses wait for; people's looks are none of their business.
-async fn report(State(shared): Proxy, query: Query<HashMap<String, String>>) -> axum::Json<Report> {
-    let reporter = Reporter::new(shared);
-    axum::Json(if query.contains_key("acknowledge") { reporter.acknowledge() } else { reporter.report() })
+/// says so with `?acknowledge=MESH/ROUTER/ROUTE`, which that route's fuse waits for; people's looks are none of their business.
+async fn report(State(shared): Proxy, query: Query<Vec<(String, String)>>) -> axum::Json<Report> {
+    axum::Json(Reporter::new(shared).asked(&query))
 }
 
 /// Endpoints by cluster, as text, or as an object with `?format=json`.

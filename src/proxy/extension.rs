@@ -73,7 +73,10 @@ pub(super) fn place(
         (None, None) => pick(worker.draw(), &route.weights)?,
     };
     if let Some(fuse) = route.fuse.as_ref().filter(|_| forced.is_none()) {
-        (target, extra.is_unjudged) = fuse.place((worker, local), route, target, worker.draw());
+        (target, extra.is_unjudged) = match extra.session {
+            None => fuse.place((worker, local), route, target, worker.draw()),
+            Some(_) => fuse.place_session(target, worker.draw()),
+        };
     }
     let node = &route.targets[target].node;
     if let Some(fault) = &extensions.fault {

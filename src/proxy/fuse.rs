@@ -44,6 +44,8 @@ pub struct Watch {
     epochs: u32,
     /// Whether the next counts open an epoch.
     epoch_is_due: bool,
+    /// Evidence of the process before this one, where that one tripped.
+    inherited_log_e: Option<f64>,
 }
 
 /// What was counted since the last acknowledgement.
@@ -82,6 +84,7 @@ impl Watch {
             epoch_at: now,
             epochs: 0,
             epoch_is_due: false,
+            inherited_log_e: None,
         }
     }
 
@@ -169,7 +172,15 @@ impl Watch {
     /// Evidence against the canary, in nats.
     #[must_use]
     pub fn log_e(&self) -> f64 {
-        self.evidence.log_e()
+        self.inherited_log_e.unwrap_or_else(|| self.evidence.log_e())
+    }
+
+    /// Takes over that it tripped in the process before this one, and by what: nothing more is taken in after that.
+    pub fn inherit_trip(&mut self, log_e: f64, counts: Counts, errors_since_heard: u64) {
+        self.is_tripped = true;
+        self.inherited_log_e = Some(log_e);
+        self.counts = counts;
+        self.since_heard.canary_errors = errors_since_heard;
     }
 
     /// What was counted in the rollout: canary requests that were begun, and the failures of both; stable's requests are not

@@ -7,11 +7,13 @@
 use super::config::{Compiled, CompiledRoute};
 use super::fuse::Watch;
 use super::session::mixed;
+use super::shared::WorkerView;
 use super::split::pick;
+use super::tripped::Tripped;
 use super::worker::{Local, Worker};
 use crate::base::fuse::RouteFuse;
 use crate::base::ids::RouteRef;
-use crate::base::tally::{FUSES_MAX, FuseReport, FuseState};
+use crate::base::tally::{Acknowledges, FUSES_MAX, FuseReport, FuseState};
 use crate::judge::Counts;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -186,6 +188,38 @@ impl Fused {
 }
 
 impl Fuses {
+    /// Those that tripped.
+    pub(super) fn tripped(&self) -> Vec<Tripped> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |(route, fuse): (&RouteRef, &Arc<Fused>)| {
+            let seen = fuse.lock();
+            let watch = &seen.watch;
+            (watch.state() == FuseState::Tripped).then(|| Tripped {
+                route: route.clone(),
+                fuse: watch.fuse().clone(),
+                log_e: watch.log_e(),
+                counts: *watch.counts(),
+                errors_since_heard: watch.errors_since_heard(),
+            })
+        };
+        known.iter().filter_map(of).collect()
+    }
+
+    /// Takes over those that tripped in the process before this one. A route that is under another rollout by now, or under none
+    /// of which this process knows, keeps what it has: the weights that a fuse belongs to come with the configuration.
+    pub(super) fn inherit(&self, tripped: Vec<Tripped>, now: Duration) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for Tripped { route, fuse, log_e, counts, errors_since_heard } in tripped {
+            let spec = RouteFuse { fuse, lapses_after: None };
+            let fused = known.entry(route).or_insert_with(|| Arc::new(Fused::new(&spec, now)));
+            fused.with(|seen| {
+                if seen.watch.fuse().rollout == spec.fuse.rollout {
+                    seen.watch.inherit_trip(log_e, counts, errors_since_heard);
+                }
+            });
+        }
+    }
+
     /// Gives each route that splits its traffic under a fuse that fuse: the one that it had, unless it is of another rollout.
     pub(super) fn wire(&self, compiled: &mut Compiled, now: Duration) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -214,12 +248,13 @@ impl Fuses {
     }
 }
 
-/// How the fuses of a snapshot stand; with a time they are acknowledged.
-pub(super) fn reports(compiled: &Compiled, acknowledged: Option<Duration>) -> Vec<FuseReport> {
+/// How the fuses of a snapshot stand; these are acknowledged.
+pub(super) fn reports(compiled: &Compiled, acknowledges: Acknowledges<'_>, now: Duration) -> Vec<FuseReport> {
     let mut all: BTreeMap<&RouteRef, FuseReport> = BTreeMap::new();
     // A route of several services is one.
     for (route, wired) in compiled.routes.iter().filter_map(|route| Some((&route.route, route.fuse.as_ref()?))) {
-        all.entry(&route.id).or_insert_with(|| wired.fuse.report(&route.id, route.version, acknowledged));
+        let acknowledged = || acknowledges.is_for(&route.id).then_some(now);
+        all.entry(&route.id).or_insert_with(|| wired.fuse.report(&route.id, route.version, acknowledged()));
     }
     all.into_values().take(FUSES_MAX).collect()
 }
@@ -232,6 +267,13 @@ pub(super) fn sweep(compiled: &Compiled, now: Duration) {
 }
 
 impl CompiledRoute {
+    /// A request of a session is judged by its outcome. The fuse is told of no other: neither that it failed nor that it was.
+    pub(super) fn note_judged(&self, (view, local): (&WorkerView, &Local), target: usize) {
+        if let Some(wired) = self.fuse.as_ref().filter(|wired| wired.canary == target) {
+            wired.charge(view, local, self.route.version);
+        }
+    }
+
     /// A judged request to this target failed.
     pub(super) fn note_failed(&self, target: usize) {
         if let Some(wired) = &self.fuse {
@@ -250,18 +292,29 @@ impl Wired {
         target: usize,
         draw: u64,
     ) -> (usize, bool) {
-        if self.fuse.is_open() {
-            // The draw is one of those that fall on the canary: spread anew.
-            let instead = || pick(mixed(draw), &self.others).unwrap_or(target);
-            return (if target == self.canary { instead() } else { target }, true);
+        let placed = self.place_session(target, draw);
+        if placed == (self.canary, false) {
+            self.charge(&worker.view, local, route.route.version);
         }
-        if target == self.canary {
-            let counter = || self.fuse.counter(route.route.version, std::ptr::from_ref(&*worker.view).addr());
-            let counter = local.begun[self.cell].get_or_init(counter);
-            // Its only writer: no locked instruction.
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        placed
+    }
+
+    /// The same for a request of a session, which is charged with its outcome where that is one that is judged.
+    pub(super) fn place_session(&self, target: usize, draw: u64) -> (usize, bool) {
+        if !self.fuse.is_open() {
+            return (target, false);
         }
-        (target, false)
+        // The draw is one of those that fall on the canary: spread anew.
+        let instead = || pick(mixed(draw), &self.others).unwrap_or(target);
+        (if target == self.canary { instead() } else { target }, true)
+    }
+
+    /// One more request of the canary.
+    fn charge(&self, view: &WorkerView, local: &Local, version: u64) {
+        let counter = || self.fuse.counter(version, std::ptr::from_ref(view).addr());
+        let counter = local.begun[self.cell].get_or_init(counter);
+        // Its only writer: no locked instruction.
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }
 
@@ -315,6 +368,37 @@ mod tests {
         let (failed, state) = dead_after_a_good_while(&armed(1000, 5.73), &id);
         assert_eq!(state, FuseState::Tripped);
         assert!(failed <= 10, "{failed}");
+    }
+
+    #[test]
+    fn what_tripped_stays_so_in_the_next_process() {
+        let id = RouteRef { mesh: "m".into(), router: "r".into(), route: "all".into() };
+        let own = |fused| Fuses(Mutex::new([(id.clone(), Arc::new(fused))].into()));
+        let before = own(armed(1000, 5.73));
+        let fused = |fuses: &Fuses| Arc::clone(&fuses.0.lock().unwrap()[&id]);
+        assert_eq!(before.tripped(), []);
+        dead_after_a_good_while(&fused(&before), &id);
+        let tripped = before.tripped();
+        assert_eq!(tripped.len(), 1);
+        let told = fused(&before).report(&id, 1, None);
+        // It has the configuration already, or gets it later, or has a newer rollout's.
+        let (serving, empty) = (own(armed(1000, 5.73)), Fuses::default());
+        let newer = armed(1000, 5.73);
+        newer.lock().watch =
+            Watch::new(&crate::base::fuse::Fuse { rollout: "r2".into(), ..tripped[0].fuse.clone() }, SECOND);
+        let newer = own(newer);
+        for after in [&serving, &empty, &newer] {
+            after.inherit(tripped.clone(), SECOND);
+        }
+        for after in [&serving, &empty] {
+            assert_eq!(after.tripped(), tripped);
+            assert!(fused(after).is_open());
+            // What fails on is charged to nobody.
+            fused(after).failed(0.1, true);
+            assert_eq!(fused(after).report(&id, 1, Some(SECOND)), told);
+            assert!(fused(after).is_open());
+        }
+        assert!(!fused(&newer).is_open());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! running -> newcomer   TGHO, protocol, counts, process,   sockets by SCM_RIGHTS (unix(7)), this one's own listener first
 //!                       sockets
 //! newcomer -> running   R                                  I serve
-//! running -> newcomer   G                                  and I do not any more; or X: you were given up
+//! running -> newcomer   G, fuses that tripped              and I do not any more; or X: you were given up
 //! ```
 //!
 //! Nobody closes a listening socket in between, so whatever waits in its queue is taken by one of the two. Until `R` the
@@ -16,6 +16,7 @@
 //! talked to.
 
 use super::sockets::{Counts, Sockets};
+use super::tripped::{self, Tripped};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -34,7 +35,7 @@ use tokio::time::timeout;
 /// What the words begin with, so that a socket of something else is recognised.
 const MAGIC: [u8; 4] = *b"TGHO";
 /// Which words these are; another number for every change of them.
-const PROTOCOL: u8 = 2;
+const PROTOCOL: u8 = 3;
 /// Sockets are counted by kind: egress, ingress, admin, gateway.
 const KINDS: usize = 4;
 /// The counts, and the number of the process: the system tells only whose the first one was.
@@ -129,10 +130,10 @@ pub struct Predecessor {
 }
 
 /// What a predecessor did when its successor was ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Released {
-    /// It accepts no more and has closed its admin address.
-    SteppedBack,
+    /// It accepts no more and has closed its admin address. These fuses of it have tripped.
+    SteppedBack(Vec<Tripped>),
     /// It is gone.
     Gone,
     /// It goes on by itself: this process must end.
@@ -322,16 +323,26 @@ impl Predecessor {
         let answer = timeout(READY_WITHIN, async {
             // If it has given this process up, it said so and may be gone from the other end: its word is still to be read.
             let _ = self.stream.write_u8(READY).await;
-            self.stream.read_u8().await
+            let word = self.stream.read_u8().await?;
+            Ok::<_, io::Error>((word, if word == RELEASED { told(&mut self.stream).await } else { Vec::new() }))
         });
         let released = match answer.await {
-            Ok(Ok(RELEASED)) => Released::SteppedBack,
+            Ok(Ok((RELEASED, tripped))) => Released::SteppedBack(tripped),
             Ok(Ok(_)) => Released::GoesOn,
             // Gone, or so stuck that it is as good as gone; both of them serving does no harm.
             Ok(Err(_)) | Err(_) => Released::Gone,
         };
         Ok((released, place))
     }
+}
+
+/// What a predecessor says of its fuses. It serves no more, so nothing is won by waiting for one that does not get it said.
+async fn told(stream: &mut UnixStream) -> Vec<Tripped> {
+    let told = timeout(ANSWER_WITHIN, tripped::receive(stream)).await;
+    told.map_err(io::Error::other).flatten().unwrap_or_else(|error| {
+        tracing::warn!(%error, "fuses of the process before this one that tripped are not known here");
+        Vec::new()
+    })
 }
 
 impl Handover {
@@ -451,10 +462,14 @@ impl Handover {
 }
 
 impl Successor {
-    /// Tells it that this process has stepped back.
-    pub async fn release(mut self) {
+    /// Tells it that this process has stepped back, and which fuses of it have tripped.
+    pub async fn release(mut self, tripped: &[Tripped]) {
         // If it is gone, nobody listens any more but those who still drain: nothing is left to do here.
-        let _ = self.stream.write_u8(RELEASED).await;
+        let told = async {
+            self.stream.write_u8(RELEASED).await?;
+            tripped::send(&mut self.stream, tripped).await
+        };
+        let _ = timeout(ANSWER_WITHIN, told).await;
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) struct Shared {
     /// Most client connections.
     pub(super) max_connections: usize,
     /// The fuses of its routes.
-    fuses: Fuses,
+    pub(super) fuses: Fuses,
     /// Whether Prometheus is told mesh and node with each count (`ENABLE_ENVOY_STATS_TAGS`).
     pub(super) has_tags: bool,
     /// Traces requests, where that is on.

@@ -315,8 +315,13 @@ impl Placement {
 
     /// Counts the request. Each request is counted at most once, by whoever learns its outcome.
     pub(super) fn count(&self, view: &WorkerView, outcome: Outcome) {
-        if self.extra.as_ref().is_some_and(|extra| self.is_kept_from_judge(extra, view, outcome)) {
-            return;
+        if let Some(extra) = &self.extra {
+            if self.is_kept_from_judge(extra, view, outcome) {
+                return;
+            }
+            if extra.session.is_some() {
+                self.route().note_judged((view, &self.local), self.target);
+            }
         }
         if !matches!(outcome, Outcome::Good { .. }) {
             self.route().note_failed(self.target);

@@ -398,6 +398,14 @@ pub struct FuseReading {
     pub canary_errors: u64,
     /// Failures of stable.
     pub stable_errors: u64,
+    /// Failures of the canary since the counts were read before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub errors_since_acknowledged: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Requests that one weights version placed on the two slots.

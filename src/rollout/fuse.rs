@@ -15,6 +15,7 @@ use super::scope::acts;
 use super::state::State;
 use crate::base::fuse::{ADD, Decimal, FAILURES, Fuse, RATIO, THRESHOLD};
 use crate::base::tally::FuseState;
+use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
 use crate::judge::absolute::Outcome;
 use crate::judge::rollback_threshold;
@@ -22,20 +23,35 @@ use crate::judge::verdict::thousands;
 use crate::policy::plan::Plan;
 use serde::{Deserialize, Serialize};
 
-/// How the fuses of a rollout's proxies stood when they were last read.
+/// Openings beside the first trip that are kept: more proxies than so many say nothing new.
+const OTHERS_KEPT: usize = 16;
+
+/// How the fuses of a rollout's proxies stood when they were last read, and what they did before.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Fuses {
     /// Proxies that have one.
     pub armed: u32,
-    /// Of these, those that hold the canary back until their counts are read.
+    /// The most that had one at a time.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub most: u32,
+    /// Of those that have one, those that hold the canary back until their counts are read.
     #[serde(default, skip_serializing_if = "is_none")]
     pub held: u32,
     /// And those that do because they have not heard of us for too long.
     #[serde(default, skip_serializing_if = "is_none")]
     pub lapsed: u32,
+    /// How often one was found holding the canary back after too many failures; the reading lets it go on.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub holds: u32,
+    /// The last of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_hold: Option<Opening>,
     /// The first one that tripped. It stays: a false alarm is not armed again in silence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tripped: Option<Trip>,
+    pub tripped: Option<Opening>,
+    /// Others that did, at most [`OTHERS_KEPT`], each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_tripped: Vec<Opening>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -43,11 +59,14 @@ const fn is_none(count: &u32) -> bool {
     *count == 0
 }
 
-/// A fuse that tripped.
+/// A fuse that tripped or held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trip {
+pub struct Opening {
     /// The proxy.
     pub proxy: String,
+    /// When it was read; absent in rollouts of before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// What it said.
     pub reading: FuseReading,
 }
@@ -62,8 +81,7 @@ pub fn armed(plan: &Plan, state: &State) -> Option<Fuse> {
     let Channel { ratio, add, part, .. } = error_channel(plan, |gate| acts(plan, state, gate))?;
     let allowance = Allowance::of(plan, state);
     let tolerance = allowance.tolerance(ratio, add);
-    // Every process that ever judged a request: one that was restarted began anew, and could be wrong once more.
-    let proxies = state.evidence.seen.len().max(1) as f64;
+    let proxies = proxies(state) as f64;
     // The test of a proxy allows for no noise of one version alone: where there is some it holds and lapses, and never trips.
     let threshold = match allowance.is_none() {
         true => rollback_threshold(plan.max_false_rollback / (2.0 * proxies)) - part.ln(),
@@ -81,6 +99,14 @@ pub fn armed(plan: &Plan, state: &State) -> Option<Fuse> {
     })
 }
 
+/// The most proxies that may be wrong in this rollout: M of the bound. Every process that ever judged a request of it, since one
+/// that was restarted began anew and could be wrong once more; and at first, while none has, those that served the route when it
+/// began: the first weights arm all of them.
+fn proxies(state: &State) -> usize {
+    let at_first = usize::try_from(state.past.proxies).unwrap_or(usize::MAX);
+    state.evidence.seen.len().max(at_first).max(1)
+}
+
 /// Whether proxies are armed at some weight.
 pub(super) fn is_wanted(plan: &Plan) -> bool {
     error_channel(plan, |_| true).is_some()
@@ -94,27 +120,41 @@ pub(super) fn max_false_rollback(plan: &Plan, state: &State) -> f64 {
 
 /// Takes in what the proxies say of their fuses.
 pub(super) fn take_in(moves: &mut Moves<'_>, reading: &LiveReading) {
-    let of_this = |fuse: &&FuseReading| fuse.rollout == moves.state.id.0;
-    let mut seen = Fuses::default();
+    let known = moves.state.fuses.take();
+    let is_first = known.is_none();
+    let before = known.unwrap_or_default();
+    let mut seen = Fuses { armed: 0, held: 0, lapsed: 0, ..before };
     for proxy in &reading.proxies {
-        let Some(fuse) = proxy.fuse.as_ref().filter(of_this) else { continue };
-        seen.armed += 1;
+        let Some(fuse) = proxy.fuse.as_ref().filter(|fuse| fuse.rollout == moves.state.id.0) else { continue };
+        seen.armed = seen.armed.saturating_add(1);
+        let opening = || Opening { proxy: proxy.proxy.clone(), at: Some(moves.state.at), reading: fuse.clone() };
         match fuse.state {
             FuseState::Armed => {}
-            FuseState::Held => seen.held += 1,
-            FuseState::Lapsed => seen.lapsed += 1,
-            FuseState::Tripped => {
-                let trip = || Trip { proxy: proxy.proxy.clone(), reading: fuse.clone() };
-                seen.tripped = seen.tripped.or_else(|| Some(trip()));
+            FuseState::Held => {
+                seen.held = seen.held.saturating_add(1);
+                seen.holds = seen.holds.saturating_add(1);
+                seen.last_hold = Some(opening());
+            }
+            FuseState::Lapsed => seen.lapsed = seen.lapsed.saturating_add(1),
+            FuseState::Tripped => trip(&mut seen, opening()),
+        }
+    }
+    seen.most = seen.most.max(seen.armed);
+    moves.state.fuses = if is_first && seen.armed == 0 { None } else { Some(seen) };
+}
+
+/// Keeps a trip that is not known yet.
+fn trip(seen: &mut Fuses, opening: Opening) {
+    match &seen.tripped {
+        None => seen.tripped = Some(opening),
+        Some(first) if first.proxy == opening.proxy => {}
+        Some(_) => {
+            let is_known = seen.also_tripped.iter().any(|known| known.proxy == opening.proxy);
+            if !is_known && seen.also_tripped.len() < OTHERS_KEPT {
+                seen.also_tripped.push(opening);
             }
         }
     }
-    let known = moves.state.fuses.take();
-    let tripped = known.as_ref().and_then(|known| known.tripped.clone());
-    moves.state.fuses = match (known, seen.armed) {
-        (None, 0) => None,
-        _ => Some(Fuses { tripped: tripped.or(seen.tripped), ..seen }),
-    };
 }
 
 /// The verdict of a fuse that tripped.
@@ -126,9 +166,9 @@ pub(super) fn verdict(plan: &Plan, state: &State) -> Option<LimitVerdict> {
     Some(LimitVerdict { gate, outcome, sentence, page: None, error: false, on_failure })
 }
 
-fn tripped(Trip { proxy, reading }: &Trip) -> String {
+/// What a fuse that tripped says, in a sentence without a full stop.
+pub(super) fn tripped(Opening { proxy, reading, .. }: &Opening) -> String {
     let FuseReading { canary_requests, canary_errors, stable_errors, log_e_milli, threshold_milli, .. } = reading;
-    let nats = |milli: i64| format!("{:.2}", milli as f64 / 1000.0);
     format!(
         "the fuse of proxy {proxy} tripped: there the canary failed {} of {} requests while stable failed {} (evidence {}, trips \
          at {})",
@@ -140,26 +180,7 @@ fn tripped(Trip { proxy, reading }: &Trip) -> String {
     )
 }
 
-/// How the fuses stand, in a sentence without a full stop; `None` where there are none.
-#[must_use]
-pub fn told(state: &State) -> Option<String> {
-    let fuses = state.fuses.as_ref()?;
-    if let Some(trip) = &fuses.tripped {
-        return Some(tripped(trip));
-    }
-    let of = |count: u32| {
-        if fuses.armed == 1 { "the one proxy".to_owned() } else { format!("{count} of {} proxies", fuses.armed) }
-    };
-    let mut text = match fuses.armed {
-        0 => return None,
-        1 => "armed in one proxy".to_owned(),
-        armed => format!("armed in {armed} proxies"),
-    };
-    if fuses.held > 0 {
-        text += &format!("; {} held the canary back after too many failures, until they were read", of(fuses.held));
-    }
-    if fuses.lapsed > 0 {
-        text += &format!("; {} held it back after a silence of this daemon", of(fuses.lapsed));
-    }
-    Some(text)
+/// Evidence from thousandths.
+fn nats(milli: i64) -> String {
+    format!("{:.2}", milli as f64 / 1000.0)
 }

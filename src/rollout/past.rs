@@ -16,6 +16,14 @@ pub struct Past {
     /// What it did in the last ten minutes; absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<PastErrors>,
+    /// Proxies that served the route when the rollout began; 0 where nobody looked.
+    #[serde(default, skip_serializing_if = "has_none")]
+    pub proxies: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde hands over")]
+const fn has_none(proxies: &u32) -> bool {
+    *proxies == 0
 }
 
 /// Requests of stable and how many of them failed.
@@ -69,7 +77,7 @@ impl Past {
     /// Whether nothing is known.
     #[must_use]
     pub const fn is_unknown(&self) -> bool {
-        self.noise.is_none() && self.stable.is_none()
+        self.noise.is_none() && self.stable.is_none() && self.proxies == 0
     }
 }
 

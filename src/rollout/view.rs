@@ -1,7 +1,8 @@
 //! What people and programs are shown of a rollout. Derived from plan and state; names are those that clients hold on to.
 
 use super::event::Actor;
-use super::fuse;
+use super::fuse_view;
+pub use super::fuse_view::{FuseView, OpeningView, opened};
 use super::gate::{Judgement, judge, weight_step};
 use super::noise;
 use super::report::gate_views;
@@ -99,9 +100,12 @@ pub struct RolloutView {
     /// The last thing that went wrong without ending it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// How the fuses of its proxies stand, in a sentence; absent where there are none.
+    /// How the fuses of its proxies stand, or once it has ended what they did, in a sentence; absent where there is nothing to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fuses: Option<String>,
+    /// The same in numbers, and what opened; absent where no proxy has had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuse: Option<FuseView>,
     /// When the last change was, RFC 3339.
     #[serde(default)]
     pub changed_at: String,
@@ -214,6 +218,7 @@ impl RolloutView {
             decided_at_ms: None,
             trouble: None,
             fuses: None,
+            fuse: None,
             changed_at: at.rfc3339(),
             changed_at_ms: at.0,
             seq: 0,
@@ -261,7 +266,8 @@ impl RolloutView {
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
             decided_at_ms: state.ending.as_ref().map(|ending| ending.decided_at.0),
             trouble: state.trouble.clone(),
-            fuses: fuse::told(state).filter(|_| !state.is_finished()),
+            fuses: fuse_view::told(plan, state),
+            fuse: FuseView::of(plan, state),
             changed_at: state.at.rfc3339(),
             changed_at_ms: state.at.0,
             seq: state.seq.0,

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(12);
 /// Renews what `held` says for as long as it stays the same; ends with the driver. The first renewal of a driver is at once:
 /// nobody knows how long the one before it has been gone.
 pub(super) async fn renew_on(traffic: Arc<dyn Traffic>, mut held: watch::Receiver<Option<WeightsWrite>>) {
-    let Some(every) = traffic.lease().map(|span| span.duration() / PART) else { return };
+    let Some(every) = traffic.lease().map(|span| span.duration() / PART) else { return rearm_on(traffic, held).await };
     let (mut wait, mut failing) = (Duration::ZERO, false);
     loop {
         let Some(write) = held.borrow_and_update().clone() else {
@@ -61,6 +61,41 @@ pub(super) async fn renew_on(traffic: Arc<dyn Traffic>, mut held: watch::Receive
     }
 }
 
+/// Where weights stay without a renewal, another fuse for the same weights is sent all the same: proxies that have come raise the
+/// threshold of all of them.
+async fn rearm_on(traffic: Arc<dyn Traffic>, mut held: watch::Receiver<Option<WeightsWrite>>) {
+    let mut sent: Option<WeightsWrite> = None;
+    loop {
+        let now = held.borrow_and_update().clone();
+        let is_same = |a: &WeightsWrite, b: &WeightsWrite| a.generation == b.generation;
+        let known = sent.as_ref().zip(now.as_ref()).filter(|(sent, now)| is_same(sent, now));
+        let (is_known, is_stale) = (known.is_some(), known.is_some_and(|(sent, now)| sent.fuse != now.fuse));
+        let mut wait = None;
+        match now {
+            Some(write) if is_stale => match once(Arc::clone(&traffic), write.clone()).await {
+                Ok(()) => sent = Some(write),
+                Err(fault) => {
+                    tracing::warn!(route = %write.route, %fault, "proxies were not given another fuse; it is tried again");
+                    wait = Some(RETRY);
+                }
+            },
+            // Weights that are new come with their fuse.
+            Some(_) if is_known => {}
+            now => sent = now,
+        }
+        let retry = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = retry => {}
+            changed = held.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
 async fn once(traffic: Arc<dyn Traffic>, write: WeightsWrite) -> Result<(), Fault> {
     // A task of its own: should the adapter panic, the next renewal is made all the same. It ends with its timeout.
     let renewal = tokio::spawn(async move { tokio::time::timeout(TIMEOUT, traffic.renew(&write)).await });
@@ -83,6 +118,7 @@ mod tests {
     /// Notes the seconds at which it was asked, by a clock that jumps over waits, and fails in some of them.
     struct Asked {
         began: tokio::time::Instant,
+        lease: Option<Millis>,
         at: Mutex<Vec<(u64, u8)>>,
         fails: fn(u64) -> bool,
     }
@@ -98,7 +134,7 @@ mod tests {
         }
 
         fn lease(&self) -> Option<Millis> {
-            Some(Millis::from_seconds(60))
+            self.lease
         }
 
         async fn renew(&self, write: &WeightsWrite) -> Result<(), Fault> {
@@ -122,7 +158,8 @@ mod tests {
 
     #[expect(clippy::disallowed_methods, reason = "the paused clock of the test's runtime")]
     fn asked(fails: fn(u64) -> bool) -> Arc<Asked> {
-        Arc::new(Asked { began: tokio::time::Instant::now(), at: Mutex::default(), fails })
+        let (began, lease) = (tokio::time::Instant::now(), Some(Millis::from_seconds(60)));
+        Arc::new(Asked { began, lease, at: Mutex::default(), fails })
     }
 
     #[tokio::test(start_paused = true)]
@@ -146,5 +183,43 @@ mod tests {
         renewing.await.unwrap();
         let seen = traffic.at.lock().unwrap().clone();
         assert_eq!(seen, [(0, 10), (20, 10), (22, 10), (24, 10), (26, 10), (46, 10), (70, 50), (195, 90), (196, 90)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_lease_another_fuse_is_sent_and_nothing_else() {
+        let mut traffic = asked(|second| (300..305).contains(&second));
+        Arc::get_mut(&mut traffic).expect("nobody else has it").lease = None;
+        let armed = |canary: u8, failures: u32| {
+            let fuse = crate::base::fuse::Fuse {
+                failures,
+                canary: "v2".into(),
+                rollout: "r".into(),
+                threshold: crate::base::fuse::Decimal::whole(6),
+                ratio: crate::base::fuse::Decimal::whole(1),
+                add: crate::base::fuse::Decimal::whole(0),
+            };
+            write(canary).map(|write| WeightsWrite { fuse: Some(fuse), ..write })
+        };
+        let (hold, held) = watch::channel(armed(10, 1));
+        let renewing = tokio::spawn(renew_on(Arc::clone(&traffic) as _, held));
+        let wait = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        wait(100).await;
+        // Other weights bring theirs; the same ones with the same fuse are no news.
+        hold.send_replace(armed(50, 2));
+        wait(100).await;
+        hold.send_replace(armed(50, 2));
+        wait(50).await;
+        hold.send_replace(armed(50, 3));
+        wait(50).await;
+        hold.send_replace(armed(50, 4));
+        wait(50).await;
+        hold.send_replace(None);
+        wait(50).await;
+        hold.send_replace(armed(50, 5));
+        wait(50).await;
+        drop(hold);
+        renewing.await.unwrap();
+        let seen = traffic.at.lock().unwrap().clone();
+        assert_eq!(seen, [(250, 50), (300, 50), (302, 50), (304, 50), (306, 50)]);
     }
 }

@@ -14,7 +14,7 @@ use crate::rollout::event::{
     ComparedBy, FuseReading, Latency, LiveReading, Past, ProxyCounts, SlowCounts, TimingAsk, VersionCounts,
 };
 use async_trait::async_trait;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,12 +29,17 @@ const REMEMBERED: usize = 65_536;
 /// alone always has fresh ones.
 const FRESH_FOR: Duration = Duration::from_millis(100);
 
+/// A route that was read within this time is judged: a rollout reads once a second, and a reading may take some of them.
+const JUDGED_FOR: Duration = Duration::from_secs(5);
+
 /// Live counts of every proxy that reports to us.
 #[derive(Clone)]
 pub struct Comparison {
     telemetry: Arc<dyn Telemetry>,
     latest: Arc<tokio::sync::Mutex<Option<Latest>>>,
     served: Arc<Mutex<BTreeMap<(String, RouteRef), Served>>>,
+    /// Routes that were read to judge by, and when: what proxies are told that somebody judges.
+    judged: Arc<Mutex<BTreeMap<RouteRef, Monotonic>>>,
     recent: Arc<Mutex<Recent>>,
     memory: Arc<Memory>,
 }
@@ -50,8 +55,8 @@ impl Comparison {
     /// Over a source of reports.
     #[must_use]
     pub fn new(telemetry: Arc<dyn Telemetry>) -> Self {
-        let (latest, served, recent, memory) = Default::default();
-        Self { telemetry, latest, served, recent, memory }
+        let (latest, served, judged, recent, memory) = Default::default();
+        Self { telemetry, latest, served, judged, recent, memory }
     }
 
     /// Keeps what stable's endpoints did in the last day beyond the end of this process.
@@ -83,19 +88,35 @@ impl Comparison {
             return Ok(Arc::clone(&latest.reports));
         }
         let asked = Monotonic::now();
-        let reports: Vec<ByRoute> = self.telemetry.acknowledged().await?.into_iter().map(ByRoute::new).collect();
-        let reports = Arc::new(reports);
+        let reports = self.telemetry.acknowledged(&self.judged()).await?;
+        let reports: Arc<Vec<ByRoute>> = Arc::new(reports.into_iter().map(ByRoute::new).collect());
         *latest = Some(Latest { asked, answered: Monotonic::now(), reports: Arc::clone(&reports) });
         Ok(reports)
     }
 
-    async fn sample(&self) {
-        // Without reports nothing is new; the next ones hold it all.
-        if let Ok(reports) = self.telemetry.reports().await {
+    /// Takes in what the proxies counted, and hands that on. Without reports nothing is new; the next ones hold it all.
+    async fn sample(&self) -> Vec<Report> {
+        let reports = self.telemetry.reports().await.unwrap_or_default();
+        if !reports.is_empty() {
             let now = Monotonic::now();
             self.recent().sample(&reports, now);
             self.memory.sample(&reports, now);
         }
+        reports
+    }
+
+    /// Somebody reads a route to judge by it.
+    fn judges(&self, route: &RouteRef) {
+        // The map is valid after any panic: every change to it is one insert or removal.
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.insert(route.clone(), Monotonic::now());
+    }
+
+    /// Routes that are judged now.
+    fn judged(&self) -> BTreeSet<RouteRef> {
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.retain(|_, at| at.elapsed() < JUDGED_FOR);
+        judged.keys().cloned().collect()
     }
 
     fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
@@ -104,15 +125,14 @@ impl Comparison {
     }
 
     /// Whether a proxy placed requests on a route lately. One seen for the first time counts if it ever did.
-    fn serves(&self, report: &ByRoute, route: &RouteRef) -> bool {
-        let requests = report.placed(route);
+    fn serves(&self, proxy: &str, route: &RouteRef, requests: u64) -> bool {
         let now = Monotonic::now();
         // The map is valid after any panic: every change to it is one insert or clear.
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         if served.len() >= REMEMBERED {
             served.clear();
         }
-        let entry = served.entry((report.proxy.clone(), route.clone())).or_insert(Served { requests: 0, at: now });
+        let entry = served.entry((proxy.to_owned(), route.clone())).or_insert(Served { requests: 0, at: now });
         if requests != entry.requests {
             *entry = Served { requests, at: now };
         }
@@ -128,16 +148,23 @@ impl LiveCounts for Comparison {
     }
 
     async fn past(&self, route: &RouteRef) -> Past {
-        self.sample().await;
-        self.memory.past(route).await
+        let reports = self.sample().await;
+        let placed = |report: &Report| {
+            let all = report.series.iter().chain(&report.raw).filter(|series| series.key.route == *route);
+            all.map(|series| series.outcomes.requests).sum()
+        };
+        let serving = reports.iter().filter(|report| self.serves(&report.proxy, route, placed(report))).count();
+        let past = self.memory.past(route).await;
+        Past { proxies: u32::try_from(serving).unwrap_or(u32::MAX), ..past }
     }
 
     async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Result<LiveReading, Fault> {
+        self.judges(route);
         let reports = self.latest().await?;
         let proxies = reports.iter().map(|report| ProxyCounts {
             proxy: report.proxy.clone(),
             applied: report.applied.get(route).copied(),
-            serving: self.serves(report, route),
+            serving: self.serves(&report.proxy, route, report.placed(route)),
             versions: report.by_version(route, canary, stable, ask),
             fuse: report.fuses.get(route).map(fuse_reading),
         });
@@ -210,6 +237,7 @@ fn fuse_reading(fuse: &FuseReport) -> FuseReading {
         canary_requests: told(fuse.canary_requests),
         canary_errors: told(fuse.canary_errors),
         stable_errors: told(fuse.stable_errors),
+        errors_since_acknowledged: told(fuse.errors_since_acknowledged),
     }
 }
 

@@ -164,7 +164,7 @@ impl Minutes {
                 errors: sum.errors.saturating_add(minute.errors),
             })
         });
-        Past { noise: Some(MeasuredNoise::of(day.iter().map(|(_, minute)| minute))), stable: sum }
+        Past { noise: Some(MeasuredNoise::of(day.iter().map(|(_, minute)| minute))), stable: sum, ..Past::default() }
     }
 }
 

@@ -5,6 +5,7 @@
 //! is a proxy at each, looked up anew every few seconds, since proxies come and go with the tasks that they stand beside.
 
 use crate::base::fault::Fault;
+use crate::base::ids::RouteRef;
 use crate::base::tally::Report;
 use crate::clock::Monotonic;
 use crate::ports::Telemetry;
@@ -25,6 +26,8 @@ const MOST: usize = 256;
 const AT_A_TIME: usize = 32;
 /// A report of a thousand series takes about 1 MB.
 const BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Servers of HTTP take request lines of this length, and it has some hundred routes.
+const QUERY_MAX_BYTES: usize = 16 * 1024;
 /// Name under which faults are reported.
 const SOURCE: &str = "live telemetry";
 
@@ -170,7 +173,30 @@ impl Telemetry for RemoteTelemetry {
         self.ask_all("").await
     }
 
-    async fn acknowledged(&self) -> Result<Vec<Report>, Fault> {
-        self.ask_all("?acknowledge").await
+    async fn acknowledged(&self, judged: &BTreeSet<RouteRef>) -> Result<Vec<Report>, Fault> {
+        self.ask_all(&acknowledging(judged)).await
+    }
+}
+
+/// The query that says which routes are judged: by name, and all of them where that would be too long.
+fn acknowledging(judged: &BTreeSet<RouteRef>) -> String {
+    let mut query = form_urlencoded::Serializer::for_suffix("?".to_owned(), 1);
+    query.extend_pairs(judged.iter().map(|route| ("acknowledge", route.to_string())));
+    Some(query.finish()).filter(|query| query.len() <= QUERY_MAX_BYTES).unwrap_or_else(|| "?acknowledge".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_acknowledged_by_name_as_long_as_that_is_short() {
+        let routes = |count: usize| {
+            let of = |number| RouteRef { mesh: "shop".into(), router: "r".into(), route: format!("route-{number}") };
+            (0..count).map(of).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(acknowledging(&routes(2)), "?acknowledge=shop%2Fr%2Froute-0&acknowledge=shop%2Fr%2Froute-1");
+        assert_eq!(acknowledging(&routes(0)), "?");
+        assert_eq!(acknowledging(&routes(10_000)), "?acknowledge");
     }
 }

@@ -1,9 +1,11 @@
 //! Several sources of reports as one: native proxies and Envoys.
 
 use crate::base::fault::Fault;
+use crate::base::ids::RouteRef;
 use crate::base::tally::Report;
 use crate::ports::Telemetry;
 use async_trait::async_trait;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Sources that are asked side by side.
@@ -25,8 +27,8 @@ impl Telemetry for Together {
         joined(futures_util::future::join_all(self.sources.iter().map(|source| source.reports())).await)
     }
 
-    async fn acknowledged(&self) -> Result<Vec<Report>, Fault> {
-        joined(futures_util::future::join_all(self.sources.iter().map(|source| source.acknowledged())).await)
+    async fn acknowledged(&self, judged: &BTreeSet<RouteRef>) -> Result<Vec<Report>, Fault> {
+        joined(futures_util::future::join_all(self.sources.iter().map(|source| source.acknowledged(judged))).await)
     }
 }
 

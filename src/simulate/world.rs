@@ -169,7 +169,7 @@ impl Scene {
         let recent = Some(PastErrors { requests, errors });
         let pairs = self.world.endpoints / 2;
         if pairs == 0 {
-            return Past { noise: None, stable: recent };
+            return Past { noise: None, stable: recent, ..Past::default() };
         }
         let share = units / f64::from(self.world.endpoints);
         let minutes: Vec<EndpointMinute> = (0..DAY_MINUTES)
@@ -194,7 +194,7 @@ impl Scene {
                 }
             })
             .collect();
-        Past { noise: Some(MeasuredNoise::of(minutes.iter())), stable: recent }
+        Past { noise: Some(MeasuredNoise::of(minutes.iter())), stable: recent, ..Past::default() }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::base::ids::RouteRef;
 use crate::base::secret::Redacted;
 use crate::base::time::Millis;
 use crate::mesh::wire::{
-    FEATURES_HEADER, FUSE_HEADER, GENERATION_HEADER, LEASE_HEADER, fuse_text, lapsed_at, lease as lease_text,
+    FEATURES_HEADER, FUSE_HEADER, GENERATION_HEADER, LEASE_HEADER, fuse_renewal_text, fuse_text, lapsed_at,
+    lease as lease_text,
 };
 use crate::ports::Traffic;
 use crate::rollout::effect::WeightsWrite;
@@ -150,7 +151,11 @@ impl AppMesh {
             let fallback = [(write.stable.0.as_str(), 100), (write.canary.0.as_str(), 0)];
             (LEASE_HEADER, lease_text(span, fallback, renews))
         });
-        let fuse = write.fuse.as_ref().filter(|_| beyond.knows_fuses).map(|fuse| (FUSE_HEADER, fuse_text(fuse)));
+        let fuse =
+            write.fuse.as_ref().filter(|_| beyond.knows_fuses).map(|fuse| match renews.filter(|_| lease.is_none()) {
+                Some(version) => (FUSE_HEADER, fuse_renewal_text(fuse, version)),
+                None => (FUSE_HEADER, fuse_text(fuse)),
+            });
         generation.into_iter().chain(lease).chain(fuse).collect()
     }
 }
@@ -248,7 +253,9 @@ impl Traffic for AppMesh {
     async fn renew(&self, write: &WeightsWrite) -> Result<(), Fault> {
         let route = &write.route;
         let (data, beyond) = self.describe(route).await?;
-        let Some(spec) = data.spec.clone().filter(|spec| beyond.knows_leases && has(spec, write)) else {
+        // Without a lease there may be a fuse to renew.
+        let renews = self.lease.is_some() && beyond.knows_leases || write.fuse.is_some() && beyond.knows_fuses;
+        let Some(spec) = data.spec.clone().filter(|spec| renews && has(spec, write)) else {
             return Ok(());
         };
         let headers = self.headers(write, &beyond, Some(version_of(&data)));
@@ -302,7 +309,15 @@ mod tests {
         for end in [0, 100] {
             assert_eq!(sent(&mesh, end, Some("generation, lease")), [generation], "nothing is half out");
         }
-        assert_eq!(sent(&mesh.with_lease(None), 10, Some("generation, lease")), [generation]);
+        // What is renewed is said once: by the lease, or by the fuse where there is none.
+        let renewed = |mesh: &AppMesh| {
+            let headers = mesh.headers(&write(10), &read(Some("lease, fuse")), Some(12));
+            headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(renewed(&mesh), [format!("{lease}; renews=12"), fuse.to_owned()]);
+        let mesh = mesh.with_lease(None);
+        assert_eq!(renewed(&mesh), [format!("{fuse}; renews=12")]);
+        assert_eq!(sent(&mesh, 10, Some("generation, lease")), [generation]);
     }
 
     #[test]

@@ -187,6 +187,7 @@ fn events() -> Vec<(String, Event)> {
     let past = Past {
         noise: Some(MeasuredNoise { v: 0.041_25, phi: 1.02, minutes: 412, endpoints: 4 }),
         stable: Some(PastErrors { requests: 60_000, errors: 31 }),
+        ..Past::default()
     };
     let start = Command::Start(Start { past: Box::new(past), ..start_of(None, None) });
     all.push(("event-command-start-past".into(), Event::Command { command: start, actor: ann() }));
@@ -358,7 +359,7 @@ fn states_keep_their_form() {
     check("state-signals", &exposed);
     check("state-outside-windows", &State { outside_windows: Some("the site is down".into()), ..state() });
     let noise = Some(MeasuredNoise { v: 0.0, phi: 1.0, minutes: 3, endpoints: 1 });
-    check("state-past", &State { past: Past { noise, stable: None }, ..state() });
+    check("state-past", &State { past: Past { noise, ..Past::default() }, ..state() });
     check("state-timed", &timed(full));
     let mut releasing = beginning(&deploying(plan(&[10, 100])), "r-1", BEGINNING, fresh_route(7), 3).state;
     check("state-deploying", &releasing);

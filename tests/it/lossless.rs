@@ -3,6 +3,7 @@
 //! The load (`kit::steady`) checks every answer, over kept and new connections of HTTP/1.1 and HTTP/2, half of the requests
 //! with a body. The services are in this process; the control plane and the proxy are the built program.
 
+mod fuse;
 mod gateway;
 mod task;
 

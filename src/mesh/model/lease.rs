@@ -24,6 +24,8 @@ pub struct Extensions {
     pub lease: Option<LeaseAsk>,
     /// `x-tidegate-fuse`: what a proxy watches the release by.
     pub fuse: Option<Fuse>,
+    /// The version of the route that is to get this fuse, where no lease says so: then nothing else is changed, or nothing at all.
+    pub fuse_renews: Option<i64>,
 }
 
 /// A lease as it is asked for.

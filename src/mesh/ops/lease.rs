@@ -30,20 +30,14 @@ pub(super) fn renewed(old: &Resource, spec: &Spec, extensions: &Extensions) -> R
     if let Some(why) = extensions.fuse.as_ref().and_then(unfit) {
         return Err(ApiError::new(ErrorCode::BadRequest, format!("x-tidegate-fuse: {why}")));
     }
-    let Some(ask) = &extensions.lease else { return Ok(None) };
+    let Some(ask) = &extensions.lease else { return rearmed(old, spec, extensions) };
     if let Some(why) = spec.route().and_then(|route| lease::unfit(&ask.fallback, route)) {
         return Err(ApiError::new(ErrorCode::BadRequest, format!("x-tidegate-lease: {why}")));
     }
     let unchanged = old.spec == *spec;
     match (ask.renews, &old.lease) {
         (Some(version), _) if version != old.version || !unchanged => {
-            let what = if unchanged { "" } else { ", with another spec" };
-            let message = format!(
-                "x-tidegate-lease: version {version} cannot be renewed: {} is at version {}{what}",
-                old.key.describe(),
-                old.version
-            );
-            return Err(ApiError::new(ErrorCode::Conflict, message));
+            return Err(too_late("x-tidegate-lease", version, old, unchanged));
         }
         (Some(_), _) | (None, Some(_)) if unchanged => {}
         _ => return Ok(None),
@@ -55,6 +49,26 @@ pub(super) fn renewed(old: &Resource, spec: &Spec, extensions: &Extensions) -> R
         fuse: extensions.fuse.clone().or_else(|| old.fuse.clone()),
         ..old.clone()
     }))
+}
+
+/// The route with another fuse and nothing else changed; `None` where the update is to be made like any other.
+fn rearmed(old: &Resource, spec: &Spec, extensions: &Extensions) -> Result<Option<Resource>, ApiError> {
+    let (Some(version), Some(fuse)) = (extensions.fuse_renews, &extensions.fuse) else { return Ok(None) };
+    let unchanged = old.spec == *spec;
+    if version != old.version || !unchanged {
+        return Err(too_late("x-tidegate-fuse", version, old, unchanged));
+    }
+    let generation = extensions.generation.or(old.generation);
+    Ok(Some(Resource { generation, fuse: Some(fuse.clone()), ..old.clone() }))
+}
+
+fn too_late(header: &str, version: i64, old: &Resource, unchanged: bool) -> ApiError {
+    let what = if unchanged { "" } else { ", with another spec" };
+    let (is, at) = (old.key.describe(), old.version);
+    ApiError::new(
+        ErrorCode::Conflict,
+        format!("{header}: version {version} cannot be renewed: {is} is at version {at}{what}"),
+    )
 }
 
 /// What an update that is no renewal leaves of the extensions: what it brought along, and nothing from before.

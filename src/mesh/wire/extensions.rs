@@ -62,7 +62,8 @@ impl Asked<'_> {
         });
         let lease = self.lease.map(|text| read_lease(text).map_err(|why| wrong(LEASE_HEADER, &why)));
         let fuse = self.fuse.map(|text| fuse::read(text).map_err(|why| wrong(FUSE_HEADER, &why)));
-        Ok(Extensions { generation: generation.transpose()?, lease: lease.transpose()?, fuse: fuse.transpose()? })
+        let (fuse, fuse_renews) = fuse.transpose()?.map_or((None, None), |(fuse, renews)| (Some(fuse), renews));
+        Ok(Extensions { generation: generation.transpose()?, lease: lease.transpose()?, fuse, fuse_renews })
     }
 }
 

@@ -13,16 +13,23 @@ pub fn written(fuse: &Fuse) -> String {
     format!("{failures}; canary={canary}; rollout={rollout}; threshold={threshold}; ratio={ratio}; add={add}")
 }
 
-/// A number of failures, then parameters in any order: `ratio` is 1 and `add` 0 where they are left out.
-pub(super) fn read(text: &str) -> Result<Fuse, String> {
+/// The value of the header that gives the route's version of that number another fuse, and changes nothing else.
+#[must_use]
+pub fn renewing(fuse: &Fuse, version: u64) -> String {
+    format!("{}; renews={version}", written(fuse))
+}
+
+/// A number of failures, then parameters in any order: `ratio` is 1 and `add` 0 where they are left out; and the version that
+/// gets the fuse, where nothing else is to be changed.
+pub(super) fn read(text: &str) -> Result<(Fuse, Option<i64>), String> {
     let mut parts = text.split(';').map(str::trim);
     let first = parts.next().unwrap_or_default();
     let failures = first.parse().ok().filter(|failures| FAILURES.contains(failures)).ok_or_else(|| {
         let (least, most) = (FAILURES.start(), FAILURES.end());
         format!("must begin with a whole number of failures from {least} to {most}, not {first:?}")
     })?;
-    let mut given: [(&str, Option<&str>); 5] =
-        ["canary", "rollout", "threshold", "ratio", "add"].map(|name| (name, None));
+    let mut given: [(&str, Option<&str>); 6] =
+        ["canary", "rollout", "threshold", "ratio", "add", "renews"].map(|name| (name, None));
     for part in parts {
         let pair = part.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
         let slot = pair.and_then(|(name, value)| Some((given.iter_mut().find(|slot| slot.0 == name)?, value)));
@@ -30,22 +37,28 @@ pub(super) fn read(text: &str) -> Result<Fuse, String> {
             Some((slot, value)) if slot.1.is_none() => slot.1 = Some(value),
             Some((slot, _)) => return Err(format!("{} is given twice", slot.0)),
             None => {
-                return Err(format!("{part:?} is not one of canary, rollout, threshold, ratio and add, as NAME=VALUE"));
+                let known = "canary, rollout, threshold, ratio, add and renews";
+                return Err(format!("{part:?} is not one of {known}, as NAME=VALUE"));
             }
         }
     }
-    let [canary, rollout, threshold, ratio, add] = given.map(|(_, value)| value);
+    let [canary, rollout, threshold, ratio, add, renews] = given.map(|(_, value)| value);
     let canary = canary.ok_or("canary=NODE is missing: whose failures are counted")?;
     let rollout = rollout.ok_or("rollout=ID is missing: evidence of one rollout says nothing of another")?;
     let threshold = threshold.ok_or("threshold=NATS is missing: the evidence at which it trips")?;
-    Ok(Fuse {
+    let renews = renews.map(|version| {
+        let version = version.parse().ok().filter(|version: &i64| *version > 0);
+        version.ok_or("renews must be a version of the route, a whole number from 1")
+    });
+    let fuse = Fuse {
         failures,
         canary: name("canary", canary)?,
         rollout: name("rollout", rollout)?,
         threshold: number("threshold", threshold, THRESHOLD)?,
         ratio: ratio.map_or(Ok(Decimal::whole(1)), |text| number("ratio", text, RATIO))?,
         add: add.map_or(Ok(Decimal::whole(0)), |text| number("add", text, ADD))?,
-    })
+    };
+    Ok((fuse, renews.transpose()?))
 }
 
 fn name(what: &str, text: &str) -> Result<String, String> {
@@ -82,8 +95,9 @@ mod tests {
         };
         let text = "5; canary=gr%C3%B6%C3%9Fe_2; rollout=r-01; threshold=5.73; ratio=1.2; add=0.001";
         assert_eq!(written(&fuse), text);
-        assert_eq!(read(text), Ok(fuse));
-        let short = read("5;threshold=5.730 ; rollout = r;canary=c").expect("is one");
+        assert_eq!(read(text), Ok((fuse.clone(), None)));
+        assert_eq!(read(&renewing(&fuse, 12)), Ok((fuse, Some(12))));
+        let short = read("5;threshold=5.730 ; rollout = r;canary=c").expect("is one").0;
         assert_eq!(written(&short), "5; canary=c; rollout=r; threshold=5.73; ratio=1; add=0");
     }
 
@@ -105,6 +119,8 @@ mod tests {
             (&with("; ratio=0.9"), "ratio must be a decimal number from 1 to 1000000"),
             (&with("; add=1.1"), "add must be a decimal number from 0 to 1 with"),
             (&with("; add=0.1; add=0.1"), "add is given twice"),
+            (&with("; renews=0"), "renews must be a version of the route"),
+            (&with("; renews=x"), "renews must be a version of the route"),
             (&with("; colour=red"), "\"colour=red\" is not one of"),
             (&with(";"), "\"\" is not one of"),
         ] {

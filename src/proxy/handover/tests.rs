@@ -53,13 +53,13 @@ async fn sockets_go_over_and_so_does_the_place() {
     let successor = tokio::spawn(async move {
         let successor = place.successor(|| Ok(own.lock().expect("nobody panics").take())).await;
         drop(place);
-        successor.release().await;
+        successor.release(&[tripped::example("all")]).await;
     });
     let mut predecessor = running(&path).await;
     assert_eq!(addresses(&predecessor.take_sockets()), first);
     assert_eq!(predecessor.pid, std::process::id());
     let (released, place) = predecessor.release().await.expect("the place is free");
-    assert_eq!(released, Released::SteppedBack);
+    assert_eq!(released, Released::SteppedBack(vec![tripped::example("all")]));
     successor.await.expect("it was released");
     // The socket is the same one, now with its successor.
     let next = tokio::spawn(async move { place.successor(|| Ok(None)).await.pid });
@@ -72,14 +72,14 @@ async fn a_newcomer_that_ends_leaves_everything_as_it_was() {
     let folder = folder();
     let path = folder.path().join("hot");
     let place = Handover::claim(&path).expect("the folder is ours");
-    let ours = tokio::spawn(async move { place.successor(|| Ok(Some(sockets()))).await.release().await });
+    let ours = tokio::spawn(async move { place.successor(|| Ok(Some(sockets()))).await.release(&[]).await });
     // One that says nothing, one that says something else, one that has the sockets and ends.
     drop(UnixStream::connect(&path).await.expect("it listens"));
     let mut other = UnixStream::connect(&path).await.expect("it listens");
     other.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("it is taken");
     drop(running(&path).await);
     let predecessor = running(&path).await;
-    assert_eq!(predecessor.release().await.expect("the place is free").0, Released::SteppedBack);
+    assert_eq!(predecessor.release().await.expect("the place is free").0, Released::SteppedBack(Vec::new()));
     ours.await.expect("it was released");
 }
 
@@ -120,7 +120,7 @@ async fn what_is_no_such_process_is_told_apart() {
         // By another protocol the rest is shorter.
         (&b"TGHO\x01\x01\x00"[..], "by protocol 1"),
         (b"HTTP/1.1 400 Bad", "no running proxy"),
-        (b"TGHO\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "no running proxy"),
+        (b"TGHO\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "no running proxy"),
     ] {
         fs::remove_file(&path).expect("it is ours");
         let listener = UnixListener::bind(&path).expect("the name is free");
@@ -133,7 +133,7 @@ async fn what_is_no_such_process_is_told_apart() {
         });
         let error = find(&path).await.err().expect("it is none").to_string();
         assert!(error.contains(said), "{error}");
-        assert_eq!(answering.await.expect("it answered").1, *b"TGHO\x02");
+        assert_eq!(answering.await.expect("it answered").1, *b"TGHO\x03");
     }
     let error = Handover::claim(&folder.path().join("no/folder")).err().expect("there is no such folder");
     assert!(error.to_string().contains("name a file in a folder that this user may write to"), "{error}");

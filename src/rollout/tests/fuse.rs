@@ -9,10 +9,12 @@ use crate::judge::verdict::Verdict;
 use crate::judge::{Tolerance, rollback_threshold};
 use crate::policy::plan::{Gate, GateRule, NoiseRule, OnFailure};
 use crate::rollout::event::{Event, FuseReading, LiveReading, Observation};
-use crate::rollout::fuse::{armed, told};
+use crate::rollout::fuse::armed;
+use crate::rollout::fuse_view::{FuseView, opened, told};
 use crate::rollout::gate::judge;
 use crate::rollout::leased;
 use crate::rollout::report::{GateVerdict, gate_views};
+use crate::rollout::state::Phase;
 use crate::rollout::view::RolloutView;
 
 fn reading(world: &World, state: FuseState) -> FuseReading {
@@ -24,7 +26,12 @@ fn reading(world: &World, state: FuseState) -> FuseReading {
         canary_requests: 41,
         canary_errors: 4,
         stable_errors: 0,
+        errors_since_acknowledged: 3,
     }
+}
+
+fn said(world: &World) -> String {
+    told(&world.plan, &world.state).expect("is told")
 }
 
 /// One round of readings in which the proxies have these fuses.
@@ -69,6 +76,11 @@ fn split_weights_are_armed_by_the_gate_on_errors() {
     world.state.evidence.seen.insert("p1".into(), first.clone());
     world.state.evidence.seen.insert("p9".into(), first);
     assert!((threshold(&world) - (alone + 2.0_f64.ln() - 0.65_f64.ln())).abs() < 1e-8);
+    // So do three that served the route when it began, before any of them has judged one; then it is the most of the two.
+    world.state.past.proxies = 3;
+    assert!((threshold(&world) - (alone + 3.0_f64.ln() - 0.65_f64.ln())).abs() < 1e-8);
+    world.state.evidence.seen.clear();
+    assert!((threshold(&world) - (alone + 3.0_f64.ln() - 0.65_f64.ln())).abs() < 1e-8);
     // A gate that only reports arms nothing.
     world.plan.gates.iter_mut().for_each(|gate| gate.dry_run = true);
     assert_eq!(armed(&world.plan, &world.state), None);
@@ -99,7 +111,9 @@ fn a_tripped_fuse_rolls_back_and_tells_its_numbers() {
     let mut world = World::at(plan(&[10, 100]), "baking");
     read_one(&mut world, FuseState::Armed);
     assert_eq!(world.phase(), "baking");
-    assert_eq!(told(&world.state).as_deref(), Some("armed in one proxy"));
+    let threshold = armed(&world.plan, &world.state).expect("is armed").threshold.get();
+    assert_eq!(said(&world), format!("armed in one proxy, trips at evidence {threshold:.2}"));
+    assert_eq!(FuseView::of(&world.plan, &world.state).and_then(|fuse| fuse.threshold), Some(threshold));
     read_one(&mut world, FuseState::Tripped);
     assert_eq!(world.phase(), "rolling_back");
     let reason = &world.state.ending.as_ref().expect("ends").reason;
@@ -120,7 +134,7 @@ fn a_false_alarm_is_not_armed_again_in_silence() {
     assert_eq!(world.phase(), "paused");
     // The proxy was restarted and knows nothing of it any more.
     read_one(&mut world, FuseState::Armed);
-    assert!(told(&world.state).expect("is told").starts_with("the fuse of proxy p1 tripped"));
+    assert!(said(&world).starts_with("the fuse of proxy p1 tripped"));
     let refused = |world: &mut World, order: &str| {
         let before = world.state.clone();
         world.order(order);
@@ -146,16 +160,64 @@ fn what_is_held_or_lapsed_is_shown_and_no_verdict() {
     read(&mut world, &fuses);
     assert_eq!(world.phase(), "baking");
     let view = RolloutView::of(&world.plan, &world.state);
+    let at = world.state.at.rfc3339();
+    let threshold = armed(&world.plan, &world.state).expect("is armed").threshold.get();
     assert_eq!(
         view.fuses.as_deref(),
-        Some(
-            "armed in 3 proxies; 1 of 3 proxies held the canary back after too many failures, until they were read; 1 of 3 proxies \
-             held it back after a silence of this daemon"
-        )
+        Some(&*format!(
+            "armed in 3 proxies, each trips at evidence {threshold:.2}; held the canary back once in proxy p1 after 3 failures between \
+                 two readings, at {at}; 1 of 3 proxies held it back after a silence of this daemon"
+        ))
     );
     assert!(!judge(&world.plan, &world.state).fails());
+    let before = view.fuse.expect("is told");
+    assert_eq!((before.armed, before.most, before.held, before.lapsed, before.holds), (3, 3, 1, 1, 1));
+    assert_eq!(opened(None, Some(&before)), ["proxy p1 held the canary back after 3 failures between two readings"]);
+    read_one(&mut world, FuseState::Held);
+    let now = FuseView::of(&world.plan, &world.state).expect("is told");
+    assert_eq!((now.armed, now.most, now.held, now.lapsed, now.holds), (1, 3, 1, 0, 2));
+    assert_eq!(opened(Some(&before), Some(&now)).len(), 1);
     read_one(&mut world, FuseState::Armed);
-    assert_eq!(told(&world.state).as_deref(), Some("armed in one proxy"));
+    assert!(
+        said(&world).contains("; held the canary back 2 times, last in proxy p1 after 3 failures"),
+        "{}",
+        said(&world)
+    );
+    assert_eq!(opened(Some(&now), FuseView::of(&world.plan, &world.state).as_ref()), Vec::<String>::new());
+}
+
+#[test]
+fn what_fuses_did_is_told_after_the_end() {
+    let mut world = World::at(plan(&[10, 100]), "baking");
+    read_one(&mut world, FuseState::Armed);
+    let mut quiet = world.state.clone();
+    let tripped =
+        |n: usize, world: &World| (0..n).map(|_| Some(reading(world, FuseState::Tripped))).collect::<Vec<_>>();
+    let fuses = tripped(20, &world);
+    read(&mut world, &fuses);
+    read(&mut world, &fuses);
+    let view = FuseView::of(&world.plan, &world.state).expect("is told");
+    assert_eq!((view.trips.len(), view.trips[0].proxy.as_str(), view.trips[16].proxy.as_str()), (17, "p1", "p17"));
+    assert!(view.trips.iter().all(|trip| (trip.failures_charged, trip.canary_errors) == (3, 4) && trip.at.is_some()));
+    assert_eq!(opened(None, Some(&view)).len(), 17);
+    assert!(said(&world).contains("; the fuse of proxy p17 tripped: "), "{}", said(&world));
+    // The same once it is over, where nothing is armed any more.
+    let said_before = said(&world);
+    world.state.phase = Phase::RolledBack;
+    assert_eq!(said(&world), said_before);
+    quiet.phase = Phase::Succeeded;
+    assert_eq!(told(&world.plan, &quiet).as_deref(), Some("was armed in one proxy; none opened"));
+    assert_eq!(FuseView::of(&world.plan, &quiet).expect("is told").threshold, None);
+}
+
+#[test]
+fn that_no_proxy_has_one_is_told_where_one_is_wanted() {
+    let mut world = World::at(plan(&[10, 100]), "baking");
+    assert_eq!(told(&world.plan, &world.state), None, "nobody is read yet");
+    world.state.evidence.seen.insert("p1".into(), std::collections::BTreeMap::default());
+    assert!(said(&world).starts_with("armed in no proxy"), "{}", said(&world));
+    world.plan.gates.iter_mut().for_each(|gate| gate.dry_run = true);
+    assert_eq!(told(&world.plan, &world.state), None);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::kit::echo::Echo;
 use crate::kit::ports::steady_port;
 use crate::program::{Process, command, until};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,19 +54,22 @@ pub(super) struct Task {
     /// Of the App Mesh API, of xDS, of the proxy's egress, ingress and admin pages, and of the gateway.
     ports: [u16; 7],
     control: Option<Process>,
-    _services: [Echo; 3],
+    services: Vec<Echo>,
 }
 
 impl Task {
     pub(super) async fn start() -> Self {
-        let services =
-            [Echo::start("v1", false).await, Echo::start("v2", true).await, Echo::start("application", false).await];
+        let services = vec![
+            Echo::start("v1", false).await,
+            Echo::start("v2", true).await,
+            Echo::start("application", false).await,
+        ];
         let folder = TempDir::with_prefix("tidegate-lossless-").unwrap();
-        let services_at = services.each_ref().map(|service| service.address.port());
+        let services_at = [0, 1, 2].map(|at: usize| services[at].address.port());
         let ports = [(); 7].map(|()| steady_port());
         std::fs::write(folder.path().join("mesh.yaml"), mesh(services_at, ports[5])).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut task = Self { folder, http, ports, control: None, _services: services };
+        let mut task = Self { folder, http, ports, control: None, services };
         task.start_control().await;
         task
     }
@@ -140,12 +144,28 @@ impl Task {
         proxy
     }
 
+    /// Ends the second version: whoever is sent there gets no answer.
+    pub(super) async fn end_v2(&mut self) {
+        self.services.remove(1).drain().await;
+    }
+
     /// Asks until it is done: on a machine whose disk is busy for seconds, a change is refused with 503 "try again".
     pub(super) async fn split(&self, weights: [u32; 2]) {
+        self.split_with(weights, HeaderMap::new()).await;
+    }
+
+    /// The same, under a fuse.
+    pub(super) async fn arm(&self, weights: [u32; 2], fuse: &'static str) {
+        let header = (HeaderName::from_static("x-tidegate-fuse"), HeaderValue::from_static(fuse));
+        self.split_with(weights, HeaderMap::from_iter([header])).await;
+    }
+
+    async fn split_with(&self, weights: [u32; 2], headers: HeaderMap) {
         let url =
             format!("http://127.0.0.1:{}/v20190125/meshes/shop/virtualRouter/checkout/routes/main", self.ports[0]);
         until("the route is written", async || {
-            let answer = self.http.put(&url).json(&json!({ "spec": route(weights) })).send().await.ok()?;
+            let asked = self.http.put(&url).headers(headers.clone()).json(&json!({ "spec": route(weights) }));
+            let answer = asked.send().await.ok()?;
             assert!(answer.status() == 200 || answer.status() == 503, "{}", answer.status());
             (answer.status() == 200).then_some(())
         })

@@ -123,6 +123,48 @@ async fn too_many_failures_are_held_until_they_are_read_by_a_judge() {
     assert_eq!((state(&proxy), failures_until_open(&proxy).await), (FuseState::Armed, 3));
 }
 
+/// Two daemons read one proxy: each is a sign to the fuses of its own routes alone.
+#[tokio::test]
+async fn one_daemon_does_not_acknowledge_what_another_judges() {
+    let proxy = Proxy::start(mesh([10, 90], spec("r-1", 1000.0, 3), None).await).await;
+    failures_until_open(&proxy).await;
+    for other in ["acknowledge=m/shop/another", "acknowledge=m/shop/all/", "acknowledge=all", "acknowledged", ""] {
+        proxy.admin(Method::GET, &format!("/tidegate/report?{other}")).await;
+        assert_eq!(state(&proxy), FuseState::Held, "{other}");
+    }
+    let own = "/tidegate/report?acknowledge=m%2Fshop%2Fanother&acknowledge=m%2Fshop%2Fall";
+    proxy.admin(Method::GET, own).await;
+    assert_eq!(state(&proxy), FuseState::Armed);
+}
+
+/// Of a session one request and one failure a minute are judged, and the fuse is told of no others: neither do the others count
+/// against the release, nor do they pay for what is tolerated.
+#[tokio::test]
+async fn of_a_session_the_fuse_is_told_what_is_judged() {
+    let mesh = mesh([10, 90], spec("r-1", 1000.0, 1000), None).await.tag("tidegate:affinity", "header=x-user");
+    let proxy = Proxy::start(mesh).await;
+    let mut client: Client = proxy.client().await;
+    let mut ask = async |user: &str| {
+        let answer = client.request(Method::GET, "shop.local", "/", &[("x-user", user)]).await.unwrap();
+        answer.status == StatusCode::INTERNAL_SERVER_ERROR
+    };
+    let mut sessions = 0_u64;
+    for user in ["ann", "bob", "cyd", "dan", "eve", "fay"] {
+        sessions += u64::from(ask(user).await);
+        for _ in 0..5 {
+            ask(user).await;
+        }
+    }
+    assert!(sessions > 0, "one of six in nine of ten");
+    eventually("the last answers are counted", || async { fuse(&proxy.handle.report()).canary_errors >= sessions })
+        .await;
+    let report = proxy.handle.report();
+    let counted = fuse(&report);
+    assert_eq!(counted.canary_requests, counted.canary_errors, "each that is judged has failed");
+    // A block may end in between, whatever the machine does, and then everybody counts once more.
+    assert!((sessions..=2 * sessions).contains(&counted.canary_errors), "{sessions} {counted:?}");
+}
+
 #[tokio::test]
 async fn a_controller_that_was_heard_and_is_silent_leaves_nothing_to_the_canary() {
     let mesh = mesh([10, 90], spec("r-1", 1000.0, 1000), Some(Millis(1))).await;

@@ -161,6 +161,20 @@ fn a_fuse_is_kept_until_the_next_update_and_a_renewal_brings_another() {
     let asked = wire::Asked { fuse: Some(&second), lease: Some(LEASE), ..wire::Asked::default() };
     world.call_asking("PUT", PATH, &split(90, 10), asked).expect("is renewed");
     assert_eq!((world.route().version, told(&world.route())), (route.version, Some(("x-tidegate-fuse", second))));
+    // Without a lease its own word does the same, for the version and the weights that are there.
+    let lease = world.route().lease.clone();
+    let (third, at) = (fuse("7.13"), route.version);
+    let mut rearm = |spec: &Value, version: i64| {
+        let text = format!("{third}; renews={version}");
+        world.call_asking("PUT", PATH, spec, wire::Asked { fuse: Some(&text), ..wire::Asked::default() })
+    };
+    for (spec, version) in [(split(90, 10), at + 1), (split(80, 20), at)] {
+        let refused = rearm(&spec, version).expect_err("is refused");
+        assert!(refused.contains("x-tidegate-fuse: version") && refused.contains("cannot be renewed"), "{refused}");
+    }
+    rearm(&split(90, 10), at).expect("is taken");
+    let now = world.route();
+    assert_eq!((now.version, told(&now), &now.lease), (at, Some(("x-tidegate-fuse", third)), &lease));
     world.put(PATH, split(90, 10));
     assert_eq!(world.route().fuse, None);
     for (canary, why) in [("c", "canary is c, which is no target of the route"), ("", "canary must be a name")] {
