@@ -82,6 +82,9 @@ pub struct Report {
     /// Fuses of routes whose weights are split, at most [`FUSES_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fuses: Vec<FuseReport>,
+    /// Why its answer could not be read, where it gave one: then everything else is empty, and `proxy` is its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// Fuses in a report, at most: as many rollouts at a time as nobody has through one proxy.
