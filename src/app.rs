@@ -6,6 +6,7 @@
 //! ask for more, and the proxy drains.
 
 mod doctor;
+pub mod history;
 mod host;
 mod measured;
 mod proxies;

@@ -47,5 +47,6 @@ mod workload;
 mod tests;
 
 pub use compile::{Compiled, compile};
+pub use presets::{balancer_counts, request_counts};
 pub use problem::Problem;
 pub use source::MAX_BYTES;

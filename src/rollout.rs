@@ -33,6 +33,7 @@ pub mod start;
 pub mod state;
 pub mod step;
 pub mod timing;
+pub mod unusable;
 pub mod view;
 pub mod workload;
 

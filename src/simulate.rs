@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! World -> Traffic (seeded chance) -> counts, second by second -> rollout::step with the policy's plan -> Run -> Summary
-//! recording (CSV, journal)         -> counts as they were      -> the same                            -> moments
+//! recording (CSV, journal, history) -> counts as they were     -> the same                            -> moments
 //! ```
 //!
 //! Nothing here decides about a rollout: `run::one` is a runner without a world, in which weights are in force at once
@@ -15,6 +15,7 @@
 pub mod chance;
 pub mod engine;
 pub mod goals;
+pub mod history;
 pub mod latency;
 pub mod plot;
 pub mod question;

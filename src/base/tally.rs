@@ -83,6 +83,9 @@ pub struct Report {
     /// Fuses of routes whose weights are split, at most [`FUSES_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fuses: Vec<FuseReport>,
+    /// Why its answer could not be read, where it gave one: then everything else is empty, and `proxy` is its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// Which fuses a reading of the counts is an acknowledgement for.

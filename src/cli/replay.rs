@@ -12,11 +12,16 @@ use crate::simulate::text;
 use serde_json::json;
 use std::path::Path;
 
+mod cloudwatch;
+
 /// A table is read whole: a million rows of full counts are smaller.
 const TABLE_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 pub(super) async fn replay(arguments: &ReplayArguments, output: Output, environment: &dyn Environment) -> Ended {
     let plan = compiled(&arguments.file, output)?;
+    if arguments.cloudwatch {
+        return cloudwatch::replay(&plan, arguments, output).await;
+    }
     let (prepared, left_out) = prepared(&plan);
     let recording = match (&arguments.csv, &arguments.journal) {
         (Some(path), _) => table(path)?,
@@ -27,7 +32,7 @@ pub(super) async fn replay(arguments: &ReplayArguments, output: Output, environm
             let inputs: Vec<_> = rows.into_iter().map(|row| row.input).collect();
             Recording::of_journal(&inputs).map_err(|problem| Failure::new(format!("rollout {id}: {problem}")))?
         }
-        (None, None) => return Err(Failure::new("nothing to replay: give --csv or --journal").usage()),
+        (None, None) => return Err(Failure::new("nothing to replay: give --csv, --journal or --cloudwatch").usage()),
     };
     let moments = replayed(&prepared, &recording).map_err(Failure::new)?;
     if output.is_json() {

@@ -12,8 +12,10 @@
 mod argo;
 mod codedeploy;
 mod flagger;
+mod hurried;
 mod kayenta;
 pub mod oracle;
+pub mod textbook;
 
 use super::Counts;
 use crate::base::histogram::Histogram;
@@ -70,10 +72,20 @@ pub enum Peer {
     Kayenta15,
     /// The same, judged once after an hour.
     Kayenta60,
+    /// Flagger's threshold of 99 % looked at every 10s; the first failed check counts.
+    FlaggerEvery10s,
+    /// The same; the second one does.
+    FlaggerEvery10sTwice,
+    /// The same every 30s; the second one does.
+    FlaggerEvery30sTwice,
+    /// Argo Rollouts' measurement of 99 % every 10s with failureLimit 1.
+    ArgoEvery10s,
+    /// An alarm at 1 % with 1 of 1 datapoints of a minute, a minute late.
+    AlarmOneOfOne,
 }
 
 impl Peer {
-    /// All of them, in the order of the tables.
+    /// All of them as documented, in the order of the tables.
     pub const ALL: [Self; 10] = [
         Self::Flagger5,
         Self::Flagger10,
@@ -85,6 +97,15 @@ impl Peer {
         Self::CodeDeployLinear1,
         Self::Kayenta15,
         Self::Kayenta60,
+    ];
+
+    /// The same systems' thresholds, looked at more often than documented and on the weights of our own tables.
+    pub const HURRIED: [Self; 5] = [
+        Self::FlaggerEvery10s,
+        Self::FlaggerEvery10sTwice,
+        Self::FlaggerEvery30sTwice,
+        Self::ArgoEvery10s,
+        Self::AlarmOneOfOne,
     ];
 
     /// Its name in tables and in JSON.
@@ -101,6 +122,11 @@ impl Peer {
             Self::CodeDeployLinear1 => "codedeploy linear, alarm 1 %",
             Self::Kayenta15 => "kayenta, 4 x 15m",
             Self::Kayenta60 => "kayenta, 60m",
+            Self::FlaggerEvery10s => "flagger every 10s, threshold 1",
+            Self::FlaggerEvery10sTwice => "flagger every 10s, threshold 2",
+            Self::FlaggerEvery30sTwice => "flagger every 30s, threshold 2",
+            Self::ArgoEvery10s => "argo every 10s, limit 1",
+            Self::AlarmOneOfOne => "alarm, 1 of 1 minutes",
         }
     }
 
@@ -118,8 +144,17 @@ impl Peer {
             Self::CodeDeployLinear1 => Box::new(codedeploy::CodeDeploy::linear(0.01)),
             Self::Kayenta15 => Box::new(kayenta::Kayenta::new(900)),
             Self::Kayenta60 => Box::new(kayenta::Kayenta::new(3600)),
+            Self::FlaggerEvery10s => hurried((10, 1), 10, true),
+            Self::FlaggerEvery10sTwice => hurried((10, 2), 10, true),
+            Self::FlaggerEvery30sTwice => hurried((30, 2), 30, true),
+            Self::ArgoEvery10s => hurried((10, 2), 0, false),
+            Self::AlarmOneOfOne => hurried((60, 1), 60, false),
         }
     }
+}
+
+fn hurried((every_s, failures): (u32, u32), after_s: u32, silence_fails: bool) -> Box<dyn Rule> {
+    Box::new(hurried::Hurried::new(hurried::Looks { every_s, failures, after_s, silence_fails }))
 }
 
 /// Part of the canary's requests that failed; `None` without any.

@@ -15,6 +15,8 @@ pub enum Verdict {
     Pass,
     /// Worse than tolerated, at the level of false rollbacks asked for.
     Fail,
+    /// What was told cannot be judged by. No count makes it: who reads the counts says so.
+    Error,
     /// Neither yet.
     Inconclusive {
         /// Canary requests without an error that would prove it; `None` when nothing can be compared at this share.
@@ -75,6 +77,7 @@ impl Finding {
         let margin = points(self.margin);
         match verdict {
             Verdict::NoData => NO_DATA.to_owned(),
+            Verdict::Error => format!("{}: what is counted now cannot be judged by", self.rates()),
             Verdict::Fail => format!("{}: {} chance if no worse", self.rates(), odds(self.worse_log_e)),
             Verdict::Pass => {
                 format!("{}: proven no worse than +{margin} ({} chance if worse)", self.rates(), odds(self.safe_log_e))

@@ -177,20 +177,58 @@ pub(super) fn preset(
         // Nothing is reported of a minute without a 5xx, which is 0 and not silence; of one without a request nothing is
         // known. The sum takes the requests where the other one has no point at all.
         Measure::Share { part, whole } => {
-            let names: Vec<&str> = whole.iter().map(|(id, _)| *id).collect();
-            let all = match names.as_slice() {
-                [one] => (*one).to_owned(),
-                several => format!("SUM([{}])", several.join(", ")),
-            };
-            let metrics = whole.iter().copied().chain([("errors", *part)]);
+            let metrics = whole.iter().copied().chain([(ERRORS, *part)]);
             CloudwatchQuery::Expression {
-                expression: format!("(SUM([{all}, FILL(errors, 0)]) - {all}) / {all}"),
+                expression: share(whole),
                 metrics: metrics.map(|(id, name)| (id.to_owned(), of(name, "Sum"))).collect(),
                 period,
             }
         }
     };
     Some((query, preset.unit))
+}
+
+/// The failed requests, in the expression of a share.
+const ERRORS: &str = "errors";
+
+/// The expression of a share of requests.
+fn share(whole: &[(&str, &str)]) -> String {
+    let names: Vec<&str> = whole.iter().map(|(id, _)| *id).collect();
+    let all = match names.as_slice() {
+        [one] => (*one).to_owned(),
+        several => format!("SUM([{}])", several.join(", ")),
+    };
+    format!("(SUM([{all}, FILL({ERRORS}, 0)]) - {all}) / {all}")
+}
+
+/// What counts all requests, and what counts those that failed, where a query is a preset's share of failed requests.
+#[must_use]
+pub fn request_counts(query: &CloudwatchQuery) -> Option<(Vec<CloudwatchMetric>, CloudwatchMetric)> {
+    let CloudwatchQuery::Expression { expression, metrics, .. } = query else { return None };
+    let mut shares = PRESETS.iter().filter_map(|preset| match &preset.measure {
+        Measure::Share { whole, .. } => Some(*whole),
+        Measure::Stat(..) | Measure::Millis(..) => None,
+    });
+    let whole = shares.find(|whole| *expression == share(whole))?;
+    let all: Option<Vec<CloudwatchMetric>> = whole.iter().map(|(id, _)| metrics.get(*id).cloned()).collect();
+    Some((all?, metrics.get(ERRORS)?.clone()))
+}
+
+/// The same of one target group of a load balancer, both by name or by ARN.
+#[must_use]
+pub fn balancer_counts(load_balancer: &str, target_group: &str) -> (Vec<CloudwatchMetric>, CloudwatchMetric) {
+    let named = |key: &str, text: &str| end_of_arn(key, text);
+    let dimensions = BTreeMap::from([
+        ("LoadBalancer".to_owned(), named("load_balancer", load_balancer)),
+        ("TargetGroup".to_owned(), named("target_group", target_group)),
+    ]);
+    let of = |name: &str| CloudwatchMetric {
+        namespace: "AWS/ApplicationELB".to_owned(),
+        name: name.to_owned(),
+        stat: "Sum".to_owned(),
+        dimensions: dimensions.clone(),
+    };
+    (vec![of("RequestCount")], of("HTTPCode_Target_5XX_Count"))
 }
 
 /// Refuses keys and statistics that a preset has no use for.

@@ -2,6 +2,7 @@
 
 use super::effect::EffectId;
 pub use super::past::{EndpointMinute, MeasuredNoise, Past, PastErrors};
+pub use super::unusable::Unusable;
 use crate::base::fault::Fault;
 use crate::base::histogram::Histogram;
 use crate::base::ids::{NodeName, Seq};
@@ -361,6 +362,9 @@ impl RouteReading {
 pub struct LiveReading {
     /// One entry for each proxy that answered. None is silence.
     pub proxies: Vec<ProxyCounts>,
+    /// What some proxies told and nobody can judge by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<Unusable>,
 }
 
 /// The counts of one proxy process.

@@ -9,6 +9,7 @@ use super::limits::{LimitVerdict, judge_limits};
 use super::noise::Allowance;
 use super::points::judge_points;
 use super::state::State;
+use super::unusable::{self, UnusableSince};
 use crate::base::weight::Percent;
 use crate::judge::baseline::Baseline;
 use crate::judge::budget::Exposure;
@@ -35,6 +36,8 @@ pub struct Judgement {
     pub limits: Vec<LimitVerdict>,
     /// What the policy says of gates that do not say themselves what their failure does.
     pub on_failure: OnFailure,
+    /// What the data plane tells and nobody can judge by: neither evidence nor silence.
+    pub error: Option<UnusableSince>,
 }
 
 impl Judgement {
@@ -62,16 +65,17 @@ impl Judgement {
         self.verdict == Verdict::Pass && !self.fails() && !self.holds()
     }
 
-    /// An absolute gate is breached by no fault of the release that is known: stay where it is.
+    /// An absolute gate is breached by no fault of the release that is known, or counts cannot be used: stay where it is.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.limits.iter().any(|limit| limit.outcome.holds())
+        self.error.is_some() || self.limits.iter().any(|limit| limit.outcome.holds())
     }
 
     /// What a person should be told although nothing is decided: stable itself is beyond a limit, or a gate sees nothing.
     #[must_use]
     pub fn page(&self) -> Option<String> {
-        self.limits.iter().find_map(|limit| limit.page.clone())
+        let of_limits = self.limits.iter().find_map(|limit| limit.page.clone());
+        of_limits.or_else(|| self.error.as_ref().and_then(UnusableSince::page))
     }
 
     /// In a sentence: of a gate that asks for what is done, where some fail.
@@ -89,9 +93,10 @@ impl Judgement {
         }
         let failing = |limit: &&LimitVerdict| limit.outcome.fails() && Some(self.action_of(limit)) == action;
         let holding = |limit: &&LimitVerdict| limit.outcome.holds();
-        match self.limits.iter().find(failing).or_else(|| self.limits.iter().find(holding)) {
-            Some(limit) => limit.sentence.clone(),
-            None => self.finding.explain(self.verdict),
+        match (self.limits.iter().find(failing), &self.error, self.limits.iter().find(holding)) {
+            (Some(limit), ..) | (None, None, Some(limit)) => limit.sentence.clone(),
+            (None, Some(error), _) => error.sentence(),
+            (None, None, None) => self.finding.explain(self.verdict),
         }
     }
 }
@@ -149,10 +154,18 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         missing_requests: safety.requests_to_proof(state.wanted.share(), thresholds.advance),
         canary_requests_per_s: state.evidence.canary_requests_per_s(state.wanted, state.at),
     };
+    let error = unusable::in_the_way(plan, state);
+    let verdict = match finding.verdict(&thresholds) {
+        // What the others counted is evidence all the same.
+        Verdict::Fail => Verdict::Fail,
+        _ if error.is_some() => Verdict::Error,
+        verdict => verdict,
+    };
     Judgement {
         finding,
         thresholds,
-        verdict: finding.verdict(&thresholds),
+        verdict,
+        error,
         budget_spent: exposure.is_spent(budget),
         compared,
         limits: limits(plan, state),

@@ -6,6 +6,7 @@ use super::gate::weight_step;
 use super::moves::Moves;
 use super::points;
 use super::state::{Exposed, PauseCause, Phase};
+use super::unusable;
 use super::workload;
 use crate::base::time::Millis;
 use crate::base::weight::Percent;
@@ -35,12 +36,16 @@ const STALE_FOR: Millis = Millis::from_seconds(8);
 
 /// Counts, and that the data plane lives.
 fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
+    unusable::take_in(moves, reading);
     // Who does not have the route says nothing of it: others of the mesh that report must not hide that all who place its
     // requests fell silent.
     if !reading.proxies.iter().any(|proxy| proxy.serving || proxy.applied.is_some()) {
         return;
     }
     fuse::take_in(moves, reading);
+    if !unusable::is_any_heard(reading) {
+        return;
+    }
     let at = moves.at();
     let fresh = moves.state.evidence.absorb(reading, at, moves.plan.latency_tolerance());
     // A quiet service is heard as well, but not written down every second.

@@ -9,6 +9,7 @@ use super::noise::Allowance;
 use super::points::judge_point;
 use super::scope::acts;
 use super::state::State;
+use super::unusable;
 use crate::judge::rollback_threshold;
 use crate::judge::verdict::seen;
 use crate::policy::plan::{Gate, GateRule, Plan, listed};
@@ -43,7 +44,8 @@ pub enum GateVerdict {
     Fails,
     /// Not known, or not known whose fault: the rollout stays where it is, or would.
     Holds,
-    /// Its source could not be asked when it was last tried: the same, and a person may have to look.
+    /// Its source could not be asked when it was last tried, or what it told cannot be judged by: the same, and a person may
+    /// have to look.
     Error,
     /// It does not act where the rollout stands: it neither fails the release nor holds it.
     Idle,
@@ -60,13 +62,13 @@ fn gate_view(plan: &Plan, gate: &Gate, state: &State) -> GateView {
     let threshold = rollback_threshold(plan.max_false_rollback);
     let shared = rollback_threshold(fuse::max_false_rollback(plan, state));
     let figures = GateFigures::of(gate, state);
-    let view = |verdict, against, text| GateView {
-        name: gate.name.clone(),
-        dry_run: gate.dry_run,
-        verdict,
-        against,
-        text,
-        figures,
+    let error = unusable::of_gate(plan, gate, state);
+    let view = |verdict, against, text| {
+        let (verdict, text) = match error {
+            Some(error) if !matches!(verdict, GateVerdict::Fails | GateVerdict::Idle) => (GateVerdict::Error, error),
+            Some(_) | None => (verdict, text),
+        };
+        GateView { name: gate.name.clone(), dry_run: gate.dry_run, verdict, against, text, figures }
     };
     if !acts(plan, state, gate) {
         return view(GateVerdict::Idle, None, format!("does not act now: it does {}", listed(gate.scopes())));

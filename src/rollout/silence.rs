@@ -6,14 +6,17 @@ use super::state::PauseCause;
 use super::step::is_full;
 use crate::base::weight::Percent;
 
-/// Live telemetry silent for `withdraw_after` while the canary has weight: weight 0, paused, no verdict.
+/// Live telemetry silent or unusable for `withdraw_after` while the canary has weight: weight 0, paused, no verdict.
 pub(super) fn silence_withdraws(moves: &mut Moves<'_>, step: usize) {
     let silence = moves.at().since(moves.state.last_live_at);
     let exposed = moves.state.wanted > Percent::ZERO && !is_full(moves, step);
     if !exposed || silence < moves.plan.no_data.withdraw_after {
         return;
     }
-    let reason = format!("no report from the data plane for {silence}; resumes by itself when reports come again");
+    let reason = match &moves.state.unusable {
+        None => format!("no report from the data plane for {silence}; resumes by itself when reports come again"),
+        Some(unusable) => unusable.unheard_for(silence),
+    };
     moves.withdraw(step, PauseCause::NoData, reason);
 }
 

@@ -70,6 +70,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         evidence: Evidence::new(start.route.version, input.at, Timing::begin(plan, start.baseline.as_ref())),
         past: *start.past,
         last_live_at: input.at,
+        unusable: None,
         split_checked: 0,
         ending: None,
         budget_grants: 0,

@@ -5,6 +5,7 @@ use super::event::{Actor, Deployed, Past, ReleaseName, Voice, WorkloadReading};
 use super::evidence::Evidence;
 use super::fuse::Fuses;
 use super::points::ArmPoints;
+use super::unusable::UnusableSince;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, Seq};
 use crate::base::time::Timestamp;
@@ -80,6 +81,9 @@ pub struct State {
     pub split_checked: u64,
     /// When the data plane was last heard.
     pub last_live_at: Timestamp,
+    /// What it told lately and nobody can judge by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<UnusableSince>,
     /// Who has approved the present step, each person once.
     #[serde(default)]
     pub approvals: Vec<Approval>,

@@ -20,5 +20,6 @@ mod signals;
 mod silence;
 mod sources;
 mod starts;
+mod unusable;
 mod verified;
 mod workload;

@@ -162,7 +162,7 @@ pub struct EvidenceView {
     pub against: f64,
     /// Proof that it is no worse than the step's margin: 1 lets it advance.
     pub proof: f64,
-    /// What the comparing gates come to: `pass`, `fail`, `inconclusive` or `no_data`.
+    /// What the comparing gates come to: `pass`, `fail`, `inconclusive`, `error` or `no_data`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub verdict: String,
     /// While inconclusive: canary requests without an error that would prove it.
@@ -291,6 +291,7 @@ impl EvidenceView {
             Verdict::Fail => ("fail", None, None),
             Verdict::Inconclusive { missing_requests, eta_s } => ("inconclusive", *missing_requests, *eta_s),
             Verdict::NoData => ("no_data", None, None),
+            Verdict::Error => ("error", None, None),
         };
         Self {
             verdict: name.to_owned(),
@@ -360,7 +361,9 @@ fn verdict_sentence(state: &State, judgement: &Judgement) -> String {
         return ending.reason.clone();
     }
     match &state.paused {
-        Some(pause) if pause.cause == PauseCause::NoData => return "no data: the data plane is silent".to_owned(),
+        Some(pause) if pause.cause == PauseCause::NoData && judgement.error.is_none() => {
+            return "no data: the data plane is silent".to_owned();
+        }
         Some(pause) if pause.cause == PauseCause::Budget => return pause.reason.clone(),
         Some(_) | None => {}
     }

@@ -224,7 +224,7 @@ impl Driver {
         let Stored { plan, state } = &self.stored;
         observation.points.retain(|reading| state.is_judged() && state.is_news(plan, reading));
         if let Some(Ok(live)) = &mut observation.live {
-            *live = self.stored.state.evidence.only_news(std::mem::take(live));
+            *live = state.evidence.only_news(state.usable(std::mem::take(live)));
         }
     }
 

@@ -7,6 +7,7 @@
 mod alarms;
 mod calls;
 mod fault;
+mod history;
 mod lag;
 mod plan;
 mod results;

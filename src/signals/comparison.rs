@@ -11,7 +11,7 @@ use crate::judge::Counts;
 use crate::judge::bounds::{requests_in, slower_than};
 use crate::ports::{LiveCounts, Notes, Telemetry};
 use crate::rollout::event::{
-    ComparedBy, FuseReading, Latency, LiveReading, Past, ProxyCounts, SlowCounts, TimingAsk, VersionCounts,
+    ComparedBy, FuseReading, Latency, LiveReading, Past, ProxyCounts, SlowCounts, TimingAsk, Unusable, VersionCounts,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,14 +161,15 @@ impl LiveCounts for Comparison {
     async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Result<LiveReading, Fault> {
         self.judges(route);
         let reports = self.latest().await?;
-        let proxies = reports.iter().map(|report| ProxyCounts {
+        let unusable = reports.iter().filter_map(ByRoute::unusable).collect();
+        let proxies = reports.iter().filter(|report| report.unreadable.is_none()).map(|report| ProxyCounts {
             proxy: report.proxy.clone(),
             applied: report.applied.get(route).copied(),
             serving: self.serves(&report.proxy, route, report.placed(route)),
             versions: report.by_version(route, canary, stable, ask),
             fuse: report.fuses.get(route).map(fuse_reading),
         });
-        Ok(LiveReading { proxies: proxies.collect() })
+        Ok(LiveReading { proxies: proxies.collect(), unusable })
     }
 }
 
@@ -187,17 +188,24 @@ struct ByRoute {
     fuses: BTreeMap<RouteRef, FuseReport>,
     /// All requests where `series` has those of sessions that count.
     raw: BTreeMap<RouteRef, Vec<Series>>,
+    unreadable: Option<String>,
 }
 
 impl ByRoute {
     fn new(report: Report) -> Self {
         Self {
             proxy: report.proxy,
+            unreadable: report.unreadable,
             applied: report.applied.into_iter().collect(),
             series: by_route(report.series),
             raw: by_route(report.raw),
             fuses: report.fuses.into_iter().map(|fuse| (fuse.route.clone(), fuse)).collect(),
         }
+    }
+
+    /// That its answer could not be read.
+    fn unusable(&self) -> Option<Unusable> {
+        self.unreadable.clone().map(|why| Unusable { proxy: self.proxy.clone(), why })
     }
 
     /// Rises with every request that it places on a route. Sessions count once a minute, and those that last are served too.
@@ -345,6 +353,7 @@ mod tests {
             unjudged: Vec::new(),
             fuses: Vec::new(),
             raw: Vec::new(),
+            unreadable: None,
             series: vec![
                 series("checkout", 7, "v1", 0.9, 90, 1),
                 series("checkout", 7, "v2", 0.1, 4, 1),
@@ -400,6 +409,27 @@ mod tests {
         assert_eq!((counts.stable_requests, counts.stable_slower), (3, [1; 6]));
         let slower = Counts { canary_requests: 2, canary_errors: 1, stable_requests: 3, stable_errors: 1 };
         assert_eq!(counted.slower, [SlowCounts { bound_us: 8192, counts: slower }]);
+    }
+
+    struct Told(Vec<Report>);
+
+    #[async_trait]
+    impl Telemetry for Told {
+        async fn reports(&self) -> Result<Vec<Report>, Fault> {
+            Ok(self.0.clone())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_report_that_could_not_be_read_is_named_and_no_proxy_that_is_heard() {
+        let good =
+            Report { proxy: "p".into(), series: vec![series("checkout", 7, "v2", 0.1, 4, 1)], ..Report::default() };
+        let odd =
+            Report { proxy: "10.0.0.5:9901".into(), unreadable: Some("answers oddly".into()), ..Report::default() };
+        let comparison = Comparison::new(Arc::new(Told(vec![good, odd])));
+        let read = comparison.read(&route("checkout"), "v2", "v1", &TimingAsk::default()).await.unwrap();
+        assert_eq!(read.proxies.iter().map(|proxy| proxy.proxy.as_str()).collect::<Vec<_>>(), ["p"]);
+        assert_eq!(read.unusable, [Unusable { proxy: "10.0.0.5:9901".into(), why: "answers oddly".into() }]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Live counts of proxies in other processes, asked for over their admin interface (`/tidegate/report`).
 //!
 //! Counts are cumulative since a proxy started, so an answer that is lost changes nothing: the next one holds it all. A
-//! proxy that does not answer is left out, and only when nobody answers is that silence. A name with several addresses
+//! proxy that does not answer is left out, and only when nobody answers is that silence. One whose answer cannot be read is
+//! told as that: somebody is there, and nobody knows what it counts. A name with several addresses
 //! is a proxy at each, looked up anew every few seconds, since proxies come and go with the tasks that they stand beside.
 
 use crate::base::fault::Fault;
@@ -30,6 +31,8 @@ const BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
 const QUERY_MAX_BYTES: usize = 16 * 1024;
 /// Name under which faults are reported.
 const SOURCE: &str = "live telemetry";
+/// Statuses with which something in between says that nobody is there.
+const GONE: [u16; 3] = [502, 503, 504];
 
 /// Proxies by their admin addresses.
 pub struct RemoteTelemetry {
@@ -97,27 +100,40 @@ impl RemoteTelemetry {
         known.addresses.clone()
     }
 
+    /// A report; one that is unreadable where something answers and nobody knows what. An error is silence.
     async fn ask(&self, address: SocketAddr, query: &str) -> Result<Report, String> {
+        let unreadable =
+            |why: String| Report { proxy: address.to_string(), unreadable: Some(why), ..Report::default() };
         let answer = self.client.get(format!("http://{address}/tidegate/report{query}")).send().await;
-        let mut answer = answer.and_then(reqwest::Response::error_for_status).map_err(|error| why(&error))?;
+        let mut answer = answer.map_err(|error| why(&error))?;
+        let status = answer.status();
+        if GONE.contains(&status.as_u16()) {
+            return Err(format!("it answered with status {status}"));
+        }
+        if !status.is_success() {
+            return Ok(unreadable(format!("answers with status {}, and not as a proxy does", status)));
+        }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| why(&error))? {
             if body.len() + chunk.len() > BODY_MAX_BYTES {
-                return Err(format!("its report has more than {BODY_MAX_BYTES} bytes"));
+                return Ok(unreadable(format!("answers with a report of more than {BODY_MAX_BYTES} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| format!("it answers, but not as a proxy of this version: {error}"))
+        let report = serde_json::from_slice(&body);
+        Ok(report.unwrap_or_else(|error| {
+            tracing::debug!(%address, %error, "an unreadable report");
+            // Without the place of the error, which may be another one each second.
+            unreadable(format!("answers, but not as a proxy of this version ({:?} error)", error.classify()))
+        }))
     }
 }
 
 fn why(error: &reqwest::Error) -> String {
-    match error.status() {
-        Some(status) => format!("it answered with status {status}"),
-        None if error.is_timeout() => format!("no answer within {} ms", TIMEOUT.as_millis()),
-        None if error.is_connect() => "it takes no connection".to_owned(),
-        None => "its answer broke off".to_owned(),
+    match error {
+        late if late.is_timeout() => format!("no answer within {} ms", TIMEOUT.as_millis()),
+        refused if refused.is_connect() => "it takes no connection".to_owned(),
+        _ => "its answer broke off".to_owned(),
     }
 }
 
@@ -188,6 +204,8 @@ fn acknowledging(judged: &BTreeSet<RouteRef>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     #[test]
     fn routes_are_acknowledged_by_name_as_long_as_that_is_short() {
@@ -198,5 +216,46 @@ mod tests {
         assert_eq!(acknowledging(&routes(2)), "?acknowledge=shop%2Fr%2Froute-0&acknowledge=shop%2Fr%2Froute-1");
         assert_eq!(acknowledging(&routes(0)), "?");
         assert_eq!(acknowledging(&routes(10_000)), "?acknowledge");
+    }
+
+    /// A server that gives everybody this answer; its address.
+    async fn answering(status: &'static str, body: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        address.to_string()
+    }
+
+    async fn asked(addresses: &[&str]) -> Result<Vec<(String, Option<String>)>, Fault> {
+        let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
+        let reports = RemoteTelemetry::new(&urls).unwrap().reports().await?;
+        Ok(reports.into_iter().map(|report| (report.proxy, report.unreadable)).collect())
+    }
+
+    #[tokio::test]
+    async fn who_answers_otherwise_than_a_proxy_is_neither_silent_nor_heard() {
+        let good = answering("200 OK", r#"{"proxy":"p1","series":[]}"#).await;
+        let odd = answering("200 OK", "<html>hello</html>").await;
+        let foreign = answering("404 Not Found", "nothing here").await;
+        let gone = answering("503 Service Unavailable", "").await;
+        let mut told = asked(&[&good, &odd, &foreign, &gone]).await.unwrap();
+        told.sort();
+        let mut expected = vec![
+            (odd, Some("answers, but not as a proxy of this version (Syntax error)".to_owned())),
+            (foreign, Some("answers with status 404 Not Found, and not as a proxy does".to_owned())),
+            ("p1".to_owned(), None),
+        ];
+        expected.sort();
+        assert_eq!(told, expected);
+        let silent = asked(&[&gone]).await.unwrap_err().to_string();
+        assert!(silent.contains("no proxy answers") && silent.contains("503"), "{silent}");
     }
 }

@@ -22,6 +22,18 @@ const BEFORE: u64 = 0;
 /// A plan without what no simulation has, and what was left out of it, in sentences.
 #[must_use]
 pub fn prepared(plan: &Plan) -> (Plan, Vec<String>) {
+    prepared_for(plan, |gate| match gate.rule {
+        GateRule::Health { .. } | GateRule::Signal(_) => Err("it is not about requests".to_owned()),
+        GateRule::ErrorRateAgainstStable { .. }
+        | GateRule::LatencyAgainstStable { .. }
+        | GateRule::ErrorRateLimit { .. }
+        | GateRule::LatencyLimit { .. } => Ok(()),
+    })
+}
+
+/// The same, where `stays` says of each gate whether it has anything to go by, and why not.
+#[must_use]
+pub fn prepared_for(plan: &Plan, stays: impl Fn(&Gate) -> Result<(), String>) -> (Plan, Vec<String>) {
     let mut left_out = Vec::new();
     let mut plan = plan.clone();
     if plan.workload.take().is_some() {
@@ -34,11 +46,13 @@ pub fn prepared(plan: &Plan) -> (Plan, Vec<String>) {
     if plan.steps.len() < steps {
         left_out.push("people approve at once".to_owned());
     }
-    let is_of_requests = |gate: &Gate| !matches!(gate.rule, GateRule::Health { .. } | GateRule::Signal(_));
-    for gate in plan.gates.iter().filter(|gate| !is_of_requests(gate)) {
-        left_out.push(format!("gate `{}` always passes: it is not about requests", gate.name));
-    }
-    plan.gates.retain(is_of_requests);
+    plan.gates.retain(|gate| match stays(gate) {
+        Ok(()) => true,
+        Err(why) => {
+            left_out.push(format!("gate `{}` always passes: {why}", gate.name));
+            false
+        }
+    });
     (plan, left_out)
 }
 
@@ -161,7 +175,7 @@ impl<'a> Engine<'a> {
     /// Hands a reading in: counts by version, and points of signals.
     pub fn observe(&mut self, at: Timestamp, versions: Vec<VersionCounts>, points: Vec<PointsReading>) {
         let proxy = ProxyCounts { proxy: PROXY.to_owned(), applied: None, serving: true, versions, fuse: None };
-        self.observe_reading(at, LiveReading { proxies: vec![proxy] }, points);
+        self.observe_reading(at, LiveReading { proxies: vec![proxy], ..LiveReading::default() }, points);
     }
 
     /// The same with counts by proxy. Whatever these say, they route by the newest weights.

@@ -5,9 +5,12 @@
 
 mod efficiency;
 mod markdown;
+mod more;
 mod policies;
+mod tables;
 
 pub use markdown::{markdown, picture};
+pub use more::More;
 
 use super::chance::Chance;
 use super::run::{Pace, Run, one, under};
@@ -28,13 +31,15 @@ pub struct Scale {
     pub peers: u64,
     /// Courses of events in each cell of the efficiency table.
     pub courses: u64,
+    /// Rollouts of each figure of the further tables, the costly ones a part of them.
+    pub more: u64,
 }
 
 impl Scale {
     /// What the documented figures are of.
-    pub const FULL: Self = Self { healthy: 20_000, bad: 1000, peers: 200, courses: 4000 };
+    pub const FULL: Self = Self { healthy: 20_000, bad: 1000, peers: 200, courses: 4000, more: 1000 };
     /// What every test run can afford.
-    pub const SMALL: Self = Self { healthy: 24, bad: 12, peers: 3, courses: 200 };
+    pub const SMALL: Self = Self { healthy: 24, bad: 12, peers: 3, courses: 200, more: 3 };
 }
 
 /// Runs a function for each number below the first argument, on as many threads as there are, and keeps the order.
@@ -96,6 +101,8 @@ pub struct Goals {
     pub paced: Vec<Paced>,
     /// A dead canary at 1 % of 500 requests in a second, looked at once a second and a hundred times a second.
     pub dead: [Summary; 2],
+    /// What else may be asked.
+    pub more: More,
 }
 
 /// Measures everything. The same scale gives the same figures.
@@ -108,6 +115,7 @@ pub fn measure(scale: Scale, spread: Spread<'_>) -> Goals {
         bad: bad(scale, spread),
         paced: paced(scale, spread),
         dead: dead(scale, spread),
+        more: more::more(scale, spread),
     }
 }
 

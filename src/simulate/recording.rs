@@ -121,11 +121,15 @@ fn row(line: &str, columns: &[usize; COLUMNS.len()]) -> Result<Row, String> {
         return Err("more errors than requests".to_owned());
     }
     let weight = u8::try_from(weight).ok().and_then(Percent::new).ok_or("a weight lies between 0 and 100 percent")?;
-    Ok(Row { at: instant(field(0)?)?, weight, counts })
+    let at = instant(field(0)?).map_err(|problem| format!("column `at`: {problem}"))?;
+    Ok(Row { at, weight, counts })
 }
 
-/// Seconds, whole or not, or RFC 3339.
-fn instant(text: &str) -> Result<Timestamp, String> {
+/// An instant in seconds since 1970, whole or not, or in RFC 3339.
+///
+/// # Errors
+/// That it is neither.
+pub fn instant(text: &str) -> Result<Timestamp, String> {
     if let Ok(seconds) = text.parse::<f64>()
         && seconds.abs() < 1e11
     {
@@ -134,7 +138,7 @@ fn instant(text: &str) -> Result<Timestamp, String> {
     let parsed = text.parse::<jiff::Timestamp>();
     parsed
         .map(|at| Timestamp(at.as_millisecond()))
-        .map_err(|_| format!("`{text}` in column `at` is neither seconds nor a time such as 2026-11-28T14:00:00Z"))
+        .map_err(|_| format!("`{text}` is neither seconds nor a time such as 2026-11-28T14:00:00Z"))
 }
 
 /// Rows on their way to samples: counts become cumulative, and each change of the weight a version.
@@ -160,7 +164,7 @@ impl Table {
         let counts = VersionCounts::new(self.version, u32::from(row.weight.get()) * 10_000, self.sum);
         let proxy =
             ProxyCounts { proxy: PROXY.to_owned(), applied: None, serving: false, versions: vec![counts], fuse: None };
-        let live = Some(LiveReading { proxies: vec![proxy] });
+        let live = Some(LiveReading { proxies: vec![proxy], ..LiveReading::default() });
         self.samples.push(Sample { at: row.at, live, points: Vec::new() });
         Ok(())
     }

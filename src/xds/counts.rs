@@ -230,6 +230,7 @@ impl Counts {
                 raw: inside.tables.raw(),
                 applied: inside.applied(),
                 unjudged: Vec::new(),
+                unreadable: None,
             })
         });
         reports.collect()

@@ -25,7 +25,7 @@ use tidegate::policy::plan::{
 use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
     ArmReading, Command, Deployed, Event, Input, Latency, LiveReading, MeasuredNoise, Observation, Outcome, Past,
-    PastErrors, PointsReading, ProxyCounts, ReleaseName, SlowCounts, Standing, Start, VersionCounts, Voice,
+    PastErrors, PointsReading, ProxyCounts, ReleaseName, SlowCounts, Standing, Start, Unusable, VersionCounts, Voice,
     WorkloadReading,
 };
 use tidegate::rollout::evidence::Block;
@@ -168,14 +168,18 @@ fn events() -> Vec<(String, Event)> {
     let versions = vec![VersionCounts::new(8, 100_000, counts())];
     let live = LiveReading {
         proxies: vec![ProxyCounts { proxy: "p1".into(), applied: Some(8), serving: true, versions, fuse: None }],
+        unusable: Vec::new(),
     };
     let mut timed = live.clone();
     timed.proxies[0].versions = timed_versions();
     let [fault, ..] = faults();
+    let why = "answers with status 500, and not as a proxy does".to_owned();
+    let unusable = vec![Unusable { proxy: "10.0.0.5:9901".into(), why }];
     for (name, route, live) in [
         ("both", Some(Ok(fresh_route(8))), Some(Ok(live.clone()))),
         ("timed", None, Some(Ok(timed))),
         ("silence", None, Some(Ok(LiveReading::default()))),
+        ("unusable", None, Some(Ok(LiveReading { unusable, ..LiveReading::default() }))),
         ("errors", Some(Err(fault.clone())), Some(Err(fault))),
         ("nothing", None, None),
     ] {

@@ -6,6 +6,7 @@
 
 mod cloudwatch;
 mod health;
+mod history;
 mod http;
 mod moto;
 mod outside;

@@ -140,3 +140,20 @@ fn where_nothing_is_to_be_found_there_is_no_oracle() {
     assert_eq!(oracle::of_labels(1.0, 0.1, 0.2, 0.01, &mut draw), None);
     assert_eq!(oracle::informed(0.1, 0.2, 0.0, &mut draw), None);
 }
+
+#[test]
+fn a_threshold_that_is_looked_at_more_often_decides_as_often() {
+    // Seconds to the rollback of a dead release, and of one whose fault begins with the second minute.
+    let expected = [(20, 80), (30, 90), (90, 150), (20, 80), (120, 180)];
+    for (peer, (at_once, late)) in Peer::HURRIED.into_iter().zip(expected) {
+        assert_eq!(outcome(peer, 1000, 0).1, at_once, "{peer:?}");
+        assert_eq!(outcome(peer, 1000, 60).1, late, "{peer:?}");
+        assert_eq!(outcome(peer, 10, 0), (Decision::Promoted, 240, 90), "{peer:?}: 1 % is good enough");
+    }
+    let silent = |peer: Peer| {
+        let mut rule = peer.rule();
+        (0..24).find_map(|_| rule.take(&Slice::default()))
+    };
+    assert_eq!(silent(Peer::FlaggerEvery10s), Some(Decision::RolledBack), "no data is a failed check");
+    assert_eq!(silent(Peer::ArgoEvery10s), Some(Decision::Promoted));
+}

@@ -90,6 +90,7 @@ fn verdicts_keep_their_written_form() {
             r#"{"verdict":"inconclusive","missing_requests":9,"eta_s":60}"#,
         ),
         (Verdict::NoData, r#"{"verdict":"no_data"}"#),
+        (Verdict::Error, r#"{"verdict":"error"}"#),
     ] {
         assert_eq!(serde_json::to_string(&verdict).unwrap(), json);
         assert_eq!(serde_json::from_str::<Verdict>(json).unwrap(), verdict);

@@ -36,7 +36,7 @@ fn said(world: &World) -> String {
 
 /// One round of readings in which the proxies have these fuses.
 fn read(world: &mut World, fuses: &[Option<FuseReading>]) {
-    let LiveReading { mut proxies } = world.live();
+    let LiveReading { mut proxies, .. } = world.live();
     let first = proxies.remove(0);
     let proxies = fuses.iter().enumerate().map(|(n, fuse)| {
         let mut proxy = first.clone();
@@ -44,7 +44,7 @@ fn read(world: &mut World, fuses: &[Option<FuseReading>]) {
         proxy.fuse.clone_from(fuse);
         proxy
     });
-    let reading = LiveReading { proxies: proxies.collect() };
+    let reading = LiveReading { proxies: proxies.collect(), ..LiveReading::default() };
     world.give(Event::Observed(Observation {
         route: Some(Ok(world.mesh.clone())),
         live: Some(Ok(reading)),

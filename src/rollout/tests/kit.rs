@@ -423,7 +423,7 @@ impl World {
                 versions,
             }]
         };
-        LiveReading { proxies }
+        LiveReading { proxies, ..LiveReading::default() }
     }
 
     /// One round of readings, of everything as it is.

@@ -322,7 +322,7 @@ fn who_does_not_have_the_route_breaks_no_silence() {
             versions: Vec::new(),
             fuse: None,
         }];
-        let live = Some(Ok(LiveReading { proxies }));
+        let live = Some(Ok(LiveReading { proxies, ..LiveReading::default() }));
         world.give(Event::Observed(Observation {
             route: Some(Ok(world.mesh.clone())),
             live,

@@ -161,7 +161,7 @@ fn nonsense(version: u64, weights: [u32; 3], share_ppm: u32, counts: [u64; 4], p
         .collect();
     Observation {
         route: Some(Ok(RouteReading { version, targets: targets.collect(), lapsed: None })),
-        live: Some(Ok(LiveReading { proxies })),
+        live: Some(Ok(LiveReading { proxies, ..LiveReading::default() })),
         ..Observation::default()
     }
 }

@@ -417,6 +417,7 @@ fn a_fuse_that_tripped_does_what_its_gate_does() {
             canary_requests: 41,
             canary_errors: 4,
             stable_errors: 0,
+            errors_since_acknowledged: 4,
         });
         let live = Some(Ok(live));
         world.give(Event::Observed(Observation {

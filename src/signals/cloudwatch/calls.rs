@@ -70,6 +70,11 @@ impl Calls {
 
     /// Everything that CloudWatch has of a batch.
     pub(super) async fn metric_data(&self, batch: &Batch<'_>) -> Result<Gathered, Refusal> {
+        self.pages_of_metric_data(batch, MOST_PAGES).await
+    }
+
+    /// The same on so many pages at most.
+    pub(super) async fn pages_of_metric_data(&self, batch: &Batch<'_>, most: usize) -> Result<Gathered, Refusal> {
         let first = batch.entries.first().map(|entry| place(entry.query)).unwrap_or_default();
         let place = match batch.entries.len() {
             0 | 1 => first,
@@ -83,7 +88,7 @@ impl Calls {
             .end_time(DateTime::from_millis(batch.end.0))
             .scan_by(ScanBy::TimestampAscending);
         let (mut gathered, mut token) = (Gathered::default(), None);
-        for _ in 0..MOST_PAGES {
+        for _ in 0..most {
             let page = self.make(GET_METRIC_DATA, &place, call.clone().set_next_token(token.take()).send()).await?;
             gathered.add(&page);
             token = page.next_token;
@@ -91,8 +96,7 @@ impl Calls {
                 return Ok(gathered);
             }
         }
-        let text =
-            format!("{GET_METRIC_DATA} of {place}: more than {MOST_PAGES} pages: ask for longer periods, or less");
+        let text = format!("{GET_METRIC_DATA} of {place}: more than {most} pages: ask for longer periods, or less");
         Err(too_long(text))
     }
 

@@ -107,6 +107,21 @@ pub(super) fn batches<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Vec<B
 }
 
 impl<'a> Batch<'a> {
+    /// The same in parts of so many points at most, one after the other; each has a step of every query at least.
+    pub(super) fn parts(self, most_points: u64) -> Vec<Self> {
+        let step = i64::try_from(self.step).unwrap_or(i64::MAX);
+        let shortest = self.entries.iter().map(|entry| entry.period.0).min().unwrap_or(self.step).max(1);
+        let points_of_a_step = (self.step / shortest).max(1).saturating_mul(self.entries.len() as u64).max(1);
+        let length = step.saturating_mul(i64::try_from((most_points / points_of_a_step).max(1)).unwrap_or(i64::MAX));
+        let (mut parts, mut start) = (Vec::new(), self.start);
+        while start < self.end {
+            let end = Timestamp(start.0.saturating_add(length)).min(self.end);
+            parts.push(Self { start, end, ..self.clone() });
+            start = end;
+        }
+        parts
+    }
+
     fn of(entry: Entry<'a>) -> Self {
         let (start, end, step) = (entry.span.from, entry.span.to, entry.period.0.max(1));
         let (size, is_alone) = (size(entry.query), entry.is_alone);

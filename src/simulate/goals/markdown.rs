@@ -52,7 +52,7 @@ pub fn markdown(goals: &Goals) -> String {
             cell.times_of_labels()
         );
     }
-    text + &paced_table(goals)
+    text + &paced_table(goals) + &super::tables::tables(&goals.more)
 }
 
 fn healthy_row(row: &Healthy) -> String {

@@ -22,6 +22,16 @@ pub(super) fn ramp_from_one() -> Plan {
     plan(&format!("steps: [1, 5, 10, 25, 50, 75, 100]\n{BY_CLOCK}{GATES}"))
 }
 
+/// A minute at each weight; nothing slower than stable is tolerated.
+pub(super) fn strict() -> Plan {
+    plan(&format!("steps: [10, 25, 50, 75, 100]\n{BY_CLOCK}{}", GATES.replace("10%", "0%")))
+}
+
+/// One weight in percent for as long as a simulation lasts.
+pub(super) fn fixed(weight: u8) -> Plan {
+    plan(&format!("steps: [{weight}, 100]\nstep_defaults: {{ min: 11h, max: 11h }}\n{GATES}"))
+}
+
 /// Each step as soon as it is proven, within five minutes.
 pub(super) fn paced() -> Plan {
     plan(&format!(

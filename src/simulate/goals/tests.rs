@@ -32,7 +32,8 @@ fn goals_are_met_and_told_when_they_are_not() {
     let row = Paced { rate: 500.0, p0: 0.001, healthy: of(world), bad: of(world.with_canary_errors(0.051)) };
     let (bad, efficiency) = (Vec::new(), Vec::new());
     let dead = dead(Scale { bad: 60, ..Scale::SMALL }, &in_order);
-    let goals = Goals { scale: Scale::SMALL, efficiency, healthy: Vec::new(), bad, paced: vec![row.clone()], dead };
+    let (paced, more) = (vec![row.clone()], More::default());
+    let goals = Goals { scale: Scale::SMALL, efficiency, healthy: Vec::new(), bad, paced, dead, more };
     let find = |goals: &Goals, words: &str| goals.table().into_iter().find(|goal| goal.goal.contains(words)).unwrap();
     assert!(find(&goals, "all the traffic at 500/s").met && find(&goals, "are promoted").met);
     assert!(find(&goals, "dead canary").met && find(&goals, "hundred times").met);

@@ -93,9 +93,9 @@ fn what_is_no_table_is_refused_by_its_line() {
         (format!("{head}1,101,1,0,0,0\n"), "line 2: a weight lies between"),
         (format!("{head}1,10,1,0,0\n"), "line 2: there is no field for `stable_errors`"),
         (format!("{head}\n1,10,1,x,0,0\n"), "line 3: `x` in column `canary_errors`"),
-        (format!("{head}soon,10,1,0,0,0\n"), "line 2: `soon` in column `at`"),
+        (format!("{head}soon,10,1,0,0,0\n"), "line 2: column `at`: `soon`"),
         (format!("{head}2,10,1,0,0,0\n1,10,1,0,0,0\n"), "line 3: it is earlier"),
-        (format!("{head}nan,10,1,0,0,0\n"), "line 2: `nan` in column `at`"),
+        (format!("{head}nan,10,1,0,0,0\n"), "line 2: column `at`: `nan`"),
     ] {
         let problem = Recording::of_csv(&text).expect_err(words);
         assert!(problem.contains(words), "{problem}");
@@ -140,7 +140,7 @@ fn journal(errors_from: u64) -> Vec<Input> {
             versions: vec![VersionCounts::new(8, 100_000, counts)],
             fuse: None,
         });
-        let live = Some(Ok(LiveReading { proxies: proxies.into() }));
+        let live = Some(Ok(LiveReading { proxies: proxies.into(), ..LiveReading::default() }));
         let event = Event::Observed(Observation { live, ..Observation::default() });
         inputs.push(Input { seq: Seq(second + 1), at: Timestamp(5000 + second as i64 * 1000), event });
     }

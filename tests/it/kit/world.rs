@@ -294,7 +294,7 @@ impl LiveCounts for World {
             }
             false => vec![],
         };
-        Ok(LiveReading { proxies })
+        Ok(LiveReading { proxies, ..LiveReading::default() })
     }
 }
 

@@ -146,7 +146,7 @@ impl World {
         if let Phase::Deploying { step, .. } = self.state.phase {
             // It was allowed before the wait for its instances.
             assert_eq!(Some(state.wanted), weight_step(&self.plan, step).map(|step| step.weight));
-            let judged = State { evidence: state.evidence.clone(), points: state.points.clone(), ..self.state.clone() };
+            let judged = self.judged_by(state);
             let judgement = judge(&self.plan, &judged);
             assert!(!judgement.holds() && is_heeded(&judgement, state), "{judgement:?}");
             return;
@@ -171,7 +171,7 @@ impl World {
         if wanted.weight == Percent::FULL {
             return;
         }
-        let judged = State { evidence: state.evidence.clone(), points: state.points.clone(), ..self.state.clone() };
+        let judged = self.judged_by(state);
         let judgement = judge(&self.plan, &judged);
         // Long ago, where a freeze kept it from taking effect.
         let stayed = matches!(self.state.phase, Phase::Judging { until, .. } if state.at >= until);
@@ -180,6 +180,12 @@ impl World {
         assert!(judgement.proven() || by_time && judgement.finding.counts.canary_requests > 0, "{judgement:?}");
         assert!(!judgement.fails());
         assert_eq!(state.step_index(), Some(from + 1));
+    }
+
+    /// The state of before with what is judged by now.
+    fn judged_by(&self, state: &State) -> State {
+        let State { evidence, points, unusable, .. } = state.clone();
+        State { evidence, points, unusable, ..self.state.clone() }
     }
 
     /// A share that is written is one that the instances were asked to bear.

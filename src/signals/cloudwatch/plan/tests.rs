@@ -145,3 +145,21 @@ fn halves_have_the_span_of_the_whole() {
     assert_eq!((first.entries.len(), second.entries.len()), (1, 2));
     assert_eq!((first.start, first.end), (second.start, second.end));
 }
+
+#[test]
+fn a_long_span_is_asked_for_in_parts_that_lie_side_by_side() {
+    let query = metric("a", 60);
+    let hour = 3_600_000;
+    let of = |from: i64, to: i64| {
+        let span = Span { from: Timestamp(from), to: Timestamp(to) };
+        let entries = (0..2).filter_map(|index| Entry::of(&query, index, span, false));
+        batches(entries).remove(0)
+    };
+    // Two queries of 60 points an hour.
+    let parts = of(0, 5 * hour).parts(240);
+    let spans: Vec<_> = parts.iter().map(|part| (part.start.0 / hour, part.end.0 / hour)).collect();
+    assert_eq!(spans, [(0, 2), (2, 4), (4, 5)]);
+    assert!(parts.iter().all(|part| part.entries.len() == 2));
+    assert_eq!(of(0, hour).parts(1).len(), 60, "a minute at least");
+    assert_eq!(of(hour, hour).parts(100).len(), 0);
+}
