@@ -10,6 +10,7 @@ use crate::judge::{Counts, rollback_threshold};
 use crate::policy::plan::{Bound, Gate, GateRule, HealthProbe, OnFailure, Plan, Scope};
 use crate::rollout::compare::parts;
 use crate::rollout::event::{ArmReading, Event, FuseReading, Observation, PointsReading};
+use crate::rollout::explain::explain;
 use crate::rollout::fuse::armed;
 use crate::rollout::gate::judge;
 use crate::rollout::report::{GateVerdict, gate_views};
@@ -427,6 +428,41 @@ fn a_fuse_that_tripped_does_what_its_gate_does() {
         }));
         assert_eq!(world.stand(), stand);
     }
+}
+
+// === explained ===
+
+#[test]
+fn what_is_not_as_usual_is_explained() {
+    let told = |gates: &[Gate], policy: OnFailure| {
+        let mut plan = with(&[10, 50, 100], gates);
+        plan.on_failure = policy;
+        explain(&plan, None)
+    };
+    let plain = told(&[errors("errors"), slo(&[])], OnFailure::Rollback);
+    for silent in ["Parts of that bound", " only; what happens elsewhere", "never rolls back", "together pauses"] {
+        assert!(!plain.contains(silent), "{plain}");
+    }
+    let usual = told(&[errors("errors"), slow()], OnFailure::Rollback);
+    assert!(usual.contains("  Parts of that bound: errors 65 %, slow 35 %.\n"), "{usual}");
+    let three = Gate { weight: Some(3.0), ..errors("errors") };
+    let asks = Gate { during: vec![at(10), at(50)], ..pausing(slow()) };
+    let scoped = told(&[three, asks, slo(&[Scope::Bake])], OnFailure::Rollback);
+    for line in [
+        "Parts of that bound: errors 75 %, slow 25 %.",
+        "Gate slow acts at 10 % and at 50 % only; what happens elsewhere does not count for it.",
+        "Gate slo acts at 100 % only; what happens elsewhere does not count for it.",
+        "Gate slow never rolls back: its failure keeps the weight and waits for a person. The others still may.",
+        "What errors has shown without the others rolls back; what all that compare requests have shown only together \
+         pauses.",
+        "only gates with a limit and health checks act here",
+    ] {
+        assert!(scoped.contains(line), "`{line}` is not in\n{scoped}");
+    }
+    let at_once = Gate { on_failure: Some(OnFailure::Rollback), ..alive(&[at(10)]) };
+    let paused = told(&[errors("errors"), at_once], OnFailure::Pause);
+    assert!(paused.contains("Gate alive does not wait for a person: its failure rolls back at once."), "{paused}");
+    assert!(paused.contains("comparing gates are silent here"), "no gate acts at 100 %: {paused}");
 }
 
 // === properties ===
