@@ -103,6 +103,8 @@ pub struct Price {
 pub struct More {
     /// How many rollouts each figure is of.
     pub runs: u64,
+    /// How many courses of events each figure about looking often is of.
+    pub courses: u64,
     /// T2 of the study.
     pub peeking: Vec<Peeking>,
     /// T6.
@@ -128,6 +130,7 @@ pub(super) fn more(scale: Scale, spread: Spread<'_>) -> More {
     let incident = BOTH_SUFFER[0].1.with_canary_errors(0.05);
     More {
         runs,
+        courses: scale.courses,
         peeking: peeking(scale.courses),
         hurry: hurry(&ramp, runs, spread),
         ticks: ticks(runs, spread),

@@ -39,12 +39,15 @@ fn failed(summary: &Summary) -> String {
 }
 
 fn peeking(more: &More) -> String {
-    let text = "A release that is no worse, at 10 % of 50 requests in a second for 2,000 seconds, looked at every second by tests whose \
-                level is 1 %: how often each of them ever blames it. The z-test is for one look, and whoever repeats it is wrong many \
-                times as often. The mixture test (mSPRT, mixture of one point) is made for many looks, but takes sums to be normal, \
-                which few errors are not.";
+    let text = format!(
+        "A release that is no worse, at 10 % of 50 requests in a second for 2,000 seconds, looked at every second by tests whose \
+         level is 1 %: how often each of them ever blames it in {} courses of events. The z-test is for one look, and whoever repeats \
+         it is wrong many times as often. The mixture test (mSPRT, mixture of one point) is made for many looks, but takes sums to be \
+         normal, which few errors are not.",
+        thousands(more.courses)
+    );
     let columns = ["both fail", "the judge's evidence", "z-test", "mSPRT"];
-    let mut table = begin("Looking often", text, &words(&columns));
+    let mut table = begin("Looking often", &text, &words(&columns));
     for line in &more.peeking {
         let rejected = line.rejected.iter().map(portion);
         row(&mut table, &std::iter::once(percent(line.p0)).chain(rejected).collect::<Vec<_>>());
@@ -103,7 +106,7 @@ fn suffering(more: &More) -> String {
         let _ = write!(
             text,
             " A release that fails 5 % by itself is rolled back in {} of rollouts in the world of the first column, before the \
-             incident or within it, after {} failed requests.",
+             incident or within it, after {} failed requests of the canary.",
             percent(bad.rolled_back.share),
             number(bad.mean_failed())
         );

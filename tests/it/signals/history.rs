@@ -10,7 +10,7 @@ const POLICY: &str = "examples/replay/from-cloudwatch.yaml";
 const BACK: i64 = 1500;
 
 /// The double with a day of the example's requests: every minute 600 of checkout-v1, and 60 of checkout-v2 in the last hour,
-/// of which half fail from its sixth minute on.
+/// of which half fail from its third minute on.
 struct Past {
     double: AwsDouble,
     /// Seconds since 1970 in which the release began.
@@ -29,7 +29,7 @@ impl Past {
         past.put("RequestCountPerTarget", "checkout-v1", &all(600.0)).await;
         past.put("HTTPCode_Target_5XX_Count", "checkout-v1", &all(1.0)).await;
         past.put("RequestCountPerTarget", "checkout-v2", &late(|_| 60.0)).await;
-        past.put("HTTPCode_Target_5XX_Count", "checkout-v2", &late(|minute| if minute < 5 { 0.0 } else { 30.0 })).await;
+        past.put("HTTPCode_Target_5XX_Count", "checkout-v2", &late(|minute| if minute < 2 { 0.0 } else { 30.0 })).await;
         Some(past)
     }
 
@@ -65,8 +65,8 @@ async fn a_release_of_the_last_hour_is_found_and_would_have_been_rolled_back() {
     assert_eq!(answer["from"], tidegate::base::time::Timestamp(past.began_s * 1000).rfc3339());
     let moments = answer["moments"].as_array().unwrap();
     let last = moments.last().unwrap();
-    // Five good minutes; the sixth is known at its end.
-    assert_eq!((&last["what"], last["after_s"].as_f64()), (&"rolled_back".into(), Some(360.0)), "{answer}");
+    // Two good minutes, which prove too little; the third is known at its end.
+    assert_eq!((&last["what"], last["after_s"].as_f64()), (&"rolled_back".into(), Some(180.0)), "{answer}");
     assert!(last["why"].as_str().unwrap().contains("chance if no worse"), "{answer}");
     let text = past.replay(&["--days", "1"]).await.expect(0).stdout;
     assert!(text.starts_with("CloudWatch: the release is on checkout-v2, beside checkout-v1;"), "{text}");
