@@ -441,7 +441,6 @@ pub async fn start_local(options: LocalOptions) -> Result<Bound, StartupError> {
     let (appmesh_address, xds_address) = mesh_listeners.addresses(&options.listen);
     let (named, envoys) = ((Arc::clone(&endpoints), options.discovery.is_some()), mesh_listeners.counts.clone());
     let (overview, mut servers) = mesh_listeners.serve(&mesh, named, Arc::clone(&clock), &stopped);
-
     let unknown_node = unknown_node(&mesh, options.as_node.as_ref()).await;
     let proxy = proxy_listeners.start(mesh.subscribe(view(&options)), Arc::clone(&endpoints)).await?;
     mesh.wait_for_proxy(view(&options), proxy.routes_by());
