@@ -19,6 +19,8 @@ mod notify;
 pub mod plan;
 /// Metrics of CloudWatch that many services have.
 mod presets;
+/// Reaching the canary before it has any weight.
+mod preview;
 /// Errors with positions, excerpts and hints.
 mod problem;
 pub mod reference;

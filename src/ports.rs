@@ -23,6 +23,7 @@ mod lease;
 mod mesh;
 mod news;
 mod notes;
+mod previews;
 
 pub use chat::Chat;
 pub use freezes::{Freeze, Freezes};
@@ -30,6 +31,7 @@ pub use lease::{Acquired, DriverLease, Holder, LEASE, LEASE_RENEWAL};
 pub use mesh::{ConnectedProxy, MeshOverview, MeshProblem, Rejection, TypeStanding};
 pub use news::{Ask, Compared, News, NewsCursor, NewsStanding, Notices};
 pub use notes::Notes;
+pub use previews::{Obstacle, Previews};
 
 /// Live data-plane counts, at most a second or two old.
 #[async_trait]
@@ -91,15 +93,17 @@ pub trait Traffic: Send + Sync + 'static {
     async fn read(&self, route: &RouteRef) -> Result<(RouteReading, u64), Fault>;
     /// Sets the weights of the two slots and nothing else; answers the route's version from then on.
     async fn set_weights(&self, write: &WeightsWrite) -> Result<u64, Fault>;
-    /// For how long a mesh that knows leases is asked to keep a split of the traffic that nobody renews; `None` where it
-    /// never is.
+    /// For how long a mesh that knows leases is to keep a split that nobody renews; `None` where it never is asked to.
     fn lease(&self) -> Option<Millis> {
         None
     }
-    /// Renews the lease of weights that were written, and changes nothing else; nothing at all where the route has other
-    /// weights by now, and where the mesh knows no leases.
+    /// Renews the lease of weights that were written, unless the route has others by now or the mesh knows no leases.
     async fn renew(&self, _write: &WeightsWrite) -> Result<(), Fault> {
         Ok(())
+    }
+    /// Routes of previews in the same mesh; `None` where none can be made.
+    fn previews(&self) -> Option<&dyn Previews> {
+        None
     }
 }
 

@@ -25,6 +25,7 @@ mod noise;
 mod observe;
 pub mod past;
 pub mod points;
+pub mod preview;
 pub mod report;
 pub mod scope;
 pub mod signals;

@@ -17,6 +17,7 @@ pub mod lease;
 mod looks;
 pub mod news;
 mod people;
+mod preview;
 mod reading;
 mod renewals;
 mod reserved;

@@ -4,3 +4,4 @@
 pub mod appmesh;
 pub mod edit;
 pub mod nodes;
+pub mod preview;

@@ -166,7 +166,8 @@ fn steps_text(view: &RolloutView, room: usize) -> String {
         Some(step) if step == index + 1 => format!("[{weight}]"),
         _ => weight.to_string(),
     };
-    let all: Vec<String> = view.steps.iter().enumerate().map(each).collect();
+    let preview = view.preview.iter().map(|_| "[preview]".to_owned());
+    let all: Vec<String> = preview.chain(view.steps.iter().enumerate().map(each)).collect();
     let text = format!("steps {}", all.join(" → "));
     match at {
         _ if text.chars().count() <= room => text.replace('[', "\x1b[1m[").replace(']', "]\x1b[0m"),
@@ -190,7 +191,11 @@ fn countdown(phase: &str, left_ms: i64) -> String {
 #[must_use]
 pub fn line(view: &RolloutView) -> String {
     let weight = view.weights.get(&view.canary).copied().unwrap_or(0);
-    let step = weight_step(view).map(|step| format!(" step {step}/{}", view.steps.len())).unwrap_or_default();
+    let step = match (&view.preview, weight_step(view)) {
+        (Some(_), _) => " preview".to_owned(),
+        (None, Some(step)) => format!(" step {step}/{}", view.steps.len()),
+        (None, None) => String::new(),
+    };
     let why = view.frozen.as_deref().or(view.reason.as_deref()).unwrap_or(&view.verdict);
     format!(
         "{} {} {}{step}: {} {weight} %, {} {} %; {}",
@@ -278,6 +283,7 @@ mod tests {
             frozen: Some(long("frozen by anna: payday ")),
             paused_since: None,
             windows: Some(long("began outside of its windows: the fix ")),
+            preview: None,
             reason: Some(long("paused by anna: \x1b[2Jsomething\nis odd ")),
             decided_at: None,
             decided_at_ms: None,

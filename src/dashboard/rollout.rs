@@ -70,7 +70,7 @@ struct LogLine<'a> {
 
 impl<'a> Rollout<'a> {
     pub(super) fn of(view: &'a RolloutView, track: &'a Track, rights: &Rights, now_ms: i64) -> Self {
-        let is_judged = view.step.is_some() && view.phase != "deploying";
+        let is_judged = view.step.is_some() && view.phase != "deploying" && view.preview.is_none();
         let evidence = &view.evidence;
         Self {
             now_ms,

@@ -10,6 +10,7 @@ use super::keys::{BLAST_RADIUS, FILE, NO_DATA, VERIFY};
 use super::noise::noise;
 use super::notify::notify;
 use super::plan::{BlastRadius, NoData, OnFailure, OnInconclusive, OnVerifyTimeout, PLAN_FORMAT, Plan, Step, Verify};
+use super::preview::preview;
 use super::problem::{Place, Problem, Report};
 use super::source;
 use super::start::start;
@@ -93,6 +94,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
     let versions = versions(root, report);
     let workload = workload(root, versions.as_ref(), report);
     let start = start(root, &steps, report);
+    let preview = preview(root, &gates, report);
     let notify = notify(root);
     let blast_radius = root.get("blast_radius");
     // Only now may something missing end it: all rules have had their say.
@@ -103,6 +105,7 @@ fn plan(root: &Node, report: &mut Report<'_>) -> Option<Plan> {
         versions: versions?,
         workload,
         start,
+        preview,
         steps,
         max_total,
         gates,

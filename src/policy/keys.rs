@@ -84,8 +84,7 @@ pub(super) static FILE: Record = Record::of(&[
         Shape::Record(&PREVIEW),
         "{ header: { name: x-preview, value: \"1\" }, for: 2m }",
         "Reach the canary by a header before it has any weight.",
-    )
-    .not_yet("leave `preview` out; a first step of 1 is the smallest exposure"),
+    ),
     Field::required(
         "steps",
         Shape::List { of: &STEP_SHAPE, min: 1, max: MAX_STEPS },

@@ -220,13 +220,39 @@ pub(super) static PREVIEW: Record = Record::of(&[
         "{ name: x-preview, value: \"1\" }",
         "The header that reaches the canary.",
     ),
-    Field::required("for", Shape::Duration, "2m", "How long, before the first step."),
+    Field::required(
+        "for",
+        Shape::Duration,
+        "2m",
+        "How long at least, before the first step, counted from when it is seen in force.",
+    ),
 ]);
 
 static PREVIEW_HEADER: Record = Record::of(&[
-    Field::required("name", Shape::Text(&LINE), "x-preview", "Name of the header."),
-    Field::required("value", Shape::Text(&LINE), "\"1\"", "Its value."),
+    Field::required("name", Shape::Text(&HEADER_NAME), "x-preview", "Name of the header."),
+    Field::required("value", Shape::Text(&HEADER_VALUE), "\"1\"", "Its value, exactly."),
 ]);
+
+/// A token of HTTP (RFC 9110, 5.6.2), as long as App Mesh takes one (HeaderName of its model).
+static HEADER_NAME: TextRule = TextRule {
+    says: "the name of a header such as `x-preview`, of up to 50 characters",
+    pattern: r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,50}$",
+    holds: |text| {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        (1..=50).contains(&text.len()) && text.bytes().all(is_token)
+    },
+};
+
+/// What a header can have and a proxy keeps: no space at either end. As long as App Mesh takes one (HeaderMatch).
+static HEADER_VALUE: TextRule = TextRule {
+    says: "up to 255 printable characters without a space at either end",
+    pattern: r"^[!-~]([ -~]{0,253}[!-~])?$",
+    holds: |text| {
+        (1..=255).contains(&text.len())
+            && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+            && text.trim() == text
+    },
+};
 
 pub(super) static NOTICE_SHAPE: Shape = Shape::Record(&NOTICE);
 

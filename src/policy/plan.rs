@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 mod noise;
 mod notice;
 pub mod placeholder;
+mod preview;
 mod question;
 mod scope;
 mod start;
@@ -16,6 +17,7 @@ mod workload;
 
 pub use noise::NoiseRule;
 pub use notice::{GithubNotice, Notice, NoticeKind, SlackNotice, WebhookNotice};
+pub use preview::{Preview, PreviewHeader};
 pub use question::{
     CloudwatchMetric, CloudwatchQuery, SignalQuery, WebhookFacts, WebhookQuery, XrayBeside, XrayMeasure, XrayQuery,
 };
@@ -44,6 +46,9 @@ pub struct Plan {
     /// them, at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartRules>,
+    /// A route by a header to the canary, before its first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
     /// At least one; weights rise strictly; the last is a weight of 100.
     pub steps: Vec<Step>,
     /// Rolled back when the rollout has not ended by then, whatever `on_failure` says.

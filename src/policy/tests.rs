@@ -15,10 +15,11 @@ use super::{Compiled, MAX_BYTES, Problem, compile};
 use crate::base::time::Millis;
 use serde_json::json;
 
-pub(super) const EXAMPLES: [(&str, &str); 3] = [
+pub(super) const EXAMPLES: [(&str, &str); 4] = [
     ("policies/quick-start.yaml", include_str!("../../policies/quick-start.yaml")),
     ("policies/payments-cautious.yaml", include_str!("../../policies/payments-cautious.yaml")),
     ("policies/blue-green.yaml", include_str!("../../policies/blue-green.yaml")),
+    ("policies/smoke-tests.yaml", include_str!("../../policies/smoke-tests.yaml")),
 ];
 
 /// Every key of the schema, with adapters of later versions.
@@ -144,6 +145,32 @@ fn examples_compile() {
 }
 
 #[test]
+fn a_preview_has_a_header_and_a_time() {
+    let of = |text: &str| good(&with(text)).plan.preview.expect("it has one");
+    let preview = of("preview: { header: { name: X-Preview, value: \"a b\" }, for: 2m }\n");
+    assert_eq!(preview.header.to_string(), "X-Preview: a b");
+    let minutes = |minutes: u64| Millis::from_seconds(60 * minutes);
+    assert_eq!((preview.lasts, preview.max, preview.on_inconclusive), (minutes(2), minutes(5), OnInconclusive::Hold));
+    let long =
+        of("preview: { header: { name: a, value: b }, for: 1h }\nstep_defaults: { on_inconclusive: rollback }\n");
+    assert_eq!((long.lasts, long.max, long.on_inconclusive), (minutes(60), minutes(60), OnInconclusive::Rollback));
+    let warned = good(&with("preview: { header: { name: a, value: b }, for: 1m }\n")).warnings;
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].message.contains("nothing judges the preview"), "{warned:?}");
+    let judged =
+        with("preview: { header: { name: a, value: b }, for: 1m }\ngates: [{ name: alive, health: { tcp: true } }]\n");
+    assert!(good(&judged).warnings.iter().all(|warning| !warning.message.contains("preview")));
+    check(
+        &with("preview: { header: { name: \":path\", value: \" 1\" }, for: 0s }\n"),
+        &[
+            "6:28 `preview.header.name` must be the name of a header such as `x-preview`, of up to 50 characters, found the text `:path`",
+            "6:44 `preview.header.value` must be up to 255 printable characters without a space at either end, found the text ` 1`",
+            "6:57 a preview `for` 0ms shows nothing | say how long tests may use it, such as `2m`; or leave `preview` out",
+        ],
+    );
+}
+
+#[test]
 fn json_is_yaml() {
     let json = json!({
         "version": 1, "name": "checkout", "route": { "mesh": "shop", "router": "r", "route": "checkout" },
@@ -158,7 +185,7 @@ fn the_whole_schema_parses_and_what_is_not_built_is_refused_by_name() {
     let found: Vec<String> =
         problems.iter().map(|problem| format!("{}:{} {}", problem.line, problem.column, problem.message)).collect();
     let refused = |line, column, what: &str| format!("{line}:{column} `{what}` is not in this version");
-    assert_eq!(found, [refused(9, 1, "preview"), refused(18, 1, "on_total")]);
+    assert_eq!(found, [refused(18, 1, "on_total")]);
     assert!(problems.iter().all(|problem| problem.hint.is_some()), "each says what to do meanwhile");
 }
 
@@ -386,9 +413,15 @@ fn words_and_counts_of_the_wrong_kind() {
     );
     // What is refused is checked all the same.
     check(
+        &with("on_total: later\n"),
+        &[
+            "6:1 `on_total` is not in this version | leave `on_total` out: at `max_total` a rollout is rolled back",
+            "6:11 `on_total` must be `rollback` or `pause`, found the text `later`",
+        ],
+    );
+    check(
         &with("preview: { header: now, fro: 2m }\n"),
         &[
-            "6:1 `preview` is not in this version | leave `preview` out; a first step of 1 is the smallest exposure",
             "6:10 missing key `for` in `preview`",
             "6:20 `preview.header` must be a mapping with the keys `name`, `value`, found the text `now`",
             "6:25 unknown key `fro` in `preview`",

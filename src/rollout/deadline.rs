@@ -2,7 +2,6 @@
 
 use super::gate::on_inconclusive;
 use super::state::{Phase, State};
-use super::step::due_at;
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
 use crate::policy::plan::{OnInconclusive, OnVerifyTimeout, Plan};
@@ -30,9 +29,11 @@ pub fn next_deadline(plan: &Plan, state: &State) -> Option<Timestamp> {
 /// Whether the end of the phase's time changes anything by itself.
 fn acts_when_due(plan: &Plan, state: &State) -> bool {
     match state.phase {
-        Phase::Deploying { .. } | Phase::Verifying { .. } | Phase::Baking { .. } | Phase::AwaitingApproval { .. } => {
-            state.paused.is_none()
-        }
+        Phase::Deploying { .. }
+        | Phase::Previewing { .. }
+        | Phase::Verifying { .. }
+        | Phase::Baking { .. }
+        | Phase::AwaitingApproval { .. } => state.paused.is_none(),
         Phase::Judging { step, .. } => state.paused.is_none() && on_inconclusive(plan, step) != OnInconclusive::Hold,
         // A pause waits for a person, except that a withdrawal has to be written.
         Phase::Shifting { .. } => {
@@ -49,7 +50,8 @@ fn acts_when_due(plan: &Plan, state: &State) -> bool {
 #[must_use]
 pub fn next_reading(state: &State) -> Option<Millis> {
     match state.phase {
-        Phase::Shifting { .. }
+        Phase::Previewing { .. }
+        | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
         | Phase::Judging { .. }
@@ -61,6 +63,24 @@ pub fn next_reading(state: &State) -> Option<Millis> {
         // A slot that is kept for seconds is not kept for half a minute.
         Phase::Cleaning { tries: 0, until } => Some(until.since(state.at).clamp(READING, KEEPING_READING)),
         Phase::Cleaning { .. } => Some(SLOW_READING),
+        Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => None,
+    }
+}
+
+/// The instant at which `phase` needs attention by itself.
+pub(super) const fn due_at(phase: &Phase) -> Option<Timestamp> {
+    match phase {
+        Phase::Deploying { until, .. }
+        | Phase::Previewing { until, .. }
+        | Phase::Shifting { until, .. }
+        | Phase::Verifying { until, .. }
+        | Phase::Baking { until, .. }
+        | Phase::Judging { until, .. }
+        | Phase::AwaitingApproval { until, .. }
+        | Phase::RollingBack { until }
+        | Phase::Stuck { until, .. }
+        | Phase::Holding { until, .. }
+        | Phase::Cleaning { until, .. } => Some(*until),
         Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => None,
     }
 }

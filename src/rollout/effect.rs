@@ -1,9 +1,9 @@
 //! What a rollout wants done in the world. Committed before it is carried out, and safe to carry out twice.
 
 use crate::base::fuse::Fuse;
-use crate::base::ids::{RolloutId, RouteRef, Seq};
+use crate::base::ids::{NodeName, RolloutId, RouteRef, Seq};
 use crate::base::weight::{Percent, Slot, Weights};
-use crate::policy::plan::{Plan, WorkloadTarget};
+use crate::policy::plan::{Plan, PreviewHeader, WorkloadTarget};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
@@ -62,6 +62,33 @@ pub enum Effect {
     Deploy(Deployment),
     /// Let a slot without traffic run nothing any more.
     Retire(Retirement),
+    /// Have requests with a header reach the canary, by a route beside the plan's.
+    OpenPreview(PreviewRoute),
+    /// Remove that route.
+    ClosePreview(PreviewRoute),
+}
+
+/// The route of a preview, as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewRoute {
+    /// The plan's route: what it matches, and how its requests are repeated and bounded, is taken over.
+    pub beside: RouteRef,
+    /// Its own name in the same router.
+    pub name: String,
+    /// The node that all its requests go to.
+    pub canary: NodeName,
+    /// What its requests have.
+    pub header: PreviewHeader,
+    /// Whose it is: kept beside it, so that one that is left over is known.
+    pub rollout: RolloutId,
+}
+
+impl PreviewRoute {
+    /// The route itself.
+    #[must_use]
+    pub fn route(&self) -> RouteRef {
+        RouteRef { route: self.name.clone(), ..self.beside.clone() }
+    }
 }
 
 /// The weights of the two slots, to be written to the route.

@@ -234,6 +234,10 @@ pub enum Outcome {
     Deployed(Deployed),
     /// The slot was asked to run nothing.
     Retired,
+    /// The route of the preview was made, or was there.
+    PreviewOpened,
+    /// It was removed, or was not there.
+    PreviewClosed,
     /// It did not work, retries included.
     Failed(Fault),
 }
@@ -285,6 +289,21 @@ pub struct Observation {
     /// What signals that come as points say, gate by gate; absent for gates that were not read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<PointsReading>,
+    /// The preview's route as the mesh has it, or that it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Result<Option<PreviewReading>, Fault>>,
+}
+
+/// A route under the name of a preview's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewReading {
+    /// Whether it was made for a preview: anybody else's is left alone.
+    pub ours: bool,
+    /// Whether it sends what has the header to the canary, and nothing elsewhere.
+    pub fits: bool,
+    /// Proxies that have the plan's route and not yet this one as it is now; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u32>,
 }
 
 impl Observation {

@@ -3,6 +3,7 @@
 
 use super::gate::weight_step;
 use super::limits::tested_us;
+use super::preview;
 use super::signals::{amount, patience};
 use crate::base::time::Millis;
 use crate::base::weight::Percent;
@@ -37,6 +38,7 @@ pub fn explain(plan: &Plan, requests_per_s: Option<f64>) -> String {
     );
     beginnings(&mut text, plan);
     deployment(&mut text, plan);
+    text.push_str(&preview::explained(plan));
     steps(&mut text, plan, requests_per_s);
     times(&mut text, plan);
     verdicts(&mut text, plan);

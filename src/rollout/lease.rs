@@ -17,6 +17,6 @@ pub fn leased(plan: &Plan, state: &State) -> Option<WeightsWrite> {
     }
     match Effect::set_weights(plan, state.weights(), (state.generation, false), fuse::armed(plan, state)) {
         Effect::SetWeights(write) => Some(write),
-        Effect::Deploy(_) | Effect::Retire(_) => None,
+        Effect::Deploy(_) | Effect::Retire(_) | Effect::OpenPreview(_) | Effect::ClosePreview(_) => None,
     }
 }

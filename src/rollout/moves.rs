@@ -4,6 +4,7 @@ use super::effect::{Effect, EffectId};
 use super::event::Input;
 use super::fuse;
 use super::gate::weight_index;
+use super::preview;
 use super::scope;
 use super::state::{Ending, EndingKind, Next, Pause, PauseCause, Phase, State};
 use super::workload;
@@ -104,6 +105,9 @@ impl<'a> Moves<'a> {
     pub(super) fn shift_to(&mut self, step: usize) {
         self.state.paused = None;
         self.state.approvals.clear();
+        if preview::comes_first(self, step) {
+            return;
+        }
         match self.plan.steps.get(step) {
             None => self.finish_well(),
             Some(Step::Weight(wanted)) => self.shift_to_weight(step, wanted.weight),
@@ -160,6 +164,7 @@ impl<'a> Moves<'a> {
         let at_step = self.state.step_index().or_else(|| self.state.ending.as_ref().and_then(|ending| ending.at_step));
         self.state.ending = Some(Ending { kind, reason, decided_at: self.at(), at_step });
         self.write_zero();
+        preview::end(self);
     }
 
     /// Writes weight 0 (again, under a new generation).

@@ -5,6 +5,7 @@ use super::fuse;
 use super::gate::weight_step;
 use super::moves::Moves;
 use super::points;
+use super::preview;
 use super::state::{Exposed, PauseCause, Phase};
 use super::unusable;
 use super::workload;
@@ -23,9 +24,10 @@ pub(super) fn take_in(moves: &mut Moves<'_>, observation: &Observation) {
     if let Some(reading) = &observation.workload {
         workload::take_in(moves, reading);
     }
+    preview::take_in(moves, observation.preview.as_ref());
     // No answer is not a bad answer: the deadlines go on, nothing else does.
     if let Some(Ok(route)) = &observation.route {
-        compare(moves, route, acknowledged(moves, observation));
+        compare(moves, route, observation);
     }
     check_split(moves);
 }
@@ -63,7 +65,7 @@ fn heard(moves: &mut Moves<'_>, reading: &LiveReading) {
 }
 
 /// The route as it is against the route as it should be.
-fn compare(moves: &mut Moves<'_>, route: &RouteReading, acknowledged: bool) {
+fn compare(moves: &mut Moves<'_>, route: &RouteReading, observation: &Observation) {
     // While a write is under way either answer is right.
     if !moves.state.pending.is_empty() || precedes_the_last_write(moves, route) {
         return;
@@ -75,11 +77,12 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading, acknowledged: bool) {
     match moves.state.phase {
         // Read back, and in the proxies too: in force.
         Phase::Verifying { step, .. } if seen == wanted && !stranger => {
-            if acknowledged {
+            if acknowledged(moves, observation) {
                 verified(moves, step);
             }
         }
         Phase::Deploying { .. } if seen > wanted => workload::on_early_weight(moves, seen),
+        Phase::Previewing { .. } if seen > wanted => preview::on_early_weight(moves, seen),
         Phase::Deploying { step, .. } if wanted > 0 => drifted(moves, step, seen, stranger, route),
         Phase::Cleaning { until, tries } => workload::clean(moves, route, until, tries),
         Phase::Verifying { step, .. }
@@ -92,9 +95,14 @@ fn compare(moves: &mut Moves<'_>, route: &RouteReading, acknowledged: bool) {
             moves.state.trouble = Some(format!("someone changed the route to {seen} % while the end was settling"));
             moves.write_end_again();
         }
-        Phase::Holding { until } if moves.at() >= until => moves.end(),
+        Phase::Holding { until } if moves.at() >= until => {
+            if preview::is_gone(moves, observation.preview.as_ref()) {
+                moves.end();
+            }
+        }
         Phase::Holding { .. }
         | Phase::Deploying { .. }
+        | Phase::Previewing { .. }
         | Phase::Shifting { .. }
         | Phase::RollingBack { .. }
         | Phase::Stuck { .. }

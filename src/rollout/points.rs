@@ -5,6 +5,7 @@
 
 use super::event::PointsReading;
 use super::limits::{LimitVerdict, stable_is_beyond};
+use super::preview;
 use super::scope::{acts, deciding, exposed};
 use super::signals;
 use super::state::State;
@@ -63,8 +64,8 @@ fn judged(gate: &Gate) -> Option<Judged<'_>> {
 /// The gate that a reading is for, and how it judges; `None` where the plan has none, or it does not act now.
 fn taker<'a>(plan: &'a Plan, state: &State, reading: &PointsReading) -> Option<(&'a Gate, Judged<'a>)> {
     let gate = plan.gates.iter().find(|gate| gate.name == reading.gate)?;
-    // Of a plan that scopes nothing every reading is taken, as ever.
-    let acts = gate.during.is_empty() || acts(plan, state, gate);
+    // Of a plan that scopes nothing every reading is taken, as ever; but a preview has gates of its own.
+    let acts = gate.during.is_empty() && !preview::is_on(state) || acts(plan, state, gate);
     judged(gate).filter(|_| acts).map(|judged| (gate, judged))
 }
 

@@ -7,6 +7,7 @@
 //! stopping rule, of which it holds for any.
 
 use super::gate::{weight_index, weight_step};
+use super::preview;
 use super::state::{Exposed, State};
 use crate::base::weight::Percent;
 use crate::policy::plan::{Gate, Moment, Plan, Step};
@@ -17,6 +18,9 @@ use crate::policy::plan::{Gate, Moment, Plan, Step};
 pub fn moment(plan: &Plan, state: &State) -> Moment {
     if state.wanted > Percent::ZERO {
         return Moment::At(state.wanted);
+    }
+    if preview::is_on(state) {
+        return Moment::Preview;
     }
     let step = state.step_index().or_else(|| state.ending.as_ref().and_then(|ending| ending.at_step)).unwrap_or(0);
     let at = weight_index(plan, step).and_then(|index| weight_step(plan, index)).map(|step| step.weight);

@@ -7,6 +7,7 @@
 use super::event::{ArmReading, PointsReading, ReleaseName, Start};
 use super::limits::{LimitVerdict, stable_is_beyond};
 use super::points::{ArmPoints, ArmTrail, BLIND_AFTER};
+use super::preview;
 use super::state::{Exposed, Refusal, State};
 use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::{Percent, Slot};
@@ -47,6 +48,25 @@ pub struct Asked {
     pub is_now: bool,
     /// Time of the last point of the canary and of stable, where there is one.
     pub last: [Option<Timestamp>; 2],
+    /// Whether it is asked in the preview too.
+    pub in_preview: bool,
+}
+
+/// Since when points count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counting {
+    /// When the release got its first traffic.
+    pub from: Timestamp,
+    /// Whether that is the preview's, in which not all gates have a say.
+    pub in_preview: bool,
+}
+
+impl Asked {
+    /// Whether something would be made of its points.
+    #[must_use]
+    pub const fn counts(&self, counting: &Counting) -> bool {
+        self.in_preview || !counting.in_preview
+    }
 }
 
 /// What the gates on signals ask in this rollout.
@@ -68,6 +88,7 @@ pub fn asked(plan: &Plan, state: &State) -> Vec<Asked> {
             compared: is_compared(signal),
             is_now: signal.is_alarm(),
             last: [last(|seen| &seen.canary), last(|seen| &seen.stable)],
+            in_preview: gate.acts_in_preview(),
         }
     };
     plan.signals().map(one).collect()
@@ -93,10 +114,12 @@ fn telling(query: SignalQuery, plan: &Plan, state: &State, gate: &Gate, node: &s
     }
 }
 
-/// From when on points count; `None` while nothing would be made of one, because the canary has no weight in force.
+/// From when on points count; `None` while nothing would be made of one, because the canary has no weight in force and no
+/// preview.
 #[must_use]
-pub fn counts_from(state: &State) -> Option<Timestamp> {
-    state.exposed.filter(|_| state.is_judged()).map(|exposed| exposed.from)
+pub fn counts_from(state: &State) -> Option<Counting> {
+    let exposed = state.exposed.filter(|_| state.is_judged())?;
+    Some(Counting { from: exposed.from, in_preview: preview::is_on(state) })
 }
 
 const fn is_compared(signal: &SignalGate) -> bool {

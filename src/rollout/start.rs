@@ -77,6 +77,7 @@ fn first_state(plan: &Plan, id: RolloutId, input: &Input, start: &Start, actor: 
         overruled: false,
         pauses_overruled: false,
         release: None,
+        preview: None,
         trouble: None,
     }
 }

@@ -5,6 +5,7 @@ use super::event::{Actor, Deployed, Past, ReleaseName, Voice, WorkloadReading};
 use super::evidence::Evidence;
 use super::fuse::Fuses;
 use super::points::ArmPoints;
+use super::preview::PreviewState;
 use super::unusable::UnusableSince;
 use crate::base::fault::Fault;
 use crate::base::ids::{RolloutId, Seq};
@@ -99,6 +100,9 @@ pub struct State {
     /// The release's way into its slot, where the plan has a workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
+    /// The route by a header, where the plan has a preview and it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<PreviewState>,
     /// The last thing worth telling a person that went wrong without ending it.
     pub trouble: Option<String>,
 }
@@ -115,6 +119,7 @@ impl State {
     pub const fn step_index(&self) -> Option<usize> {
         match self.phase {
             Phase::Deploying { step, .. }
+            | Phase::Previewing { step, .. }
             | Phase::Shifting { step, .. }
             | Phase::Verifying { step, .. }
             | Phase::Baking { step, .. }
@@ -146,14 +151,19 @@ impl State {
     /// Whether an effect is committed and not settled yet.
     #[must_use]
     pub fn waits_for(&self, effect: &EffectId) -> bool {
-        self.pending.contains_key(effect) || self.release.as_ref().is_some_and(|r| r.pending.as_ref() == Some(effect))
+        self.pending.contains_key(effect) || self.single_effects().any(|pending| pending == effect)
+    }
+
+    /// Those beside the weights, each at most one: on the release's instances, and on the preview's route.
+    fn single_effects(&self) -> impl Iterator<Item = &EffectId> {
+        let of_release = self.release.as_ref().and_then(|release| release.pending.as_ref());
+        of_release.into_iter().chain(self.preview.as_ref().and_then(|preview| preview.pending.as_ref()))
     }
 
     /// Every effect that is committed and not settled yet.
     #[must_use]
     pub fn open_effects(&self) -> Vec<EffectId> {
-        let of_release = self.release.as_ref().and_then(|release| release.pending.clone());
-        self.pending.keys().cloned().chain(of_release).collect()
+        self.pending.keys().chain(self.single_effects()).cloned().collect()
     }
 
     /// Whether it is at a step whose traffic was taken off the canary, to be taken up again: steps themselves are never 0.
@@ -185,6 +195,13 @@ pub enum Phase {
         /// Index of the step that comes when they are there.
         step: usize,
         /// Rolled back when they are not there by then, unless the release has traffic: then it keeps what it has.
+        until: Timestamp,
+    },
+    /// Requests with a header reach the canary, which has no weight yet: see [`State::preview`].
+    Previewing {
+        /// Index of the step that comes then.
+        step: usize,
+        /// End of whatever the preview is at.
         until: Timestamp,
     },
     /// The step's weights are being written.

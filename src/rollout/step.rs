@@ -8,11 +8,11 @@ use super::gate::{self, Judgement, judge, weight_step};
 use super::incident;
 use super::moves::Moves;
 use super::observe;
+use super::preview;
 use super::silence::{is_silent, may_go_on, silence_withdraws};
 use super::state::{EndingKind, Next, PauseCause, Phase, Refusal, State, Written};
 use super::workload;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::time::Timestamp;
 use crate::base::weight::Percent;
 use crate::judge::verdict::Verdict;
 use crate::policy::plan::{OnInconclusive, OnVerifyTimeout, Plan};
@@ -36,6 +36,7 @@ pub fn step(plan: &Plan, state: &State, input: &Input) -> Next {
             }
             match moves.state.pending.remove(effect) {
                 Some(_) => on_settled(&mut moves, outcome),
+                None if effect.n == preview::N => preview::on_settled(&mut moves, outcome),
                 None => workload::on_settled(&mut moves, outcome),
             }
         }
@@ -107,6 +108,7 @@ fn abort(moves: &mut Moves<'_>, at_step: Option<usize>, by: &str, reason: &str) 
             Err(refused(moves, "abort", &why))
         }
         Phase::Deploying { .. }
+        | Phase::Previewing { .. }
         | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
@@ -157,6 +159,10 @@ fn resume(moves: &mut Moves<'_>) -> Result<(), Refusal> {
         workload::resume(moves, step);
         return Ok(());
     }
+    if let Phase::Previewing { step, .. } = moves.state.phase {
+        preview::resume(moves, step);
+        return Ok(());
+    }
     if pause.cause == PauseCause::Budget {
         moves.state.budget_grants += 1;
     }
@@ -195,6 +201,9 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
         moves.state.budget_grants += 1;
     }
     let last = moves.plan.steps.len().saturating_sub(1);
+    if preview::is_on(&moves.state) {
+        return preview::promote(moves, (step, if full { last } else { step }));
+    }
     moves.shift_to(if full { last } else { step + 1 });
     Ok(())
 }
@@ -214,8 +223,8 @@ fn on_settled(moves: &mut Moves<'_>, outcome: &Outcome) {
             on_applied(moves);
         }
         Outcome::Failed(fault) => on_failed(moves, fault),
-        // These end effects on instances.
-        Outcome::Deployed(_) | Outcome::Retired => {}
+        // These end other effects.
+        Outcome::Deployed(_) | Outcome::Retired | Outcome::PreviewOpened | Outcome::PreviewClosed => {}
     }
 }
 
@@ -227,7 +236,7 @@ fn on_applied(moves: &mut Moves<'_>) {
         }
         Phase::RollingBack { .. } | Phase::Stuck { .. } | Phase::Holding { .. } => moves.hold(),
         // Somebody's early weight was put back.
-        Phase::Deploying { .. } => {}
+        Phase::Deploying { .. } | Phase::Previewing { .. } => {}
         // Nothing is pending in these.
         Phase::Verifying { .. } | Phase::Baking { .. } | Phase::Judging { .. } | Phase::AwaitingApproval { .. } => {}
         Phase::Cleaning { .. } | Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => {}
@@ -260,11 +269,12 @@ fn on_failed(moves: &mut Moves<'_>, fault: &Fault) {
             moves.write_step_again(step, until);
         }
         // The next reading shows whether that is still needed.
-        Phase::Deploying { .. } if passing => {
+        Phase::Deploying { .. } | Phase::Previewing { .. } if passing => {
             let wanted = moves.state.wanted;
             moves.state.trouble = Some(format!("putting the canary back to {wanted} failed: {}", fault.message));
         }
         Phase::Deploying { step, .. }
+        | Phase::Previewing { step, .. }
         | Phase::Shifting { step, .. }
         | Phase::Verifying { step, .. }
         | Phase::Baking { step, .. }
@@ -303,6 +313,7 @@ fn on_due(moves: &mut Moves<'_>) {
         Phase::Holding { .. }
         | Phase::Cleaning { .. }
         | Phase::Deploying { .. }
+        | Phase::Previewing { .. }
         | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
@@ -327,6 +338,9 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
             workload::on_due(moves, until);
         }
         return;
+    }
+    if let Phase::Previewing { until, .. } = moves.state.phase {
+        return preview::on_due(moves, step, until);
     }
     let judgement = judge(moves.plan, &moves.state);
     if verdict_ends_it(moves, step, &judgement) || total_time_is_over(moves) {
@@ -358,6 +372,7 @@ fn on_step_due(moves: &mut Moves<'_>, step: usize) {
         // More traffic waits for more instances, and for what any advance waits for.
         Phase::Deploying { until, .. } if may_go_on(moves, &judgement) => workload::on_due(moves, until),
         Phase::Deploying { .. }
+        | Phase::Previewing { .. }
         | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
@@ -401,7 +416,7 @@ pub(super) fn has_pause(moves: &Moves<'_>, cause: PauseCause) -> bool {
     moves.state.paused.as_ref().is_some_and(|pause| pause.cause == cause)
 }
 
-fn total_time_is_over(moves: &mut Moves<'_>) -> bool {
+pub(super) fn total_time_is_over(moves: &mut Moves<'_>) -> bool {
     let over = moves.at() >= moves.state.started_at.plus(moves.plan.max_total);
     if over {
         let reason = format!("not finished within max_total {}", moves.plan.max_total);
@@ -448,22 +463,5 @@ fn on_judging(moves: &mut Moves<'_>, step: usize, over: bool, judgement: &Judgem
             let reason = format!("step {} was still inconclusive at the end of its longest stay", step + 1);
             moves.roll_back(EndingKind::RolledBack, reason);
         }
-    }
-}
-
-/// The instant at which `phase` needs attention by itself; used by `deadline`.
-pub(super) const fn due_at(phase: &Phase) -> Option<Timestamp> {
-    match phase {
-        Phase::Deploying { until, .. }
-        | Phase::Shifting { until, .. }
-        | Phase::Verifying { until, .. }
-        | Phase::Baking { until, .. }
-        | Phase::Judging { until, .. }
-        | Phase::AwaitingApproval { until, .. }
-        | Phase::RollingBack { until }
-        | Phase::Stuck { until, .. }
-        | Phase::Holding { until, .. }
-        | Phase::Cleaning { until, .. } => Some(*until),
-        Phase::Succeeded | Phase::RolledBack | Phase::Aborted | Phase::Superseded => None,
     }
 }

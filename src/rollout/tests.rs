@@ -14,6 +14,7 @@ mod limits;
 mod no_data;
 mod noise;
 mod points;
+mod preview;
 mod properties;
 mod scopes;
 mod signals;

@@ -1,10 +1,13 @@
 //! What people and programs are shown of a rollout. Derived from plan and state; names are those that clients hold on to.
 
+use super::deadline::due_at;
 use super::event::Actor;
 use super::fuse_view;
 pub use super::fuse_view::{FuseView, OpeningView, opened};
 use super::gate::{Judgement, judge, weight_step};
 use super::noise;
+use super::preview;
+pub use super::preview::PreviewView;
 use super::report::gate_views;
 pub use super::report::{GateFigures, GateVerdict, GateView};
 pub use super::signals::amount;
@@ -88,6 +91,9 @@ pub struct RolloutView {
     /// there are none, and once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<String>,
+    /// That it is at its preview, before its first step: `step` is the one that comes then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<PreviewView>,
     /// Why it is paused, or how it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -213,6 +219,7 @@ impl RolloutView {
             frozen: None,
             paused_since: None,
             windows: None,
+            preview: None,
             reason: Some(why),
             decided_at: None,
             decided_at_ms: None,
@@ -229,7 +236,7 @@ impl RolloutView {
     #[must_use]
     pub fn of(plan: &Plan, state: &State) -> Self {
         let judgement = judge(plan, state);
-        let until = super::step::due_at(&state.phase).filter(|_| state.paused.is_none());
+        let until = due_at(&state.phase).filter(|_| state.paused.is_none());
         let (canary, stable) = (plan.node(state.canary), plan.node(state.canary.other()));
         Self {
             id: state.id.0.clone(),
@@ -254,7 +261,7 @@ impl RolloutView {
             phase_since: state.phase_since.rfc3339(),
             until: until.map(Timestamp::rfc3339),
             until_ms: until.map(|until| until.0),
-            verdict: verdict_sentence(state, &judgement),
+            verdict: verdict_sentence(plan, state, &judgement),
             evidence: EvidenceView::of(&judgement),
             gates: gate_views(plan, state),
             noise: noise::told(plan, state),
@@ -262,6 +269,7 @@ impl RolloutView {
             frozen: state.frozen.as_ref().map(ToString::to_string),
             paused_since: state.paused.as_ref().map(|pause| pause.at.rfc3339()),
             windows: windows(plan, state),
+            preview: PreviewView::of(plan, state),
             reason: reason(state),
             decided_at: state.ending.as_ref().map(|ending| ending.decided_at.rfc3339()),
             decided_at_ms: state.ending.as_ref().map(|ending| ending.decided_at.0),
@@ -312,6 +320,7 @@ impl EvidenceView {
 pub const fn phase_name(state: &State) -> &'static str {
     match &state.phase {
         Phase::Deploying { .. }
+        | Phase::Previewing { .. }
         | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
@@ -322,6 +331,7 @@ pub const fn phase_name(state: &State) -> &'static str {
             "paused"
         }
         Phase::Deploying { .. } => "deploying",
+        Phase::Previewing { .. } => preview::phase_name(state),
         Phase::Shifting { .. } => "shifting",
         Phase::Verifying { .. } => "verifying",
         Phase::Baking { .. } => "baking",
@@ -356,7 +366,7 @@ fn reason(state: &State) -> Option<String> {
     paused.or_else(|| state.ending.as_ref().map(|ending| ending.reason.clone()))
 }
 
-fn verdict_sentence(state: &State, judgement: &Judgement) -> String {
+fn verdict_sentence(plan: &Plan, state: &State, judgement: &Judgement) -> String {
     if let Some(ending) = &state.ending {
         return ending.reason.clone();
     }
@@ -370,6 +380,9 @@ fn verdict_sentence(state: &State, judgement: &Judgement) -> String {
     if let (Phase::Deploying { .. }, Some(release)) = (&state.phase, &state.release) {
         let note = release.reading.as_ref().map_or_else(|| "asked for".to_owned(), |reading| reading.note.clone());
         return format!("deploying {}: {note}", release.image);
+    }
+    if let Some(told) = preview::told(plan, state) {
+        return told;
     }
     if state.wanted == Percent::FULL && !judgement.fails() && !judgement.holds() {
         return "all traffic is on the canary: nothing is left to compare it with".to_owned();

@@ -47,7 +47,8 @@ pub fn look(state: &State) -> Option<Look> {
         Phase::Deploying { .. } => {
             Some(Look { slot: state.canary, wanted: Some(release.deployed.clone()?), every: LOOK })
         }
-        Phase::Shifting { .. }
+        Phase::Previewing { .. }
+        | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }
         | Phase::Judging { .. }
@@ -142,7 +143,7 @@ pub(super) fn on_settled(moves: &mut Moves<'_>, outcome: &Outcome) {
         Outcome::Failed(fault) if deploying => on_not_deployed(moves, fault),
         Outcome::Failed(fault) => on_not_retired(moves, fault),
         // The looks that follow show whether it came to anything.
-        Outcome::Retired | Outcome::Applied { .. } => {}
+        Outcome::Retired | Outcome::Applied { .. } | Outcome::PreviewOpened | Outcome::PreviewClosed => {}
     }
 }
 
@@ -334,6 +335,7 @@ pub(super) fn make_way(moves: &mut Moves<'_>) -> Result<(), Refusal> {
             Err(refused(moves, "make way for", &why))
         }
         Phase::Deploying { .. }
+        | Phase::Previewing { .. }
         | Phase::Shifting { .. }
         | Phase::Verifying { .. }
         | Phase::Baking { .. }

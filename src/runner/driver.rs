@@ -10,11 +10,11 @@ use crate::base::time::{Millis, Timestamp};
 use crate::ports::{Commit, JournalError, Stored};
 use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{Actor, Command, Event, Input, Observation};
-use crate::rollout::signals::counts_from;
+use crate::rollout::signals::{Counting, counts_from};
 use crate::rollout::state::{Next, Phase, Refusal, State};
 use crate::rollout::view::RolloutView;
 use crate::rollout::workload::{Look, look};
-use crate::rollout::{leased, next_deadline, next_reading, step};
+use crate::rollout::{leased, next_deadline, next_reading, preview, step};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -75,7 +75,7 @@ pub(super) struct Driver {
     /// Weights whose lease is renewed; the task that does so ends with it.
     held: watch::Sender<Option<WeightsWrite>>,
     /// Since when points of signals count, while they do; the tasks that ask end with it.
-    counts: watch::Sender<Option<Timestamp>>,
+    counts: watch::Sender<Option<Counting>>,
     /// Whether a write was answered since the present reading began: then what it says of the route is out of date.
     outdated: bool,
     /// Whether there was a reading yet. After a restart deadlines may have passed long ago; what to make of that is
@@ -219,7 +219,7 @@ impl Driver {
     /// Leaves out what says nothing: it would be journaled every second.
     fn shorten(&mut self, observation: &mut Observation) {
         if !observation.is_partial() && std::mem::take(&mut self.outdated) {
-            observation.route = None;
+            (observation.route, observation.preview) = (None, None);
         }
         let Stored { plan, state } = &self.stored;
         observation.points.retain(|reading| state.is_judged() && state.is_news(plan, reading));
@@ -319,9 +319,11 @@ impl Driver {
         let (plan, canary) = (&self.stored.plan, self.stored.state.canary);
         let (route, ask) = (plan.route.clone(), self.stored.state.evidence.timing.ask(plan));
         let (canary, stable) = (plan.node(canary).to_owned(), plan.node(canary.other()).to_owned());
+        let preview = preview::watched(plan, &self.stored.state);
         let task = tokio::spawn(async move {
             // A task of its own: should an adapter panic, the rollout is told and goes on reading.
-            let reading = tokio::spawn(async move { reader.read(&route, &canary, &stable, &ask).await });
+            let reading =
+                tokio::spawn(async move { reader.read(&route, (&canary, &stable), &ask, preview.as_ref()).await });
             let observation = reading.await.unwrap_or_else(|broken| {
                 let fault = Fault::unknown("runner", format!("the reading broke off: {broken}"));
                 Observation { route: Some(Err(fault.clone())), live: Some(Err(fault)), ..Observation::default() }

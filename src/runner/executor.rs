@@ -1,8 +1,9 @@
 //! Carries out one effect: notes the attempt, calls under a timeout, tries again where that helps.
 
 use super::driver::Message;
+use super::preview::NO_PREVIEWS;
 use crate::base::fault::{Fault, FaultKind};
-use crate::ports::{Journal, JournalError, Traffic, Workloads};
+use crate::ports::{Journal, JournalError, Previews, Traffic, Workloads};
 use crate::rollout::effect::{Effect, EffectId, Retirement};
 use crate::rollout::event::{Event, Outcome};
 use std::sync::Arc;
@@ -87,7 +88,20 @@ impl Executor {
                 within(DEPLOY_TIMEOUT, "workload", self.workloads()?.retire(target, *slot)).await?;
                 Ok(Outcome::Retired)
             }
+            Effect::OpenPreview(preview) => {
+                within(CALL_TIMEOUT, "app mesh", self.previews()?.open(preview)).await?;
+                Ok(Outcome::PreviewOpened)
+            }
+            Effect::ClosePreview(preview) => {
+                within(CALL_TIMEOUT, "app mesh", self.previews()?.close(preview)).await?;
+                Ok(Outcome::PreviewClosed)
+            }
         }
+    }
+
+    /// A rollout with a preview is not started where there are none; it may be taken up there.
+    fn previews(&self) -> Result<&dyn Previews, Fault> {
+        self.traffic.previews().ok_or_else(|| Fault::permanent("app mesh", NO_PREVIEWS))
     }
 
     /// A rollout with a workload is not started where there is none; it may be taken up there.

@@ -314,6 +314,7 @@ impl Runner {
         let event = Event::Command { command: Command::Start(start), actor };
         let input = Input { seq: Seq(1), at, event };
         let (state, effects) = begin(&plan, id, &input).map_err(StartError::Refused)?;
+        self.may_preview(&plan, &state).await?;
         let next_deadline = next_deadline(&plan, &state);
         let commit = Commit { state, input, effects, settles: None, next_deadline };
         let no_freeze_meanwhile = Arc::clone(&self.shared.freezing).read_owned().await;

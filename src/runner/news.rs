@@ -401,6 +401,7 @@ fn item(id: &RolloutId, view: &RolloutView, public_url: Option<&str>, at: Timest
         (Some("rolled_back"), _) => (NewsStanding::Failed, format!("rolled back: {}", reason())),
         (Some(_), _) => (NewsStanding::Stopped, reason()),
         (None, "deploying") => (NewsStanding::UnderWay, view.verdict.clone()),
+        (None, phase) if phase != "paused" && view.preview.is_some() => (NewsStanding::UnderWay, view.verdict.clone()),
         (None, "paused") => (NewsStanding::UnderWay, format!("{weight} %, paused: {}", reason())),
         (None, "awaiting_approval") => (NewsStanding::UnderWay, format!("{weight} %, waits for an approval")),
         (None, _) => (NewsStanding::UnderWay, format!("{weight} %: {}", view.verdict)),
@@ -409,6 +410,7 @@ fn item(id: &RolloutId, view: &RolloutView, public_url: Option<&str>, at: Timest
         (Some(_), "stuck") => format!("{STUCK} {text}"),
         (Some(_), _) => format!("{standing:?} {text}"),
         (None, "deploying") => format!("deploying {weight}"),
+        (None, phase) if phase != "paused" && view.preview.is_some() => "preview".to_owned(),
         // Each time anew: people are asked again, or wait again.
         (None, "awaiting_approval") => format!("awaiting_approval {weight} {}", view.phase_since),
         (None, "paused") => format!("{standing:?} {text} {}", view.paused_since.as_deref().unwrap_or_default()),

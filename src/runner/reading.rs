@@ -3,6 +3,7 @@
 use crate::base::fault::Fault;
 use crate::base::ids::RouteRef;
 use crate::ports::{LiveCounts, Traffic};
+use crate::rollout::effect::PreviewRoute;
 use crate::rollout::event::{LiveReading, Observation, RouteReading, TimingAsk};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,20 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) async fn read(&self, route: &RouteRef, canary: &str, stable: &str, ask: &TimingAsk) -> Observation {
+    /// `preview` is the route of a preview to look for beside.
+    pub(super) async fn read(
+        &self,
+        route: &RouteRef,
+        (canary, stable): (&str, &str),
+        ask: &TimingAsk,
+        preview: Option<&PreviewRoute>,
+    ) -> Observation {
         let (route_reading, live) = tokio::join!(self.route(route), self.live(route, canary, stable, ask));
-        Observation { route: Some(route_reading), live: Some(live), ..Observation::default() }
+        let preview = match preview {
+            Some(preview) => Some(self.preview(preview, stable, &live).await),
+            None => None,
+        };
+        Observation { route: Some(route_reading), live: Some(live), preview, ..Observation::default() }
     }
 
     async fn route(&self, route: &RouteRef) -> Result<RouteReading, Fault> {

@@ -11,7 +11,7 @@ use crate::judge::points::PointReading;
 use crate::policy::plan::SignalQuery;
 use crate::ports::{SignalPoint, SignalQuestion, Signals, Stored};
 use crate::rollout::event::{ArmReading, Event, Observation, PointsReading};
-use crate::rollout::signals::{Asked, asked};
+use crate::rollout::signals::{Asked, Counting, asked};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Asker {
     pub(super) fn watch(
         &self,
         stored: &Stored,
-        from: &watch::Sender<Option<Timestamp>>,
+        from: &watch::Sender<Option<Counting>>,
         inbox: &mpsc::Sender<Message>,
     ) -> Vec<AbortHandle> {
         let mut rounds: BTreeMap<Millis, Vec<Gate>> = BTreeMap::new();
@@ -74,11 +74,12 @@ struct Round {
 }
 
 impl Round {
-    async fn ask_on(mut self, mut counts: watch::Receiver<Option<Timestamp>>, inbox: mpsc::Sender<Message>) {
+    async fn ask_on(mut self, mut counts: watch::Receiver<Option<Counting>>, inbox: mpsc::Sender<Message>) {
         loop {
             // Nothing is asked while nothing would be made of it. An error would mean that the driver is gone.
-            let Ok(from) = counts.wait_for(Option::is_some).await.map(|from| *from) else { return };
-            let points = self.round(from.unwrap_or_default()).await;
+            let counts = counts.wait_for(|counting| counting.is_some_and(|counting| self.asks_in(&counting)));
+            let Ok(counting) = counts.await.map(|counting| *counting) else { return };
+            let points = self.round(counting.unwrap_or_default()).await;
             let observation = Observation { points, ..Observation::default() };
             if inbox.send(Message::Event(Event::Observed(observation))).await.is_err() {
                 return;
@@ -87,12 +88,17 @@ impl Round {
         }
     }
 
-    /// One question of every gate about every version.
-    async fn round(&mut self, from: Timestamp) -> Vec<PointsReading> {
+    fn asks_in(&self, counting: &Counting) -> bool {
+        self.gates.iter().any(|gate| gate.asked.counts(counting))
+    }
+
+    /// One question of every gate that counts about every version.
+    async fn round(&mut self, counting: Counting) -> Vec<PointsReading> {
+        let from = counting.from;
         let now = self.asker.clock.now();
         let mut questions = Vec::new();
         let mut places = Vec::new();
-        for gate in &self.gates {
+        for gate in self.gates.iter().filter(|gate| gate.asked.counts(&counting)) {
             let arms = [Some(&gate.asked.canary), gate.asked.stable.as_ref()];
             places.push([0, 1].map(|arm| match arms[arm] {
                 None => Place::Unasked,
@@ -105,7 +111,8 @@ impl Round {
         }
         let mut answers = self.answers(questions).await;
         let mut readings = Vec::new();
-        for (gate, places) in self.gates.iter_mut().zip(places) {
+        let asked = self.gates.iter_mut().filter(|gate| gate.asked.counts(&counting));
+        for (gate, places) in asked.zip(places) {
             let [canary, stable] = places.map(|place| match place {
                 Place::Unasked => None,
                 Place::Unaskable(why) => Some(Err(why)),

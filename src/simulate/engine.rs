@@ -39,6 +39,9 @@ pub fn prepared_for(plan: &Plan, stays: impl Fn(&Gate) -> Result<(), String>) ->
     if plan.workload.take().is_some() {
         left_out.push("the deployment before the first step takes no time".to_owned());
     }
+    if plan.preview.take().is_some() {
+        left_out.push("the preview before the first step takes no time and shows nothing".to_owned());
+    }
     plan.start = None;
     plan.notify.clear();
     let steps = plan.steps.len();
@@ -207,6 +210,7 @@ impl<'a> Engine<'a> {
             live: live.map(applied),
             workload: None,
             points,
+            preview: None,
         })
     }
 

@@ -15,7 +15,7 @@ use crate::mesh::wire::{
     FEATURES_HEADER, FUSE_HEADER, GENERATION_HEADER, LEASE_HEADER, fuse_renewal_text, fuse_text, lapsed_at,
     lease as lease_text,
 };
-use crate::ports::Traffic;
+use crate::ports::{Previews, Traffic};
 use crate::rollout::effect::WeightsWrite;
 use crate::rollout::event::RouteReading;
 use async_trait::async_trait;
@@ -120,6 +120,11 @@ impl AppMesh {
         Ok((data, beyond))
     }
 
+    /// A route as it is.
+    pub(super) async fn route(&self, route: &RouteRef) -> Result<RouteData, Fault> {
+        Ok(self.describe(route).await?.0)
+    }
+
     /// Writes a route's spec; answers the route's version from then on.
     async fn update(
         &self,
@@ -199,7 +204,7 @@ impl aws_smithy_runtime_api::client::interceptors::Intercept for HeaderReader {
     }
 }
 
-fn version_of(data: &RouteData) -> u64 {
+pub(super) fn version_of(data: &RouteData) -> u64 {
     data.metadata.as_ref().and_then(|metadata| u64::try_from(metadata.version).ok()).unwrap_or(0)
 }
 
@@ -248,6 +253,10 @@ impl Traffic for AppMesh {
 
     fn lease(&self) -> Option<Millis> {
         self.lease
+    }
+
+    fn previews(&self) -> Option<&dyn Previews> {
+        Some(self)
     }
 
     async fn renew(&self, write: &WeightsWrite) -> Result<(), Fault> {

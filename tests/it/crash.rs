@@ -3,7 +3,7 @@
 
 use crate::kit::life::{Cut, Deed, ID, Outside, live};
 use crate::kit::world::{Answer, HandClock, Ways, World};
-use crate::kit::{SECOND, deploying, directory, growing, plan};
+use crate::kit::{SECOND, deploying, directory, growing, plan, previewing};
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate::base::ids::RolloutId;
 use tidegate::clock::Clock;
@@ -81,6 +81,7 @@ async fn run(scenario: &Scenario, cuts: &[Cut]) -> Run {
     outside.clock.pass(60 * SECOND);
     let end = (phase_name(&stored.state).to_owned(), outside.world.canary());
     assert!(stored.state.at <= outside.clock.now());
+    assert_eq!(outside.world.inside().preview, None, "the preview's route is left behind");
     Run { end, commits: outside.commits, calls: outside.calls, deaths }
 }
 
@@ -275,6 +276,49 @@ fn a_deployment_whose_answer_is_lost() {
 fn a_deployment_that_is_refused() {
     let ways = || Ways { deploy: Box::new(|_| Answer::Refused), ..Ways::default() };
     survives(&deployed(("rolled_back", 0), ways, vec![]));
+}
+
+/// The same with a preview before the first step.
+fn previewed(end: End, ways: fn() -> Ways, deeds: Vec<(i64, Deed)>) -> Scenario {
+    let scenario = scenario(end, ways, deeds);
+    Scenario { plan: previewing(scenario.plan), ..scenario }
+}
+
+#[test]
+fn a_good_release_with_a_preview() {
+    survives(&previewed(("succeeded", 100), Ways::default, vec![]));
+    let deployed = deployed(("succeeded", 100), Ways::default, vec![]);
+    survives(&Scenario { plan: previewing(deployed.plan), ..deployed });
+}
+
+#[test]
+fn an_abort_while_the_preview_is_made_and_while_it_lasts() {
+    for second in [0, 1, 3, 7] {
+        let abort = order(Command::Abort { reason: because() });
+        survives(&previewed(("aborted", 0), Ways::default, vec![(second, abort)]));
+    }
+}
+
+#[test]
+fn a_preview_whose_answers_are_lost() {
+    let ways = || Ways {
+        preview: Box::new(|second, _| if second % 2 == 0 { Answer::Unheard } else { Answer::Done }),
+        ..Ways::default()
+    };
+    survives(&previewed(("succeeded", 100), ways, vec![]));
+}
+
+#[test]
+fn a_preview_that_cannot_be_made_and_one_that_comes_late() {
+    let ways =
+        || Ways { preview: Box::new(|_, opens| if opens { Answer::Refused } else { Answer::Done }), ..Ways::default() };
+    survives(&previewed(("rolled_back", 0), ways, vec![]));
+    let late = || Ways {
+        preview: Box::new(|second, opens| if opens && second < 2 { Answer::LandsAfter(5) } else { Answer::Done }),
+        ..Ways::default()
+    };
+    let abort = order(Command::Abort { reason: because() });
+    survives(&previewed(("aborted", 0), late, vec![(1, abort)]));
 }
 
 #[test]

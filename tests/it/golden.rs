@@ -1,7 +1,7 @@
 //! The JSON form of everything that is journaled or stored. A change here is a change of the database's format: raise
 //! `record::FORMAT` with an up-converter, or do not make it. `UPDATE_GOLDEN=1` writes the files anew.
 
-use crate::kit::{BEGINNING, ann, beginning, deploying, fresh_route, plan};
+use crate::kit::{BEGINNING, ann, beginning, deploying, fresh_route, plan, previewing};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -25,11 +25,12 @@ use tidegate::policy::plan::{
 use tidegate::rollout::effect::{Deployment, Effect, EffectId, Retirement};
 use tidegate::rollout::event::{
     ArmReading, Command, Deployed, Event, Input, Latency, LiveReading, MeasuredNoise, Observation, Outcome, Past,
-    PastErrors, PointsReading, ProxyCounts, ReleaseName, SlowCounts, Standing, Start, Unusable, VersionCounts, Voice,
-    WorkloadReading,
+    PastErrors, PointsReading, PreviewReading, ProxyCounts, ReleaseName, SlowCounts, Standing, Start, Unusable,
+    VersionCounts, Voice, WorkloadReading,
 };
 use tidegate::rollout::evidence::Block;
 use tidegate::rollout::points::{ArmPoints, ArmTrail};
+use tidegate::rollout::preview;
 use tidegate::rollout::state::{Approval, Ending, EndingKind, Exposed, Pause, PauseCause, Phase, State, Written};
 use tidegate::rollout::timing::{SeenLatency, SeenTiming};
 
@@ -203,6 +204,13 @@ fn events() -> Vec<(String, Event)> {
     all.push(("event-command-supersede".into(), Event::Command { command: supersede, actor: ann() }));
     all.push(("event-settled-deployed".into(), settled(Outcome::Deployed(deployed()))));
     all.push(("event-settled-retired".into(), settled(Outcome::Retired)));
+    all.push(("event-settled-preview-opened".into(), settled(Outcome::PreviewOpened)));
+    all.push(("event-settled-preview-closed".into(), settled(Outcome::PreviewClosed)));
+    let seen = PreviewReading { ours: true, fits: true, behind: Some(1) };
+    for (name, seen) in [("preview", Some(seen)), ("no-preview", None)] {
+        let observed = Observation { preview: Some(Ok(seen)), ..Observation::default() };
+        all.push((format!("event-observed-{name}"), Event::Observed(observed)));
+    }
     let looked = WorkloadReading { standing: Standing::Progressing, note: "1 of 2 tasks running".into() };
     let workload = Some(Ok(looked));
     all.push(("event-observed-workload".into(), Event::Observed(Observation { workload, ..Observation::default() })));
@@ -241,6 +249,8 @@ const fn kind_of(event: &Event) -> &'static str {
         Event::Settled { outcome: Outcome::Failed(_), .. } => "failed",
         Event::Settled { outcome: Outcome::Deployed(_), .. } => "deployed",
         Event::Settled { outcome: Outcome::Retired, .. } => "retired",
+        Event::Settled { outcome: Outcome::PreviewOpened, .. } => "preview opened",
+        Event::Settled { outcome: Outcome::PreviewClosed, .. } => "preview closed",
         Event::Observed(_) => "observed",
         Event::Tick => "tick",
     }
@@ -253,7 +263,7 @@ fn events_keep_their_form() {
         kinds.insert(kind_of(&event));
         check(&name, &event);
     }
-    assert_eq!(kinds.len(), 17, "{kinds:?}");
+    assert_eq!(kinds.len(), 19, "{kinds:?}");
     check("input", &Input { seq: Seq(4), at: BEGINNING, event: Event::Tick });
 }
 
@@ -275,6 +285,10 @@ fn effects_keep_their_form() {
     check("effect-deploy", &Effect::Deploy(deployment.clone()));
     check("effect-deploy-share", &Effect::Deploy(Deployment { share: Some(percent(10)), ..deployment }));
     check("effect-retire", &Effect::Retire(Retirement { target, slot: Slot::First }));
+    let previewing = previewing(self::plan(&[10, 100]));
+    let route = preview::route(&previewing, &state()).expect("it has one");
+    check("effect-open-preview", &Effect::OpenPreview(route.clone()));
+    check("effect-close-preview", &Effect::ClosePreview(route));
     check("effect-id", &effect_id());
 }
 
@@ -287,6 +301,7 @@ fn phases() -> Vec<Phase> {
     let [_, fault, _] = faults();
     vec![
         Phase::Deploying { step: 0, until },
+        Phase::Previewing { step: 0, until },
         Phase::Cleaning { until, tries: 1 },
         Phase::Shifting { step: 0, until },
         Phase::Verifying { step: 0, until },
@@ -306,6 +321,7 @@ fn phases() -> Vec<Phase> {
 const fn name_of(phase: &Phase) -> &'static str {
     match phase {
         Phase::Deploying { .. } => "deploying",
+        Phase::Previewing { .. } => "previewing",
         Phase::Cleaning { .. } => "cleaning",
         Phase::Shifting { .. } => "shifting",
         Phase::Verifying { .. } => "verifying",
@@ -329,12 +345,13 @@ fn state() -> State {
 #[test]
 fn states_keep_their_form() {
     check("state-begun", &state());
+    check("state-preview", &beginning(&previewing(plan(&[10, 100])), "r-1", BEGINNING, fresh_route(7), 3).state);
     let mut names = BTreeSet::new();
     for phase in phases() {
         names.insert(name_of(&phase));
         check(&format!("phase-{}", name_of(&phase)), &phase);
     }
-    assert_eq!(names.len(), 14, "{names:?}");
+    assert_eq!(names.len(), 15, "{names:?}");
     let mut full = state();
     full.written = Some(Written { version: 8, at: BEGINNING });
     full.overruled = true;
@@ -525,6 +542,7 @@ fn plans_keep_their_form() {
     let (windows, at) = ("Mon-Thu 09:00-16:00 Europe/Berlin".into(), "0 9,14 * * Mon-Thu Europe/Berlin".into());
     let scheduled = StartRules { windows: vec![windows], at: vec![at], ..start(WhileLive::NewestWins) };
     check("start-rules-windows", &scheduled);
+    check("plan-preview", &previewing(plan.clone()));
     check("plan-start", &Plan { start: Some(start(WhileLive::Queue)), ..plan.clone() });
     check("plan-noise-auto", &Plan { noise: NoiseRule::Auto, ..plan.clone() });
     check("plan-noise-fixed", &Plan { noise: NoiseRule::Fixed { v: 0.25, phi: 1.0 }, ..plan.clone() });

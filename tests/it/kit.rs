@@ -17,8 +17,8 @@ use tidegate::base::ids::{RolloutId, RouteRef, Seq};
 use tidegate::base::time::{Millis, Timestamp};
 use tidegate::base::weight::Percent;
 use tidegate::policy::plan::{
-    BlastRadius, EcsTarget, Gate, GateRule, NoData, NoiseRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale,
-    Step, Verify, WeightStep, Workload, WorkloadTarget,
+    BlastRadius, EcsTarget, Gate, GateRule, NoData, NoiseRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan,
+    Preview, PreviewHeader, Scale, Step, Verify, WeightStep, Workload, WorkloadTarget,
 };
 use tidegate::ports::{Commit, Compared, News, NewsStanding};
 use tidegate::rollout::event::{Actor, Command, Event, Input, RouteReading, Start};
@@ -46,6 +46,7 @@ pub(crate) fn plan(weights: &[u8]) -> Plan {
         route: RouteRef { mesh: "shop".into(), router: "checkout-router".into(), route: "checkout".into() },
         workload: None,
         start: None,
+        preview: None,
         versions: ["v1".into(), "v2".into()],
         steps: weights.iter().map(step).collect(),
         max_total: Millis::from_seconds(3600),
@@ -79,6 +80,14 @@ pub(crate) fn growing(mut plan: Plan) -> Plan {
     if let Some(Workload { target: WorkloadTarget::Ecs(target), .. }) = &mut plan.workload {
         target.scale = Scale::FollowShare { headroom_percent: 20 };
     }
+    plan
+}
+
+/// The same plan with a preview of 4 s, which no gate judges.
+pub(crate) fn previewing(mut plan: Plan) -> Plan {
+    let header = PreviewHeader { name: "x-preview".into(), value: "1".into() };
+    let (lasts, max) = (Millis::from_seconds(4), Millis::from_seconds(20));
+    plan.preview = Some(Preview { header, lasts, max, on_inconclusive: OnInconclusive::Hold });
     plan
 }
 

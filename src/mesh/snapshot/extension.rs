@@ -31,6 +31,10 @@ use words::Words;
 /// What all of these tags begin with.
 pub const PREFIX: &str = "tidegate:";
 
+/// The tag by which a controller knows the route of a preview as its own; its value is the rollout. It changes nothing that
+/// the route does.
+pub const PREVIEW_TAG: &str = "tidegate:preview";
+
 /// The extensions of one route; at least one is there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -69,6 +73,7 @@ impl Extensions {
                 Affinity::TAG => Affinity::read(value).map(|affinity| found.affinity = Some(affinity)),
                 Limit::TAG => Limit::read(value).map(|limit| found.limit = Some(limit)),
                 Mirror::TAG => Mirror::read(value, targets).map(|mirror| found.mirror = Some(mirror)),
+                PREVIEW_TAG => Ok(()),
                 _ => Err(unknown(tag)),
             };
             flaws.extend(read.err());

@@ -9,19 +9,21 @@ use crate::base::time::{Millis, Timestamp};
 use crate::base::weight::Percent;
 use crate::judge::Counts;
 use crate::judge::bounds::{requests_in, slower_than};
+use crate::judge::points::PointReading;
 use crate::policy::plan::{
-    BlastRadius, EcsTarget, Gate, GateRule, NoData, NoiseRule, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scale,
-    Step, Verify, WeightStep, Workload, WorkloadTarget,
+    BlastRadius, EcsTarget, Gate, GateRule, HealthProbe, NoData, NoiseRule, OnFailure, OnInconclusive, OnVerifyTimeout,
+    Plan, Preview, PreviewHeader, Scale, Step, Verify, WeightStep, Workload, WorkloadTarget,
 };
 use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{
-    Actor, Command, ComparedBy, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome, ProxyCounts,
-    RouteReading, SlowCounts, Standing, Start, TimingAsk, VersionCounts, Voice, WorkloadReading,
+    Actor, ArmReading, Command, ComparedBy, Deployed, Event, Input, Latency, LiveReading, Observation, Outcome,
+    PointsReading, PreviewReading, ProxyCounts, RouteReading, SlowCounts, Standing, Start, TimingAsk, VersionCounts,
+    Voice, WorkloadReading,
 };
 use crate::rollout::state::{Next, PauseCause, State};
 use crate::rollout::view::phase_name;
 use crate::rollout::workload::{Look, look};
-use crate::rollout::{begin, step};
+use crate::rollout::{begin, preview, step};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const START: i64 = 1_700_000_000_000;
@@ -44,6 +46,7 @@ pub(super) fn plan(weights: &[u8]) -> Plan {
     Plan {
         workload: None,
         start: None,
+        preview: None,
         format: 1,
         name: "checkout".into(),
         route: RouteRef { mesh: "shop".into(), router: "checkout-router".into(), route: "checkout".into() },
@@ -82,6 +85,22 @@ pub(super) fn growing(plan: Plan) -> Plan {
         target.scale = Scale::FollowShare { headroom_percent: 20 };
     }
     plan
+}
+
+/// The same plan with a preview of 20 s, a minute at most, and a gate on health that three checks fail.
+pub(super) fn previewing(mut plan: Plan) -> Plan {
+    let header = PreviewHeader { name: "x-preview".into(), value: "1".into() };
+    let (lasts, max) = (Millis::from_seconds(20), Millis::from_seconds(60));
+    plan.preview = Some(Preview { header, lasts, max, on_inconclusive: OnInconclusive::Hold });
+    let probe = HealthProbe::Http { path: "/health".into() };
+    let rule = GateRule::Health { probe, interval: Millis::from_seconds(5), breaches: 3 };
+    plan.gates.push(Gate::new("alive", rule));
+    plan
+}
+
+/// A preview's route as it should be.
+pub(super) const fn opened() -> PreviewReading {
+    PreviewReading { ours: true, fits: true, behind: Some(0) }
 }
 
 pub(super) fn deployed() -> Deployed {
@@ -164,6 +183,10 @@ pub(super) struct World {
     pub(super) under_way: Option<(EffectId, WeightsWrite)>,
     /// The effect on the release's instances that is under way.
     pub(super) working: Option<(EffectId, Effect)>,
+    /// The effect on the preview's route that is under way.
+    pub(super) previewing: Option<(EffectId, Effect)>,
+    /// The route under the preview's name as the mesh has it.
+    pub(super) preview: Option<PreviewReading>,
     pub(super) inputs: Vec<Input>,
     pub(super) ids: BTreeSet<EffectId>,
     /// When the data plane was last heard, or the exposure began.
@@ -198,9 +221,10 @@ impl World {
         assert_eq!(effects.len(), 1);
         let (now, heard_at) = (state.at, state.at);
         let ids = effects.iter().map(|(id, _)| id.clone()).collect();
-        let (under_way, working) = match effects.into_iter().next() {
-            Some((id, Effect::SetWeights(write))) => (Some((id, write)), None),
-            other => (None, other),
+        let (under_way, working, previewing) = match effects.into_iter().next() {
+            Some((id, Effect::SetWeights(write))) => (Some((id, write)), None, None),
+            Some((id, effect @ Effect::OpenPreview(_))) => (None, None, Some((id, effect))),
+            other => (None, other, None),
         };
         Self {
             plan,
@@ -214,6 +238,8 @@ impl World {
             applied: None,
             under_way,
             working,
+            previewing,
+            preview: None,
             inputs: vec![input],
             ids,
             heard_at,
@@ -289,10 +315,14 @@ impl World {
                 match effect {
                     Effect::SetWeights(write) => self.under_way = Some((id.clone(), write.clone())),
                     Effect::Deploy(_) | Effect::Retire(_) => self.working = Some((id.clone(), effect.clone())),
+                    Effect::OpenPreview(_) | Effect::ClosePreview(_) => {
+                        self.previewing = Some((id.clone(), effect.clone()));
+                    }
                 }
             }
             self.under_way = self.under_way.take().filter(|(id, _)| self.state.waits_for(id));
             self.working = self.working.take().filter(|(id, _)| self.state.waits_for(id));
+            self.previewing = self.previewing.take().filter(|(id, _)| self.state.waits_for(id));
         }
         next
     }
@@ -350,7 +380,32 @@ impl World {
         let outcome = match (failed, what) {
             (Some(kind), _) => Outcome::Failed(fault(kind)),
             (None, Effect::Retire(_)) => Outcome::Retired,
-            (None, Effect::Deploy(_) | Effect::SetWeights(_)) => Outcome::Deployed(deployed()),
+            (None, _) => Outcome::Deployed(deployed()),
+        };
+        Some(self.give(Event::Settled { effect, outcome }))
+    }
+
+    /// What is to be done about the preview's route is done, and not answered yet.
+    pub(super) fn preview_lands(&mut self) {
+        // Somebody else's route is left alone.
+        let is_ours = self.preview.as_ref().is_none_or(|preview| preview.ours);
+        match &self.previewing {
+            Some((_, Effect::OpenPreview(_))) if is_ours => self.preview = Some(opened()),
+            Some((_, Effect::ClosePreview(_))) if is_ours => self.preview = None,
+            Some(_) | None => {}
+        }
+    }
+
+    /// The effect on the preview's route that is under way ends so; well without a kind of fault.
+    pub(super) fn preview_ends(&mut self, failed: Option<FaultKind>) -> Option<Next> {
+        if failed.is_none() {
+            self.preview_lands();
+        }
+        let (effect, what) = self.previewing.take()?;
+        let outcome = match (failed, what) {
+            (Some(kind), _) => Outcome::Failed(fault(kind)),
+            (None, Effect::OpenPreview(_)) => Outcome::PreviewOpened,
+            (None, _) => Outcome::PreviewClosed,
         };
         Some(self.give(Event::Settled { effect, outcome }))
     }
@@ -431,8 +486,16 @@ impl World {
         self.give(Event::Observed(Observation {
             route: Some(Ok(self.mesh.clone())),
             live: Some(Ok(self.live())),
+            preview: preview::watched(&self.plan, &self.state).map(|_| Ok(self.preview.clone())),
             ..Observation::default()
         }))
+    }
+
+    /// A reading of a gate on points: what the canary's value is, now.
+    pub(super) fn checked(&mut self, gate: &str, value: f64) -> Next {
+        let arm = |value| ArmReading { point: PointReading::of(self.now, value), note: None };
+        let points = vec![PointsReading { gate: gate.to_owned(), canary: arm(value), stable: arm(0.0) }];
+        self.give(Event::Observed(Observation { points, ..Observation::default() }))
     }
 
     /// The route only, as given.
@@ -451,6 +514,7 @@ impl World {
                 self.settle();
             }
             self.work(None);
+            self.preview_ends(None);
             match look(&self.state) {
                 Some(Look { wanted: Some(_), .. }) => drop(self.look(Standing::Ready)),
                 Some(Look { wanted: None, .. }) => drop(self.look(Standing::Idle)),

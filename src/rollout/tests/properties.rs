@@ -1,6 +1,6 @@
 //! Whatever happens, in whatever order: the kit's rules hold, nothing panics, and the journal leads to the state.
 
-use super::kit::{World, deploying, fault, growing, inconclusive, percent, plan};
+use super::kit::{World, deploying, fault, growing, inconclusive, percent, plan, previewing};
 use super::signals::{AT_MOST_10, TWICE_STABLE, gate};
 use crate::base::fault::FaultKind;
 use crate::base::time::{Millis, Timestamp};
@@ -8,8 +8,8 @@ use crate::judge::Counts;
 use crate::judge::points::PointReading;
 use crate::policy::plan::{Gate, OnFailure, OnInconclusive, OnVerifyTimeout, Plan, Scope};
 use crate::rollout::event::{
-    ArmReading, Event, LiveReading, Observation, Outcome, PointsReading, ProxyCounts, RouteReading, Standing,
-    VersionCounts,
+    ArmReading, Event, LiveReading, Observation, Outcome, PointsReading, PreviewReading, ProxyCounts, RouteReading,
+    Standing, VersionCounts,
 };
 use crate::rollout::next_deadline;
 use crate::rollout::state::Next;
@@ -27,6 +27,14 @@ enum Move {
     Worked(Option<FaultKind>),
     /// A look at them.
     Look(Standing),
+    /// The effect on the preview's route ends so.
+    Previewed(Option<FaultKind>),
+    /// It is done, and the answer comes later or never.
+    PreviewLanded,
+    /// Somebody else removes the preview's route, changes it, or puts another one in its place.
+    PreviewMeddled(Option<(bool, bool)>),
+    /// A health check: how many endpoints of the canary fail.
+    Checked(f64),
     /// Readings of the gate on a signal: values of the canary and of stable, and how many seconds ago they began.
     Point {
         canary: Option<f64>,
@@ -81,7 +89,11 @@ fn moves() -> impl Strategy<Value = Move> {
         12 => Just(Move::Applied),
         1 => Just(Move::Landed),
         1 => kind.clone().prop_map(Move::Failed),
-        4 => prop_oneof![4 => Just(None), 1 => kind.prop_map(Some)].prop_map(Move::Worked),
+        4 => prop_oneof![4 => Just(None), 1 => kind.clone().prop_map(Some)].prop_map(Move::Worked),
+        6 => prop_oneof![6 => Just(None), 1 => kind.prop_map(Some)].prop_map(Move::Previewed),
+        1 => Just(Move::PreviewLanded),
+        1 => any::<Option<(bool, bool)>>().prop_map(Move::PreviewMeddled),
+        4 => prop_oneof![6 => Just(0.0), 1 => Just(1.0)].prop_map(Move::Checked),
         6 => prop::sample::select(vec![
             Standing::Ready, Standing::Ready, Standing::Ready, Standing::Idle, Standing::Progressing, Standing::Failing,
         ]).prop_map(Move::Look),
@@ -118,9 +130,16 @@ fn plans() -> impl Strategy<Value = Plan> {
     let scopes = [vec![], vec![Scope::Steps], vec![Scope::Bake], vec![ten], vec![ten, Scope::Bake]];
     let on_failure = [None, Some(OnFailure::Rollback), Some(OnFailure::Pause)];
     let scoped = (prop::sample::select(scopes.to_vec()), prop::sample::select(on_failure.to_vec()));
-    (steps, what, any::<[bool; 5]>(), (signals, scoped), 0..60_u64, prop::sample::select(vec![1, 50, 1_000_000_u64]))
+    (steps, what, any::<[bool; 6]>(), (signals, scoped), 0..60_u64, prop::sample::select(vec![1, 50, 1_000_000_u64]))
         .prop_map(
-            |(mut steps, what, [pauses, verify_pauses, gates, deploys, dry_run], signals, total_minutes, budget)| {
+            |(
+                mut steps,
+                what,
+                [pauses, verify_pauses, gates, deploys, dry_run, previews],
+                signals,
+                total_minutes,
+                budget,
+            )| {
                 let (signals, (during, on_failure)) = signals;
                 let no_gates = steps.is_empty() && gates;
                 steps.push(100);
@@ -136,6 +155,10 @@ fn plans() -> impl Strategy<Value = Plan> {
                 plan.verify.on_timeout = if verify_pauses { OnVerifyTimeout::Pause } else { OnVerifyTimeout::Rollback };
                 plan.max_total = Millis::from_seconds(60 * (total_minutes + 1));
                 plan.blast_radius.failed_requests = budget;
+                if previews {
+                    plan = previewing(plan);
+                    plan.preview.iter_mut().for_each(|preview| preview.on_inconclusive = what);
+                }
                 match (deploys, total_minutes % 2) {
                     (true, 0) => growing(plan),
                     (true, _) => deploying(plan),
@@ -182,6 +205,12 @@ fn carry(world: &mut World, what: &Move) {
         }
         Move::Worked(failed) => drop(world.work(failed)),
         Move::Look(standing) => drop(world.look(standing)),
+        Move::Previewed(failed) => drop(world.preview_ends(failed)),
+        Move::PreviewLanded => world.preview_lands(),
+        Move::PreviewMeddled(to) => {
+            world.preview = to.map(|(ours, fits)| PreviewReading { ours, fits, behind: Some(0) });
+        }
+        Move::Checked(failing) => drop(world.checked("alive", failing)),
         Move::Point { canary, stable, failed, ago } => {
             let at = Timestamp(world.now.0 - ago * 1000);
             let arm = |value: Option<f64>| {

@@ -95,6 +95,10 @@ impl World {
     }
 }
 
+fn since(world: &World) -> Option<Timestamp> {
+    counts_from(&world.state).map(|counting| counting.from)
+}
+
 #[test]
 fn every_pair_of_arms_has_one_answer() {
     use Outcome::{BothBreach, CanaryBreaches, StableBreaches, Unattributed, Within};
@@ -237,17 +241,17 @@ fn points_that_began_before_count_only_where_they_say_something() {
 #[test]
 fn without_weight_nothing_is_asked_and_no_point_counts() {
     let mut world = World::start(with(SHARED, AT_MOST_10, &[10, 100]));
-    assert_eq!(counts_from(&world.state), None);
+    assert_eq!(since(&world), None);
     world.settle();
     world.point('x', '.', world.now);
-    assert_eq!((counts_from(&world.state), world.state.points.len()), (None, 0));
+    assert_eq!((since(&world), world.state.points.len()), (None, 0));
     world.read();
-    assert_eq!(counts_from(&world.state), Some(world.now));
+    assert_eq!(since(&world), Some(world.now));
     // Withdrawn for silence of the data plane: a queue that is full now is not the release's.
     world.silent = true;
     world.wait(31);
     world.read();
-    assert_eq!((world.stand().as_str(), counts_from(&world.state)), ("paused 0", None));
+    assert_eq!((world.stand().as_str(), since(&world)), ("paused 0", None));
     world.settle();
     (0..5).for_each(|_| world.round('x', '.'));
     world.silent = false;
@@ -255,7 +259,7 @@ fn without_weight_nothing_is_asked_and_no_point_counts() {
     world.settle();
     world.wait(3);
     world.read();
-    assert_eq!((world.stand().as_str(), counts_from(&world.state)), ("baking 10", Some(world.now)));
+    assert_eq!((world.stand().as_str(), since(&world)), ("baking 10", Some(world.now)));
     assert_eq!(world.state.points.get("queue"), None);
     world.check_replay();
 }

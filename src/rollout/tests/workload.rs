@@ -119,7 +119,7 @@ fn growing_world() -> World {
 fn shares(world: &World) -> Vec<u8> {
     let working = world.working.iter().filter_map(|(_, effect)| match effect {
         Effect::Deploy(deployment) => deployment.share,
-        Effect::SetWeights(_) | Effect::Retire(_) => None,
+        _ => None,
     });
     working.map(Percent::get).collect()
 }

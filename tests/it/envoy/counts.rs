@@ -2,14 +2,15 @@
 
 use crate::kit::envoy::{Envoy, binary};
 use crate::kit::ports::steady_port;
-use crate::program::service::Service;
+use crate::program::service::{Behaviour, Service};
 use crate::program::until;
 use crate::program::world::{Api, Files, HOST, QUICK, strs, verify};
 use crate::program::{Process, command, finish};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use tidegate::bootstrap::{Options, Texts, Variables, build};
 use tidegate::demo::load::Load;
+use tidegate::demo::service::VERSION_HEADER;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -156,6 +157,32 @@ async fn a_good_release_goes_through_by_what_an_envoy_tells() {
     world.took_everything().await;
     let sent = world.envoy.stats("cluster.tidegate_control_plane.upstream_cx_tx_bytes_total").await.unwrap();
     eprintln!("{requests} requests told in {sent} bytes, configuration included");
+    world.end(load).await;
+}
+
+/// Whoever sends the header gets the release through an Envoy too, which says when it has the route; and however bad the
+/// release is there, nothing of it is counted against it.
+#[tokio::test]
+async fn a_preview_reaches_the_release_through_an_envoy_and_is_judged_by_nobody() {
+    let preview = "preview: { header: { name: x-preview, value: \"1\" }, for: 1h }\n";
+    let Some(world) = World::start(&format!("{QUICK}{preview}"), false, directly).await else { return };
+    let load = world.load();
+    let id = world.api.start_rollout().await;
+    world.api.until(&id, "the preview", |view| view["preview"]["until"].is_string()).await;
+    world.canary.behave(Behaviour::FailsEvery(2));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}/", world.egress);
+    for _ in 0..30 {
+        let request = http.get(&url).header("host", HOST).header("x-preview", "1");
+        assert_eq!(request.send().await.unwrap().headers()[VERSION_HEADER], "v2");
+    }
+    assert_eq!(load.seen("v2").requests, 0, "nobody else got it");
+    world.canary.behave(Behaviour::Good);
+    let (status, view) = world.api.post(&format!("/v1/rollouts/{id}/promote"), &json!({"reason": "seen"})).await;
+    assert_eq!(status, 200, "{view}");
+    let end = world.api.end(&id).await;
+    assert_eq!((&end["phase"], &end["evidence"]["canary_errors"]), (&json!("succeeded"), &json!(0)), "{end}");
+    world.took_everything().await;
     world.end(load).await;
 }
 

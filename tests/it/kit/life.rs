@@ -8,12 +8,12 @@ use std::sync::Arc;
 use tidegate::base::ids::RolloutId;
 use tidegate::clock::Clock;
 use tidegate::policy::plan::Plan;
-use tidegate::ports::{Commit, Journal, LiveCounts, Stored, Traffic, Workloads};
+use tidegate::ports::{Commit, Journal, LiveCounts, Previews, Stored, Traffic, Workloads};
 use tidegate::rollout::effect::{Effect, EffectId};
-use tidegate::rollout::event::{Command, Event, Input, Observation, Outcome};
+use tidegate::rollout::event::{Command, Event, Input, Observation, Outcome, PreviewReading};
 use tidegate::rollout::state::Next;
 use tidegate::rollout::workload::look;
-use tidegate::rollout::{next_deadline, next_reading, step};
+use tidegate::rollout::{next_deadline, next_reading, preview, step};
 
 /// Where a process dies. Commits and calls are counted over the whole life, the start included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +137,8 @@ impl<'a> Process<'a> {
                 Effect::Retire(retirement) => {
                     world.retire(&retirement.target, retirement.slot).await.map(|()| Outcome::Retired)
                 }
+                Effect::OpenPreview(preview) => world.open(preview).await.map(|()| Outcome::PreviewOpened),
+                Effect::ClosePreview(preview) => world.close(preview).await.map(|()| Outcome::PreviewClosed),
             };
             self.outside.calls += 1;
             self.outside.dies(Cut::AfterCall(self.outside.calls))?;
@@ -180,9 +182,15 @@ impl<'a> Process<'a> {
         let ask = self.stored.state.evidence.timing.ask(&self.stored.plan);
         let live = LiveCounts::read(&**world, route, "v2", "v1", &ask).await;
         let route = Traffic::read(&**world, route).await.map(|(reading, _)| reading);
-        self.take(Event::Observed(Observation { route: Some(route), live: Some(live), ..Observation::default() }))
-            .await
-            .map(drop)
+        let preview = match preview::watched(&self.stored.plan, &self.stored.state) {
+            Some(preview) => {
+                let read = Previews::read(&**world, &preview).await;
+                Some(read.map(|found| found.map(|(reading, _)| PreviewReading { behind: Some(0), ..reading })))
+            }
+            None => None,
+        };
+        let observation = Observation { route: Some(route), live: Some(live), preview, ..Observation::default() };
+        self.take(Event::Observed(observation)).await.map(drop)
     }
 
     async fn look(&mut self) -> Result<(), Died> {

@@ -14,12 +14,13 @@ use tidegate::clock::Clock;
 use tidegate::judge::Counts;
 use tidegate::policy::plan::{HealthProbe, Plan, WorkloadTarget};
 use tidegate::ports::{
-    Checked, Health, LiveCounts, Policies, PolicyFault, SignalPoint, SignalQuestion, Signals, Traffic, Workloads,
+    Checked, Health, LiveCounts, Obstacle, Policies, PolicyFault, Previews, SignalPoint, SignalQuestion, Signals,
+    Traffic, Workloads,
 };
-use tidegate::rollout::effect::{Deployment, WeightsWrite};
+use tidegate::rollout::effect::{Deployment, PreviewRoute, WeightsWrite};
 use tidegate::rollout::event::{
-    ComparedBy, Deployed, Latency, LiveReading, ProxyCounts, RouteReading, Standing, TimingAsk, VersionCounts,
-    WorkloadReading,
+    ComparedBy, Deployed, Latency, LiveReading, PreviewReading, ProxyCounts, RouteReading, Standing, TimingAsk,
+    VersionCounts, WorkloadReading,
 };
 
 /// Time that moves when it is told to.
@@ -86,6 +87,8 @@ pub(crate) struct Ways {
     pub(crate) slow_signals: std::time::Duration,
     /// Deploying at a second; the answer may be lost.
     pub(crate) deploy: Box<dyn Fn(i64) -> Answer + Send + Sync>,
+    /// Making (`true`) or removing the route of a preview at a second.
+    pub(crate) preview: Box<dyn Fn(i64, bool) -> Answer + Send + Sync>,
     /// How instances stand so many seconds after they were deployed.
     pub(crate) comes_up: Box<dyn Fn(i64) -> Standing + Send + Sync>,
 }
@@ -102,6 +105,7 @@ impl Default for Ways {
             signals: Box::new(|_, _| Ok(Vec::new())),
             slow_signals: std::time::Duration::ZERO,
             deploy: Box::new(|_| Answer::Done),
+            preview: Box::new(|_, _| Answer::Done),
             comes_up: Box::new(|seconds| if seconds < 3 { Standing::Progressing } else { Standing::Ready }),
         }
     }
@@ -129,6 +133,10 @@ pub(crate) struct Inside {
     pub(crate) unreadable: bool,
     /// Every deployment and retirement that was carried out, in order.
     pub(crate) changes: Vec<String>,
+    /// The rollout that the route of a preview was made for, while there is one.
+    pub(crate) preview: Option<String>,
+    /// When such a route comes that was given up.
+    late_previews: Vec<(Timestamp, String)>,
     /// Every round of questions about signals, in order.
     pub(crate) asked: Vec<Vec<SignalQuestion>>,
 }
@@ -147,7 +155,21 @@ impl World {
         let slots = [Some(("old".to_owned(), 0)), None];
         let (calls, late, changes, counted) = (vec![], vec![], vec![], BTreeMap::new());
         let (generation, unreadable, bears, asked) = (0, false, None, vec![]);
-        let inside = Inside { route, calls, generation, late, counted, slots, bears, unreadable, changes, asked };
+        let (preview, late_previews) = (None, vec![]);
+        let inside = Inside {
+            route,
+            calls,
+            generation,
+            late,
+            counted,
+            slots,
+            bears,
+            unreadable,
+            changes,
+            asked,
+            preview,
+            late_previews,
+        };
         Arc::new(Self { clock, ways, plan, inside: Mutex::new(inside) })
     }
 
@@ -166,7 +188,30 @@ impl World {
             // A plain endpoint has no generations: a late write wins.
             inside.land(write.share);
         }
+        let (due, late) = std::mem::take(&mut inside.late_previews).into_iter().partition(|(at, _)| *at <= now);
+        inside.late_previews = late;
+        let due: Vec<(Timestamp, String)> = due;
+        if let Some((_, rollout)) = due.into_iter().next_back() {
+            inside.preview = Some(rollout);
+        }
         inside
+    }
+
+    /// What becomes of something that is done about the route of a preview.
+    fn preview_call(&self, preview: &PreviewRoute, opens: bool) -> Result<(), Fault> {
+        let (answer, now) = ((self.ways.preview)(self.seconds(), opens), self.clock.now());
+        let mut inside = self.inside();
+        let to = opens.then(|| preview.rollout.0.clone());
+        match answer {
+            Answer::Refused => return Err(Fault::permanent("app mesh", "refused")),
+            Answer::Busy => return Err(Fault::transient("app mesh", "busy")),
+            Answer::LandsAfter(seconds) => {
+                inside.late_previews.extend(to.map(|rollout| (Timestamp(now.0 + seconds * 1000), rollout)));
+                return Err(Fault::unknown("app mesh", "no answer"));
+            }
+            Answer::Done | Answer::Unheard | Answer::Hangs | Answer::Panics => inside.preview = to,
+        }
+        if answer == Answer::Unheard { Err(Fault::unknown("app mesh", "no answer")) } else { Ok(()) }
     }
 
     pub(crate) fn canary(&self) -> u8 {
@@ -267,12 +312,37 @@ impl Traffic for World {
         Ok((route, generation))
     }
 
+    fn previews(&self) -> Option<&dyn Previews> {
+        Some(self)
+    }
+
     async fn set_weights(&self, write: &WeightsWrite) -> Result<u64, Fault> {
         match (self.ways.write)(self.seconds(), write.canary.1) {
             Answer::Hangs => std::future::pending().await,
             Answer::Panics => panic!("a defect of the adapter"),
             _ => self.write(write).map(|version| if self.ways.versions { version } else { 0 }),
         }
+    }
+}
+
+#[async_trait]
+impl Previews for World {
+    async fn obstacle(&self, _: &PreviewRoute) -> Result<Option<Obstacle>, Fault> {
+        Ok(None)
+    }
+
+    async fn open(&self, preview: &PreviewRoute) -> Result<(), Fault> {
+        assert_eq!((self.canary(), preview.canary.as_str()), (0, "v2"), "a preview of what has traffic");
+        self.preview_call(preview, true)
+    }
+
+    async fn close(&self, preview: &PreviewRoute) -> Result<(), Fault> {
+        self.preview_call(preview, false)
+    }
+
+    async fn read(&self, _: &PreviewRoute) -> Result<Option<(PreviewReading, u64)>, Fault> {
+        let reading = PreviewReading { ours: true, fits: true, behind: None };
+        Ok(self.inside().preview.as_ref().map(|_| (reading, 1)))
     }
 }
 

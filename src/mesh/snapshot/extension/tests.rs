@@ -32,6 +32,11 @@ fn faults_are_read() {
 }
 
 #[test]
+fn the_tag_of_a_preview_is_known_and_does_nothing() {
+    assert_eq!(read(PREVIEW_TAG, "r-0123456789abcdef"), (None, Vec::new()));
+}
+
+#[test]
 fn the_other_tags_are_read() {
     let forced = |value| good("tidegate:override", value).forced.map(|forced| (forced.header, forced.cookie));
     assert_eq!(forced("header=X-Version"), Some((Some("x-version".into()), None)));

@@ -7,6 +7,7 @@ use crate::rollout::effect::{Effect, EffectId, WeightsWrite};
 use crate::rollout::event::{Command, Event, Input, Observation, Standing};
 use crate::rollout::failure::is_overruled;
 use crate::rollout::gate::{Judgement, judge, weight_step};
+use crate::rollout::preview::Stage;
 use crate::rollout::scope::acts;
 use crate::rollout::state::{EndingKind, Next, PauseCause, Phase, State};
 use crate::rollout::{begin, next_deadline, next_reading, step};
@@ -44,9 +45,10 @@ impl World {
         assert_eq!(state.at, self.state.at.max(input.at));
         let writes = effects.iter().filter_map(|(id, effect)| match effect {
             Effect::SetWeights(write) => Some((id, write)),
-            Effect::Deploy(_) | Effect::Retire(_) => None,
+            Effect::Deploy(_) | Effect::Retire(_) | Effect::OpenPreview(_) | Effect::ClosePreview(_) => None,
         });
         assert!(writes.clone().count() <= 1 && effects.len() <= 2);
+        self.check_preview(input, state);
         for (id, effect) in effects {
             assert_eq!((id.seq, &id.rollout), (input.seq, &state.id));
             assert!(state.waits_for(id), "an effect that nobody waits for");
@@ -63,10 +65,10 @@ impl World {
         assert!(state.pending.len() <= 1);
         assert!(state.pending.keys().all(|id| self.ids.contains(id) || effects.iter().any(|(new, _)| new == id)));
         let waits = matches!(state.phase, Phase::Shifting { .. } | Phase::RollingBack { .. });
-        let either = matches!(state.phase, Phase::Holding { .. } | Phase::Deploying { .. });
+        let early = matches!(state.phase, Phase::Deploying { .. } | Phase::Previewing { .. });
+        let either = early || matches!(state.phase, Phase::Holding { .. });
         assert!(state.pending.is_empty() != waits || either, "{state:?}");
-        let deploying = matches!(state.phase, Phase::Deploying { .. });
-        assert!(!state.is_withdrawn() || state.paused.is_some() || deploying, "weight 0 at a step, and nobody told");
+        assert!(!state.is_withdrawn() || state.paused.is_some() || early, "weight 0 at a step, and nobody told");
         assert_eq!(state.ending.is_some(), state.step_index().is_none(), "{state:?}");
         assert_eq!(next_reading(state).is_none(), state.is_finished(), "a live rollout that nobody looks at");
         assert_eq!(next_deadline(&self.plan, state).is_none() && !state.is_finished(), {
@@ -85,7 +87,10 @@ impl World {
     /// What has traffic, or may have, is not deployed to and not taken down.
     fn check_instances(&self, state: &State, effect: &Effect) {
         match effect {
-            Effect::SetWeights(_) => {}
+            Effect::SetWeights(_) | Effect::ClosePreview(_) => {}
+            Effect::OpenPreview(_) => {
+                assert!(matches!(state.phase, Phase::Previewing { .. }) && state.wanted == Percent::ZERO);
+            }
             Effect::Deploy(deployment) => {
                 assert!(matches!(state.phase, Phase::Deploying { .. }));
                 assert_eq!(deployment.slot, state.canary);
@@ -95,6 +100,30 @@ impl World {
             Effect::Retire(retirement) => {
                 assert!(matches!(state.phase, Phase::Cleaning { .. }));
                 assert_eq!(state.weights().of(retirement.slot), Percent::ZERO);
+            }
+        }
+    }
+
+    /// The preview's route is there before any weight only, and gone when the rollout has ended; and what leads out of it is
+    /// that every gate of it was heard and is content, or a person.
+    fn check_preview(&self, input: &Input, state: &State) {
+        assert!(self.plan.preview.is_some() || state.preview.is_none(), "a preview that nobody asked for");
+        let Some(preview) = &state.preview else { return };
+        let is_ours = self.preview.as_ref().is_some_and(|preview| preview.ours);
+        assert!(!state.is_finished() || !is_ours && preview.pending.is_none(), "left behind");
+        if self.state.wanted == Percent::ZERO && state.wanted > Percent::ZERO && state.step_index().is_some() {
+            assert!(preview.stage == Stage::Closed && !is_ours, "weight beside a preview: {:?}", preview.stage);
+        }
+        let (Some(before), Phase::Previewing { .. }) = (&self.state.preview, &state.phase) else { return };
+        let closes = preview.stage == Stage::Closing && before.stage != Stage::Closing;
+        if closes && !matches!(&input.event, Event::Command { command: Command::Promote { .. }, .. }) {
+            let lasts = self.plan.preview.as_ref().expect("it has one").lasts;
+            let since = before.since.expect("it was in force");
+            assert!(state.at.since(since) >= lasts && state.frozen.is_none() && state.paused.is_none());
+            for gate in self.plan.preview_gates() {
+                let seen = state.points.get(&gate.name).expect("heard");
+                let last = seen.canary.trail.last.expect("heard");
+                assert!(seen.canary.trail.breaches == 0 && last.1 <= 0.0, "not content: {seen:?}");
             }
         }
     }
@@ -129,6 +158,12 @@ impl World {
             return;
         }
         self.check_instances_bear(state);
+        if rises && matches!(self.state.phase, Phase::Previewing { .. }) {
+            // What led there was checked when the preview was closed.
+            let first = weight_step(&self.plan, state.step_index().expect("a step")).map(|step| step.weight);
+            assert_eq!(Some(state.wanted), first);
+            return;
+        }
         if by_hand || state.wanted <= self.state.wanted && !finished_well {
             return;
         }
@@ -221,6 +256,10 @@ impl World {
                 assert!(matches!(
                     effects.as_slice(),
                     [(_, Effect::SetWeights(WeightsWrite { canary: (_, 0), urgent: true, .. }))]
+                        | [
+                            (_, Effect::SetWeights(WeightsWrite { canary: (_, 0), urgent: true, .. })),
+                            (_, Effect::ClosePreview(_))
+                        ]
                 ));
             }
             // Only where weight 0 was written last, whether answered or not.
