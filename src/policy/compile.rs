@@ -144,11 +144,14 @@ fn versions(root: &Node, report: &mut Report<'_>) -> Option<[String; 2]> {
 
 fn max_total(root: &Node, steps: &[Step], report: &mut Report<'_>) -> Millis {
     let max_total = read(Some(root), &FILE, "max_total", duration);
-    let shortest = Millis(weights(steps).fold(0, |sum: u64, step| sum.saturating_add(step.min.0)));
+    let shown = root.get("preview").and_then(|preview| given(Some(preview), "for", duration).ok());
+    let shown = shown.map_or(0, |lasts| lasts.value.0);
+    let shortest = Millis(weights(steps).fold(shown, |sum: u64, step| sum.saturating_add(step.min.0)));
     let place = max_total.place.or_else(|| root.get("steps").map(|steps| steps.place)).unwrap_or(Place::START);
     if max_total.known && max_total.value <= shortest {
+        let what = if shown == 0 { "all `min`" } else { "`preview` and all `min`" };
         let message =
-            format!("`max_total` of {} is not longer than the {shortest} of all `min` together", max_total.value);
+            format!("`max_total` of {} is not longer than the {shortest} of {what} together", max_total.value);
         report.error(place, message, Some("raise `max_total`, or shorten the steps".to_owned()));
     }
     max_total.value

@@ -222,7 +222,8 @@ fn span(seconds: f64) -> String {
 
 fn times(text: &mut String, plan: &Plan) {
     let steps = || (0..plan.steps.len()).filter_map(|index| weight_step(plan, index));
-    let least = Millis(steps().map(|step| step.min.0).sum());
+    let shown = plan.preview.as_ref().map_or(0, |preview| preview.lasts.0);
+    let least = Millis(shown.saturating_add(steps().map(|step| step.min.0).sum()));
     let holds = steps().any(|step| step.on_inconclusive == OnInconclusive::Hold && step.weight != Percent::FULL);
     let most = Millis(steps().map(|step| step.max.0).sum::<u64>().min(plan.max_total.0));
     let _ = writeln!(text, "Time\n  At least {least}, and a few seconds to see each change in force.");

@@ -20,7 +20,7 @@ use crate::base::weight::Percent;
 use crate::judge::absolute::Outcome;
 use crate::judge::rollback_threshold;
 use crate::judge::verdict::thousands;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{OnFailure, Plan};
 use serde::{Deserialize, Serialize};
 
 /// Openings beside the first trip that are kept: more proxies than so many say nothing new.
@@ -52,6 +52,9 @@ pub struct Fuses {
     /// Others that did, at most [`OTHERS_KEPT`], each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also_tripped: Vec<Opening>,
+    /// What the failure of the gate does that the first one was armed for; absent before one tripped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -123,6 +126,7 @@ pub(super) fn take_in(moves: &mut Moves<'_>, reading: &LiveReading) {
     let known = moves.state.fuses.take();
     let is_first = known.is_none();
     let before = known.unwrap_or_default();
+    let had_tripped = before.tripped.is_some();
     let mut seen = Fuses { armed: 0, held: 0, lapsed: 0, ..before };
     for proxy in &reading.proxies {
         let Some(fuse) = proxy.fuse.as_ref().filter(|fuse| fuse.rollout == moves.state.id.0) else { continue };
@@ -140,6 +144,10 @@ pub(super) fn take_in(moves: &mut Moves<'_>, reading: &LiveReading) {
         }
     }
     seen.most = seen.most.max(seen.armed);
+    // Kept, since another gate may act at the next weight.
+    if !had_tripped && seen.tripped.is_some() {
+        seen.on_failure = Some(armed_for(moves.plan, &moves.state).unwrap_or(moves.plan.on_failure));
+    }
     moves.state.fuses = if is_first && seen.armed == 0 { None } else { Some(seen) };
 }
 
@@ -157,12 +165,17 @@ fn trip(seen: &mut Fuses, opening: Opening) {
     }
 }
 
+/// What the failure of the gate that proxies are armed for now does, where it says so itself.
+fn armed_for(plan: &Plan, state: &State) -> Option<OnFailure> {
+    error_channel(plan, |gate| acts(plan, state, gate)).and_then(|channel| channel.gate.on_failure)
+}
+
 /// The verdict of a fuse that tripped.
 pub(super) fn verdict(plan: &Plan, state: &State) -> Option<LimitVerdict> {
     let trip = state.fuses.as_ref()?.tripped.as_ref()?;
     let (gate, outcome, sentence) = ("fuse".to_owned(), Outcome::CanaryBreaches, tripped(trip));
     // It speaks for the gate that it was armed for.
-    let on_failure = error_channel(plan, |gate| acts(plan, state, gate)).and_then(|channel| channel.gate.on_failure);
+    let on_failure = state.fuses.as_ref().and_then(|fuses| fuses.on_failure).or_else(|| armed_for(plan, state));
     Some(LimitVerdict { gate, outcome, sentence, page: None, error: false, on_failure })
 }
 

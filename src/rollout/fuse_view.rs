@@ -111,13 +111,15 @@ pub fn told(plan: &Plan, state: &State) -> Option<String> {
         });
     } else if fuses.armed > 0 {
         parts.push(standing(plan, state, fuses));
+    } else {
+        parts.extend(unarmed(plan, state));
     }
     parts.extend(fuses.last_hold.as_ref().map(|last| holds(fuses.holds, last)));
     if fuses.lapsed > 0 && !is_over {
         parts.push(format!("{} held it back after a silence of this daemon", of(fuses, fuses.lapsed)));
     }
     if is_over && fuses.tripped.is_none() && fuses.holds == 0 {
-        parts.push("none opened".to_owned());
+        parts.push("none tripped or held".to_owned());
     }
     (!parts.is_empty()).then(|| parts.join("; "))
 }

@@ -38,6 +38,8 @@ pub struct Judgement {
     pub on_failure: OnFailure,
     /// What the data plane tells and nobody can judge by: neither evidence nor silence.
     pub error: Option<UnusableSince>,
+    /// What a person is told of such counts.
+    pub told_of_counts: Option<String>,
 }
 
 impl Judgement {
@@ -75,7 +77,7 @@ impl Judgement {
     #[must_use]
     pub fn page(&self) -> Option<String> {
         let of_limits = self.limits.iter().find_map(|limit| limit.page.clone());
-        of_limits.or_else(|| self.error.as_ref().and_then(UnusableSince::page))
+        of_limits.or_else(|| self.told_of_counts.clone())
     }
 
     /// In a sentence: of a gate that asks for what is done, where some fail.
@@ -166,6 +168,7 @@ pub fn judge(plan: &Plan, state: &State) -> Judgement {
         thresholds,
         verdict,
         error,
+        told_of_counts: unusable::page(plan, state),
         budget_spent: exposure.is_spent(budget),
         compared,
         limits: limits(plan, state),

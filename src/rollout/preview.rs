@@ -15,7 +15,7 @@ use super::moves::Moves;
 use super::state::{EndingKind, Exposed, PauseCause, Phase, Refusal, State};
 use super::step::{refused, total_time_is_over};
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::time::Timestamp;
+use crate::base::time::{Millis, Timestamp};
 use crate::judge::absolute::Outcome as GateOutcome;
 use crate::policy::plan::{Gate, OnInconclusive, Plan};
 use serde::{Deserialize, Serialize};
@@ -250,7 +250,10 @@ fn drifted(moves: &mut Moves<'_>, step: usize, reading: Option<&PreviewReading>)
 /// Someone gave the canary weight before its first step: put back, and nothing else changes.
 pub(super) fn on_early_weight(moves: &mut Moves<'_>, seen: u8) {
     moves.state.trouble = Some(format!("someone raised the canary to {seen} % during its preview; put back to 0 %"));
+    // Weights of zero say that nothing is exposed, and the preview still is.
+    let exposed = moves.state.exposed;
     moves.write_in_place();
+    moves.state.exposed = exposed;
 }
 
 // === what is due ===
@@ -273,6 +276,8 @@ pub(super) fn on_due(moves: &mut Moves<'_>, step: usize, until: Timestamp) {
         }
         Some(Stage::Open) if is_over => on_time_over(moves, step, &judgement),
         Some(Stage::Waiting) if is_content(moves.plan, &moves.state, &judgement) => go_on(moves, step),
+        // Frozen it waits on, and when that is over for as long again.
+        Some(Stage::Waiting) if is_over && moves.state.frozen.is_some() => wait(moves, step),
         Some(Stage::Waiting) if is_over => on_inconclusive(moves, &judgement),
         Some(Stage::Closing) if is_over => {
             let timeout = moves.plan.verify.timeout;
@@ -289,9 +294,14 @@ fn on_time_over(moves: &mut Moves<'_>, step: usize, judgement: &Judgement) {
     if is_content(moves.plan, &moves.state, judgement) {
         return go_on(moves, step);
     }
-    let since = moves.state.preview.as_ref().and_then(|preview| preview.since);
-    let (Some(preview), Some(since)) = (&moves.plan.preview, since) else { return };
-    enter(moves, Stage::Waiting, step, since.plus(preview.max));
+    wait(moves, step);
+}
+
+/// Waits for its gates from now on, for what `max` leaves beside `for`: a freeze may have kept it long beyond both.
+fn wait(moves: &mut Moves<'_>, step: usize) {
+    let Some(preview) = &moves.plan.preview else { return };
+    let left = Millis(preview.max.0.saturating_sub(preview.lasts.0));
+    enter(moves, Stage::Waiting, step, moves.at().plus(left));
 }
 
 /// Whether every gate of the preview has said since it is in force, and says now, that it is content.

@@ -193,7 +193,12 @@ fn promote(moves: &mut Moves<'_>, step: usize, full: bool, reason: &str) -> Resu
     }
     let failure = judge(moves.plan, &moves.state).action();
     if !full && failure.is_some_and(|action| !failure::is_overruled(&moves.state, action)) {
-        let why = "its gates fail, so the next step would fail too; `abort` it, or take the risk with `--full`";
+        let why = if preview::is_on(&moves.state) {
+            "its gates fail; `resume` it once what they ask about is mended, `abort` it, or take the risk with `--full`, which \
+             gives it all the traffic"
+        } else {
+            "its gates fail, so the next step would fail too; `abort` it, or take the risk with `--full`"
+        };
         return Err(refused(moves, "promote", why));
     }
     failure::overrule(moves, failure);

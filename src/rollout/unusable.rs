@@ -1,9 +1,10 @@
 //! Counts of the data plane that nobody can judge by: a proxy that answers and cannot be read, or whose counts contradict
 //! themselves or what it was told to do.
 //!
-//! That is an error, which is neither silence nor evidence. What such a proxy told is left out, so it speaks neither for the
-//! release nor against it. While it lasts nothing advances, since requests go through a proxy that nobody can see into; what
-//! the others count can still fail the release. After [`TOLD_AFTER`] readings in a row a person is told which proxy it is.
+//! That is an error, which is neither silence nor evidence. What such a proxy counted is left out, so it speaks neither for the
+//! release nor against it. While a proxy contradicts itself nothing advances, since requests go through one that nobody can
+//! see into; what the others count can still fail the release. What cannot be read at all may be no proxy of the route, so
+//! it holds nothing while others can be judged by. After [`TOLD_AFTER`] readings in a row a person is told which it is.
 //! Where no proxy is left that can be judged by, the canary is as unwatched as in silence, and loses its weight as soon.
 
 use super::event::{LiveReading, ProxyCounts};
@@ -17,10 +18,9 @@ use serde::{Deserialize, Serialize};
 
 /// Readings in a row with an error after which a person is told: one may be a proxy that is just being replaced.
 pub const TOLD_AFTER: u32 = 3;
-/// Proxies that are named in one reading; a reading is journaled with each change, and the first of them is what is told.
+/// Proxies that cannot be read and are named in one reading: a reading is journaled with each change, and the first of them is
+/// what is told. Those whose counts cannot be true are in it anyway.
 const NAMED_MAX: usize = 8;
-/// By how much a share may differ from the one that was written, in millionths: a proxy's share is a quotient.
-const SHARE_DUST_PPM: u32 = 10;
 /// Everything, in millionths.
 const ALL_PPM: u32 = 1_000_000;
 
@@ -46,6 +46,9 @@ pub struct UnusableSince {
     /// How many other proxies had something unusable when that was looked at first.
     #[serde(default, skip_serializing_if = "is_none")]
     pub others: usize,
+    /// Whether nothing advances meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
@@ -62,11 +65,15 @@ impl UnusableSince {
             1 => " (and another proxy)".to_owned(),
             others => format!(" (and {others} other proxies)"),
         };
-        format!(
-            "error: proxy {} {}{others}: its counts are left out, and nothing advances until they can be judged by: look at its log, or \
-             restart it",
-            self.first.proxy, self.first.why
-        )
+        let rest = match self.holds {
+            true => {
+                "its counts are left out, and nothing advances until they can be judged by: look at its log, or restart it"
+            }
+            false => {
+                "only what the others count is judged by: look at its log, restart it, or correct `telemetry.proxies`"
+            }
+        };
+        format!("error: proxy {} {}{others}: {rest}", self.first.proxy, self.first.why)
     }
 
     /// Why the canary lost its weight after so long without counts that can be judged by.
@@ -87,38 +94,35 @@ impl UnusableSince {
 // === what can be judged by ===
 
 impl State {
-    /// The reading without counts that contradict themselves or what was written, each named: all that a proxy told is left
-    /// out where a part of it cannot be true. Counts are cumulative, so nothing is lost once it can be believed again.
+    /// The reading without counts that contradict themselves, each proxy named: all that a proxy told is left out where a
+    /// part of it cannot be true. Counts are cumulative, so nothing is lost once it can be believed again.
     #[must_use]
     pub fn usable(&self, mut reading: LiveReading) -> LiveReading {
+        let LiveReading { proxies, unusable } = &mut reading;
+        let mut unreadable = 0;
+        unusable.retain(|one| {
+            let is_read = proxies.iter().any(|proxy| proxy.proxy == one.proxy);
+            unreadable += usize::from(!is_read);
+            is_read || unreadable <= NAMED_MAX
+        });
         for proxy in &mut reading.proxies {
             let problem = proxy.versions.iter().find_map(|now| {
                 let seen = self.evidence.seen.get(&proxy.proxy).and_then(|seen| seen.get(&now.version));
-                contradiction(now.share_ppm, &now.counts, seen.filter(|_| is_judged(&self.evidence, now.version)))
-                    .map(str::to_owned)
-                    .or_else(|| self.other_share(now.version, now.share_ppm))
-                    .map(|what| format!("{what} under version {} of the weights", now.version))
+                let what = contradiction(now.share_ppm, &now.counts, seen.filter(|_| self.is_kept(now.version)))?;
+                Some(format!("{what} under version {} of the weights", now.version))
             });
             if let Some(why) = problem {
                 proxy.versions.clear();
                 reading.unusable.push(Unusable { proxy: proxy.proxy.clone(), why });
             }
         }
-        reading.unusable.truncate(NAMED_MAX);
         reading
     }
 
-    /// Whether requests were placed by another share than the one that was written with this version.
-    fn other_share(&self, version: u64, share_ppm: u32) -> Option<String> {
-        self.written.filter(|written| written.version == version && self.pending.is_empty())?;
-        let wanted_ppm = u32::from(self.wanted.get()) * 10_000;
-        (share_ppm.abs_diff(wanted_ppm) > SHARE_DUST_PPM).then(|| {
-            format!(
-                "places {} % of the requests on the canary where {} were asked for",
-                f64::from(share_ppm) / 1e4,
-                self.wanted
-            )
-        })
+    /// Whether a proxy still has all that it counted under a version: of weights of before it forgets the oldest, one worker
+    /// after the other.
+    fn is_kept(&self, version: u64) -> bool {
+        is_judged(&self.evidence, version) && self.written.is_none_or(|written| version >= written.version)
     }
 }
 
@@ -158,16 +162,19 @@ pub(super) fn take_in(moves: &mut Moves<'_>, reading: &LiveReading) {
         return;
     };
     let before = moves.state.unusable.take();
+    let is_of_proxy = |one: &Unusable| reading.proxies.iter().any(|proxy| proxy.proxy == one.proxy);
+    let holds = reading.unusable.iter().any(is_of_proxy) || !is_any_heard(reading);
     moves.state.unusable = Some(match before {
         Some(before) => UnusableSince {
             times: before.times.saturating_add(1).min(TOLD_AFTER),
+            holds,
             // The same words for as long as it is the same trouble.
             ..match reading.unusable.contains(&before.first) {
                 true => before,
                 false => UnusableSince { first: first.clone(), others: reading.unusable.len() - 1, ..before },
             }
         },
-        None => UnusableSince { since: at, times: 1, first: first.clone(), others: reading.unusable.len() - 1 },
+        None => UnusableSince { since: at, times: 1, first: first.clone(), others: reading.unusable.len() - 1, holds },
     });
 }
 
@@ -180,7 +187,16 @@ pub(super) fn is_any_heard(reading: &LiveReading) -> bool {
 
 /// What stands in the way of judging a rollout by live counts now.
 pub(super) fn in_the_way(plan: &Plan, state: &State) -> Option<UnusableSince> {
-    state.unusable.clone().filter(|_| !plan.gates.is_empty() && state.is_judged())
+    noticed(plan, state).filter(|unusable| unusable.holds).cloned()
+}
+
+/// What of a rollout's live counts a person is told, whether it holds anything or not.
+pub(super) fn page(plan: &Plan, state: &State) -> Option<String> {
+    noticed(plan, state).and_then(UnusableSince::page)
+}
+
+fn noticed<'a>(plan: &Plan, state: &'a State) -> Option<&'a UnusableSince> {
+    state.unusable.as_ref().filter(|_| !plan.gates.is_empty() && state.is_judged())
 }
 
 /// The same for one gate, in a sentence; `None` for one that is not about live counts.

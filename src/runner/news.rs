@@ -338,9 +338,9 @@ impl Place {
             item.key += &format!(" {:?} {:?} {}", ask.given, ask.held, item.news.at.0 / RENEWED_MS);
         }
         self.is_last = view.finished;
-        // Between two tries to take the weight back nothing has changed for anybody.
+        // Between two tries to take the weight back, or a preview's route away, nothing has changed for anybody.
         let is_stuck = |told: &String| told.starts_with(STUCK);
-        if view.phase == "rolling_back" && self.told.as_ref().is_some_and(is_stuck) {
+        if matches!(view.phase.as_str(), "rolling_back" | "holding") && self.told.as_ref().is_some_and(is_stuck) {
             self.open = None;
             return;
         }

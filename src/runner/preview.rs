@@ -39,14 +39,24 @@ impl Runner {
     }
 }
 
+/// The preview's route as the mesh has it, and what the proxies say of it.
+pub(super) struct Looked {
+    reading: PreviewReading,
+    version: u64,
+    counted: Option<LiveReading>,
+}
+
+impl Looked {
+    /// With how many proxies do not have it yet. `live` is what they say of the plan's route.
+    pub(super) fn beside(self, live: &Result<LiveReading, Fault>) -> PreviewReading {
+        let behind = live.as_ref().ok().zip(self.counted.as_ref()).map(|(live, now)| behind(live, now, self.version));
+        PreviewReading { behind, ..self.reading }
+    }
+}
+
 impl Reader {
-    /// The preview's route as the mesh and the proxies have it. `live` is what the proxies say of the plan's route.
-    pub(super) async fn preview(
-        &self,
-        preview: &PreviewRoute,
-        stable: &str,
-        live: &Result<LiveReading, Fault>,
-    ) -> Result<Option<PreviewReading>, Fault> {
+    /// Looks at the preview's route, of which there may be none.
+    pub(super) async fn look(&self, preview: &PreviewRoute, stable: &str) -> Result<Option<Looked>, Fault> {
         let Some(previews) = self.traffic.previews() else { return Err(Fault::permanent("app mesh", NO_PREVIEWS)) };
         let late = |_| Err(Fault::transient("app mesh", "no answer in time"));
         let (route, ask) = (preview.route(), TimingAsk::default());
@@ -54,11 +64,7 @@ impl Reader {
         let counted = tokio::time::timeout(TIMEOUT, self.live.read(&route, &preview.canary, stable, &ask));
         let (read, counted) = tokio::join!(read, counted);
         let Some((reading, version)) = read.unwrap_or_else(late)? else { return Ok(None) };
-        let behind = match (live, counted) {
-            (Ok(live), Ok(Ok(counted))) => Some(behind(live, &counted, version)),
-            _ => None,
-        };
-        Ok(Some(PreviewReading { behind, ..reading }))
+        Ok(Some(Looked { reading, version, counted: counted.ok().and_then(Result::ok) }))
     }
 }
 

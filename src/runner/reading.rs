@@ -27,11 +27,16 @@ impl Reader {
         ask: &TimingAsk,
         preview: Option<&PreviewRoute>,
     ) -> Observation {
-        let (route_reading, live) = tokio::join!(self.route(route), self.live(route, canary, stable, ask));
-        let preview = match preview {
-            Some(preview) => Some(self.preview(preview, stable, &live).await),
-            None => None,
+        let looked = async {
+            match preview {
+                Some(preview) => Some(self.look(preview, stable).await),
+                None => None,
+            }
         };
+        // At once, so that all of it is of one moment: how long a weight may take to settle counts from a reading's beginning.
+        let (route_reading, live, looked) =
+            tokio::join!(self.route(route), self.live(route, canary, stable, ask), looked);
+        let preview = looked.map(|looked| looked.map(|looked| looked.map(|looked| looked.beside(&live))));
         Observation { route: Some(route_reading), live: Some(live), preview, ..Observation::default() }
     }
 

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 /// A lease is renewed after this part of it: two renewals may be lost before it runs out.
 const PART: u32 = 3;
+/// How often weights that stay without a lease get their fuse again: whoever changes anything else of the route takes it away.
+const REARM: Duration = Duration::from_secs(40);
 /// Wait before a renewal that failed is tried again, unless the next one comes sooner.
 const RETRY: Duration = Duration::from_secs(2);
 /// Stands over the adapter's own timeouts: describe and update, 5 s each.
@@ -22,10 +24,18 @@ const TIMEOUT: Duration = Duration::from_secs(12);
 /// Renews what `held` says for as long as it stays the same; ends with the driver. The first renewal of a driver is at once:
 /// nobody knows how long the one before it has been gone.
 pub(super) async fn renew_on(traffic: Arc<dyn Traffic>, mut held: watch::Receiver<Option<WeightsWrite>>) {
-    let Some(every) = traffic.lease().map(|span| span.duration() / PART) else { return rearm_on(traffic, held).await };
+    let lease = traffic.lease();
+    let every = lease.map_or(REARM, |span| span.duration() / PART);
+    let unless_answered = match lease {
+        Some(_) => {
+            "the lease of the weights was not renewed; unless one of the next tries is answered, the mesh puts the traffic back on stable"
+        }
+        None => "proxies were not given their fuse again; until a try is answered it may be that of before, or none",
+    };
     let (mut wait, mut failing) = (Duration::ZERO, false);
     loop {
-        let Some(write) = held.borrow_and_update().clone() else {
+        let has_to_be_renewed = |write: &WeightsWrite| lease.is_some() || write.fuse.is_some();
+        let Some(write) = held.borrow_and_update().clone().filter(has_to_be_renewed) else {
             if held.changed().await.is_err() {
                 return;
             }
@@ -48,51 +58,13 @@ pub(super) async fn renew_on(traffic: Arc<dyn Traffic>, mut held: watch::Receive
         let renewed = once(Arc::clone(&traffic), write.clone()).await;
         wait = if renewed.is_ok() { every } else { every.min(RETRY) };
         match renewed {
-            Ok(()) if failing => tracing::info!(route = %write.route, "the lease of the weights is renewed again"),
+            Ok(()) if failing => tracing::info!(route = %write.route, "the weights are renewed again"),
             Ok(()) => {}
             // Every few seconds, so each is told once.
-            Err(fault) if !failing => tracing::warn!(
-                route = %write.route, %fault,
-                "the lease of the weights was not renewed; unless one of the next tries is answered, the mesh puts the traffic back on stable"
-            ),
+            Err(fault) if !failing => tracing::warn!(route = %write.route, %fault, "{unless_answered}"),
             Err(_) => {}
         }
         failing = wait < every;
-    }
-}
-
-/// Where weights stay without a renewal, another fuse for the same weights is sent all the same: proxies that have come raise the
-/// threshold of all of them.
-async fn rearm_on(traffic: Arc<dyn Traffic>, mut held: watch::Receiver<Option<WeightsWrite>>) {
-    let mut sent: Option<WeightsWrite> = None;
-    loop {
-        let now = held.borrow_and_update().clone();
-        let is_same = |a: &WeightsWrite, b: &WeightsWrite| a.generation == b.generation;
-        let known = sent.as_ref().zip(now.as_ref()).filter(|(sent, now)| is_same(sent, now));
-        let (is_known, is_stale) = (known.is_some(), known.is_some_and(|(sent, now)| sent.fuse != now.fuse));
-        let mut wait = None;
-        match now {
-            Some(write) if is_stale => match once(Arc::clone(&traffic), write.clone()).await {
-                Ok(()) => sent = Some(write),
-                Err(fault) => {
-                    tracing::warn!(route = %write.route, %fault, "proxies were not given another fuse; it is tried again");
-                    wait = Some(RETRY);
-                }
-            },
-            // Weights that are new come with their fuse.
-            Some(_) if is_known => {}
-            now => sent = now,
-        }
-        let retry = async {
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = retry => {}
-            changed = held.changed() => if changed.is_err() { return },
-        }
     }
 }
 
@@ -186,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_lease_another_fuse_is_sent_and_nothing_else() {
+    async fn without_a_lease_fuses_are_sent_again_and_nothing_else() {
         let mut traffic = asked(|second| (300..305).contains(&second));
         Arc::get_mut(&mut traffic).expect("nobody else has it").lease = None;
         let armed = |canary: u8, failures: u32| {
@@ -204,7 +176,7 @@ mod tests {
         let renewing = tokio::spawn(renew_on(Arc::clone(&traffic) as _, held));
         let wait = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
         wait(100).await;
-        // Other weights bring theirs; the same ones with the same fuse are no news.
+        // Other weights bring theirs.
         hold.send_replace(armed(50, 2));
         wait(100).await;
         hold.send_replace(armed(50, 2));
@@ -217,9 +189,13 @@ mod tests {
         wait(50).await;
         hold.send_replace(armed(50, 5));
         wait(50).await;
+        hold.send_replace(write(60));
+        wait(100).await;
         drop(hold);
         renewing.await.unwrap();
         let seen = traffic.at.lock().unwrap().clone();
-        assert_eq!(seen, [(250, 50), (300, 50), (302, 50), (304, 50), (306, 50)]);
+        let (first, then) = ([0, 40, 80], [140, 180, 200, 240, 250, 290, 300, 302, 304, 306, 346, 440]);
+        let expected = first.map(|second| (second, 10)).into_iter().chain(then.map(|second| (second, 50)));
+        assert_eq!(seen, expected.collect::<Vec<_>>());
     }
 }

@@ -15,7 +15,7 @@ use crate::judge::Counts;
 use crate::judge::points::PointReading;
 use crate::policy::plan::placeholder::{Names, Unfilled};
 use crate::policy::plan::{
-    CloudwatchMetric, CloudwatchQuery, Gate, GateRule, Plan, SignalGate, SignalQuery, SignalRule,
+    CloudwatchMetric, CloudwatchQuery, Gate, GateRule, NoiseRule, Plan, SignalGate, SignalQuery, SignalRule,
 };
 use crate::policy::request_counts;
 use crate::rollout::event::{ArmReading, LiveReading, Past, PastErrors, PointsReading, ProxyCounts, VersionCounts};
@@ -122,6 +122,20 @@ impl Asking {
             }
             gate.rule = GateRule::Signal(stand_in(signal, &gate.name, found.period));
             asking.gates.push(found);
+        }
+        if plan.noise == NoiseRule::Auto {
+            left_out.push(
+                "`noise: auto` allows for none: CloudWatch does not tell stable's endpoints apart; give a copy of the policy \
+                 `noise: { v: 0.25 }` or what its rollouts measured"
+                    .to_owned(),
+            );
+        }
+        if plan.preview.is_some() {
+            left_out.push(
+                "requests of previews and of forced versions are among those that CloudWatch counted: begin after the preview, by \
+                 `--from`"
+                    .to_owned(),
+            );
         }
         asking.left_out = left_out;
         Ok(asking)

@@ -21,6 +21,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 /// What the API says of a route that is not there.
 const NOT_FOUND: &str = "NotFoundException";
+/// What the API says of a name that is taken.
+const CONFLICT: &str = "ConflictException";
 
 /// What an error of the SDK comes to.
 fn fault<E>(error: &SdkError<E, HttpResponse>, operation: &'static str, route: &RouteRef) -> Fault
@@ -54,16 +56,19 @@ impl AppMesh {
         let Some(arn) = arn(&data) else {
             return Err(Fault::unknown(SOURCE, format!("DescribeRoute of {route} answered no ARN")));
         };
-        // A resource has 50 tags at most, which is one page.
-        let tags = self.client().list_tags_for_resource().resource_arn(arn).send().await;
-        let tags = match tags {
-            Ok(tags) => tags.tags,
-            // Removed in between.
-            Err(error) if error.code() == Some(NOT_FOUND) => return Ok(None),
-            Err(error) => return Err(fault(&error, "ListTagsForResource", &route)),
-        };
+        let Some(tags) = self.tags(arn, &route).await? else { return Ok(None) };
         let owner = tags.into_iter().find(|tag| tag.key == TAG).map(|tag| tag.value);
         Ok(Some(Found { data, owner }))
+    }
+
+    /// Tags of a route; `None` when it was removed in between.
+    async fn tags(&self, arn: &str, route: &RouteRef) -> Result<Option<Vec<TagRef>>, Fault> {
+        // A resource has 50 tags at most, which is one page.
+        match self.client().list_tags_for_resource().resource_arn(arn).send().await {
+            Ok(tags) => Ok(Some(tags.tags)),
+            Err(error) if error.code() == Some(NOT_FOUND) => Ok(None),
+            Err(error) => Err(fault(&error, "ListTagsForResource", route)),
+        }
     }
 
     /// The route as it should be, by what the plan's route is now; an error says why there can be none.
@@ -78,8 +83,14 @@ impl AppMesh {
         let call = self.client().create_route();
         let call = call.mesh_name(&route.mesh).virtual_router_name(&route.router).route_name(&route.route);
         let tag = tag(preview)?;
-        call.spec(spec).tags(tag).send().await.map_err(|error| fault(&error, "CreateRoute", &route))?;
-        Ok(())
+        match call.spec(spec).tags(tag).send().await {
+            Ok(_) => Ok(()),
+            // A call of before was late, or somebody was quicker: whose it is shows when it is looked at again.
+            Err(error) if error.code() == Some(CONFLICT) => {
+                Err(Fault::transient(SOURCE, format!("{route} came to be while it was made")))
+            }
+            Err(error) => Err(fault(&error, "CreateRoute", &route)),
+        }
     }
 
     /// Puts a route of ours right, and under this rollout's name.
@@ -130,6 +141,10 @@ impl Previews for AppMesh {
                 message: format!("{}: {unfit}", preview.beside),
                 hint: unfit.hint().to_owned(),
             }));
+        }
+        // Asked of a route that is there: who may not ask would learn it only when the preview's is made, and could not remove it.
+        if let Some(arn) = arn(&self.route(&preview.beside).await?) {
+            self.tags(arn, &preview.beside).await?;
         }
         let found = self.found(preview).await?;
         Ok(found.filter(|found| found.owner.is_none()).map(|_| foreign(preview)))

@@ -210,7 +210,7 @@ async fn measure(plane: Plane) {
     let bad = BAD.into_iter().flat_map(|kind| std::iter::repeat_n(kind, runs));
     let kinds: Vec<Kind> = bad.chain(std::iter::repeat_n(Kind::Healthy, healthy)).collect();
     let each = kinds.into_iter().zip(1..).map(|(kind, seed)| release(plane, (kind, seed), kind.policy(runs)));
-    let at_a_time = setting("TIDEGATE_AT_A_TIME", 3);
+    let at_a_time = setting("TIDEGATE_AT_A_TIME", 3).max(1);
     let ended: Vec<Option<Release>> = futures_util::stream::iter(each).buffer_unordered(at_a_time).collect().await;
     let Some(ended) = ended.into_iter().collect::<Option<Vec<Release>>>() else { return };
 

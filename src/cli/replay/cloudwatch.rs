@@ -29,7 +29,7 @@ pub(super) async fn replay(plan: &Plan, arguments: &ReplayArguments, output: Out
     let answers = answers.into_iter().collect::<Result<Vec<_>, Fault>>().map_err(|fault| unanswered(&fault))?;
     let series = answers.into_iter().map(|points| points.into_iter().map(|point| (point.at, point.value)).collect());
     let series: Vec<Series> = series.collect();
-    let wanted = Wanted { from: arguments.from, until: arguments.until, canary };
+    let wanted = Wanted { from: arguments.from.map(|_| from), until: arguments.until.map(|_| until), canary };
     let found = asking.replayable(&series, &wanted, until).map_err(Failure::new)?;
     let moments = replayed(&found.plan, &found.recording).map_err(Failure::new)?;
     let Replayable { recording, left_out, canary, stable, .. } = &found;
@@ -52,7 +52,9 @@ fn span(arguments: &ReplayArguments) -> Result<(Timestamp, Timestamp), Failure> 
     let now = SystemClock.now();
     let end = Timestamp((now.0.div_euclid(minute) - UNSETTLED_MINUTES) * minute);
     let oldest = Timestamp(end.0 - DAY_MS * i64::try_from(arguments.days).unwrap_or(i64::MAX));
-    let (from, until) = (arguments.from.unwrap_or(oldest), arguments.until.map_or(end, |until| until.min(end)));
+    let whole = |at: Timestamp| Timestamp(at.0.div_euclid(minute) * minute);
+    let (from, until) =
+        (arguments.from.map_or(oldest, whole), arguments.until.map_or(end, |until| whole(until).min(end)));
     if from < oldest {
         let text = format!("--from {} is more than {} days ago", from.rfc3339(), arguments.days);
         return Err(Failure::new(text).hint("name more days with --days; CloudWatch keeps minutes for 15").usage());

@@ -206,7 +206,7 @@ fn what_fuses_did_is_told_after_the_end() {
     world.state.phase = Phase::RolledBack;
     assert_eq!(said(&world), said_before);
     quiet.phase = Phase::Succeeded;
-    assert_eq!(told(&world.plan, &quiet).as_deref(), Some("was armed in one proxy; none opened"));
+    assert_eq!(told(&world.plan, &quiet).as_deref(), Some("was armed in one proxy; none tripped or held"));
     assert_eq!(FuseView::of(&world.plan, &quiet).expect("is told").threshold, None);
 }
 

@@ -297,7 +297,11 @@ impl World {
     }
 
     /// Gives one event to the engine, and checks what always holds.
-    pub(super) fn give(&mut self, event: Event) -> Next {
+    pub(super) fn give(&mut self, mut event: Event) -> Next {
+        // As the runner does with what it reads.
+        if let Event::Observed(Observation { live: Some(Ok(live)), .. }) = &mut event {
+            *live = self.state.usable(std::mem::take(live));
+        }
         let input = Input { seq: self.state.seq.next(), at: self.now, event };
         let next = step(&self.plan, &self.state, &input);
         assert_eq!(next, step(&self.plan, &self.state, &input), "not a function");

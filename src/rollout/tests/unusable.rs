@@ -2,8 +2,9 @@
 
 use super::kit::{World, inconclusive, plan};
 use crate::base::time::Millis;
+use crate::base::weight::Percent;
 use crate::judge::Counts;
-use crate::policy::plan::{Bound, Gate, GateRule, HealthProbe, OnInconclusive};
+use crate::policy::plan::{Bound, Gate, GateRule, HealthProbe, OnInconclusive, OnVerifyTimeout};
 use crate::rollout::event::{Event, LiveReading, Observation, ProxyCounts, VersionCounts};
 use crate::rollout::report::GateVerdict;
 use crate::rollout::state::PauseCause;
@@ -92,25 +93,40 @@ fn where_no_proxy_can_be_judged_by_the_canary_loses_its_weight_as_in_silence() {
     world.check_replay();
 }
 
+/// What is there and cannot be read need not be a proxy of the route: it holds nothing, and a person is told.
 #[test]
 fn what_other_proxies_count_is_judged_all_the_same() {
     let unreadable = || vec![Unusable { proxy: "10.0.0.5:9901".into(), why: "answers with status 500".into() }];
-    let mut world = World::at(plan(&[10, 50, 100]), "baking");
-    world.traffic((10_000, 0), (90_000, 0));
-    for _ in 0..100 {
-        world.wait(1);
+    let read = |world: &mut World| {
         let live = LiveReading { unusable: unreadable(), ..world.live() };
-        give(&mut world, live);
+        give(world, live);
+    };
+    let mut world = World::at(plan(&[10, 50, 100]), "baking");
+    world.traffic((10, 0), (90, 0));
+    for _ in 0..40 {
+        world.wait(1);
+        read(&mut world);
     }
-    assert_eq!(world.stand(), "judging 10", "held, and not withdrawn");
     let told = view(&world);
-    assert_eq!(told.evidence.canary_requests, 10_000);
-    assert!(told.trouble.is_some_and(|trouble| trouble.contains("proxy 10.0.0.5:9901 answers with status 500")));
+    assert_eq!((world.stand().as_str(), told.evidence.verdict.as_str()), ("judging 10", "inconclusive"));
+    let trouble = told.trouble.unwrap();
+    assert!(trouble.contains("proxy 10.0.0.5:9901 answers with status 500: only what the others count"), "{trouble}");
+    world.traffic((10_000, 0), (90_000, 0));
+    read(&mut world);
+    assert_eq!(world.stand(), "shifting 50");
+    let mut world = World::at(plan(&[10, 50, 100]), "baking");
     world.traffic((400, 300), (3600, 1));
-    let live = LiveReading { unusable: unreadable(), ..world.live() };
-    give(&mut world, live);
+    read(&mut world);
     assert_eq!(world.stand(), "rolling_back 0");
     assert!(view(&world).verdict.contains("chance if no worse"), "{}", view(&world).verdict);
+}
+
+/// A good proxy, and others whose counts cannot be true.
+fn beside_contradicting(world: &World, others: usize) -> LiveReading {
+    let (mut live, odd) = (world.live(), contradicting(world));
+    live.proxies
+        .extend((0..others).map(|number| ProxyCounts { proxy: format!("odd{number}"), ..odd.proxies[0].clone() }));
+    live
 }
 
 #[test]
@@ -120,8 +136,7 @@ fn an_error_neither_advances_nor_rolls_back_at_the_longest_stay() {
         world.traffic((10, 0), (90, 0));
         for _ in 0..90 {
             world.wait(1);
-            let one = Unusable { proxy: "p2".into(), why: "answers with status 500".into() };
-            let live = LiveReading { unusable: vec![one], ..world.live() };
+            let live = beside_contradicting(&world, 1);
             give(&mut world, live);
         }
         assert_eq!(world.stand(), "judging 10", "{what:?}");
@@ -130,6 +145,38 @@ fn an_error_neither_advances_nor_rolls_back_at_the_longest_stay() {
         let expected = if what == OnInconclusive::Advance { "shifting 50" } else { "rolling_back 0" };
         assert_eq!(world.stand(), expected);
     }
+}
+
+#[test]
+fn however_many_proxies_cannot_be_judged_by_none_of_them_is_heard() {
+    let mut world = World::at(plan(&[10, 50, 100]), "baking");
+    world.traffic((100, 0), (900, 0));
+    world.read();
+    for _ in 0..30 {
+        world.wait(1);
+        let mut live = beside_contradicting(&world, 12);
+        live.proxies.remove(0);
+        give(&mut world, live);
+    }
+    assert_eq!((world.stand().as_str(), world.cause()), ("paused 0", Some(PauseCause::NoData)));
+}
+
+/// Proxies tell the truth about the weights of before while the step's cannot be written.
+#[test]
+fn counts_under_weights_that_could_not_be_replaced_are_judged() {
+    let mut plan = plan(&[10, 50, 100]);
+    plan.verify.on_timeout = OnVerifyTimeout::Pause;
+    let mut world = World::at(plan, "baking");
+    world.traffic((100, 2), (900, 3));
+    world.read();
+    let version = world.mesh.version;
+    world.state.wanted = Percent::new(50).unwrap();
+    let counted = world.live().proxies[0].versions[0].counts;
+    let more = Counts { canary_requests: 200, canary_errors: 90, ..counted };
+    let versions = vec![VersionCounts::new(version, 100_000, more)];
+    let proxies = vec![ProxyCounts { versions: versions.clone(), ..world.live().proxies[0].clone() }];
+    let usable = world.state.usable(LiveReading { proxies, ..LiveReading::default() });
+    assert_eq!((&usable.proxies[0].versions, usable.unusable.as_slice()), (&versions, [].as_slice()));
 }
 
 #[test]
@@ -148,7 +195,8 @@ fn what_cannot_be_true_is_found_and_nothing_else() {
         (vec![of(version, 100_000, Counts { stable_errors: 901, ..more })], Some("counts more failures than requests")),
         (vec![of(version, 100_000, Counts { canary_requests: 99, ..more })], Some("counts fewer requests or failures")),
         (vec![of(version, 100_000, Counts { stable_errors: 2, ..more })], Some("counts fewer requests or failures")),
-        (vec![of(version, 500_000, more)], Some("places 50 % of the requests on the canary where 10 %")),
+        // Of weights of before a proxy forgets the oldest.
+        (vec![of(version - 1, 100_000, Counts::default()), of(version, 100_000, more)], None),
         (vec![of(version + 1, 1_000_001, Counts::default())], Some("tells a weight above 100 %")),
     ];
     for (versions, expected) in rows {

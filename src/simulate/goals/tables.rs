@@ -99,7 +99,7 @@ fn ticks(more: &More) -> String {
 fn suffering(more: &More) -> String {
     let mut text = format!(
         "A release that is no worse while both versions fail more: rolled back in how many of {} rollouts. Rules that look at the \
-         canary alone blame it for the incident; Kayenta's and the slowest of Argo's do not see it in time.",
+         canary alone blame it for the incident; Kayenta's compares with stable, and the slowest of Argo's does not see it in time.",
         thousands(more.runs)
     );
     if let Some(bad) = &more.bad_in_incident {

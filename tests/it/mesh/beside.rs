@@ -45,7 +45,9 @@ async fn a_change_is_answered_when_the_proxy_beside_routes_by_it() {
     assert!(is_routed.load(Ordering::SeqCst), "it was answered before");
     // One that waits for something itself holds no answer up for long, and one that has ended not at all.
     let routes_by = proxy.await.unwrap();
-    control.execute(weights(8)).await.unwrap();
+    let soon = Duration::from_millis(150);
+    tokio::time::timeout(soon, control.execute(weights(8))).await.expect("held up").unwrap();
     drop(routes_by);
-    control.execute(weights(9)).await.unwrap();
+    let at_once = Duration::from_millis(50);
+    tokio::time::timeout(at_once, control.execute(weights(9))).await.expect("held up").unwrap();
 }
