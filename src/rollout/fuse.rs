@@ -49,7 +49,7 @@ pub struct Fuses {
     /// The first one that tripped. It stays: a false alarm is not armed again in silence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tripped: Option<Opening>,
-    /// Others that did, at most [`OTHERS_KEPT`], each once.
+    /// Others that did, at most sixteen, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also_tripped: Vec<Opening>,
     /// What the failure of the gate does that the first one was armed for; absent before one tripped.

@@ -113,7 +113,7 @@ pub struct More {
     pub ticks: Vec<Ticks>,
     /// T8.
     pub suffering: Vec<Suffering>,
-    /// A release that fails 5 % of its own within the first incident of [`BOTH_SUFFER`].
+    /// A release that fails 5 % of its own within the first incident of `BOTH_SUFFER`.
     pub bad_in_incident: Option<Summary>,
     /// T9.
     pub slow: Vec<Slow>,
