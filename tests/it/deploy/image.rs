@@ -17,7 +17,7 @@ cd "$root" && exec chroot --userspec=1337:1337 "$root" "$@"
 "#;
 
 /// Bytes of a program that was built with `--profile dist` when this was written; the recipe measures the one that it makes.
-const PROGRAM: u64 = 33_200_000;
+const PROGRAM: u64 = 33_920_000;
 /// Bytes that an image may have.
 const LIMIT: u64 = 40_000_000;
 
